@@ -1,0 +1,42 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint types check wheel reproduce bench clean
+
+# The stamp makes setup happen once, and again when the requirements change.
+.venv/installed: setup.py constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/trellis fit --config configs/graph/gcn_digits.yaml
+	$(BIN)/trellis fit --config configs/graph/mlp_digits.yaml
+
+test: .venv/installed
+	$(BIN)/pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy and pyright cannot see through the editable install's mapping; a tree of links can be seen.
+types: .venv/installed
+	$(PYTHON) tests/link_types.py
+	MYPYPATH=.types $(BIN)/mypy -p trellis
+
+check: lint types test
+
+wheel: .venv/installed
+	$(BIN)/python -m build --wheel --no-isolation
+
+reproduce: .venv/installed
+	$(BIN)/trellis reproduce --all
+
+bench: .venv/installed
+	$(BIN)/python -m pytest tests/benchmarks -m "" -s
+
+clean:
+	rm -rf .venv .types build dist

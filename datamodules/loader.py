@@ -1,0 +1,116 @@
+"""A loader that Lightning leaves alone: it shuffles, shards and resumes by itself."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Batch = TypeVar("Batch")
+# Turns an order of example indices into batches: length buckets, token budgets.
+Plan = Callable[[Tensor, torch.Generator], Sequence[Tensor]]
+
+
+class Loader(Generic[Batch]):
+    """Batches as a pure function of (seed, epoch, rank, world), resumable in mid-epoch.
+
+    Not a ``torch.utils.data.DataLoader``: Lightning rebuilds those under DDP and in ``predict``,
+    and cannot resume them. ``fetch`` gets the indices of a whole batch, so data in memory is
+    indexed once per batch instead of collated from Python objects.
+
+    Args:
+        num_examples: how many examples there are.
+        fetch: indices ``[B]`` -> the batch.
+        batch_size: examples per batch, per process.
+        shuffle: a new order each epoch.
+        drop_last: leave out a last batch shorter than ``batch_size``.
+        seed: of the order; ``None`` takes the one of ``seed_everything``.
+        plan: cuts an order into batches; ``None`` cuts it evenly.
+        pad: give every process the same number of batches by repeating the first ones; without
+            it evaluation counts each example once.
+    Raises:
+        ValueError: no examples, or a batch size below 1.
+
+    >>> loader = Loader(5, fetch=lambda indices: indices, batch_size=2)
+    >>> list(loader)
+    [tensor([0, 1]), tensor([2, 3]), tensor([4])]
+    """
+
+    def __init__(
+        self,
+        num_examples: int,
+        fetch: Callable[[Tensor], Batch],
+        *,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: int | None = None,
+        plan: Plan | None = None,
+        pad: bool = False,
+    ) -> None:
+        if num_examples < 1:
+            raise ValueError("Loader: the split is empty, there is nothing to iterate over")
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: give a number of examples, at least 1")
+        self.num_examples, self.fetch, self.batch_size = num_examples, fetch, batch_size
+        self.shuffle, self.drop_last, self.plan, self.pad = shuffle, drop_last, plan, pad
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        self.epoch = 0
+        self._served = self._skip = 0
+
+    @property
+    def sampler(self) -> "Loader[Batch]":
+        """Lightning calls ``loader.sampler.set_epoch`` before each epoch."""
+        return self
+
+    batch_sampler = sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration follows."""
+        self.epoch = epoch
+
+    def batches(self) -> Sequence[Tensor]:
+        """Index batches of this epoch for this process."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        if self.shuffle:
+            order = torch.randperm(self.num_examples, generator=generator)
+        else:
+            order = torch.arange(self.num_examples)
+        batches = self.plan(order, generator) if self.plan else order.split(self.batch_size)
+        if self.drop_last and self.plan is None and len(batches[-1]) < self.batch_size:
+            batches = batches[:-1]
+        rank, world = _rank_and_world()
+        if self.pad and len(batches) % world:
+            batches = [*batches, *batches[: world - len(batches) % world]]
+        return batches[rank::world]
+
+    def __len__(self) -> int:
+        if self.plan is not None:
+            return len(self.batches())
+        rank, world = _rank_and_world()
+        whole, rest = divmod(self.num_examples, self.batch_size)
+        total = whole + (1 if rest and not self.drop_last else 0)
+        return -(-total // world) if self.pad else len(range(rank, total, world))
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = self.batches()
+        self._served, self._skip = self._skip, 0
+        for indices in batches[self._served :]:
+            self._served += 1
+            yield self.fetch(indices)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position in the epoch; Lightning stores it in its checkpoints."""
+        return {"batches": self._served % len(self)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Start the next iteration after the batches that ``state`` has seen."""
+        self._skip = state["batches"]
+
+
+def _rank_and_world() -> tuple[int, int]:
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1

@@ -1,0 +1,1 @@
+"""What a run does beside learning: saving, guarding, resuming, showing."""

@@ -1,0 +1,134 @@
+"""``best.ckpt`` and ``last.ckpt`` of a run, at a bounded share of its time."""
+
+import copy
+import math
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+
+class BestAndLast(Checkpoint):
+    """Keep the best and the newest state of a run as whole files.
+
+    A full-batch graph network improves every few milliseconds, faster than a disk can follow.
+    So writing may take one twentieth of the run: in between, the best state waits in memory, and
+    it is written when its turn comes, at the end, or when the run is interrupted. ``last.ckpt``
+    is written at the same pace, once a minute at most, and on every interruption.
+
+    Args:
+        monitor: logged value that says which state is best; ``None`` takes the objective's.
+        mode: whether lower or higher is better; ``None`` takes the objective's.
+    Raises:
+        ValueError: ``monitor`` was never logged.
+    """
+
+    best_model_path = ""
+    best_model_score: float | None = None
+    last_model_path = ""
+
+    def __init__(
+        self, monitor: str | None = None, mode: Literal["min", "max"] | None = None
+    ) -> None:
+        self.monitor, self.mode = monitor, mode
+        self._waiting: dict[str, Any] | None = None
+        self._last_step = -1
+        self._may_write_best = self._may_write_last = -math.inf
+        self._started = time.monotonic()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            self.monitor = self.monitor or pl_module.monitor  # type: ignore[assignment]
+            self.mode = self.mode or pl_module.monitor_mode  # type: ignore[assignment]
+            self._may_write_last = time.monotonic() + 60
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fast_dev_run:
+            return
+        score = self._score(trainer)
+        if not self._is_better(score):
+            return
+        self.best_model_score = score
+        self.best_model_path = str(self._folder(trainer) / "best.ckpt")
+        state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        if time.monotonic() < self._may_write_best:
+            self._waiting = copy.deepcopy(state)
+        else:
+            self._waiting = None
+            self._may_write_best = self._write(trainer, state, self.best_model_path)
+
+    def _score(self, trainer: L.Trainer) -> float:
+        if self.monitor not in trainer.callback_metrics:
+            known = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
+            raise ValueError(f"monitor={self.monitor!r} was not logged; logged: {known}")
+        return float(trainer.callback_metrics[self.monitor])
+
+    def _is_better(self, score: float) -> bool:
+        if math.isnan(score):
+            return False
+        if self.best_model_score is None:
+            return True
+        sign = -1 if self.mode == "min" else 1
+        return sign * score > sign * self.best_model_score
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
+    ) -> None:
+        # The end of an epoch is not yet the end of its last batch: on_train_epoch_end follows.
+        if not trainer.is_last_batch and time.monotonic() > self._may_write_last:
+            self._save_last(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if time.monotonic() > self._may_write_last:
+            self._save_last(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save_last(trainer)
+        self._write_waiting(trainer)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        if trainer.state.fn != "fit" or trainer.global_step == 0 or trainer.sanity_checking:
+            return
+        if isinstance(exception, OSError):  # a full disk is not mended by writing again
+            return
+        self._write_waiting(trainer)
+        weights = pl_module.state_dict().values()
+        if all(bool(torch.isfinite(value).all()) for value in weights):
+            self._save_last(trainer)
+
+    def _save_last(self, trainer: L.Trainer) -> None:
+        if trainer.fast_dev_run:
+            return
+        self.last_model_path = str(self._folder(trainer) / "last.ckpt")
+        state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        pause = self._write(trainer, state, self.last_model_path)
+        self._may_write_last = max(pause, time.monotonic() + 60)
+
+    def _write_waiting(self, trainer: L.Trainer) -> None:
+        if self._waiting is not None:
+            state, self._waiting = self._waiting, None
+            self._write(trainer, state, self.best_model_path)
+
+    def _write(self, trainer: L.Trainer, state: dict[str, Any], path: str) -> float:
+        """Write ``state``; returns the time before which writing again would cost too much."""
+        start = time.monotonic()
+        trainer.strategy.save_checkpoint(state, path)
+        trainer.strategy.barrier("BestAndLast")
+        end = time.monotonic()
+        return end + 19 * (end - start)
+
+    def _folder(self, trainer: L.Trainer) -> Path:
+        folder = getattr(trainer, "run_dir", None) or trainer.log_dir or trainer.default_root_dir
+        return Path(folder) / "checkpoints"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_model_path": self.best_model_path, "best_model_score": self.best_model_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_model_path = state_dict["best_model_path"]
+        self.best_model_score = state_dict["best_model_score"]

@@ -1,0 +1,73 @@
+"""Stops a run before NaN reaches its weights."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+
+class FiniteGuard(L.Callback):
+    """Raise before the optimiser step that would write NaN or infinity into the weights.
+
+    On a CPU each step is checked. On an accelerator reading the answer would stall it, so the
+    checks are gathered on the device and read every ``every_n_steps``; checkpoints are guarded
+    there too, so that no file ever holds weights of a step that failed.
+
+    Args:
+        every_n_steps: how often the answer is read on an accelerator.
+    Raises:
+        FloatingPointError: a gradient is not finite; names the step and the parameters.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        self.every_n_steps = every_n_steps
+        self._norms: Tensor | None = None
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        gradients = [
+            parameter.grad
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        if not gradients:
+            return
+        # A sum of norms is finite only if every entry of every gradient is.
+        norms = torch.stack(torch._foreach_norm(gradients)).sum()
+        if norms.device.type == "cpu":
+            self._raise_unless_finite(norms, trainer, pl_module)
+            return
+        self._norms = norms if self._norms is None else self._norms + norms
+        if trainer.global_step % self.every_n_steps == 0:
+            self.check(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.check(trainer, pl_module)
+
+    def check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Read what was gathered since the last reading."""
+        norms, self._norms = self._norms, None
+        if norms is not None:
+            self._raise_unless_finite(norms, trainer, pl_module)
+
+    def _raise_unless_finite(
+        self, norms: Tensor, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> None:
+        if torch.isfinite(norms):
+            return
+        bad = [
+            name
+            for name, parameter in pl_module.named_parameters()
+            if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
+        ]
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise FloatingPointError(
+            f"step {trainer.global_step}: the gradient is not finite in {', '.join(bad[:5])}{more}; "
+            f"best.ckpt and last.ckpt hold no such weights. Check the data for NaN, or lower the "
+            f"learning rate"
+        )

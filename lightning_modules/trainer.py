@@ -1,0 +1,132 @@
+"""Lightning's Trainer with the house's defaults; every option of Lightning's still holds."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
+from lightning.pytorch.loggers import Logger
+
+from trellis.lightning_modules.callbacks.checkpointing import BestAndLast
+from trellis.lightning_modules.callbacks.graceful_stop import GracefulStop
+from trellis.lightning_modules.callbacks.progress import ProgressLine
+from trellis.lightning_modules.checkpoint import AtomicCheckpointIO, read
+from trellis.lightning_modules.run_folder import RunFolder, RunLogger
+
+
+class Trainer(L.Trainer):
+    """``lightning.Trainer`` whose runs are safe, resumable and cheap per step.
+
+    Adds, unless one of the kind is given: ``BestAndLast``, ``GracefulStop``, ``ProgressLine``,
+    atomic checkpoint files, and ``metrics.csv`` in a run folder of its own.
+
+    Args:
+        run_name: the run writes to ``default_root_dir/run_name/VERSION/``.
+        default_root_dir: folder of all runs.
+        logger: further loggers; ``False`` writes no metrics at all.
+        callbacks: further callbacks.
+        plugins: see Lightning.
+        enable_progress_bar: see Lightning.
+        enable_checkpointing: see Lightning.
+        options: any other argument of ``lightning.Trainer``.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_name: str = "run",
+        default_root_dir: str | Path = "runs",
+        logger: Logger | Iterable[Logger] | bool | None = None,
+        callbacks: list[Callback] | Callback | None = None,
+        plugins: Any = None,
+        enable_progress_bar: bool = True,
+        enable_checkpointing: bool = True,
+        **options: Any,
+    ) -> None:
+        self.run_folder = RunFolder(default_root_dir, run_name)
+        callbacks = _listed(callbacks)
+        if not any(isinstance(callback, GracefulStop) for callback in callbacks):
+            callbacks.append(GracefulStop())
+        if enable_checkpointing and not any(isinstance(c, Checkpoint) for c in callbacks):
+            callbacks.append(BestAndLast())
+        if enable_progress_bar and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(ProgressLine())
+        plugins = _listed(plugins)
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(AtomicCheckpointIO())
+        quiet = logger is False or options.get("fast_dev_run")
+        given = [] if isinstance(logger, bool) else _listed(logger)
+        super().__init__(
+            default_root_dir=default_root_dir,
+            logger=False if quiet else [*given, RunLogger(self.run_folder)],
+            callbacks=callbacks,
+            plugins=plugins,
+            enable_progress_bar=enable_progress_bar,
+            enable_checkpointing=enable_checkpointing,
+            **options,
+        )
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of this run, the same on every process; created on first use."""
+        path = self.run_folder.path if self.is_global_zero else None
+        return Path(self.strategy.broadcast(path))
+
+    def fit(  # type: ignore[override]
+        self,
+        model: L.LightningModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: L.LightningDataModule | None = None,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+        init_from: str | Path | None = None,
+    ) -> None:
+        """Train ``model``.
+
+        Args:
+            model: the objective.
+            train_dataloaders: see Lightning.
+            val_dataloaders: see Lightning.
+            datamodule: the data.
+            ckpt_path: checkpoint to resume exactly: weights, optimiser, data order, random states.
+            weights_only: see Lightning.
+            init_from: checkpoint to take the weights from, and nothing else.
+        Raises:
+            ValueError: both checkpoints are given, or the weights do not fit the model.
+        """
+        if init_from is not None:
+            if ckpt_path is not None:
+                raise ValueError("ckpt_path resumes a run, init_from starts a new one: give one")
+            self.callbacks.append(_InitialWeights(init_from))  # type: ignore[attr-defined]
+        try:
+            super().fit(
+                model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only
+            )
+        finally:
+            self.callbacks = [  # type: ignore[attr-defined]
+                c
+                for c in self.callbacks  # type: ignore[attr-defined]
+                if not isinstance(c, _InitialWeights)
+            ]
+
+
+class _InitialWeights(Callback):
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        weights = read(self.path)["state_dict"]
+        try:
+            pl_module.load_state_dict(weights)
+        except RuntimeError as error:
+            first = str(error).splitlines()[1].strip()
+            raise ValueError(f"init_from={self.path}: its weights do not fit: {first}") from None
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,0 +1,25 @@
+"""trellis: networks x objectives x data for graphs and sequences, on PyTorch Lightning.
+
+The names below are imported on first use, so ``import trellis`` itself costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trellis.lightning_modules.checkpoint import load as load
+    from trellis.lightning_modules.trainer import Trainer as Trainer
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load": "trellis.lightning_modules.checkpoint",
+    "Trainer": "trellis.lightning_modules.trainer",
+}
+__all__ = ["Trainer", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'trellis' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,113 @@
+"""Hyper-parameters as plain types, so that a checkpoint opens with ``weights_only=True``.
+
+A class, a partial or a dataclass is stored as the ``class_path`` / ``init_args`` mapping that the
+command line writes in YAML; no pickled callable ever reaches a file.
+"""
+
+import copy
+import inspect
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from functools import partial
+from types import FrameType
+from typing import Any
+
+# An instantiator that Lightning's own allow-list accepts when it rebuilds a module.
+INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
+
+
+def class_path(obj: Any) -> str:
+    """Dotted name under which ``obj`` can be imported again.
+
+    Raises:
+        ValueError: it cannot be (a lambda, a local class, something defined in ``__main__``).
+
+    >>> class_path(torch.nn.ReLU)
+    'torch.nn.modules.activation.ReLU'
+    """
+    module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", "<")
+    if "<" in name or module in (None, "__main__"):
+        raise ValueError(f"{name} cannot be imported by name")
+    if getattr(sys.modules.get(module), name, None) is not obj:
+        raise ValueError(f"{module}.{name} is not what its name imports")
+    return f"{module}.{name}"
+
+
+def to_plain(value: Any) -> Any:
+    """``value`` in plain types: what the command line would have written in YAML.
+
+    Raises:
+        ValueError: there is no such form (an instance, a partial with positional arguments).
+
+    >>> to_plain(partial(torch.optim.Adam, lr=0.1))
+    {'class_path': 'torch.optim.adam.Adam', 'init_args': {'lr': 0.1}}
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, partial):
+        return _partial_to_plain(value)
+    if isinstance(value, type):
+        return {"class_path": class_path(value)}
+    if is_dataclass(value):
+        return to_plain(asdict(value))
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if inspect.isroutine(value):
+        return class_path(value)
+    raise ValueError(f"an object of type {type(value).__name__}")
+
+
+def _partial_to_plain(value: partial) -> dict[str, Any]:
+    function, args = value.func, value.args
+    # jsonargparse hands a factory over as partial(its_instantiator, the_class, **init_args).
+    if getattr(function, "__module__", "").startswith("jsonargparse") and args:
+        function, args = args[-1], ()
+    if args or not isinstance(function, type):
+        raise ValueError("a partial of a function or with positional arguments")
+    init_args = {key: to_plain(item) for key, item in value.keywords.items()}
+    return {"class_path": class_path(function), "init_args": init_args}
+
+
+class PlainHyperparameters:
+    """Mixin before ``LightningModule`` or ``LightningDataModule``: ``hparams`` hold plain types.
+
+    What has no plain form is left out with a warning that says how to give it again on loading.
+    """
+
+    _hparams: Any
+    _hparams_initial: Any
+    unsaved: tuple[str, ...] = ()
+
+    def save_hyperparameters(
+        self,
+        *args: Any,
+        ignore: Any = None,
+        frame: FrameType | None = None,
+        logger: bool = True,
+    ) -> None:
+        """Lightning's ``save_hyperparameters``, then every value in its plain form."""
+        caller = frame or inspect.currentframe().f_back  # type: ignore[union-attr]
+        super().save_hyperparameters(*args, ignore=ignore, frame=caller, logger=logger)  # type: ignore[misc]
+        hparams = self._hparams
+        if "_instantiator" in hparams:  # built by the command line: plain already
+            return
+        unsaved = []
+        for name in list(hparams):
+            try:
+                hparams[name] = to_plain(hparams[name])
+            except ValueError as error:
+                unsaved.append(name)
+                del hparams[name]
+                warnings.warn(
+                    f"{type(self).__name__}({name}=...) is {error}: it is not in the checkpoint, "
+                    f"give {name}= again on loading",
+                    stacklevel=3,
+                )
+        hparams["_class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        hparams["_instantiator"] = INSTANTIATOR
+        self.unsaved = tuple(unsaved)
+        self._hparams_initial = copy.deepcopy(hparams)

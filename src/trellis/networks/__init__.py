@@ -1,0 +1,1 @@
+"""Networks: plain ``nn.Module`` classes, one family a file, usable without Lightning."""

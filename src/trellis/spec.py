@@ -1,0 +1,65 @@
+"""What an objective may know about the data: plain numbers and strings, fixed after ``setup()``.
+
+One class per kind of data; an objective names the kind it learns from, so a mismatch is found
+before the first batch.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Examples ``x [B, in_channels, *size]`` with a target each: vectors (no size) or images.
+
+    Args:
+        in_channels: features of a vector, colours of an image.
+        out_channels: classes, or regression targets.
+        size: height and width of an image; empty for vectors.
+        classes: class names, in order of their labels.
+    """
+
+    in_channels: int
+    out_channels: int
+    size: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One graph whose nodes carry features and labels.
+
+    Args:
+        in_channels: features of a node.
+        out_channels: classes of a node.
+        classes: class names, in order of their labels.
+    """
+
+    in_channels: int
+    out_channels: int
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """Many graphs with one label each.
+
+    Args:
+        in_channels: features of a node.
+        out_channels: classes of a graph.
+        classes: class names, in order of their labels.
+    """
+
+    in_channels: int
+    out_channels: int
+    classes: tuple[str, ...] = ()
+
+
+def differences(old: Any, new: Any) -> list[str]:
+    """Sizes in which two specs of one class differ, as ``name: old != new``."""
+    pairs = ((f.name, getattr(old, f.name), getattr(new, f.name)) for f in fields(old))
+    return [f"{name}: {a!r} != {b!r}" for name, a, b in pairs if _plain(a) != _plain(b)]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
