@@ -8,7 +8,6 @@ import lightning as L
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
-
 from trellis.lightning_modules.callbacks.checkpointing import BestAndLast
 from trellis.lightning_modules.callbacks.graceful_stop import GracefulStop
 from trellis.lightning_modules.callbacks.progress import ProgressLine

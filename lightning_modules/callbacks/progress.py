@@ -58,13 +58,15 @@ class ProgressLine(ProgressBar):
         progress = trainer.fit_loop.epoch_loop.batch_progress.current
         epochs = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
         speed = (trainer.global_step - self._steps) / max(now - self._since, 1e-9)
+        metrics = trainer.progress_bar_metrics
         parts = [
-            f"epoch {min(trainer.current_epoch + 1, trainer.max_epochs or sys.maxsize)}{epochs}"
-            if epochs else f"epoch {trainer.current_epoch + 1}",
+            f"epoch {min(trainer.current_epoch + 1, trainer.max_epochs)}{epochs}"
+            if epochs
+            else f"epoch {trainer.current_epoch + 1}",
             f"batch {progress.ready}/{trainer.num_training_batches}",
             f"{speed:.1f} steps/s",
-            *(f"{name} {float(value):.4g}" for name, value in trainer.progress_bar_metrics.items()),
-        ]  # fmt: skip
+            *(f"{name} {float(value):.4g}" for name, value in metrics.items()),
+        ]
         line = "  ".join(parts)
         sys.stderr.write(f"\r\x1b[K{line}" if self._terminal else f"{line}\n")
         sys.stderr.flush()

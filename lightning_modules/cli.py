@@ -1,0 +1,80 @@
+"""The ``trellis`` command: finds the command asked for and imports nothing else.
+
+Lightning takes seconds to import; help, version and lists answer without it.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from trellis import __version__
+
+# name -> (module with a main(argv), one line of help)
+COMMANDS = {
+    "fit": ("run", "train an objective on data; resume with --ckpt_path"),
+    "validate": ("run", "evaluate a checkpoint on the validation split"),
+    "test": ("run", "evaluate a checkpoint on the test split"),
+    "predict": ("run", "predictions of a checkpoint"),
+    "list": ("list", "networks, objectives, data, configs and the ledger"),
+    "reproduce": ("reproduce", "run a published result again and compare"),
+}
+_BAD_INPUT = (ValueError, OSError, FloatingPointError)
+EXAMPLES = """examples:
+  trellis fit --config configs/graph/gcn_cora.yaml
+  trellis fit --model NodeClassification --data KarateClub --trainer.max_epochs 100
+  trellis test --ckpt_path runs/gcn_cora/0/checkpoints/best.ckpt
+  trellis reproduce gcn-cora
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; exit code 2 and one or two lines on bad input.
+
+    Args:
+        argv: words after ``trellis``; ``None`` takes those of the process.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return
+    if words[0] in ("-V", "--version"):
+        print(__version__)
+        return
+    if words[0] not in COMMANDS:
+        near = difflib.get_close_matches(words[0], COMMANDS, 1)
+        hint = f"; did you mean {near[0]}?" if near else f"; choose from {', '.join(COMMANDS)}"
+        _fail("trellis", f"unknown command {words[0]!r}{hint}")
+    module = import_module(f"trellis.lightning_modules.commands.{COMMANDS[words[0]][0]}")
+    _guarded(words[0], module.main, words)
+
+
+def usage() -> str:
+    """Text of ``trellis --help``."""
+    rows = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    return f"usage: trellis COMMAND [options]\n\n{rows}\n\n{EXAMPLES}\ntrellis COMMAND --help"
+
+
+def _guarded(command: str, run: Callable[[list[str]], None], words: list[str]) -> None:
+    try:
+        run(words)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except SystemExit as stop:  # Lightning's own ends of an interrupted run
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            sys.exit(130)
+        sys.exit(143 if type(stop).__name__ == "SIGTERMException" else stop.code)
+    except Exception as error:
+        if os.environ.get("TRELLIS_TRACEBACK"):
+            raise
+        text = " ".join(str(error).split()) or type(error).__name__
+        # What trellis and Lightning check reads as a sentence; anything else may be a defect.
+        if not isinstance(error, _BAD_INPUT) and "Misconfiguration" not in type(error).__name__:
+            text += f"\n({type(error).__name__}; TRELLIS_TRACEBACK=1 shows where)"
+        _fail(f"trellis {command}", text)
+
+
+def _fail(who: str, text: str) -> None:
+    sys.stderr.write(f"{who}: error: {text}\n")
+    sys.exit(2)

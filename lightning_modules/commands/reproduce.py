@@ -1,0 +1,177 @@
+"""``trellis reproduce``: run a published result again and print it beside ours."""
+
+import argparse
+import csv
+import difflib
+import json
+import logging
+import statistics
+import sys
+import time
+from typing import Any
+
+from trellis.lightning_modules.ledger import (
+    Number,
+    Row,
+    commit,
+    configs_dir,
+    ledger,
+    record,
+    shown,
+)
+
+
+def main(words: list[str]) -> None:
+    """Run the rows that are named, or as many as fit into the minutes.
+
+    Args:
+        words: the command line after ``trellis``.
+    """
+    args = _parser().parse_args(words[1:])
+    rows = ledger()
+    if args.all:
+        chosen = _fitting(rows, args.minutes)
+    elif args.name in rows:
+        chosen = [rows[args.name]]
+    else:
+        near = difflib.get_close_matches(args.name or "", rows, 1)
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(rows)}, or --all"
+        raise ValueError(f"no row {args.name!r} in the ledger; {hint}")
+    results = [reproduce(row, args.seeds or row.seeds) for row in chosen]
+    for row, result in zip(chosen, results, strict=True):
+        if args.record:
+            record(result)
+        print(json.dumps(result) if args.json else _sentence(row, result))
+    if any(result["verdict"] != "confirmed" for result in results):
+        sys.exit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trellis reproduce", description=__doc__)
+    parser.add_argument("name", nargs="?", help="row of configs/ledger.yaml")
+    parser.add_argument("--all", action="store_true", help="every row that fits into --minutes")
+    parser.add_argument("--minutes", type=float, default=20, help="time for --all (20)")
+    parser.add_argument("--seeds", type=int, help="runs to average; the row's number by default")
+    parser.add_argument("--json", action="store_true", help="one JSON object a row")
+    parser.add_argument("--record", action="store_true", help="keep it in configs/measured.json")
+    return parser
+
+
+def _fitting(rows: dict[str, Row], minutes: float) -> list[Row]:
+    chosen, left = [], minutes
+    for row in sorted(rows.values(), key=lambda row: row.minutes):
+        if row.minutes <= left:
+            chosen.append(row)
+            left -= row.minutes
+    return chosen
+
+
+def reproduce(row: Row, seeds: int) -> dict[str, Any]:
+    """Run ``row`` and compare.
+
+    Args:
+        row: of the ledger.
+        seeds: runs to average, seeds 0 to ``seeds - 1``.
+    Returns:
+        name, config, metric, published, mean, std, values, seeds, minutes, verdict, commit.
+    """
+    start = time.monotonic()
+    values = _folds(row, seeds) if row.protocol == "folds" else _runs(row, seeds)
+    mean, std = _over_runs(values, statistics.fmean), _over_runs(values, _deviation)
+    return {
+        "name": row.name,
+        "config": row.config,
+        "metric": row.metric,
+        "published": row.published,
+        "mean": mean,
+        "std": std,
+        "values": values,
+        "seeds": seeds,
+        "minutes": round((time.monotonic() - start) / 60, 2),
+        "verdict": "confirmed" if row.confirms(mean) else "not confirmed",
+        "commit": commit(),
+    }
+
+
+def _runs(row: Row, seeds: int) -> list[Number]:
+    values: list[Number] = []
+    for seed in range(seeds):
+        cli = _fit(row, seed)
+        if row.protocol == "curve":
+            values.append([row.scale * value for value in _curve(cli, row.metric)])
+        else:
+            (result,) = cli.trainer.test(
+                cli.model, datamodule=cli.datamodule, ckpt_path="best", verbose=False
+            )
+            values.append(row.scale * result[row.metric])
+        _progress(row, f"seed {seed + 1}/{seeds}", values[-1])
+    return values
+
+
+def _folds(row: Row, seeds: int) -> list[Number]:
+    """The protocol of Xu et al. 2019: one epoch for all folds, the best of their mean curve."""
+    values: list[Number] = []
+    for seed in range(seeds):
+        curves = []
+        for fold in range(10):
+            curves.append(_curve(_fit(row, seed, f"--data.fold={fold}"), row.metric))
+            _progress(
+                row, f"seed {seed + 1}/{seeds} fold {fold + 1}/10", row.scale * max(curves[-1])
+            )
+        means = [statistics.fmean(epoch) for epoch in zip(*curves, strict=True)]
+        best = means.index(max(means))
+        values += [row.scale * curve[best] for curve in curves]
+    return values
+
+
+def _fit(row: Row, seed: int, *options: str) -> Any:
+    # Lightning's import takes seconds, and a wrong name needs none of it.
+    from trellis.lightning_modules.commands.run import TrellisCLI, quieten
+
+    quieten()
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    words = [
+        "--config",
+        str(configs_dir() / row.config),
+        f"--seed_everything={seed}",
+        "--trainer.default_root_dir=runs/reproduce",
+        f"--trainer.run_name={row.name}",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.enable_model_summary=false",
+        *row.options,
+        *options,
+    ]
+    cli = TrellisCLI(words, run=False)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    return cli
+
+
+def _curve(cli: Any, metric: str) -> list[float]:
+    for logger in cli.trainer.loggers:
+        logger.save()
+    with open(cli.trainer.run_dir / "metrics.csv", newline="") as file:
+        return [float(row[metric]) for row in csv.DictReader(file) if row.get(metric)]
+
+
+def _over_runs(values: list[Number], statistic: Any) -> Number:
+    if values and isinstance(values[0], list):
+        return [statistic(column) for column in zip(*values, strict=True)]  # type: ignore[arg-type]
+    return statistic(values)
+
+
+def _deviation(values: Any) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _progress(row: Row, where: str, value: Number) -> None:
+    sys.stderr.write(f"{row.name}: {where}: {row.metric} {shown(value)}\n")
+
+
+def _sentence(row: Row, result: dict[str, Any]) -> str:
+    ours = f"{shown(result['mean'])} +- {shown(result['std'], 2)}"
+    return (
+        f"{row.name}: {row.metric} {ours} ({len(result['values'])} runs); {row.expected()} "
+        f"({row.source}): {result['verdict']}. "
+        f"{result['minutes']:.1f} minutes, commit {result['commit']}"
+    )

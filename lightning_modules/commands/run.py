@@ -1,0 +1,200 @@
+"""``trellis fit | validate | test | predict``: the Lightning CLI, with short answers."""
+
+import difflib
+import json
+import logging
+import warnings
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+from typing import Any
+
+import lightning as L
+import trellis.datamodules
+import trellis.lightning_modules
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from trellis.lightning_modules.checkpoint import read
+from trellis.lightning_modules.commands.parser import Parser, house_names_first
+from trellis.lightning_modules.ledger import configs_dir
+from trellis.lightning_modules.trainer import Trainer
+
+import trellis.networks
+
+ROOMS = (trellis.networks, trellis.lightning_modules, trellis.datamodules)
+
+
+def main(words: list[str]) -> None:
+    """Run one of Lightning's four commands.
+
+    Args:
+        words: the command line after ``trellis``.
+    """
+    quieten()
+    TrellisCLI(words)
+
+
+class TrellisCLI(LightningCLI):
+    """``LightningCLI`` where a checkpoint is the first config and what is typed beats it.
+
+    Lightning lets the checkpoint win silently, and cannot start from a checkpoint alone.
+    """
+
+    def __init__(self, args: list[str] | dict[str, Any], run: bool = True) -> None:
+        import_rooms()
+        super().__init__(
+            L.LightningModule,
+            L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            trainer_class=Trainer,
+            parser_class=Parser,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            parser_kwargs={
+                name: {"prog": f"trellis {name}"}
+                for name in ("fit", "validate", "test", "predict")
+            }
+            if run
+            else {},
+            seed_everything_default=0,
+            args=args,
+            run=run,
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        if isinstance(args, list):
+            self._run_name = _run_name(args)
+            args = _with_checkpoint(_with_known_configs(args))
+        else:
+            self._run_name = None
+        with house_names_first():
+            parse = parser.parse_args if isinstance(args, list) else parser.parse_object
+            self.config = parse(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning's own would let the checkpoint win over what is typed."""
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        if config.trainer.run_name == "run":
+            config.trainer.run_name = self._run_name or _short_names(config)
+
+    def after_fit(self) -> None:
+        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
+            return
+        run, best = self.trainer.run_dir, self.trainer.checkpoint_callback
+        path = getattr(best, "best_model_path", "") or getattr(best, "last_model_path", "")
+        print(f"run: {run}")
+        if path:
+            print(f"next: trellis test --ckpt_path {path}")
+
+
+class SaveConfig(SaveConfigCallback):
+    """The whole resolved config as ``config.yaml`` in the run folder of a fit."""
+
+    def save_config(self, trainer: Any, pl_module: L.LightningModule, stage: str) -> None:
+        text = self.parser.dump(self.config, skip_none=False)
+        trainer.cli_config = yaml.safe_load(text)
+        if stage == "fit" and not trainer.fast_dev_run:
+            (trainer.run_dir / "config.yaml").write_text(text)
+
+
+def quieten() -> None:
+    """Drop Lightning's advertisements and one deprecation inside it that users cannot act on."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        noise = ("Tip:", "GPU available", "TPU available", "callbacks returned in")
+        return not any(word in record.getMessage() for word in noise)
+
+    for name in (
+        "lightning.pytorch",
+        "lightning.pytorch.trainer.connectors.callback_connector",
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning_utilities.core.rank_zero",
+    ):
+        logging.getLogger(name).addFilter(keep)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # Small data is served from memory by the house's loader: workers would only slow it down.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+
+def import_rooms() -> None:
+    """Import every class that a short name may mean."""
+    for room in ROOMS:
+        for module in walk_packages(room.__path__, f"{room.__name__}."):
+            if ".commands." not in module.name:
+                import_module(module.name)
+
+
+def _with_known_configs(words: list[str]) -> list[str]:
+    """The command line with configs that come with trellis found from any folder.
+
+    Raises:
+        FileNotFoundError: a config is neither a file nor one of trellis's; names the nearest.
+    """
+    return [
+        _known_config(word) if before in ("--config", "-c") else word
+        for before, word in zip(["", *words], words, strict=False)
+    ]
+
+
+def _known_config(word: str) -> str:
+    path = Path(word)
+    if path.is_file():
+        try:
+            yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no valid YAML: {error}") from None
+        return word
+    if path.suffix not in (".yaml", ".yml"):
+        return word
+    root = configs_dir()
+    for name in (word, word.removeprefix("configs/")):
+        if (root / name).is_file():
+            return str(root / name)
+    known = {f"configs/{p.relative_to(root).as_posix()}": None for p in root.glob("*/*.yaml")}
+    near = difflib.get_close_matches(word, known, 1, cutoff=0.4)
+    hint = f"; did you mean {near[0]}?" if near else "; see trellis list configs"
+    raise FileNotFoundError(f"there is no config {word}{hint}")
+
+
+def _with_checkpoint(words: list[str]) -> list[str]:
+    """The command line with the config inside the checkpoint put before everything typed."""
+    paths = [b for a, b in zip(words, words[1:], strict=False) if a == "--ckpt_path"]
+    paths += [word.split("=", 1)[1] for word in words if word.startswith("--ckpt_path=")]
+    if not paths or paths[-1] in ("best", "last", "null"):
+        return words
+    checkpoint = read(paths[-1], weights=False)
+    sections = {"model": "hyper_parameters", "data": "datamodule_hyper_parameters"}
+    config = {
+        name: _section(checkpoint[key])
+        for name, key in sections.items()
+        if "_class_path" in checkpoint.get(key, {})
+    }
+    return [words[0], "--config", json.dumps(config), *words[1:]]
+
+
+def _section(hparams: dict[str, Any]) -> dict[str, Any]:
+    init_args = {k: v for k, v in hparams.items() if k not in ("_instantiator", "_class_path")}
+    return {"class_path": hparams["_class_path"], "init_args": init_args}
+
+
+def _run_name(words: list[str]) -> str | None:
+    """Name of the last config file, or of the run that a checkpoint lies in."""
+    for flag, depth in (("--config", None), ("-c", None), ("--ckpt_path", 2), ("--init_from", 2)):
+        values = [b for a, b in zip(words, words[1:], strict=False) if a == flag]
+        values += [word.split("=", 1)[1] for word in words if word.startswith(f"{flag}=")]
+        for value in reversed(values):
+            path = Path(value)
+            if depth is None and path.suffix in (".yaml", ".yml", ".json"):
+                return path.stem
+            if depth is not None and len(path.absolute().parents) > depth:
+                return path.absolute().parents[depth].name
+    return None
+
+
+def _short_names(config: Any) -> str:
+    parts = [config[name]["class_path"].rsplit(".", 1)[-1] for name in ("model", "data")]
+    return "_".join(part.lower() for part in parts)
