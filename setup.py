@@ -38,7 +38,7 @@ setup(
             for package in (name, *(f"{name}.{sub}" for sub in find_packages(folder)))
         ),
     ],
-    package_data={"trellis": ["py.typed"], **{name: ["*.yaml"] for name in CONFIGS}},
+    package_data={"trellis": ["py.typed"], **{name: ["*.yaml", "*.json"] for name in CONFIGS}},
     install_requires=[
         "torch>=2.6",
         # 2.6.2 and 2.6.3 were malware (GHSA-w37p-236h-pfx3).

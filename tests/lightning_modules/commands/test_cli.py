@@ -1,0 +1,211 @@
+"""The trellis command: its answers, its exit codes, its files."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from trellis.lightning_modules import cli
+
+FIT = ["fit", "--model", "NodeClassification", "--data", "KarateClub",
+       "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
+       "--trainer.log_every_n_steps=1"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def trellis(*words: str) -> None:
+    cli.main(list(words))
+
+
+def failing(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Error text of a command that must end with exit code 2 and without a traceback."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(list(words))
+    text = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "Traceback" not in text
+    assert len([line for line in text.splitlines() if "error" in line or "did you" in line]) <= 2
+    return text
+
+
+def test_help_and_list_answer_at_once() -> None:
+    for words in (["--help"], ["list"], ["list", "networks"]):
+        start = time.monotonic()
+        command = [sys.executable, "-m", "trellis.lightning_modules.cli", *words]
+        code = f"from trellis.lightning_modules.cli import main; main({words!r})"
+        done = subprocess.run([command[0], "-c", code], capture_output=True, text=True, check=True)
+        assert time.monotonic() - start < 1.0
+        assert "GCN" in done.stdout or "fit" in done.stdout
+
+
+def test_list_names_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    trellis("list")
+    text = capsys.readouterr().out
+    for word in ("GCN", "NodeClassification", "Planetoid", "graph/gcn_cora.yaml", "gcn-cora"):
+        assert word in text
+
+
+def test_fit_writes_a_new_run_each_time_and_says_what_next(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for version in ("0", "1"):
+        trellis(*FIT, "--trainer.max_epochs=3")
+        run = tmp_path / "runs" / "nodeclassification_karateclub" / version
+        files = {path.name for path in run.rglob("*") if path.is_file()}
+        assert {"config.yaml", "metrics.csv", "best.ckpt", "last.ckpt"} <= files
+        assert not [name for name in files if name.startswith(".")], "temporary files left"
+        text = capsys.readouterr().out
+        assert f"next: trellis test --ckpt_path runs/{run.parent.name}/{version}" in text
+
+
+def test_the_saved_config_gives_the_same_run_again(tmp_path: Path) -> None:
+    trellis(*FIT, "--trainer.max_epochs=5", "--seed_everything=3")
+    first = tmp_path / "runs" / "nodeclassification_karateclub" / "0"
+    trellis("fit", "--config", str(first / "config.yaml"))
+    second = first.parent / "1"
+    assert (first / "metrics.csv").read_text() == (second / "metrics.csv").read_text()
+    a, b = (torch.load(run / "checkpoints" / "last.ckpt") for run in (first, second))
+    assert all(torch.equal(value, b["state_dict"][key]) for key, value in a["state_dict"].items())
+
+
+def test_a_checkpoint_is_enough_to_test_validate_and_predict(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trellis(*FIT, "--trainer.max_epochs=3", "--model.network=GraphSAGE")
+    best = "runs/nodeclassification_karateclub/0/checkpoints/best.ckpt"
+    for command in ("test", "validate", "predict"):
+        trellis(command, "--ckpt_path", best)
+    assert "test/accuracy" in capsys.readouterr().out
+
+
+def test_what_is_typed_beats_the_checkpoint(tmp_path: Path) -> None:
+    trellis(*FIT, "--trainer.max_epochs=2", "--model.optimizer=Adam",
+            "--model.optimizer.lr=0.01")  # fmt: skip
+    last = "runs/nodeclassification_karateclub/0/checkpoints/last.ckpt"
+    trellis("fit", "--ckpt_path", last, "--trainer.max_epochs=4", "--model.optimizer.lr=0.77",
+            "--trainer.enable_progress_bar=false")  # fmt: skip
+    saved = yaml.safe_load(
+        (tmp_path / "runs/nodeclassification_karateclub/1/config.yaml").read_text()
+    )
+    assert saved["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.77
+    assert saved["model"]["init_args"]["network"]["class_path"] == "trellis.networks.gnn.GCN"
+
+
+def test_init_from_takes_the_weights_and_nothing_else(tmp_path: Path) -> None:
+    trellis(*FIT, "--trainer.max_epochs=5")
+    runs = tmp_path / "runs" / "nodeclassification_karateclub"
+    last = runs / "0" / "checkpoints" / "last.ckpt"
+    trellis(*FIT, "--trainer.max_epochs=1", "--init_from", str(last), "--model.optimizer=SGD",
+            "--model.optimizer.lr=0.0")  # fmt: skip
+    old, new = torch.load(last), torch.load(runs / "1" / "checkpoints" / "last.ckpt")
+    assert all(torch.equal(v, new["state_dict"][k]) for k, v in old["state_dict"].items())
+    assert new["global_step"] == 1
+
+
+def test_configs_are_layered_left_to_right(tmp_path: Path) -> None:
+    base = {
+        "model": {"class_path": "NodeClassification"},
+        "data": {"class_path": "KarateClub"},
+        "trainer": {"max_epochs": 1, "enable_progress_bar": False},
+    }
+    Path("base.yaml").write_text(yaml.safe_dump(base))
+    Path("more.yaml").write_text(yaml.safe_dump({"trainer": {"max_epochs": 2}}))
+    trellis("fit", "--config", "base.yaml", "--config", "more.yaml")
+    saved = yaml.safe_load((tmp_path / "runs" / "more" / "0" / "config.yaml").read_text())
+    assert saved["trainer"]["max_epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fti"], "did you mean fit"),
+        (["fit", "--config", "configs/graph/gcn_crra.yaml"], "did you mean .*gcn_cora.yaml"),
+        ([*FIT, "--trainer.max_epohcs=3"], "did you mean --trainer.max_epochs"),
+        ([*FIT, "--model.network.hiden_channels=3"], "hiden_channels.*not accepted|unrecog"),
+        (["fit", "--model", "NodeClasification"], "did you mean NodeClassification"),
+        ([*FIT, "--data", "Karateclub"], "did you mean KarateClub"),
+        ([*FIT, "--model.network=GCNN"], "did you mean GCN"),
+        ([*FIT, "--model.network.hidden_channels=abc"], "hidden_channels.*int.*abc"),
+        ([*FIT, "--data", "Digits"], "NodeClassification learns from data with a NodeSpec"),
+        ([*FIT, "--model.network=LeNet5"], "NodeClassification calls network"),
+        ([*FIT, "--model.spec.in_channels=7", "--model.spec.out_channels=4"], "in_channels: 7"),
+        (["test", "--ckpt_path", "nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
+        (["reproduce", "gcn-croa"], "did you mean gcn-cora"),
+        ([*FIT, "--trainer.accelerator=gpu"], "gpu"),
+    ],
+)
+def test_bad_input_is_answered_in_a_line_or_two(
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    import re
+
+    monkeypatch.setattr(sys, "argv", ["trellis", *words])
+    assert re.search(message, " ".join(failing(capsys, *words).split()))
+    assert not list(tmp_path.rglob("*.ckpt")), "nothing half-written"
+
+
+def test_missing_data_says_where_to_put_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRELLIS_DATA", str(tmp_path / "none"))
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    text = failing(capsys, "fit", "--config", "graph/gcn_cora.yaml")
+    assert "ind.cora.x" in text
+    assert str(tmp_path / "none" / "Planetoid" / "Cora" / "raw") in text
+
+
+def offline(*args: object, **options: object) -> None:
+    from urllib.error import URLError
+
+    raise URLError("no network")
+
+
+def test_a_broken_config_names_its_file(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("broken.yaml").write_text("model: [\n")
+    assert "broken.yaml is no valid YAML" in failing(capsys, "fit", "--config", "broken.yaml")
+
+
+def test_two_runs_at_once_never_share_a_folder(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from trellis.lightning_modules.run_folder import RunFolder
+
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda _: RunFolder(tmp_path / "runs", "same").path, range(40)))
+    assert len(set(paths)) == 40
+
+
+def test_reproduce_prints_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+                               tmp_path: Path) -> None:  # fmt: skip
+    """A row over the smallest graph, through the same code as the published ones."""
+    from trellis.lightning_modules.commands import reproduce
+    from trellis.lightning_modules.ledger import Row
+
+    config = tmp_path / "karate.yaml"
+    config.write_text(
+        "trainer: {max_epochs: 30}\nmodel: NodeClassification\ndata: KarateClub\n"
+    )
+    row = Row("karate", "karate.yaml", "test/accuracy", "nobody", published=100.0, within=60.0,
+              scale=100.0)  # fmt: skip
+    monkeypatch.setattr(reproduce, "ledger", lambda: {"karate": row})
+    monkeypatch.setattr(reproduce, "configs_dir", lambda: tmp_path)
+    trellis("reproduce", "karate", "--seeds", "2", "--json")
+    result = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert list(result) == ["name", "config", "metric", "published", "mean", "std", "values",
+                            "seeds", "minutes", "verdict", "commit"]  # fmt: skip
+    assert result["mean"] == pytest.approx(sum(result["values"]) / 2)
+    assert result["verdict"] == "confirmed"
+    assert result["seeds"] == 2

@@ -1,0 +1,131 @@
+"""The house's rules that a program can check: import direction, docstrings, sizes, names."""
+
+import ast
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+ROOMS = {
+    "trellis": ROOT / "src" / "trellis",
+    "trellis.lightning_modules": ROOT / "lightning_modules",
+    "trellis.datamodules": ROOT / "datamodules",
+}
+FILES = [
+    (room, path) for room, folder in ROOMS.items() for path in sorted(folder.rglob("*.py"))
+]
+IDS = [str(path.relative_to(ROOT)) for _, path in FILES]
+# What a room may not import, and the files that stand above their room.
+FORBIDDEN = {
+    "trellis": ("lightning", "pytorch_lightning", "wandb", "trellis.lightning_modules",
+                "trellis.datamodules"),
+    "trellis.datamodules": ("wandb", "trellis.lightning_modules"),
+    "trellis.lightning_modules": ("trellis.datamodules",),
+}  # fmt: skip
+ABOVE = {"src/trellis/__init__.py", "lightning_modules/commands/run.py"}
+
+
+def imports(tree: ast.AST) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(node.module or ".")
+    return names
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize(("room", "path"), FILES, ids=IDS)
+def test_imports_point_down(room: str, path: Path) -> None:
+    names = imports(ast.parse(path.read_text()))
+    own = [n for n in names if within(n, "lightning_modules") or within(n, "datamodules")]
+    assert not own, f"without the trellis prefix this is a second copy of each class: {own}"
+    if path.relative_to(ROOT).as_posix() not in ABOVE:
+        upward = [n for n in names for bad in FORBIDDEN[room] if within(n, bad)]
+        assert not upward
+
+
+@pytest.mark.parametrize(("room", "path"), FILES, ids=IDS)
+def test_files_and_functions_fit_in_a_head(room: str, path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            doc = ast.get_docstring(node)
+            length = node.end_lineno - node.lineno + 1 - (doc.count("\n") + 2 if doc else 0)
+            assert length <= 60, f"{node.name} has {length} lines"
+            assert len(node.args.args) + len(node.args.kwonlyargs) <= 14, node.name
+
+
+@pytest.mark.parametrize(("room", "path"), FILES, ids=IDS)
+def test_public_names_are_documented(room: str, path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree)
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    bare = [
+        node.name
+        for node in tree.body
+        if isinstance(node, kinds) and not node.name.startswith("_") and not ast.get_docstring(node)
+    ]
+    bare = [name for name in bare if name != "NetworkFactory.__call__"]
+    assert not bare
+
+
+@pytest.mark.parametrize(("room", "path"), FILES, ids=IDS)
+def test_no_class_is_called_like_one_of_torch(room: str, path: Path) -> None:
+    taken = {name for name in dir(torch.nn) if name[0].isupper()}
+    classes = [n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.ClassDef)]
+    assert not taken.intersection(classes)
+
+
+def modules() -> list[str]:
+    names = []
+    for room in ROOMS:
+        package = importlib.import_module(room)
+        names += [room, *(m.name for m in pkgutil.walk_packages(package.__path__, f"{room}."))]
+    return sorted(set(names))
+
+
+@pytest.mark.parametrize("name", modules())
+def test_doctests(name: str) -> None:
+    from functools import partial
+
+    result = doctest.testmod(
+        importlib.import_module(name),
+        extraglobs={"torch": torch, "partial": partial},
+        optionflags=doctest.NORMALIZE_WHITESPACE,
+    )
+    assert result.failed == 0
+
+
+def test_doctests_are_found_at_all() -> None:
+    assert doctest.testmod(importlib.import_module("trellis.hyperparameters"),
+                           extraglobs={"torch": torch, "partial": __import__("functools").partial},
+                           ).attempted > 0  # fmt: skip
+
+
+@pytest.mark.parametrize("room", ["lightning_modules", "datamodules"])
+def test_a_room_refuses_its_bare_name(room: str) -> None:
+    """From the repository's root the bare name would import a second copy of each class."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {room}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert f"import trellis.{room}" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["trellis", "trellis.lightning_modules.cli"])
+def test_import_is_cheap(module: str) -> None:
+    code = f"import {module}, sys; print('torch' in sys.modules, 'lightning' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
