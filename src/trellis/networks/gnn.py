@@ -2,28 +2,41 @@
 
 Legend: N nodes, E edges, B graphs. Every node network maps ``x [N, in_channels]`` (dense, or CSR
 as bags of words are) and ``edge_index [2, E]`` to logits ``[N, out_channels]``; edges run from
-``edge_index[0]`` to ``edge_index[1]``, and an undirected edge is stored in both directions.
+``edge_index[0]`` to ``edge_index[1]``, and an undirected edge is stored in both directions. Its
+``embeddings`` are the outputs of all layers, of widths ``channels``; the last is the network's.
+A ``ValueError`` meets sizes below 1, an x of another width and edges of another shape.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import Protocol, runtime_checkable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.nn import (
-    GATConv,
-    GATv2Conv,
-    GatedGraphConv,
-    GCNConv,
-    GINConv,
-    MeanAggregation,
-    SAGEConv,
-)
-from torch_geometric.nn.dense.linear import Linear as ChannelMap
+from torch_geometric.nn import GATConv, GatedGraphConv, GATv2Conv, GCNConv
 
+from trellis.nn.checks import at_least_one, check_graph, check_sizes, probability
+from trellis.nn.graph import Alone, MeanAndSelf, SumAndSelf, sparse_input
+from trellis.nn.initialization import initialize_
 from trellis.nn.sparse import SparseLinear, dropout
 
 Activation = Callable[[Tensor], Tensor]
+
+
+class NodeNetworkFactory(Protocol):
+    """Builds a network of nodes from its sizes; called by keyword."""
+
+    def __call__(self, in_channels: int, out_channels: int) -> nn.Module: ...
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A node network that shows the outputs of all its layers."""
+
+    channels: tuple[int, ...]
+
+    def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:
+        """Outputs of the layers ``[N, channels[k]]``; the last is that of the network."""
 
 
 class _Stack(nn.Module):
@@ -31,22 +44,35 @@ class _Stack(nn.Module):
 
     Args:
         convolutions: modules ``(x, edge_index) -> x``.
+        widths: channels into the first convolution, then out of each.
         dropout: probability before each convolution.
         activation: between convolutions.
     """
 
     def __init__(
-        self, convolutions: Iterable[nn.Module], dropout: float, activation: Activation = F.relu
+        self,
+        convolutions: Iterable[nn.Module],
+        widths: Sequence[int],
+        dropout: float,
+        activation: Activation = F.relu,
     ) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(convolutions)
-        self.dropout, self.activation = dropout, activation
+        self.in_channels, self.channels = widths[0], tuple(widths[1:])
+        self.dropout, self.activation = probability("dropout", dropout), activation
 
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+    def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:
+        """Outputs of the layers, activated but for the last."""
+        check_graph(x, edge_index, self.in_channels, type(self).__name__)
         *hidden, last = self.convolutions
+        outputs = []
         for convolution in hidden:
             x = self.activation(convolution(dropout(x, self.dropout, self.training), edge_index))
-        return last(dropout(x, self.dropout, self.training), edge_index)
+            outputs.append(x)
+        return [*outputs, last(dropout(x, self.dropout, self.training), edge_index)]
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.embeddings(x, edge_index)[-1]
 
 
 class GCN(_Stack):
@@ -76,7 +102,8 @@ class GCN(_Stack):
         dropout: float = 0.5,
     ) -> None:
         widths = _widths(in_channels, hidden_channels, out_channels, num_layers)
-        super().__init__((_sparse_input(GCNConv(a, b)) for a, b in widths), dropout)
+        layers = (sparse_input(GCNConv(a, b)) for a, b in pairwise(widths))
+        super().__init__(layers, widths, dropout)
 
 
 class GAT(_Stack):
@@ -113,16 +140,18 @@ class GAT(_Stack):
         dropout: float = 0.6,
         v2: bool = False,
     ) -> None:
+        at_least_one("hidden_channels", hidden_channels)
+        at_least_one("num_heads", num_heads)
+        at_least_one("num_out_heads", num_out_heads)
+        widths = _widths(in_channels, hidden_channels * num_heads, out_channels, num_layers)
         convolution = GATv2Conv if v2 else GATConv
-        layers = []
-        width = in_channels
-        for _ in range(_at_least_one(num_layers) - 1):
-            layers.append(convolution(width, hidden_channels, num_heads, dropout=dropout))
-            width = hidden_channels * num_heads
+        layers: list[nn.Module] = [
+            convolution(a, hidden_channels, num_heads, dropout=dropout) for a in widths[:-2]
+        ]
         layers.append(
-            convolution(width, out_channels, num_out_heads, concat=False, dropout=dropout)
+            convolution(widths[-2], out_channels, num_out_heads, concat=False, dropout=dropout)
         )
-        super().__init__((_sparse_input(layer) for layer in layers), dropout, F.elu)
+        super().__init__((sparse_input(layer) for layer in layers), widths, dropout, F.elu)
 
 
 class GraphSAGE(_Stack):
@@ -156,49 +185,148 @@ class GraphSAGE(_Stack):
         normalize: bool = False,
     ) -> None:
         widths = _widths(in_channels, hidden_channels, out_channels, num_layers)
-        super().__init__((_MeanAndSelf(a, b, normalize) for a, b in widths), dropout)
+        layers = (MeanAndSelf(a, b, normalize) for a, b in pairwise(widths))
+        super().__init__(layers, widths, dropout)
 
 
-class _MeanAndSelf(nn.Module):
-    """PyG's ``SAGEConv`` with its linear maps before the mean instead of after it.
+class GIN(_Stack):
+    r"""Graph isomorphism network: sums, which tell multisets of neighbours apart.
 
-    The mean is linear, so the result is the same; the messages are as wide as the output and
-    not as the input, and a sparse input is never aggregated.
+    .. math:: x_i' = \mathrm{MLP}\bigl((1 + \epsilon) x_i + \textstyle\sum_{j \in N(i)} x_j\bigr)
+
+    The MLP is map, batch norm, ReLU, map; hidden layers end in a batch norm too.
+
+    Args:
+        in_channels: features of a node; a sparse x becomes dense.
+        out_channels: classes, or width of an embedding.
+        hidden_channels: width of the hidden layers, and within each MLP.
+        num_layers: convolutions, at least 1.
+        dropout: probability before each convolution.
+        eps: weight of the node itself beyond that of a neighbour; 0 is the paper's GIN-0.
+        train_eps: learn ``eps`` in every layer (GIN-eps).
+    Shape:
+        x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
+
+    Source: Xu et al. 2019, eq. 4.1 and section 7: with the input, the paper has five layers.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, normalize: bool) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        hidden_channels: int = 64,
+        num_layers: int = 4,
+        dropout: float = 0.0,
+        eps: float = 0.0,
+        train_eps: bool = False,
+    ) -> None:
+        widths = _widths(in_channels, hidden_channels, out_channels, num_layers)
+        *hidden, last = (_two_maps(a, hidden_channels, b) for a, b in pairwise(widths))
+        maps = [*(m.append(nn.BatchNorm1d(hidden_channels)) for m in hidden), last]
+        layers = (SumAndSelf(mlp, eps, train_eps) for mlp in maps)
+        super().__init__(layers, widths, dropout)
+
+
+class NodeMLP(_Stack):
+    """Multi-layer perceptron on every node for itself: what is left of a GCN without the graph.
+
+    The control of any claim that the graph helps. It starts as a GCN does (Glorot, zero biases)
+    and drops the same inputs.
+
+    Args:
+        in_channels: features of a node.
+        out_channels: classes.
+        hidden_channels: width of the hidden layers.
+        num_layers: linear maps, at least 1.
+        dropout: probability before each map.
+    Shape:
+        x ``[N, in_channels]``, edge_index ``[2, E]``, unused -> ``[N, out_channels]``
+
+    Source: Kipf and Welling 2017, table 3, the row "Multi-layer perceptron".
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        hidden_channels: int = 16,
+        num_layers: int = 2,
+        dropout: float = 0.5,
+    ) -> None:
+        widths = _widths(in_channels, hidden_channels, out_channels, num_layers)
+        super().__init__((Alone(a, b) for a, b in pairwise(widths)), widths, dropout)
+        initialize_(self, "xavier")
+
+
+class GatedGraphNet(nn.Module):
+    r"""Gated graph network: nodes hold a state that a GRU updates from their neighbours' messages.
+
+    .. math::
+        h_i^{(0)} = W_{in} x_i, \quad
+        h_i^{(t+1)} = \mathrm{GRU}\bigl(\textstyle\sum_{j \in N(i)} W h_j^{(t)}, h_i^{(t)}\bigr),
+        \quad y_i = W_{out} h_i^{(T)}
+
+    with the message as the GRU's input. All layers share one ``W`` and one GRU: depth is time.
+
+    Args:
+        in_channels: features of a node.
+        out_channels: classes.
+        hidden_channels: width of the state.
+        num_layers: updates T, at least 1.
+        dropout: probability before the first map and before the last.
+    Shape:
+        x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
+
+    Source: Li et al. 2016, section 3. Deviates: a linear map into the state, where the paper pads
+    x with zeros; one type of edge.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        hidden_channels: int = 64,
+        num_layers: int = 4,
+        dropout: float = 0.5,
+    ) -> None:
         super().__init__()
-        self.convolution = _sparse_input(SAGEConv(in_channels, out_channels))
-        self.mean = MeanAggregation()
-        self.normalize = normalize
+        at_least_one("num_layers", num_layers)
+        widths = _widths(in_channels, hidden_channels, out_channels, num_layers + 1)
+        self.in_channels, self.channels = in_channels, tuple(widths[1:])
+        self.num_layers, self.dropout = num_layers, probability("dropout", dropout)
+        self.input = SparseLinear(in_channels, hidden_channels)
+        self.convolution = GatedGraphConv(hidden_channels, num_layers=1)
+        self.output = nn.Linear(hidden_channels, out_channels)
+
+    def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:
+        """States after each update, then the outputs."""
+        check_graph(x, edge_index, self.in_channels, "GatedGraphNet")
+        states = [self.input(dropout(x, self.dropout, self.training))]
+        for _ in range(self.num_layers):
+            states.append(self.convolution(states[-1], edge_index))
+        return [*states[1:], self.output(dropout(states[-1], self.dropout, self.training))]
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        source, target = edge_index
-        neighbours, bias = self.convolution.lin_l, self.convolution.lin_l.bias
-        messages = (neighbours(x) - bias)[source]  # [E, out]
-        out = self.mean(messages, target, dim_size=x.size(0)) + bias + self.convolution.lin_r(x)
-        return F.normalize(out, dim=-1) if self.normalize else out
+        return self.embeddings(x, edge_index)[-1]
 
 
-def _sparse_input(convolution: nn.Module) -> nn.Module:
-    """``convolution`` with its input maps replaced by ones that take CSR, same initialisation."""
-    for name, child in list(convolution.named_children()):
-        if isinstance(child, ChannelMap):
-            linear = SparseLinear(child.in_channels, child.out_channels, child.bias is not None)
-            linear.weight, linear.bias = child.weight, child.bias
-            setattr(convolution, name, linear)
-    return convolution
-
-
-def _at_least_one(num_layers: int) -> int:
-    if num_layers < 1:
-        raise ValueError(f"num_layers={num_layers}: give at least 1")
-    return num_layers
+def _two_maps(in_channels: int, hidden_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(in_channels, hidden_channels),
+        nn.BatchNorm1d(hidden_channels),
+        nn.ReLU(),
+        nn.Linear(hidden_channels, out_channels),
+    )
 
 
 def _widths(
     in_channels: int, hidden_channels: int, out_channels: int, num_layers: int
-) -> list[tuple[int, int]]:
-    hidden = [hidden_channels] * (_at_least_one(num_layers) - 1)
-    widths = [in_channels, *hidden, out_channels]
-    return list(zip(widths, widths[1:], strict=False))
+) -> list[int]:
+    """Channels into the first layer, then out of each."""
+    check_sizes(in_channels, out_channels)
+    at_least_one("hidden_channels", hidden_channels)
+    at_least_one("num_layers", num_layers)
+    return [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]

@@ -2,8 +2,9 @@
 
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
+
+from trellis.nn.sparse import SparseLinear
 
 Activation = Literal["relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "identity"]
 
@@ -29,19 +30,22 @@ def activation_module(name: Activation) -> nn.Module:
     ReLU()
     """
     if name not in _MODULES:
-        raise ValueError(f"activation={name!r}: choose from {', '.join(get_args(Activation))}")
+        names = ", ".join(get_args(Activation))
+        raise ValueError(f"activation={name!r}: choose from {names}")
     return _MODULES[name]()
 
 
 class Maxout(nn.Module):
-    """Largest of ``pieces`` affine maps, feature by feature.
+    r"""Largest of ``pieces`` affine maps, feature by feature.
+
+    .. math:: y_i = \max_k (w_{ik}^\top x + b_{ik})
 
     Args:
         in_features: width of the input.
         out_features: width of the output.
         pieces: maps per output feature.
     Shape:
-        x ``[*, in_features]`` -> ``[*, out_features]``
+        x ``[*, in_features]``, dense or CSR -> ``[*, out_features]``
 
     Source: Goodfellow et al. 2013, section 3.
     """
@@ -49,7 +53,7 @@ class Maxout(nn.Module):
     def __init__(self, in_features: int, out_features: int, pieces: int = 2) -> None:
         super().__init__()
         self.pieces = pieces
-        self.linear = nn.Linear(in_features, out_features * pieces)
+        self.linear = SparseLinear(in_features, out_features * pieces)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x).unflatten(-1, (-1, self.pieces)).amax(-1)
+        return self.linear(x).unflatten(-1, (-1, self.pieces)).amax(-1)  # [*, out, pieces]

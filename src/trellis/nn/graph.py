@@ -1,0 +1,64 @@
+"""Graph layers ``(x [N, in_channels], edge_index [2, E]) -> [N, out_channels]`` around PyG's."""
+
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.nn import GINConv, MeanAggregation, SAGEConv
+from torch_geometric.nn.dense.linear import Linear as ChannelMap
+
+from trellis.nn.sparse import SparseLinear
+
+Convolution = TypeVar("Convolution", bound=nn.Module)
+
+
+class MeanAndSelf(nn.Module):
+    """PyG's ``SAGEConv`` with its linear maps before the mean instead of after it.
+
+    The mean is linear, so the result is the same; the messages are as wide as the output and
+    not as the input, and a sparse input is never aggregated.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, normalize: bool) -> None:
+        super().__init__()
+        self.convolution = sparse_input(SAGEConv(in_channels, out_channels))
+        self.mean = MeanAggregation()
+        self.normalize = normalize
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        source, target = edge_index
+        neighbours, itself = self.convolution.lin_l, self.convolution.lin_r
+        messages = (x @ neighbours.weight.t())[source]  # [E, out]
+        mean = self.mean(messages, target, dim_size=x.size(0))
+        # After the mean, for a node without neighbours has the bias too.
+        out = mean + neighbours.bias + itself(x)
+        return F.normalize(out, dim=-1) if self.normalize else out
+
+
+class SumAndSelf(nn.Module):
+    """PyG's ``GINConv``, which adds up rows of x and so needs them dense."""
+
+    def __init__(self, mlp: nn.Module, eps: float, train_eps: bool) -> None:
+        super().__init__()
+        self.convolution = GINConv(mlp, eps, train_eps)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.convolution(x if x.layout == torch.strided else x.to_dense(), edge_index)
+
+
+class Alone(SparseLinear):
+    """A linear map in a convolution's place."""
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x)
+
+
+def sparse_input(convolution: Convolution) -> Convolution:
+    """``convolution`` with its input maps replaced by ones that take CSR, same initialisation."""
+    for name, child in list(convolution.named_children()):
+        if isinstance(child, ChannelMap):
+            linear = SparseLinear(child.in_channels, child.out_channels, child.bias is not None)
+            linear.weight, linear.bias = child.weight, child.bias
+            setattr(convolution, name, linear)
+    return convolution

@@ -1,0 +1,106 @@
+"""Readouts: one vector per graph from the vectors of its nodes.
+
+A batch of graphs is one large graph without edges between its parts; ``batch [N]`` tells the
+graph of each node. A readout may first extend the graph, then reads the embeddings of its nodes.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import MaxAggregation, MeanAggregation, SumAggregation
+from torch_geometric.nn.aggr import Aggregation
+
+ReadoutName = Literal["sum", "mean", "max", "virtual_node"]
+
+_AGGREGATIONS: dict[str, type[Aggregation]] = {
+    "sum": SumAggregation,
+    "mean": MeanAggregation,
+    "max": MaxAggregation,
+}
+
+
+class Readout(nn.Module, ABC):
+    """From the nodes of a batch of graphs to one vector per graph."""
+
+    @abstractmethod
+    def extend(
+        self, x: Tensor, edge_index: Tensor, batch: Tensor, num_graphs: int
+    ) -> tuple[Tensor, Tensor]:
+        """The ``x`` and ``edge_index`` that the network of nodes shall see."""
+
+    @abstractmethod
+    def forward(self, embeddings: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+        """``[B, C]`` from the embeddings ``[N', C]`` of the extended graph."""
+
+
+class Pooling(Readout):
+    """Sum, mean or maximum over the nodes of each graph.
+
+    Sums tell multisets of nodes apart that means and maxima confuse.
+
+    Args:
+        name: sum, mean or max.
+
+    Source: Xu et al. 2019, section 5.
+    """
+
+    def __init__(self, name: Literal["sum", "mean", "max"]) -> None:
+        super().__init__()
+        self.aggregation = _AGGREGATIONS[name]()
+
+    def extend(
+        self, x: Tensor, edge_index: Tensor, batch: Tensor, num_graphs: int
+    ) -> tuple[Tensor, Tensor]:
+        """Nothing to add."""
+        return x, edge_index
+
+    def forward(self, embeddings: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+        return self.aggregation(embeddings, batch, dim_size=num_graphs)
+
+
+class VirtualNode(Readout):
+    """One more node per graph, linked both ways to all others, whose embedding is the readout.
+
+    The new nodes stand behind the old ones, in order of their graphs, and start from one learned
+    vector.
+
+    Args:
+        in_channels: features of a node.
+
+    Source: Gilmer et al. 2017, section 5.2 ("master node"); Columbia COMS4995, "Graph neural
+    networks".
+    """
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.features = nn.Parameter(torch.empty(in_channels))
+        nn.init.normal_(self.features, std=in_channels**-0.5)  # about as long as a one-hot x
+
+    def extend(
+        self, x: Tensor, edge_index: Tensor, batch: Tensor, num_graphs: int
+    ) -> tuple[Tensor, Tensor]:
+        """Append the virtual nodes and their edges."""
+        nodes = torch.arange(x.size(0), device=x.device)
+        spokes = torch.stack((nodes, x.size(0) + batch))  # [2, N], node to virtual node
+        x = torch.cat((x, self.features.expand(num_graphs, -1)))
+        return x, torch.cat((edge_index, spokes, spokes.flip(0)), dim=1)
+
+    def forward(self, embeddings: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+        return embeddings[batch.size(0) :]
+
+
+def readout_module(name: ReadoutName, in_channels: int) -> Readout:
+    """The readout of a name.
+
+    Args:
+        name: sum, mean, max or virtual_node.
+        in_channels: features of a node, which a virtual node has too.
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in get_args(ReadoutName):
+        names = ", ".join(get_args(ReadoutName))
+        raise ValueError(f"readout={name!r}: choose from {names}")
+    return VirtualNode(in_channels) if name == "virtual_node" else Pooling(name)
