@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle, islice
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -31,7 +32,7 @@ class Loader(Generic[Batch]):
         pad: give every process the same number of batches by repeating the first ones; without
             it evaluation counts each example once.
     Raises:
-        ValueError: no examples, or a batch size below 1.
+        ValueError: no examples, a batch size below 1, or nothing left by ``drop_last``.
 
     >>> loader = Loader(5, fetch=lambda indices: indices, batch_size=2)
     >>> list(loader)
@@ -54,6 +55,10 @@ class Loader(Generic[Batch]):
             raise ValueError("Loader: the split is empty, there is nothing to iterate over")
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: give a number of examples, at least 1")
+        if drop_last and plan is None and num_examples < batch_size:
+            raise ValueError(
+                f"batch_size={batch_size}: drop_last leaves nothing of {num_examples} examples"
+            )
         self.num_examples, self.fetch, self.batch_size = num_examples, fetch, batch_size
         self.shuffle, self.drop_last, self.plan, self.pad = shuffle, drop_last, plan, pad
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
@@ -83,7 +88,9 @@ class Loader(Generic[Batch]):
             batches = batches[:-1]
         rank, world = _rank_and_world()
         if self.pad and len(batches) % world:
-            batches = [*batches, *batches[: world - len(batches) % world]]
+            missing = world - len(batches) % world
+            # There may be fewer batches than processes.
+            batches = [*batches, *islice(cycle(batches), missing)]
         return batches[rank::world]
 
     def __len__(self) -> int:
@@ -103,7 +110,7 @@ class Loader(Generic[Batch]):
 
     def state_dict(self) -> dict[str, Any]:
         """Position in the epoch; Lightning stores it in its checkpoints."""
-        return {"batches": self._served % len(self)}
+        return {"batches": self._served % max(len(self), 1)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Start the next iteration after the batches that ``state`` has seen."""

@@ -3,12 +3,22 @@
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch_geometric.data import Data
 from torch_geometric.io import read_planetoid_data
-
-from trellis.datamodules.base import DataModule, Split, data_root, fetch
+from torch_geometric.io.planetoid import read_file
+from trellis.datamodules.base import (
+    DataModule,
+    Split,
+    check_features,
+    check_labels,
+    check_masks,
+    damaged,
+    data_root,
+    fetch,
+    whole_graph_loader,
+)
 from trellis.datamodules.loader import Loader
+
 from trellis.nn.sparse import to_csr
 from trellis.spec import NodeSpec
 
@@ -19,6 +29,18 @@ CLASSES = {
     "PubMed": ("Experimental", "Type 1", "Type 2"),
 }  # fmt: skip
 PARTS = ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")
+CHECKSUMS: dict[str, dict[str, str | None]] = {
+    "Cora": {
+        "x": "sha256:23cfa55d91c6f624233f5eb7b6e3f141f1bd2b2ae39608a63cf5d084bb27baab",
+        "tx": "sha256:b9afbaa4a400df991f6f02ef677e1e44da55ffc04801fd02f9e673987829226a",
+        "allx": "sha256:9419ba2f26f5c35243db64aba110e0f35a04851609e0dc5433450676ca6b8543",
+        "y": "sha256:94465c14eb53e04ca262198dcbb2521ee8af60fb3f3d546cd6ca24a511b0e7d1",
+        "ty": "sha256:41f5ac76596a1699cc33f53084a2419e92961c42bb75f36fc38e616d348532ad",
+        "ally": "sha256:2b998f5cc7fedc86e7f97ca2498f47a1ffc1462c29e2d578b23bf3f62b6e7d71",
+        "graph": "sha256:58f13302f39dde8852dad6fe6d15b89b077b6d7f837626bce671ef80344b383d",
+        "test.index": "sha256:297ce89af2b51a6a194181c7dbe1796c6a1cf9cd9349a88383b1b1e227867875",
+    }
+}
 
 
 class Planetoid(DataModule):
@@ -43,6 +65,8 @@ class Planetoid(DataModule):
         steps_per_epoch: how often an epoch yields the graph.
     Raises:
         FileNotFoundError: the files are missing and cannot be downloaded.
+        OSError: a file is damaged.
+        ValueError: a feature is not finite, a label unknown or a split empty.
 
     Source: Yang et al. 2016, the split of Kipf and Welling 2017.
     """
@@ -56,27 +80,47 @@ class Planetoid(DataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        self.name, self.sparse, self.steps_per_epoch = name, sparse, steps_per_epoch
+        self.graph, self.sparse, self.steps_per_epoch = name, sparse, steps_per_epoch
         self.raw = data_root(data_dir) / "Planetoid" / name / "raw"
         self.data: Data | None = None
 
     def prepare_data(self) -> None:
-        files = {f"ind.{self.name.lower()}.{part}": None for part in PARTS}
+        checksums = CHECKSUMS.get(self.graph, dict.fromkeys(PARTS))
+        files = {f"ind.{self.graph.lower()}.{part}": checksums[part] for part in PARTS}
         fetch(self.raw, files, ("https://github.com/kimiyoung/planetoid/raw/master/data",))
 
     def setup(self, stage: str | None = None) -> None:
         if self.data is not None:
             return
-        data = read_planetoid_data(str(self.raw), self.name.lower())
+        data = self._read()
+        classes = CLASSES[self.graph]
+        check_features(data.x, str(self.raw))
+        check_labels(data.y, len(classes), str(self.raw))
+        check_masks(data, str(self.raw))
         x = data.x / data.x.sum(dim=-1, keepdim=True).clamp(min=1)
         data.x = to_csr(x) if self.sparse else x
-        self.spec = NodeSpec(x.size(1), int(data.y.max()) + 1, CLASSES[self.name])
+        self.spec = NodeSpec(x.size(1), len(classes), classes)
         self.data = data
+
+    def _read(self) -> Data:
+        prefix = self.graph.lower()
+        for part in PARTS:
+            if not (path := self.raw / f"ind.{prefix}.{part}").is_file():
+                raise FileNotFoundError(f"{path} is missing: call prepare_data(), or put it there")
+        try:
+            return read_planetoid_data(str(self.raw), prefix)
+        except Exception as error:  # a pickle that is damaged may raise anything
+            raise damaged(*self._culprit(error)) from error
+
+    def _culprit(self, error: Exception) -> tuple[Path, Exception]:
+        """The file that cannot be read by itself, or the folder when they do not fit together."""
+        prefix = self.graph.lower()
+        for part in PARTS:
+            try:
+                read_file(str(self.raw), prefix, part)
+            except Exception as reason:
+                return self.raw / f"ind.{prefix}.{part}", reason
+        return self.raw, error
 
     def loader(self, split: Split) -> Loader[Data]:
         return whole_graph_loader(self.data, self.steps_per_epoch if split == "train" else 1)
-
-
-def whole_graph_loader(data: Data, steps: int) -> Loader[Data]:
-    """A loader that yields the same graph ``steps`` times an epoch."""
-    return Loader(steps, lambda _: data)

@@ -1,0 +1,1 @@
+"""Graphs before any network sees them: how they are built and walked."""
