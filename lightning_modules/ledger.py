@@ -11,7 +11,7 @@ import yaml
 
 from trellis import __version__
 
-Protocol = Literal["test", "curve", "folds"]
+Protocol = Literal["test", "curve", "folds", "held_out_folds"]
 Number = float | list[float]
 
 
@@ -37,7 +37,8 @@ class Row:
         seeds: runs to average.
         minutes: of all runs on two cores, for planning.
         protocol: ``test`` takes the metric of the best checkpoint, ``curve`` its value after each
-            epoch, ``folds`` the epoch whose mean over ten folds is best (``data.fold`` 0 to 9).
+            epoch, ``folds`` the epoch whose mean over ten folds is best (``data.fold`` 0 to 9),
+            ``held_out_folds`` the metric of each fold's own best checkpoint.
         options: words added to the command line.
     """
 

@@ -94,17 +94,19 @@ def reproduce(row: Row, seeds: int) -> dict[str, Any]:
 
 
 def _runs(row: Row, seeds: int) -> list[Number]:
+    folds = range(10) if row.protocol == "held_out_folds" else (None,)
     values: list[Number] = []
     for seed in range(seeds):
-        cli = _fit(row, seed)
-        if row.protocol == "curve":
-            values.append([row.scale * value for value in _curve(cli, row.metric)])
-        else:
-            (result,) = cli.trainer.test(
-                cli.model, datamodule=cli.datamodule, ckpt_path="best", verbose=False
-            )
-            values.append(row.scale * result[row.metric])
-        _progress(row, f"seed {seed + 1}/{seeds}", values[-1])
+        for fold in folds:
+            cli = _fit(row, seed, *_fold_option(fold))
+            if row.protocol == "curve":
+                values.append([row.scale * value for value in _curve(cli, row.metric)])
+            else:
+                (result,) = cli.trainer.test(
+                    cli.model, datamodule=cli.datamodule, ckpt_path="best", verbose=False
+                )
+                values.append(row.scale * result[row.metric])
+            _progress(row, seed, seeds, fold, values[-1])
     return values
 
 
@@ -114,14 +116,16 @@ def _folds(row: Row, seeds: int) -> list[Number]:
     for seed in range(seeds):
         curves = []
         for fold in range(10):
-            curves.append(_curve(_fit(row, seed, f"--data.fold={fold}"), row.metric))
-            _progress(
-                row, f"seed {seed + 1}/{seeds} fold {fold + 1}/10", row.scale * max(curves[-1])
-            )
+            curves.append(_curve(_fit(row, seed, *_fold_option(fold)), row.metric))
+            _progress(row, seed, seeds, fold, row.scale * max(curves[-1]))
         means = [statistics.fmean(epoch) for epoch in zip(*curves, strict=True)]
         best = means.index(max(means))
         values += [row.scale * curve[best] for curve in curves]
     return values
+
+
+def _fold_option(fold: int | None) -> list[str]:
+    return [] if fold is None else [f"--data.fold={fold}"]
 
 
 def _fit(row: Row, seed: int, *options: str) -> Any:
@@ -164,7 +168,8 @@ def _deviation(values: Any) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def _progress(row: Row, where: str, value: Number) -> None:
+def _progress(row: Row, seed: int, seeds: int, fold: int | None, value: Number) -> None:
+    where = f"seed {seed + 1}/{seeds}" + ("" if fold is None else f", fold {fold + 1}/10")
     sys.stderr.write(f"{row.name}: {where}: {row.metric} {shown(value)}\n")
 
 
