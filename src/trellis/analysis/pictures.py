@@ -38,7 +38,7 @@ def confusion_matrix(counts: Tensor, classes: Sequence[str] = ()) -> Figure:
     counts = counts.detach().cpu()
     share = counts / counts.sum(1, keepdim=True).clamp(min=1)
     side = min(max(3.0 + 0.55 * len(names), 4.5), 16)
-    figure = _figure(side + 0.8, side)
+    figure = empty_figure(side + 0.8, side)
     axes = figure.subplots()
     image = axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
     every = math.ceil(len(names) / 40)  # label every class up to 40, then some of them
@@ -102,11 +102,12 @@ def graph_picture(
     edge_index, predictions = edge_index.detach().cpu(), predictions.detach().cpu()
     if position is None:
         position = graph_layout(edge_index, len(predictions))
-    number = len(classes) or int(predictions.max()) + 1
-    names = _names(classes, max(number, int(predictions.max()) + 1), "predictions")
+    position = position.detach().cpu()
+    highest = max(int(predictions.max()) + 1, len(classes))
+    names = _names(classes, highest, "predictions")
     labels = torch.full_like(predictions, -1) if labels is None else labels.detach().cpu()
     wrong = (labels >= 0) & (labels != predictions)
-    figure = _figure(9.5, 7)
+    figure = empty_figure(9.5, 7)
     axes = figure.subplots()
     _draw_edges(axes, position, edge_index)
     size = min(max(25_000 / len(predictions), 10), 200)
@@ -167,7 +168,7 @@ def learning_curves(rows: Iterable[Mapping[str, Any]]) -> Figure:
         raise ValueError("there is no metric to draw: no row has a step and a value")
     columns = min(len(panels), 3)
     lines = math.ceil(len(panels) / columns)
-    figure = _figure(4.2 * columns + 0.4, 3.1 * lines + 0.3)
+    figure = empty_figure(4.2 * columns + 0.4, 3.1 * lines + 0.3)
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True).flatten()
     for axes, (metric, splits) in zip(grid, panels.items(), strict=False):
         for split in sorted(splits, key=lambda name: [*SPLITS, name].index(name)):
@@ -213,7 +214,7 @@ def _names(classes: Sequence[str], number: int, what: str) -> list[str]:
     return list(classes) or [str(index) for index in range(number)]
 
 
-def _figure(width: float, height: float) -> Figure:
+def empty_figure(width: float, height: float) -> Figure:
     """An empty figure that belongs to no window.
 
     Raises:

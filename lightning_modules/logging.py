@@ -1,0 +1,107 @@
+"""Pictures and tables to whatever a run logs to: W&B, TensorBoard, and files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@rank_zero_only
+def log_picture(trainer: L.Trainer, name: str, figure: Figure) -> None:
+    """Write ``pictures/NAME.png`` in the run folder, and show it in W&B and TensorBoard.
+
+    A picture logged again replaces the file; loggers keep both, at their steps. Nothing happens
+    with ``fast_dev_run`` and on processes other than the first.
+
+    Args:
+        trainer: whose loggers and folder are used; Lightning's own trainer will do.
+        name: such as ``val/confusion_matrix``.
+        figure: of matplotlib.
+    Raises:
+        ValueError: the name would leave the folder of the pictures.
+    """
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    path = _file(trainer, name, ".png")
+    figure.savefig(path)
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(name, [str(path)], step=logged_step(trainer))
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure(name, figure, logged_step(trainer), close=False)
+
+
+@rank_zero_only
+def log_table(
+    trainer: L.Trainer, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Write ``pictures/NAME.csv`` in the run folder, and show it in W&B and TensorBoard.
+
+    Args:
+        trainer: see ``log_picture``.
+        name: see ``log_picture``.
+        columns: their names.
+        rows: a value per column each.
+    Raises:
+        ValueError: a row has another number of values, or see ``log_picture``.
+    """
+    for row in rows:
+        if len(row) != len(columns):
+            raise ValueError(f"table {name}: {len(columns)} columns, but a row of {len(row)}")
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    with _file(trainer, name, ".csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            data = [list(row) for row in rows]
+            logger.log_table(name, list(columns), data, step=logged_step(trainer))
+        elif isinstance(logger, TensorBoardLogger):
+            text = _markdown(columns, rows)
+            logger.experiment.add_text(name, text, logged_step(trainer))
+
+
+def logged_step(trainer: L.Trainer) -> int:
+    """The x-axis on which Lightning logs metrics: batches that made a step."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
+
+
+def run_dir(trainer: L.Trainer) -> Path:
+    """The folder of the run, for the first process alone: it asks no other, unlike ``log_dir``."""
+    folder = getattr(trainer, "run_folder", None)
+    if folder is not None:
+        return folder.path
+    for logger in trainer.loggers:
+        found = getattr(logger, "log_dir", None) or logger.save_dir
+        if found:
+            return Path(found)
+    return Path(trainer.default_root_dir)
+
+
+def _file(trainer: L.Trainer, name: str, suffix: str) -> Path:
+    parts = name.split("/")
+    if not all(part.strip(". ") for part in parts) or "\\" in name:
+        raise ValueError(f"name={name!r}: give names joined by /, such as val/confusion_matrix")
+    path = run_dir(trainer).joinpath("pictures", *parts[:-1], parts[-1] + suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
