@@ -1,0 +1,157 @@
+import gzip
+import struct
+import urllib.error
+from pathlib import Path
+
+import pytest
+import torch
+from trellis.datamodules.mnist import FILES, MNIST, read_idx
+
+from trellis.spec import TensorSpec
+
+
+def idx(array: torch.Tensor) -> bytes:
+    header = struct.pack(f">BBBB{array.dim()}I", 0, 0, 8, array.dim(), *array.shape)
+    return header + bytes(array.flatten().tolist())
+
+
+def write(folder: Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes(gzip.compress(content))
+
+
+@pytest.fixture
+def look_alike(tmp_path: Path) -> Path:
+    """Forty training and ten test images whose first pixel is their number and label mod 10."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(0)
+    for part, count in (("train", 40), ("t10k", 10)):
+        images = torch.randint(0, 256, (count, 28, 28), generator=generator)
+        images[:, 0, 0] = torch.arange(count)
+        write(raw, f"{part}-images-idx3-ubyte.gz", idx(images))
+        write(raw, f"{part}-labels-idx1-ubyte.gz", idx(torch.arange(count) % 10))
+    return tmp_path
+
+
+def ready(folder: Path | str, **options) -> MNIST:
+    data = MNIST(data_dir=str(folder), **options)
+    data.prepare_data()
+    data.setup()
+    data.setup("test")
+    return data
+
+
+def numbers(data: MNIST, split: str) -> list[int]:
+    return [n for x, _ in data.loader(split) for n in x.flatten(1)[:, 0].mul(255).round().tolist()]
+
+
+@pytest.mark.parametrize("flatten", [False, True])
+def test_batches_are_the_pixels_of_the_file(look_alike: Path, flatten: bool) -> None:
+    data = ready(look_alike, batch_size=4, flatten=flatten, num_val=0, normalize=False)
+    raw = read_idx(data.raw / "train-images-idx3-ubyte.gz", 3)
+    seen = 0
+    for x, y in data.train_dataloader():
+        assert x.shape == ((4, 784) if flatten else (4, 1, 28, 28))
+        assert x.dtype == torch.float32
+        chosen = x.flatten(1)[:, 0].mul(255).round().long()
+        torch.testing.assert_close(x.view(-1, 28, 28), raw[chosen] / 255)
+        assert torch.equal(y, chosen % 10)
+        seen += len(y)
+    assert seen == 40
+    assert data.spec == TensorSpec(
+        784 if flatten else 1, 10, () if flatten else (28, 28), tuple("0123456789")
+    )
+
+
+def test_normalised_pixels(look_alike: Path) -> None:
+    plain = next(iter(ready(look_alike, num_val=0, normalize=False).test_dataloader()))[0]
+    scaled = next(iter(ready(look_alike, num_val=0).test_dataloader()))[0]
+    torch.testing.assert_close(scaled, (plain - 0.1307) / 0.3081)
+
+
+def test_validation_comes_from_the_training_images(look_alike: Path) -> None:
+    data = ready(look_alike, num_val=8, normalize=False, batch_size=3)
+    train, val, test = (numbers(data, split) for split in ("train", "val", "test"))
+    assert (len(train), len(val), len(test)) == (32, 8, 10)
+    assert sorted(train + val) == list(range(40))
+    assert val != sorted(val), "a fixed slice would depend on the order of the file"
+    assert val == numbers(ready(look_alike, num_val=8, normalize=False), "val")
+
+
+def test_no_validation_images_means_the_test_images(look_alike: Path) -> None:
+    data = ready(look_alike, num_val=0, normalize=False)
+    assert numbers(data, "val") == numbers(data, "test") == list(range(10))
+    assert sorted(numbers(data, "train")) == list(range(40))
+
+
+@pytest.mark.parametrize(
+    ("num_val", "message"), [(-1, "num_val=-1: .* at least 0"), (40, "num_val=40: there are 40")]
+)
+def test_validation_leaves_something_to_train_on(
+    look_alike: Path, num_val: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ready(look_alike, num_val=num_val)
+
+
+IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (IMAGES, idx(torch.zeros(40)), "starts with 00000801 instead of 00000803"),
+        (IMAGES, b"", "starts with nothing instead of 00000803"),
+        (IMAGES, b"\0\0\x08\x03\0\0", "starts with 00000803"),
+        (IMAGES, idx(torch.zeros(40, 28, 28))[:-1], "31359 bytes instead of 40x28x28"),
+        (IMAGES, idx(torch.zeros(40, 28, 28)) + b"\0", "31361 bytes instead of 40x28x28"),
+        (IMAGES, idx(torch.zeros(40, 14, 14)), "14x14 pixels instead of 28x28"),
+        (LABELS, idx(torch.zeros(40, 1, 1)), "starts with 00000803 instead of 00000801"),
+        (LABELS, idx(torch.zeros(39)), "39 labels for the 40 images"),
+    ],
+)
+def test_damaged_files_are_named(
+    look_alike: Path, name: str, content: bytes, message: str
+) -> None:
+    write(look_alike / "MNIST" / "raw", name, content)
+    with pytest.raises(OSError, match=message) as caught:
+        ready(look_alike)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_that_is_no_digit_is_refused(look_alike: Path) -> None:
+    labels = torch.zeros(40)
+    labels[7] = 10
+    write(look_alike / "MNIST" / "raw", LABELS, idx(labels))
+    with pytest.raises(ValueError, match=r"label 10 of example 7 is not in 0\.\.9"):
+        ready(look_alike)
+
+
+def test_without_files_or_network_the_first_missing_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(url: str, timeout: float) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    with pytest.raises(FileNotFoundError, match=f"{IMAGES} is not in .*MNIST/raw"):
+        MNIST(data_dir=str(tmp_path)).prepare_data()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_downloads_are_checked() -> None:
+    assert all(c.startswith("sha256:") and len(c) == 7 + 64 for c in FILES.values())
+
+
+@pytest.mark.data
+def test_the_real_digits(data_dir: str) -> None:
+    data = ready(data_dir)
+    sizes = {split: len(y) for split, (_, y) in data.splits.items()}
+    assert sizes == {"train": 55_000, "val": 5_000, "test": 10_000}
+    x = torch.cat([data.splits["train"][0], data.splits["val"][0]]) / 255
+    assert x.mean() == pytest.approx(0.1307, abs=1e-4)
+    assert x.std() == pytest.approx(0.3081, abs=1e-4)
+    images, labels = next(iter(data.train_dataloader()))
+    assert images.shape == (64, 1, 28, 28)
+    assert set(labels.tolist()) == set(range(10))
