@@ -1,5 +1,7 @@
 """Node networks against second definitions: matrices, naive loops, PyG's own layers."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -313,6 +315,6 @@ def test_edges_of_a_wrong_shape_are_named(network: nn.Module, x: Tensor) -> None
         (lambda: GCN(IN, OUT, dropout=1.5), "dropout=1.5: give a probability"),
     ],
 )
-def test_impossible_sizes_are_named(factory: object, message: str) -> None:
+def test_impossible_sizes_are_named(factory: Callable[[], nn.Module], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         factory()

@@ -1,5 +1,7 @@
 """Networks of whole graphs: invariances, the readout of every layer, the virtual node."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -81,7 +83,7 @@ def test_the_order_of_nodes_does_not_matter(
     [("sum", lambda h: h.sum(0)), ("mean", lambda h: h.mean(0)), ("max", lambda h: h.amax(0))],
 )
 def test_the_classifier_reads_the_pooled_encoder(
-    readout: str, pool: object, features: list[Tensor]
+    readout: str, pool: Callable[[Tensor], Tensor], features: list[Tensor]
 ) -> None:
     network = GraphNetwork(IN, OUT, hidden_channels=8, readout=readout).eval()
     x, edge_index, batch = joined(features)

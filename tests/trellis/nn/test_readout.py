@@ -1,5 +1,7 @@
 """Readouts against loops over the graphs of a batch."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -12,7 +14,9 @@ BATCH = torch.tensor([2, 0, 0, 2, 3, 2])  # unsorted; graph 1 has no nodes
     ("name", "pool"),
     [("sum", lambda h: h.sum(0)), ("mean", lambda h: h.mean(0)), ("max", lambda h: h.amax(0))],
 )
-def test_pooling_is_a_loop_over_graphs(name: str, pool: object) -> None:
+def test_pooling_is_a_loop_over_graphs(
+    name: str, pool: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
     torch.manual_seed(0)
     h = torch.randn(6, 4) - 5  # negative, so that a maximum with zero would show
     out = Pooling(name)(h, BATCH, 4)
