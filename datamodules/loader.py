@@ -109,12 +109,13 @@ class Loader(Generic[Batch]):
             yield self.fetch(indices)
 
     def state_dict(self) -> dict[str, Any]:
-        """Position in the epoch; Lightning stores it in its checkpoints."""
-        return {"batches": self._served % max(len(self), 1)}
+        """Position in the epoch and seed of the order; Lightning stores it in its checkpoints."""
+        return {"batches": self._served % max(len(self), 1), "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Start the next iteration after the batches that ``state`` has seen."""
+        """Start the next iteration after the batches that ``state`` has seen, in its order."""
         self._skip = state["batches"]
+        self.seed = state.get("seed", self.seed)
 
 
 def _rank_and_world() -> tuple[int, int]:

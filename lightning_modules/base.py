@@ -10,11 +10,12 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from trellis.hyperparameters import PlainHyperparameters, class_path, to_plain
+from trellis.hyperparameters import PlainHyperparameters, importable_name, to_plain
 from trellis.lightning_modules.callbacks.finite_guard import FiniteGuard
 from trellis.lightning_modules.callbacks.resume import ExactResume
 from trellis.spec import differences
 
+Stage = Literal["val", "test"]
 FORMAT = 1  # of what a checkpoint holds beside Lightning's own keys
 
 
@@ -28,8 +29,8 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
     """Base of the objectives: builds networks when the data is known, logs, evaluates.
 
     A subclass takes its networks as factories, calls ``save_hyperparameters`` in ``__init__`` and
-    defines ``build`` (its networks) and ``metrics`` (what to report); with several optimisers it
-    sets ``automatic_optimization`` to false and overrides ``configure_optimizers``.
+    defines ``build`` (its networks), ``metrics`` and ``evaluate`` (what to report); with several
+    optimisers it sets ``automatic_optimization`` to false and overrides ``configure_optimizers``.
 
     Args:
         optimizer: from parameters to an optimiser.
@@ -60,6 +61,10 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
     def metrics(self, spec: Any) -> Mapping[str, Metric]:
         """Fresh metrics of one evaluation, by name without the split's prefix."""
 
+    @abstractmethod
+    def evaluate(self, batch: Any, stage: Stage) -> None:
+        """Count one batch in the metrics of ``stage``, which ``evaluated`` gives."""
+
     def configure_model(self) -> None:
         """Build networks and metrics once; Lightning calls this before anything needs them."""
         if self._built:
@@ -67,11 +72,11 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
         self.spec = self._agreed_spec()
         self.hparams["spec"] = self._hparams_initial["spec"] = to_plain(self.spec)
         self.build(self.spec)
-        self.val_metrics = MetricCollection(dict(self.metrics(self.spec)), prefix="val/")
-        self.test_metrics = MetricCollection(dict(self.metrics(self.spec)), prefix="test/")
-        # The metrics of one evaluation need not look for shared states: they differ by design.
-        for collection in (self.val_metrics, self.test_metrics):
-            collection._enable_compute_groups = False
+        self.val_metrics, self.test_metrics = (
+            # Their states differ by design: looking for shared ones costs time and finds none.
+            MetricCollection(dict(self.metrics(self.spec)), prefix=prefix, compute_groups=False)
+            for prefix in ("val/", "test/")
+        )
         self._built = True
 
     def _agreed_spec(self) -> Any:
@@ -108,38 +113,49 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def configure_callbacks(self) -> list[L.Callback]:
-        return [ExactResume(), FiniteGuard()]
+        # One given to the trainer by hand stays; Lightning would replace it by ours.
+        given = {type(callback) for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
+        return [make() for make in (ExactResume, FiniteGuard) if make not in given]
 
     def log_train(self, **values: Tensor) -> None:
         """Log ``train/NAME`` on the steps that reach a logger; a call on others costs nothing.
 
         ``self.log`` costs about a millisecond even on the steps whose value nobody keeps.
         """
-        if self.trainer._logger_connector.should_update_logs:
-            self.log_dict(
-                {f"train/{name}": value.detach() for name, value in values.items()},
-                prog_bar=True,
-            )
+        if self._trainer is not None and self._trainer._logger_connector.should_update_logs:
+            named = {f"train/{name}": value.detach() for name, value in values.items()}
+            self.log_dict(named, prog_bar=True)
 
-    def evaluated(self, stage: Literal["val", "test"]) -> MetricCollection:
+    def evaluated(self, stage: Stage) -> MetricCollection:
         """Metrics of the evaluation under way, to update batch by batch."""
         return self.val_metrics if stage == "val" else self.test_metrics
 
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.evaluate(batch, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.evaluate(batch, "test")
+
+    # Reset at the start, not the end: an evaluation that was interrupted leaves counts behind.
+    def on_validation_epoch_start(self) -> None:
+        self.val_metrics.reset()
+
+    def on_test_epoch_start(self) -> None:
+        self.test_metrics.reset()
+
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self.val_metrics.compute(), prog_bar=True)
-        self.val_metrics.reset()
 
     def on_test_epoch_end(self) -> None:
         self.log_dict(self.test_metrics.compute())
-        self.test_metrics.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         datamodule = self.trainer.datamodule if self._trainer else None  # type: ignore[attr-defined]
         checkpoint["trellis"] = {
             "format": FORMAT,
-            "objective": class_path(type(self)),
+            "objective": importable_name(type(self)),
             "spec": to_plain(self.spec),
-            "data": None if datamodule is None else class_path(type(datamodule)),
+            "data": None if datamodule is None else importable_name(type(datamodule)),
             "unsaved": list(self.unsaved),
         }
 
@@ -156,18 +172,55 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
             )
 
 
-def fitting(network: nn.Module, *inputs: str, objective: L.LightningModule) -> nn.Module:
-    """``network``, once it is known to take ``inputs`` in its forward call.
+def build_network(
+    factory: NetworkFactory, spec: Any, *inputs: str, objective: Objective, outputs: int = 1
+) -> nn.Module:
+    """The network for data of ``spec``, once it is known to fit.
 
+    Args:
+        factory: from ``(in_channels, out_channels)`` to a network.
+        spec: has ``in_channels`` and ``out_channels``.
+        inputs: names of what the objective calls the network with.
+        objective: who asks; its class stands in the errors.
+        outputs: numbers wanted for each of the data's ``out_channels``.
     Raises:
-        ValueError: it does not; names both.
+        ValueError: ``factory`` does not take the sizes or makes no network, or the network does
+            not take ``inputs``; names both sides.
     """
-    signature = inspect.signature(network.forward)
-    try:
-        signature.bind(*inputs)
-    except TypeError:
+    asked = type(objective).__name__
+    if isinstance(factory, nn.Module):
+        made = type(factory).__name__
         raise ValueError(
-            f"{type(objective).__name__} calls network({', '.join(inputs)}), but "
-            f"{type(network).__name__}.forward takes {signature}: choose a network that fits"
-        ) from None
+            f"{asked}: network is a {made} that is already built; give the class, or "
+            f"functools.partial({made}, ...), which is called with the sizes of the data"
+        )
+    sizes = {"in_channels": spec.in_channels, "out_channels": spec.out_channels * outputs}
+    name = getattr(factory, "func", factory)
+    name = getattr(name, "__name__", name)
+    if (signature := _refusal(factory, **sizes)) is not None:
+        raise ValueError(
+            f"{asked} calls network(in_channels=..., out_channels=...), but {name} takes "
+            f"{signature}: choose a network that fits"
+        )
+    network = factory(**sizes)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{asked}: {name} made a {type(network).__name__}, not a network")
+    if (signature := _refusal(network.forward, *inputs)) is not None:
+        raise ValueError(
+            f"{asked} calls network({', '.join(inputs)}), but {type(network).__name__}.forward "
+            f"takes {signature}: choose a network that fits"
+        )
     return network
+
+
+def _refusal(function: Any, *args: Any, **options: Any) -> inspect.Signature | None:
+    """The signature of ``function`` if it cannot be called this way."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a builtin: calling it will tell
+        return None
+    try:
+        signature.bind(*args, **options)
+    except TypeError:
+        return signature
+    return None

@@ -1,18 +1,19 @@
 """Classes for the nodes of one graph, learned from the few that are labelled."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch_geometric.data import Data
 from torchmetrics import Metric
-from torchmetrics.aggregation import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
 
-from trellis.lightning_modules.base import NetworkFactory, Objective, fitting
+from trellis.lightning_modules.base import NetworkFactory, Objective, Stage, build_network
+from trellis.lightning_modules.evaluation import (
+    classification_metrics,
+    cross_entropy,
+    update_classification,
+)
 from trellis.networks.gnn import GCN
 from trellis.spec import NodeSpec
 
@@ -45,40 +46,27 @@ class NodeClassification(Objective):
         self.network_factory = network
 
     def build(self, spec: NodeSpec) -> None:
-        network = self.network_factory(
-            in_channels=spec.in_channels, out_channels=spec.out_channels
+        self.network = build_network(
+            self.network_factory, spec, "x", "edge_index", objective=self
         )
-        self.network = fitting(network, "x", "edge_index", objective=self)
 
     def metrics(self, spec: NodeSpec) -> Mapping[str, Metric]:
-        return {
-            "loss": MeanMetric(),
-            "accuracy": MulticlassAccuracy(
-                spec.out_channels, average="micro", validate_args=False
-            ),
-        }
+        return classification_metrics(spec.out_channels)
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         return self.network(x, edge_index)
 
+    def _labelled(self, graph: Data, split: str) -> tuple[Tensor, Tensor]:
+        mask = graph[f"{split}_mask"]
+        return self(graph.x, graph.edge_index)[mask], graph.y[mask]
+
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
-        mask = batch.train_mask
-        loss = F.cross_entropy(self(batch.x, batch.edge_index)[mask], batch.y[mask])
+        loss = cross_entropy(*self._labelled(batch, "train"))
         self.log_train(loss=loss)
         return loss
 
-    def _evaluate(self, batch: Data, stage: Literal["val", "test"]) -> None:
-        mask = batch[f"{stage}_mask"]
-        logits, y = self(batch.x, batch.edge_index)[mask], batch.y[mask]
-        metrics = self.evaluated(stage)
-        metrics["loss"].update(F.cross_entropy(logits, y), weight=len(y))
-        metrics["accuracy"].update(logits, y)
-
-    def validation_step(self, batch: Data, batch_idx: int) -> None:
-        self._evaluate(batch, "val")
-
-    def test_step(self, batch: Data, batch_idx: int) -> None:
-        self._evaluate(batch, "test")
+    def evaluate(self, batch: Data, stage: Stage) -> None:
+        update_classification(self.evaluated(stage), *self._labelled(batch, stage))
 
     def predict_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Class probabilities of every node, ``[N, out_channels]``."""

@@ -1,6 +1,7 @@
 """``best.ckpt`` and ``last.ckpt`` of a run, at a bounded share of its time."""
 
 import copy
+import errno
 import math
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
 class BestAndLast(Checkpoint):
@@ -35,9 +37,7 @@ class BestAndLast(Checkpoint):
     ) -> None:
         self.monitor, self.mode = monitor, mode
         self._waiting: dict[str, Any] | None = None
-        self._last_step = -1
         self._may_write_best = self._may_write_last = -math.inf
-        self._started = time.monotonic()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
@@ -46,7 +46,7 @@ class BestAndLast(Checkpoint):
             self._may_write_last = time.monotonic() + 60
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fast_dev_run:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or _is_trial(trainer):
             return
         score = self._score(trainer)
         if not self._is_better(score):
@@ -54,11 +54,11 @@ class BestAndLast(Checkpoint):
         self.best_model_score = score
         self.best_model_path = str(self._folder(trainer) / "best.ckpt")
         state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-        if time.monotonic() < self._may_write_best:
-            self._waiting = copy.deepcopy(state)
-        else:
+        if _is_due(self._may_write_best, trainer):
             self._waiting = None
             self._may_write_best = self._write(trainer, state, self.best_model_path)
+        else:
+            self._waiting = copy.deepcopy(state)
 
     def _score(self, trainer: L.Trainer) -> float:
         if self.monitor not in trainer.callback_metrics:
@@ -75,14 +75,22 @@ class BestAndLast(Checkpoint):
         return sign * score > sign * self.best_model_score
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
+        # Several processes have to agree, which costs a message: so they ask now and then.
+        if trainer.world_size > 1 and batch_idx % 50:
+            return
         # The end of an epoch is not yet the end of its last batch: on_train_epoch_end follows.
-        if not trainer.is_last_batch and time.monotonic() > self._may_write_last:
+        if not trainer.is_last_batch and _is_due(self._may_write_last, trainer):
             self._save_last(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if time.monotonic() > self._may_write_last:
+        if _is_due(self._may_write_last, trainer):
             self._save_last(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -94,15 +102,18 @@ class BestAndLast(Checkpoint):
     ) -> None:
         if trainer.state.fn != "fit" or trainer.global_step == 0 or trainer.sanity_checking:
             return
-        if isinstance(exception, OSError):  # a full disk is not mended by writing again
-            return
+        if getattr(exception, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return  # a full disk is not mended by writing again
+        everywhere = (KeyboardInterrupt, SIGTERMException, FloatingPointError)
+        if trainer.world_size > 1 and not isinstance(exception, everywhere):
+            return  # the other processes would not come to a common checkpoint
         self._write_waiting(trainer)
         weights = pl_module.state_dict().values()
         if all(bool(torch.isfinite(value).all()) for value in weights):
             self._save_last(trainer)
 
     def _save_last(self, trainer: L.Trainer) -> None:
-        if trainer.fast_dev_run:
+        if _is_trial(trainer):
             return
         self.last_model_path = str(self._folder(trainer) / "last.ckpt")
         state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
@@ -132,3 +143,12 @@ class BestAndLast(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_model_path = state_dict["best_model_path"]
         self.best_model_score = state_dict["best_model_score"]
+
+
+def _is_due(time_allowed: float, trainer: L.Trainer) -> bool:
+    """Whether the moment has come, by the clock of the first process."""
+    return trainer.strategy.broadcast(time.monotonic() >= time_allowed)
+
+
+def _is_trial(trainer: L.Trainer) -> bool:
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]

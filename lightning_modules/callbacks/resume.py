@@ -1,4 +1,4 @@
-"""Random states in every checkpoint, so that a resumed run is the uninterrupted one, bit by bit."""
+"""What Lightning's checkpoints lack for a resumed run to be the uninterrupted one, bit by bit."""
 
 import random
 from typing import Any
@@ -7,55 +7,80 @@ import lightning as L
 import numpy as np
 import torch
 import torch.distributed as dist
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 
 class ExactResume(L.Callback):
-    """Save the random states of every rank, restore them where the run goes on.
+    """Save each rank's random states and half-accumulated gradients, restore them on resuming.
 
-    Together with ``Loader`` (position in the epoch) and Lightning's own states a run stopped
-    between two steps continues bit-equal on a CPU: same world size, batch size and versions.
-    After an exception inside a step, the batch of that step is served again.
+    Together with ``Loader`` and Lightning's own states, a run stopped between two batches
+    continues bit-equal on a CPU: same world size, batch size and versions. After an exception
+    inside a step, the batch of that step is served again.
     """
 
     def __init__(self) -> None:
         self._state: dict[str, Any] | None = None
         self._mid_epoch = False
+        self._loaders: list[dict[str, Any]] = []
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        processed: int = progress.current.processed  # type: ignore[attr-defined]
+        mid_epoch = not progress.is_last_batch or progress.current.ready > processed
         states: list[Any] = [_random_states()]
+        if mid_epoch and processed % trainer.accumulate_grad_batches:
+            states[0]["gradients"] = {
+                name: parameter.grad
+                for name, parameter in pl_module.named_parameters()
+                if parameter.grad is not None
+            }
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
             dist.all_gather_object(gathered, states[0])
             states = gathered
-        progress = trainer.fit_loop.epoch_loop.batch_progress
-        checkpoint["trellis_random_states"] = {
-            "ranks": states,
-            "mid_epoch": not progress.is_last_batch,
-        }
-        in_flight = progress.current.ready - progress.current.processed
-        for loader in checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", ()):
-            loader["batches"] = max(loader.get("batches", 0) - in_flight, 0)
+        checkpoint["trellis_random_states"] = {"ranks": states, "mid_epoch": mid_epoch}
+        # A loader has served batches that no step has seen yet, and an epoch may end before it.
+        for position in _loader_states(checkpoint):
+            if "batches" in position:
+                position["batches"] = processed if mid_epoch else 0
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         saved = checkpoint.get("trellis_random_states")
-        if saved and len(saved["ranks"]) == trainer.world_size:
-            self._state = saved["ranks"][trainer.global_rank]
-            self._mid_epoch = saved["mid_epoch"]
+        if not saved:
+            return
+        if len(saved["ranks"]) != trainer.world_size:
+            rank_zero_warn(
+                f"the checkpoint was written by {len(saved['ranks'])} processes, this run has "
+                f"{trainer.world_size}: it goes on, but not bit-equal"
+            )
+            return
+        self._state = saved["ranks"][trainer.global_rank]
+        self._mid_epoch = saved["mid_epoch"]
+        self._loaders = [] if self._mid_epoch else _loader_states(checkpoint)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # At the end of an epoch: before the next epoch's iterator exists.
         if not self._mid_epoch:
             self._restore()
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # At the end of an epoch Lightning gives the loaders nothing back, not even their seed.
+        combined, states, self._loaders = trainer.fit_loop._combined_loader, self._loaders, []
+        if states and combined is not None:
+            combined._load_state_dicts(states)
+
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         # In mid-epoch: once, after the iterator has been made.
         if self._state is not None:
+            for name, gradient in self._state.get("gradients", {}).items():
+                parameter = pl_module.get_parameter(name)
+                parameter.grad = gradient.to(parameter, copy=True)
             self._restore()
 
     def _restore(self) -> None:
@@ -80,3 +105,7 @@ def _random_states() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+
+
+def _loader_states(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    return checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])

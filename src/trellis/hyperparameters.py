@@ -6,10 +6,13 @@ command line writes in YAML; no pickled callable ever reaches a file.
 
 import copy
 import inspect
+import numbers
+import os
 import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
+from enum import Enum
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -35,6 +38,14 @@ def class_path(obj: Any) -> str:
     return f"{module}.{name}"
 
 
+def importable_name(obj: Any) -> str | None:
+    """``class_path`` of ``obj``, or ``None`` where it has none, as classes in a notebook."""
+    try:
+        return class_path(obj)
+    except ValueError:
+        return None
+
+
 def to_plain(value: Any) -> Any:
     """``value`` in plain types: what the command line would have written in YAML.
 
@@ -44,8 +55,10 @@ def to_plain(value: Any) -> Any:
     >>> to_plain(partial(torch.optim.Adam, lr=0.1))
     {'class_path': 'torch.optim.adam.Adam', 'init_args': {'lr': 0.1}}
     """
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or type(value) in (bool, int, float, str):
         return value
+    if (scalar := _scalar_to_plain(value)) is not None:
+        return scalar
     if isinstance(value, partial):
         return _partial_to_plain(value)
     if isinstance(value, type):
@@ -59,6 +72,24 @@ def to_plain(value: Any) -> Any:
     if inspect.isroutine(value):
         return class_path(value)
     raise ValueError(f"an object of type {type(value).__name__}")
+
+
+def _scalar_to_plain(value: Any) -> bool | int | float | str | None:
+    """Plain form of a path, an enum member, a NumPy number or string; ``None`` for anything else.
+
+    Subclasses of ``float`` and ``str`` look plain, but ``weights_only=True`` refuses them.
+    """
+    if isinstance(value, Enum):  # the command line knows members by name
+        return value.name
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, str):
+        return str(value)
+    if type(value).__module__ == "numpy" and type(value).__name__.startswith("bool"):
+        return bool(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else None
 
 
 def _partial_to_plain(value: partial) -> dict[str, Any]:
@@ -107,7 +138,8 @@ class PlainHyperparameters:
                     f"give {name}= again on loading",
                     stacklevel=3,
                 )
-        hparams["_class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        if (path := importable_name(type(self))) is not None:
+            hparams["_class_path"] = path
         hparams["_instantiator"] = INSTANTIATOR
         self.unsaved = tuple(unsaved)
         self._hparams_initial = copy.deepcopy(hparams)

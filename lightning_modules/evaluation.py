@@ -1,0 +1,83 @@
+"""What objectives share when they classify: one loss, one pair of metrics, one way to say no."""
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.aggregation import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+
+def mean_metric() -> Metric:
+    """Weighted mean in which one NaN makes NaN; torchmetrics would leave it out with a warning."""
+    return MeanMetric(nan_strategy="disable")
+
+
+def classification_metrics(num_classes: int) -> Mapping[str, Metric]:
+    """Mean cross-entropy in nats and share of correct labels, over all examples of a split.
+
+    Args:
+        num_classes: columns of the logits.
+    Raises:
+        ValueError: there are fewer than two.
+    """
+    if num_classes < 2:
+        raise ValueError(f"out_channels={num_classes}: to classify takes at least 2 classes")
+    accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+    return {"loss": mean_metric(), "accuracy": accuracy}
+
+
+def update_classification(metrics: MetricCollection, logits: Tensor, y: Tensor) -> None:
+    """Count one batch; a short last batch weighs as much as it has examples.
+
+    Args:
+        metrics: from ``classification_metrics``.
+        logits: ``[B, out_channels]``.
+        y: labels ``[B]``.
+    Raises:
+        ValueError: see ``cross_entropy``.
+    """
+    metrics["loss"].update(cross_entropy(logits, y), weight=len(y))
+    metrics["accuracy"].update(logits, y)
+
+
+def cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """``F.cross_entropy`` whose complaints name the labels.
+
+    The labels are looked at only after torch has refused them: looking costs a synchronisation
+    on an accelerator. There torch itself cannot refuse; a data module checks its labels once.
+
+    Args:
+        logits: ``[B, out_channels]``.
+        y: labels ``[B]``.
+        label_smoothing: share of the target spread evenly over the classes, in [0, 1].
+    Raises:
+        ValueError: the labels are no integers ``[B]`` in ``[0, out_channels)``.
+    """
+    try:
+        return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
+    except (IndexError, RuntimeError, ValueError) as error:
+        problem = _problem(logits, y)
+        if problem is None:
+            raise
+        raise ValueError(problem) from error
+
+
+def _problem(logits: Tensor, y: Tensor) -> str | None:
+    if logits.ndim != 2:
+        return f"the network gives {list(logits.shape)}, expected logits [B, out_channels]"
+    if y.is_floating_point() or y.shape != logits.shape[:1]:
+        return (
+            f"labels are {y.dtype} {list(y.shape)}, expected integers [{len(logits)}], one for "
+            f"each row of the logits {list(logits.shape)}"
+        )
+    if y.is_cuda:  # after a failed assertion on the device nothing can be read from it
+        return None
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= logits.size(1):
+        return (
+            f"labels lie in [{low}, {high}], but the network has out_channels={logits.size(1)}: "
+            f"expected 0 to {logits.size(1) - 1}"
+        )
+    return None

@@ -1,0 +1,90 @@
+"""Negative log-likelihoods in nats: summed over the event, averaged over the batch.
+
+Legend: B examples, T targets. Scales are given by their logarithm, as networks learn them: any
+real number is valid, and no small scale rounds to zero before its logarithm is taken.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def gaussian_nll(x: Tensor, mean: Tensor, scale: float = 1.0) -> Tensor:
+    r"""Gaussian with one known standard deviation; the mean squared error up to constants.
+
+    .. math:: \sum_t \frac{(x_t - \mu_t)^2}{2 s^2} + \ln s + \tfrac12 \ln 2\pi
+
+    Args:
+        x: observed targets.
+        mean: predicted means.
+        scale: standard deviation s of every target, above 0, in the unit of ``x``.
+    Shape:
+        x and mean ``[B, T]`` -> scalar
+    Raises:
+        ValueError: the shapes differ, or the scale is not positive.
+
+    >>> round(gaussian_nll(torch.zeros(3, 2), torch.zeros(3, 2)).item(), 4)
+    1.8379
+    """
+    if not scale > 0:
+        raise ValueError(f"scale={scale}: a standard deviation lies above 0")
+    return heteroscedastic_gaussian_nll(x, mean, torch.full_like(mean, math.log(scale)))
+
+
+def heteroscedastic_gaussian_nll(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    r"""Gaussian whose standard deviation is predicted beside its mean.
+
+    .. math:: \sum_t \frac{(x_t - \mu_t)^2}{2 s_t^2} + \ln s_t + \tfrac12 \ln 2\pi
+
+    Args:
+        x: observed targets.
+        mean: predicted means.
+        log_scale: logarithms of the predicted standard deviations s.
+    Shape:
+        x, mean and log_scale ``[B, T]`` -> scalar
+    Raises:
+        ValueError: the shapes differ.
+
+    Source: Nix and Weigend 1994.
+    """
+    _same_shape(x, mean, log_scale)
+    standardized = (x - mean) * torch.exp(-log_scale)
+    nats = 0.5 * standardized.square() + log_scale + 0.5 * math.log(2 * math.pi)
+    return _sum_over_event(nats).mean()
+
+
+def gumbel_nll(x: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+    r"""Gumbel distribution of maxima, CDF :math:`\exp(-e^{-(x - \mu) / \beta})`.
+
+    .. math:: \sum_t \ln \beta_t + z_t + e^{-z_t}, \quad z_t = (x_t - \mu_t) / \beta_t
+
+    Args:
+        x: observed targets.
+        location: the modes :math:`\mu`.
+        log_scale: logarithms of the scales :math:`\beta`.
+    Shape:
+        x, location and log_scale ``[B, T]`` -> scalar
+    Raises:
+        ValueError: the shapes differ.
+
+    Source: Gumbel 1958; N times this is the maximum-likelihood objective of a sample
+    of N.
+    """
+    _same_shape(x, location, log_scale)
+    z = (x - location) * torch.exp(-log_scale)
+    return _sum_over_event(log_scale + z + torch.exp(-z)).mean()
+
+
+def _same_shape(x: Tensor, *parameters: Tensor) -> None:
+    for parameter in parameters:
+        # [B] against [B, 1] would broadcast to [B, B] and learn nonsense without a word.
+        if parameter.shape != x.shape:
+            raise ValueError(
+                f"targets {list(x.shape)} and predicted parameters {list(parameter.shape)} "
+                f"differ in shape"
+            )
+
+
+def _sum_over_event(nats: Tensor) -> Tensor:
+    return nats.flatten(1).sum(1) if nats.ndim > 1 else nats
