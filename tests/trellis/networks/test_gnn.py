@@ -119,6 +119,7 @@ def test_gat_attends_as_a_loop_over_nodes_and_neighbours(x: Tensor, v2: bool) ->
     network = GAT(IN, OUT, hidden_channels=2, num_heads=3, num_out_heads=2, v2=v2)
     randomize(network).eval()
     first, second = network.convolutions
+    assert (first.heads, second.heads) == (3, 2)
     hidden = F.elu(attention(first, x, v2).reshape(N, -1) + first.bias)
     expected = attention(second, hidden, v2).mean(1) + second.bias
     torch.testing.assert_close(network(x, EDGES), expected)
@@ -154,6 +155,7 @@ def test_gin_sums_by_matrix(x: Tensor, eps: float) -> None:
     assert [type(m).__name__ for m in first] == [
         "Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d"
     ]  # fmt: skip
+    assert [m.out_features for mlp in (first, second) for m in (mlp[0], mlp[3])] == [4, 4, 4, OUT]
     assert [type(m).__name__ for m in second] == ["Linear", "BatchNorm1d", "ReLU", "Linear"]
 
 
@@ -163,7 +165,8 @@ def test_gated_graph_net_is_a_gru_over_messages(x: Tensor) -> None:
     w_ih, w_hh = layer.rnn.weight_ih.chunk(3), layer.rnn.weight_hh.chunk(3)
     b_ih, b_hh = layer.rnn.bias_ih.chunk(3), layer.rnn.bias_hh.chunk(3)
     h = x @ network.input.weight.t() + network.input.bias
-    for _ in range(3):
+    embeddings = network.embeddings(x, EDGES)
+    for step in range(3):
         m = adjacency() @ (h @ layer.weight[0])
         (r_m, z_m, n_m), (r_h, z_h, n_h) = (
             [state @ w.t() + b for w, b in zip(ws, bs, strict=True)]
@@ -171,6 +174,7 @@ def test_gated_graph_net_is_a_gru_over_messages(x: Tensor) -> None:
         )
         reset, keep = (r_m + r_h).sigmoid(), (z_m + z_h).sigmoid()
         h = keep * h + (1 - keep) * (n_m + reset * n_h).tanh()
+        torch.testing.assert_close(embeddings[step], h)
     expected = h @ network.output.weight.t() + network.output.bias
     torch.testing.assert_close(network(x, EDGES), expected)
 

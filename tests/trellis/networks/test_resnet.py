@@ -53,13 +53,13 @@ def test_cifar_resnet_has_the_published_number_of_parameters(depth: int, million
 
 
 @pytest.mark.parametrize(("depth", "wide"), [(18, 1), (50, 4)])
-@pytest.mark.parametrize(("stem", "first"), [("imagenet", 16), ("cifar", 64)])
+@pytest.mark.parametrize(("stem", "first"), [("imagenet", 8), ("cifar", 32)])
 def test_each_stage_halves_the_size_and_doubles_the_maps(
     depth: int, wide: int, stem: str, first: int
 ) -> None:
     network = ResNet(3, 5, depth=depth, stem=stem)
     expected = [(1, 64 * 2**k * wide, first // 2**k, first // 2**k) for k in range(4)]
-    assert stages(network, torch.zeros(1, 3, 64, 64)) == expected
+    assert stages(network, torch.zeros(1, 3, 32, 32)) == expected
 
 
 def test_cifar_resnet_has_three_stages() -> None:
@@ -166,7 +166,7 @@ def test_convolutions_start_as_he_et_al() -> None:
 )
 def test_every_parameter_learns(factory: Callable[..., nn.Module]) -> None:
     network = factory(1, 2)
-    out = network.train()(torch.randn(4, 1, 33, 33))
+    out = network.train()(torch.randn(4, 1, 17, 17))
     (out * torch.randn(4, 2)).sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad.abs().max() > 0, name
