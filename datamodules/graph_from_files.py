@@ -186,7 +186,7 @@ def _read_features(
     path: Path, header: list[str], rows: list[Row], columns: Sequence[int]
 ) -> Tensor:
     try:
-        x = np.array([[cells[c] for c in columns] for _, cells in rows]).astype(np.float32)
+        x = _floats([[cells[c] for c in columns] for _, cells in rows])
         if np.isfinite(x).all():
             return torch.from_numpy(x)
     except ValueError:
@@ -201,9 +201,14 @@ def _read_features(
     raise AssertionError("one cell is not a finite number")
 
 
+def _floats(cells: str | list[list[str]]) -> np.ndarray:
+    with np.errstate(over="ignore"):  # too large becomes infinite, which is refused by name
+        return np.array(cells).astype(np.float32)
+
+
 def _finite(cell: str) -> bool:
     try:
-        return bool(np.isfinite(np.array(cell).astype(np.float32)))
+        return bool(np.isfinite(_floats(cell)))
     except ValueError:
         return False
 

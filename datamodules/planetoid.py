@@ -108,9 +108,15 @@ class Planetoid(DataModule):
             if not (path := self.raw / f"ind.{prefix}.{part}").is_file():
                 raise FileNotFoundError(f"{path} is missing: call prepare_data(), or put it there")
         try:
-            return read_planetoid_data(str(self.raw), prefix)
+            data = read_planetoid_data(str(self.raw), prefix)
+            expected = len(read_file(str(self.raw), prefix, "ty"))
         except Exception as error:  # a pickle that is damaged may raise anything
             raise damaged(*self._culprit(error)) from error
+        # PyG passes over what it cannot read at the end of a text file.
+        if (found := int(data.test_mask.sum())) != expected:
+            path = self.raw / f"ind.{prefix}.test.index"
+            raise damaged(path, f"{found} nodes instead of {expected}")
+        return data
 
     def _culprit(self, error: Exception) -> tuple[Path, Exception]:
         """The file that cannot be read by itself, or the folder when they do not fit together."""

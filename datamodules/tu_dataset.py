@@ -1,6 +1,7 @@
 """Collections of labelled graphs from TU Dortmund, in ten folds."""
 
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.utils import coalesce, degree, remove_self_loops
-from trellis.datamodules.base import DataModule, Split, damaged, data_root, fetch
+from trellis.datamodules.base import DataModule, Split, data_root, fetch
 from trellis.datamodules.in_memory_graphs import InMemoryGraphs
 from trellis.datamodules.loader import Loader
 
@@ -148,12 +149,12 @@ def read_collection(raw: Path, name: str) -> InMemoryGraphs:
     edges, owner, labels = (_read(files[part], np.int64) for part in REQUIRED)
     owner, count = owner[:, 0] - 1, len(labels)
     if len(owner) and (owner.diff().min() < 0 or owner[0] < 0 or owner[-1] >= count):
-        raise damaged(
+        raise _damaged(
             files["graph_indicator"],
             f"graph numbers must grow from 1 to the {count} of {files['graph_labels'].name}",
         )
     if edges.size(1) != 2 or edges.min() < 1 or edges.max() > len(owner):
-        raise damaged(files["A"], f"an edge is not a pair of nodes in 1..{len(owner)}")
+        raise _damaged(files["A"], f"an edge is not a pair of nodes in 1..{len(owner)}")
     edge_index, _ = remove_self_loops(edges.t() - 1)
     edge_index = coalesce(edge_index, num_nodes=len(owner))
     x = _node_features(name, files, edge_index, len(owner))
@@ -161,7 +162,7 @@ def read_collection(raw: Path, name: str) -> InMemoryGraphs:
     try:
         return InMemoryGraphs(x, edge_index, y, owner.bincount(minlength=count))
     except ValueError as error:
-        raise damaged(files["A"], error) from None
+        raise _damaged(files["A"], error) from None
 
 
 _NODE_FILES = ("node_labels", "node_attributes")
@@ -172,7 +173,7 @@ def _node_features(name: str, files: dict[str, Path], edge_index: Tensor, count:
         if files[part].is_file():
             values = _read(files[part], np.int64 if part == "node_labels" else np.float32)
             if len(values) != count:
-                raise damaged(files[part], f"{len(values)} lines for {count} nodes")
+                raise _damaged(files[part], f"{len(values)} lines for {count} nodes")
             if part == "node_labels":
                 return torch.cat([_one_hot(column) for column in values.unbind(1)], dim=1)
             return values
@@ -189,12 +190,21 @@ def _read(path: Path, dtype: type) -> Tensor:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: call prepare_data() first, or put it there")
     try:
-        values: np.ndarray = np.loadtxt(path, dtype, delimiter=",", ndmin=2)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "loadtxt: input contained no data")  # told below
+            values: np.ndarray = np.loadtxt(path, dtype, delimiter=",", ndmin=2)
     except (ValueError, UnicodeDecodeError) as error:
-        raise damaged(path, str(error).split(";")[0]) from error
+        raise _damaged(path, str(error).split(";")[0]) from error
     if not values.size or not np.isfinite(values).all():
-        raise damaged(path, "it is empty or holds something that is not finite")
+        raise _damaged(path, "it is empty or holds something that is not finite")
     return torch.from_numpy(values)
+
+
+def _damaged(path: Path, reason: object) -> OSError:
+    # The file alone would not be fetched again: one of node labels may be missing by right.
+    return OSError(
+        f"{path} is damaged ({reason}): delete the folder {path.parent}, it is fetched again"
+    )
 
 
 def unpack(archive: Path, folder: Path) -> None:

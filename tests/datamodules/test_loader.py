@@ -107,7 +107,7 @@ def test_a_rank_without_batches_can_still_save_its_state(monkeypatch: pytest.Mon
     as_rank(monkeypatch, 3, 4)
     loader = numbers(2, batch_size=2)
     assert list(loader) == []
-    assert loader.state_dict() == {"batches": 0}
+    assert loader.state_dict()["batches"] == 0
 
 
 def test_drop_last_leaves_out_the_short_batch() -> None:

@@ -12,7 +12,7 @@ from trellis.spec import TensorSpec
 
 def idx(array: torch.Tensor) -> bytes:
     header = struct.pack(f">BBBB{array.dim()}I", 0, 0, 8, array.dim(), *array.shape)
-    return header + bytes(array.flatten().tolist())
+    return header + bytes(array.flatten().int().tolist())
 
 
 def write(folder: Path, name: str, content: bytes) -> None:
