@@ -86,6 +86,47 @@ def randomized(block: nn.Module) -> nn.Module:
     return block.eval()
 
 
+def maximum_of_neighbours(x: Tensor) -> Tensor:
+    """3x3 pooling of stride 2 over an image with a border, window by window."""
+    x = F.pad(x, (1, 1, 1, 1), value=-torch.inf)
+    rows, columns = (x.size(2) - 1) // 2, (x.size(3) - 1) // 2
+    windows = [
+        x[:, :, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].amax((2, 3))
+        for i in range(rows)
+        for j in range(columns)
+    ]
+    return torch.stack(windows, -1).unflatten(-1, (rows, columns))
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+def test_a_resnet_is_stem_stages_mean_and_map(stem: str) -> None:
+    network, x = randomized(ResNet(3, 5, stem=stem)), torch.randn(2, 3, 19, 22)
+    first = network.conv1.weight
+    assert first.shape == ((64, 3, 7, 7) if stem == "imagenet" else (64, 3, 3, 3))
+    large = stem == "imagenet"
+    h = F.conv2d(x, first, stride=2 if large else 1, padding=3 if large else 1)
+    h = norm(h, network.bn1).relu()
+    h = maximum_of_neighbours(h) if large else h
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+        for block in stage:
+            h = block(h)
+    mean = h.flatten(2).sum(2) / (h.size(2) * h.size(3))
+    expected = mean @ network.fc.weight.t() + network.fc.bias
+    torch.testing.assert_close(network(x), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_cifar_resnet_is_stem_stages_mean_and_map() -> None:
+    network, x = randomized(CifarResNet(3, 5, depth=14)), torch.randn(2, 3, 17, 20)
+    h = norm(F.conv2d(x, network.conv1.weight, padding=1), network.bn1).relu()
+    for stage in (network.layer1, network.layer2, network.layer3):
+        assert len(stage) == 2
+        for block in stage:
+            h = block(h)
+    mean = h.flatten(2).sum(2) / (h.size(2) * h.size(3))
+    expected = mean @ network.fc.weight.t() + network.fc.bias
+    torch.testing.assert_close(network(x), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_a_basic_block_adds_its_input() -> None:
     block, x = randomized(ResNet(3, 5).layer1[0]), torch.randn(2, 64, 6, 6)
     h = norm(F.conv2d(x, block.conv1.weight, padding=1), block.bn1).relu()
