@@ -12,8 +12,7 @@ BIN := .venv/bin
 	touch $@
 
 demo: .venv/installed
-	$(BIN)/trellis fit --config configs/graph/gcn_digits.yaml
-	$(BIN)/trellis fit --config configs/graph/mlp_digits.yaml
+	$(BIN)/trellis demo
 
 test: .venv/installed
 	$(BIN)/pytest

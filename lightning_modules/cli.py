@@ -13,6 +13,7 @@ from trellis import __version__
 
 # name -> (module with a main(argv), one line of help)
 COMMANDS = {
+    "demo": ("demo", "a GCN on handwritten digits beside an MLP, offline, in seconds"),
     "fit": ("run", "train an objective on data; resume with --ckpt_path"),
     "validate": ("run", "evaluate a checkpoint on the validation split"),
     "test": ("run", "evaluate a checkpoint on the test split"),

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import Logger
 from trellis.lightning_modules.callbacks.checkpointing import BestAndLast
 from trellis.lightning_modules.callbacks.graceful_stop import GracefulStop
 from trellis.lightning_modules.callbacks.progress import ProgressLine
+from trellis.lightning_modules.callbacks.wandb_run import WandbRun
 from trellis.lightning_modules.checkpoint import AtomicCheckpointIO, read
 from trellis.lightning_modules.run_folder import RunFolder, RunLogger
 
@@ -19,7 +20,8 @@ class Trainer(L.Trainer):
     """``lightning.Trainer`` whose runs are safe, resumable and cheap per step.
 
     Adds, unless one of the kind is given: ``BestAndLast``, ``GracefulStop``, ``ProgressLine``,
-    atomic checkpoint files, and ``metrics.csv`` in a run folder of its own.
+    atomic checkpoint files, ``metrics.csv`` in a run folder of its own, and what a W&B run needs
+    where a ``WandbLogger`` is given.
 
     Args:
         run_name: the run writes to ``default_root_dir/run_name/VERSION/``.
@@ -52,11 +54,12 @@ class Trainer(L.Trainer):
             callbacks.append(BestAndLast())
         if enable_progress_bar and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(ProgressLine())
+        given = [] if isinstance(logger, bool) else _listed(logger)
+        callbacks += WandbRun.beside(given)
         plugins = _listed(plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
         quiet = logger is False or options.get("fast_dev_run")
-        given = [] if isinstance(logger, bool) else _listed(logger)
         super().__init__(
             default_root_dir=default_root_dir,
             logger=False if quiet else [*given, RunLogger(self.run_folder)],
@@ -100,6 +103,9 @@ class Trainer(L.Trainer):
             if ckpt_path is not None:
                 raise ValueError("ckpt_path resumes a run, init_from starts a new one: give one")
             self.callbacks.append(_InitialWeights(init_from))  # type: ignore[attr-defined]
+        for callback in self.callbacks:
+            if isinstance(callback, WandbRun):
+                callback.begin(self, ckpt_path)
         try:
             super().fit(
                 model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only
