@@ -45,8 +45,10 @@ def update_classification(metrics: MetricCollection, logits: Tensor, y: Tensor) 
 def cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """``F.cross_entropy`` whose complaints name the labels.
 
-    The labels are looked at only after torch has refused them: looking costs a synchronisation
-    on an accelerator. There torch itself cannot refuse; a data module checks its labels once.
+    Shapes are checked first: torch would take real numbers ``[B, out_channels]`` for targets of
+    another kind. The labels are looked at only after torch has refused them: looking costs a
+    synchronisation on an accelerator. There torch itself cannot refuse; a data module checks its
+    labels once.
 
     Args:
         logits: ``[B, out_channels]``.
@@ -55,29 +57,16 @@ def cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Te
     Raises:
         ValueError: the labels are no integers ``[B]`` in ``[0, out_channels)``.
     """
-    try:
-        return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
-    except (IndexError, RuntimeError, ValueError) as error:
-        problem = _problem(logits, y)
-        if problem is None:
-            raise
-        raise ValueError(problem) from error
-
-
-def _problem(logits: Tensor, y: Tensor) -> str | None:
-    if logits.ndim != 2:
-        return f"the network gives {list(logits.shape)}, expected logits [B, out_channels]"
-    if y.is_floating_point() or y.shape != logits.shape[:1]:
-        return (
+    if y.is_floating_point() or y.ndim != 1 or logits.ndim != 2 or len(y) != len(logits):
+        raise ValueError(
             f"labels are {y.dtype} {list(y.shape)}, expected integers [{len(logits)}], one for "
             f"each row of the logits {list(logits.shape)}"
         )
-    if y.is_cuda:  # after a failed assertion on the device nothing can be read from it
-        return None
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or high >= logits.size(1):
-        return (
+    try:
+        return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
+    except IndexError as error:
+        low, high = int(y.min()), int(y.max())
+        raise ValueError(
             f"labels lie in [{low}, {high}], but the network has out_channels={logits.size(1)}: "
             f"expected 0 to {logits.size(1) - 1}"
-        )
-    return None
+        ) from error

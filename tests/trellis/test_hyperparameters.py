@@ -1,0 +1,137 @@
+"""Hyper-parameters in plain types: what goes in, what a checkpoint can hold."""
+
+import io
+from enum import Enum
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from trellis.hyperparameters import PlainHyperparameters, class_path, importable_name, to_plain
+from trellis.spec import NodeSpec
+
+
+class Colour(Enum):
+    RED = 1
+
+
+class Word(str):
+    __slots__ = ()
+
+
+CASES = {
+    "none": (None, None),
+    "bool": (True, True),
+    "class": (nn.ReLU, {"class_path": "torch.nn.modules.activation.ReLU"}),
+    "partial": (
+        partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+        {"class_path": "torch.optim.sgd.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}},
+    ),
+    "partial with a class inside": (
+        partial(nn.TransformerEncoder, encoder_layer=nn.ReLU),
+        {
+            "class_path": "torch.nn.modules.transformer.TransformerEncoder",
+            "init_args": {"encoder_layer": {"class_path": "torch.nn.modules.activation.ReLU"}},
+        },
+    ),
+    "function": (F.cross_entropy, "torch.nn.functional.cross_entropy"),
+    "dataclass": (
+        NodeSpec(3, 2, ("a", "b")),
+        {"in_channels": 3, "out_channels": 2, "classes": ["a", "b"]},
+    ),
+    "tuple in mapping": ({"k": (1, 2.5)}, {"k": [1, 2.5]}),
+    "path": (Path("a") / "b", "a/b"),
+    "enum": (Colour.RED, "RED"),
+    "numpy float": (np.float64(0.5), 0.5),
+    "numpy single": (np.float32(0.5), 0.5),
+    "numpy integer": (np.int64(3), 3),
+    "numpy bool": (np.bool_(False), False),
+    "numpy string": (np.str_("x"), "x"),
+    "kind of string": (Word("x"), "x"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_plain_form(name):
+    value, expected = CASES[name]
+    plain = to_plain(value)
+    assert plain == expected
+    assert type(plain) is type(expected)
+    file = io.BytesIO()
+    torch.save(plain, file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (nn.ReLU(), "an object of type ReLU"),
+        (torch.ones(1), "an object of type Tensor"),
+        (lambda x: x, "cannot be imported by name"),
+        (partial(nn.Linear, 3), "positional arguments"),
+        (partial(F.dropout, p=0.1), "a partial of a function"),
+        ({"deep": [nn.ReLU()]}, "an object of type ReLU"),
+    ],
+)
+def test_no_plain_form(value, message):
+    with pytest.raises(ValueError, match=message):
+        to_plain(value)
+
+
+def test_class_path_imports_the_same_object():
+    assert class_path(nn.ReLU) == "torch.nn.modules.activation.ReLU"
+
+    class Local:
+        pass
+
+    Imposter = type("ReLU", (), {"__module__": "torch.nn.modules.activation"})
+    for wrong in (Local, Imposter):
+        assert importable_name(wrong) is None
+        with pytest.raises(ValueError, match="name"):
+            class_path(wrong)
+
+
+class _Parent:
+    """What Lightning does: keep the arguments of ``__init__``."""
+
+    def save_hyperparameters(self, *args, ignore=None, frame=None, logger=True) -> None:
+        values = frame.f_locals
+        self._hparams = {k: v for k, v in values.items() if k not in ("self", "__class__")}
+
+
+class Thing(PlainHyperparameters, _Parent):
+    def __init__(self, network=nn.ReLU, width=np.int64(3)) -> None:
+        self.save_hyperparameters()
+
+
+def test_the_mixin_keeps_plain_values_and_the_class():
+    thing = Thing()
+    assert thing._hparams == {
+        "network": {"class_path": "torch.nn.modules.activation.ReLU"},
+        "width": 3,
+        "_class_path": f"{__name__}.Thing",
+        "_instantiator": "lightning.pytorch.cli.instantiate_module",
+    }
+    assert thing._hparams_initial == thing._hparams
+    assert thing._hparams_initial is not thing._hparams
+    assert thing.unsaved == ()
+
+
+def test_the_mixin_warns_of_what_is_left_out():
+    with pytest.warns(UserWarning, match=r"Thing\(network=...\) is .*give network= again") as seen:
+        thing = Thing(network=lambda: None)
+    assert seen[0].filename == __file__
+    assert thing.unsaved == ("network",)
+    assert "network" not in thing._hparams
+
+
+def test_a_class_of_a_notebook_has_no_path():
+    class Local(Thing):
+        pass
+
+    assert "_class_path" not in Local()._hparams
