@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import lightning as L
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
@@ -160,16 +161,42 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        missing = [
-            name
-            for name in checkpoint.get("trellis", {}).get("unsaved", ())
-            if self._trainer is None and name not in checkpoint["hyper_parameters"]
-        ]
+        about, saved = checkpoint.get("trellis", {}), checkpoint.get("hyper_parameters", {})
+        mine = importable_name(type(self))
+        if about.get("objective") not in (None, mine) and mine is not None:
+            raise ValueError(f"the checkpoint holds a {about['objective']}, not a {mine}")
+        if self._trainer is not None:
+            if self._trainer.state.fn == "fit":
+                for name in ("optimizer", "lr_scheduler"):
+                    _compare(name, saved.get(name), self.hparams.get(name))
+            return
+        missing = [name for name in about.get("unsaved", ()) if name not in saved]
         if missing:
             raise ValueError(
                 f"this checkpoint was saved without {', '.join(missing)}, which had no plain "
                 f"form: load it with {missing[0]}=..."
             )
+
+
+def _compare(name: str, saved: Any, mine: Any) -> None:
+    """Resuming restores the state of the optimiser, and with it its options: say so."""
+    if not isinstance(saved, dict) or not isinstance(mine, dict):
+        return
+    # The command line writes torch.optim.Adam, Python torch.optim.adam.Adam.
+    old, new = (plain["class_path"].rpartition(".")[2] for plain in (saved, mine))
+    if old != new:
+        raise ValueError(
+            f"{name}: the checkpoint was made with {old}, this run has {new}; resume with {old}, "
+            f"or take only the weights with init_from"
+        )
+    given, before = mine.get("init_args", {}), saved.get("init_args", {})
+    changed = [key for key in given if key in before and given[key] != before[key]]
+    if changed:
+        key = changed[0]
+        rank_zero_warn(
+            f"{name}: resuming goes on with {key}={before[key]} of the checkpoint, not with "
+            f"{given[key]}; init_from starts anew from its weights"
+        )
 
 
 def build_network(

@@ -46,9 +46,7 @@ class NodeClassification(Objective):
         self.network_factory = network
 
     def build(self, spec: NodeSpec) -> None:
-        self.network = build_network(
-            self.network_factory, spec, "x", "edge_index", objective=self
-        )
+        self.network = build_network(self.network_factory, spec, "x", "edge_index", objective=self)
 
     def metrics(self, spec: NodeSpec) -> Mapping[str, Metric]:
         return classification_metrics(spec.out_channels)

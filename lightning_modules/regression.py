@@ -122,9 +122,7 @@ class Regression(Objective):
         metrics["nll_nats"].update(self._family.nll(y, *parameters), weight=len(y))
         metrics["rmse"].update(mean.contiguous(), y)
 
-    def predict_step(
-        self, batch: tuple[Tensor, Tensor], batch_idx: int
-    ) -> tuple[Tensor, Tensor]:
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of every target, ``[B, out_channels]`` each."""
         x, _ = batch
         return self._family.moments(*self(x).chunk(self._family.num_parameters, dim=-1))

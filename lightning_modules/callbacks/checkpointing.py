@@ -1,6 +1,5 @@
 """``best.ckpt`` and ``last.ckpt`` of a run, at a bounded share of its time."""
 
-import copy
 import errno
 import math
 import time
@@ -58,7 +57,7 @@ class BestAndLast(Checkpoint):
             self._waiting = None
             self._may_write_best = self._write(trainer, state, self.best_model_path)
         else:
-            self._waiting = copy.deepcopy(state)
+            self._waiting = _snapshot(state)
 
     def _score(self, trainer: L.Trainer) -> float:
         if self.monitor not in trainer.callback_metrics:
@@ -152,3 +151,14 @@ def _is_due(time_allowed: float, trainer: L.Trainer) -> bool:
 
 def _is_trial(trainer: L.Trainer) -> bool:
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+
+
+def _snapshot(state: Any) -> Any:
+    """A copy that the next step does not change; what is neither container nor tensor is plain."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().clone()
+    if isinstance(state, dict):
+        return {key: _snapshot(value) for key, value in state.items()}
+    if type(state) in (list, tuple):
+        return type(state)(_snapshot(value) for value in state)
+    return state

@@ -39,12 +39,16 @@ class FiniteGuard(L.Callback):
             return
         # The largest entry is finite only if all are; a sum of squares would overflow first.
         largest = torch.stack(torch._foreach_norm(gradients, math.inf)).amax()
-        if largest.device.type == "cpu":
+        if self._on_cpu(largest):
             self._raise_unless_finite(largest, trainer, pl_module)
             return
         self._largest = largest if self._largest is None else self._largest.maximum(largest)
         if trainer.global_step % self.every_n_steps == 0:
             self.check(trainer, pl_module)
+
+    @staticmethod
+    def _on_cpu(value: Tensor) -> bool:
+        return value.device.type == "cpu"
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]

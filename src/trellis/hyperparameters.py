@@ -63,7 +63,7 @@ def to_plain(value: Any) -> Any:
         return _partial_to_plain(value)
     if isinstance(value, type):
         return {"class_path": class_path(value)}
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return to_plain(asdict(value))
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from learning_cases import CASES, Points, adam, mlp, quiet_trainer, run, scheduler
+from learning_cases import CASES, Lines, Points, adam, mlp, quiet_trainer, run, scheduler
 from torch import nn
 
 import trellis
 from trellis.lightning_modules import checkpoint as module
 from trellis.lightning_modules.checkpoint import AtomicCheckpointIO, read, verify
 from trellis.lightning_modules.classification import Classification
+from trellis.lightning_modules.regression import Regression
 from trellis.networks.mlp import MLP
 
 
@@ -80,9 +81,8 @@ def test_load_every_objective(name, tmp_path, monkeypatch):
     loaded = trellis.load(trained.last)
     assert loaded.spec == trained.objective.spec
     batch = next(iter(CASES[name].data().loader("test")))
-    for a, b in zip(
-        loaded.predict_step(batch, 0), trained.objective.eval().predict_step(batch, 0)
-    ):
+    ours, theirs = (o.predict_step(batch, 0) for o in (loaded, trained.objective.eval()))
+    for a, b in zip(ours, theirs, strict=True):
         assert torch.equal(a, b)
 
 
@@ -135,6 +135,21 @@ def test_overrides(saved):
     with pytest.raises(ValueError, match="weights do not fit the network: Missing key"):
         trellis.load(saved, network=partial(MLP, hidden_channels=(8, 8)))
     assert trellis.load(saved, label_smoothing=0.5).label_smoothing == 0.5
+
+
+def test_resuming_as_something_else(saved, tmp_path):
+    def resume(objective, data=None):
+        data = data or Points()
+        quiet_trainer(tmp_path).fit(objective, datamodule=data, ckpt_path=saved)
+
+    with pytest.raises(
+        ValueError, match="optimizer: .* made with Adam, this run has SGD.*init_from"
+    ):
+        resume(Classification(mlp, partial(torch.optim.SGD, lr=0.1)))
+    with pytest.raises(ValueError, match="holds a .*Classification, not a .*Regression"):
+        resume(Regression(mlp, adam), Lines())
+    with pytest.warns(UserWarning, match="goes on with lr=0.02 of the checkpoint, not with 0.5"):
+        resume(Classification(mlp, partial(torch.optim.Adam, lr=0.5)))
 
 
 def test_missing_empty_short_and_foreign_files(saved, tmp_path):

@@ -104,8 +104,11 @@ class _Parent:
         self._hparams = {k: v for k, v in values.items() if k not in ("self", "__class__")}
 
 
+THREE = np.int64(3)
+
+
 class Thing(PlainHyperparameters, _Parent):
-    def __init__(self, network=nn.ReLU, width=np.int64(3)) -> None:
+    def __init__(self, network=nn.ReLU, width=THREE) -> None:
         self.save_hyperparameters()
 
 
