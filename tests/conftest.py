@@ -5,6 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+# Two threads that wait for each other cost small networks more than they gain.
+torch.set_num_threads(1)
 
 # pytest puts this folder first on the path, where tests/trellis would pass for the package.
 _here = str(Path(__file__).parent)

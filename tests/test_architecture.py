@@ -17,9 +17,7 @@ ROOMS = {
     "trellis.lightning_modules": ROOT / "lightning_modules",
     "trellis.datamodules": ROOT / "datamodules",
 }
-FILES = [
-    (room, path) for room, folder in ROOMS.items() for path in sorted(folder.rglob("*.py"))
-]
+FILES = [(room, path) for room, folder in ROOMS.items() for path in sorted(folder.rglob("*.py"))]
 IDS = [str(path.relative_to(ROOT)) for _, path in FILES]
 # What a room may not import, and the files that stand above their room.
 FORBIDDEN = {
@@ -75,7 +73,9 @@ def test_public_names_are_documented(room: str, path: Path) -> None:
     bare = [
         node.name
         for node in tree.body
-        if isinstance(node, kinds) and not node.name.startswith("_") and not ast.get_docstring(node)
+        if isinstance(node, kinds)
+        and not node.name.startswith("_")
+        and not ast.get_docstring(node)
     ]
     bare = [name for name in bare if name != "NetworkFactory.__call__"]
     assert not bare

@@ -1,6 +1,7 @@
 """Short answers to a wrong command line, and short names that mean the house's classes."""
 
 import difflib
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -34,15 +35,20 @@ class Parser(LightningArgumentParser):
 
 
 @contextmanager
-def house_names_first() -> Iterator[None]:
-    """Let ``GCN`` mean trellis's class where torch_geometric has one of that name too.
+def house_rules() -> Iterator[None]:
+    """Read a command line as its user means it; jsonargparse offers no hooks for this.
 
-    jsonargparse offers no hook for this, so its list of candidates is filtered while it parses.
+    ``GCN`` means trellis's class where torch_geometric has one of that name too. Another class
+    starts from its own defaults: of the class it replaces it keeps only what was chosen, not
+    what happened to be the default there.
     """
-    original = _typehints.get_all_subclass_paths
+    find, discard = (
+        _typehints.get_all_subclass_paths,
+        _typehints.discard_init_args_on_class_path_change,
+    )
 
-    def candidates(*args: Any, **options: Any) -> list[str]:
-        paths = original(*args, **options)
+    def find_house_first(*args: Any, **options: Any) -> list[str]:
+        paths = find(*args, **options)
         house = {path.rsplit(".", 1)[-1] for path in paths if path.startswith("trellis.")}
         return [
             path
@@ -50,11 +56,21 @@ def house_names_first() -> Iterator[None]:
             if path.startswith("trellis.") or path.rsplit(".", 1)[-1] not in house
         ]
 
-    _typehints.get_all_subclass_paths = candidates
+    def discard_defaults(parser_or_action: Any, previous: Any, value: Any) -> None:
+        if previous and "init_args" in previous and previous["class_path"] != value["class_path"]:
+            replaced = _typehints.import_object(previous["class_path"])
+            for name, parameter in inspect.signature(replaced).parameters.items():
+                if previous["init_args"].get(name, inspect.Parameter.empty) == parameter.default:
+                    previous["init_args"].pop(name, None)
+        discard(parser_or_action, previous, value)
+
+    _typehints.get_all_subclass_paths = find_house_first
+    _typehints.discard_init_args_on_class_path_change = discard_defaults
     try:
         yield
     finally:
-        _typehints.get_all_subclass_paths = original
+        _typehints.get_all_subclass_paths = find
+        _typehints.discard_init_args_on_class_path_change = discard
 
 
 def _options(parser: LightningArgumentParser) -> list[str]:
@@ -90,5 +106,5 @@ def _near_classes(text: str) -> list[str]:
 
 
 def _subclasses(base: type) -> list[str]:
-    with house_names_first():
+    with house_rules():
         return list(_typehints.get_all_subclass_paths(base))

@@ -15,7 +15,7 @@ import trellis.lightning_modules
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from trellis.lightning_modules.checkpoint import read
-from trellis.lightning_modules.commands.parser import Parser, house_names_first
+from trellis.lightning_modules.commands.parser import Parser, house_rules
 from trellis.lightning_modules.ledger import configs_dir
 from trellis.lightning_modules.trainer import Trainer
 
@@ -69,7 +69,7 @@ class TrellisCLI(LightningCLI):
             args = _with_checkpoint(_with_known_configs(args))
         else:
             self._run_name = None
-        with house_names_first():
+        with house_rules():
             parse = parser.parse_args if isinstance(args, list) else parser.parse_object
             self.config = parse(args)
 

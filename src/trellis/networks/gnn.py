@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GatedGraphConv, GATv2Conv, GCNConv
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from trellis.nn.checks import at_least_one, check_graph, check_sizes, probability
 from trellis.nn.graph import Alone, MeanAndSelf, SumAndSelf, sparse_input
@@ -21,6 +22,7 @@ from trellis.nn.initialization import initialize_
 from trellis.nn.sparse import SparseLinear, dropout
 
 Activation = Callable[[Tensor], Tensor]
+Edges = Callable[[Tensor, int], tuple[Tensor, ...]]
 
 
 class NodeNetworkFactory(Protocol):
@@ -47,6 +49,8 @@ class _Stack(nn.Module):
         widths: channels into the first convolution, then out of each.
         dropout: probability before each convolution.
         activation: between convolutions.
+        edges: from ``(edge_index, num_nodes)`` to what the convolutions get, once a pass;
+            ``None`` gives them ``edge_index``.
     """
 
     def __init__(
@@ -55,21 +59,24 @@ class _Stack(nn.Module):
         widths: Sequence[int],
         dropout: float,
         activation: Activation = F.relu,
+        edges: Edges | None = None,
     ) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(convolutions)
         self.in_channels, self.channels = widths[0], tuple(widths[1:])
         self.dropout, self.activation = probability("dropout", dropout), activation
+        self.edges = edges
 
     def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:
         """Outputs of the layers, activated but for the last."""
         check_graph(x, edge_index, self.in_channels, type(self).__name__)
+        edges = self.edges(edge_index, x.size(0)) if self.edges else (edge_index,)
         *hidden, last = self.convolutions
         outputs = []
         for convolution in hidden:
-            x = self.activation(convolution(dropout(x, self.dropout, self.training), edge_index))
+            x = self.activation(convolution(dropout(x, self.dropout, self.training), *edges))
             outputs.append(x)
-        return [*outputs, last(dropout(x, self.dropout, self.training), edge_index)]
+        return [*outputs, last(dropout(x, self.dropout, self.training), *edges)]
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         return self.embeddings(x, edge_index)[-1]
@@ -102,8 +109,13 @@ class GCN(_Stack):
         dropout: float = 0.5,
     ) -> None:
         widths = _widths(in_channels, hidden_channels, out_channels, num_layers)
-        layers = (sparse_input(GCNConv(a, b)) for a, b in pairwise(widths))
-        super().__init__(layers, widths, dropout)
+        layers = (sparse_input(GCNConv(a, b, normalize=False)) for a, b in pairwise(widths))
+        super().__init__(layers, widths, dropout, edges=_normalized)
+
+
+def _normalized(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, ...]:
+    """Edges with self-loops and their weights; all layers share what each would work out."""
+    return gcn_norm(edge_index, num_nodes=num_nodes)
 
 
 class GAT(_Stack):

@@ -1,6 +1,7 @@
 """The trellis command: its answers, its exit codes, its files."""
 
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -9,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-
 from trellis.lightning_modules import cli
 
 FIT = ["fit", "--model", "NodeClassification", "--data", "KarateClub",
@@ -20,6 +20,8 @@ FIT = ["fit", "--model", "NodeClassification", "--data", "KarateClub",
 @pytest.fixture(autouse=True)
 def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    # Lightning's log handler keeps the stderr of the test that imported it.
+    monkeypatch.setattr(logging, "raiseExceptions", False)
 
 
 def trellis(*words: str) -> None:
@@ -91,13 +93,33 @@ def test_what_is_typed_beats_the_checkpoint(tmp_path: Path) -> None:
     trellis(*FIT, "--trainer.max_epochs=2", "--model.optimizer=Adam",
             "--model.optimizer.lr=0.01")  # fmt: skip
     last = "runs/nodeclassification_karateclub/0/checkpoints/last.ckpt"
-    trellis("fit", "--ckpt_path", last, "--trainer.max_epochs=4", "--model.optimizer.lr=0.77",
-            "--trainer.enable_progress_bar=false")  # fmt: skip
+    with pytest.warns(UserWarning, match="lr=0.01 of the checkpoint, not with 0.77"):
+        trellis("fit", "--ckpt_path", last, "--trainer.max_epochs=4",
+                "--model.optimizer.lr=0.77", "--trainer.enable_progress_bar=false")  # fmt: skip
     saved = yaml.safe_load(
         (tmp_path / "runs/nodeclassification_karateclub/1/config.yaml").read_text()
     )
     assert saved["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.77
     assert saved["model"]["init_args"]["network"]["class_path"] == "trellis.networks.gnn.GCN"
+
+
+@pytest.mark.parametrize(
+    ("words", "hidden_channels", "dropout"),
+    [
+        (["--model.network=GAT"], 8, 0.6),
+        (["--model.network.hidden_channels=12", "--model.network=GAT"], 12, 0.6),
+        (["--model.network=GAT", "--model.network.dropout=0.1"], 8, 0.1),
+    ],
+)
+def test_another_class_starts_from_its_own_defaults(
+    words: list[str], hidden_channels: int, dropout: float, tmp_path: Path
+) -> None:
+    trellis(*FIT, "--trainer.max_epochs=1", *words)
+    (config,) = tmp_path.rglob("config.yaml")
+    network = yaml.safe_load(config.read_text())["model"]["init_args"]["network"]
+    assert network["class_path"] == "trellis.networks.gnn.GAT"
+    assert network["init_args"]["hidden_channels"] == hidden_channels
+    assert network["init_args"]["dropout"] == dropout
 
 
 def test_init_from_takes_the_weights_and_nothing_else(tmp_path: Path) -> None:
@@ -195,9 +217,7 @@ def test_reproduce_prints_json(capsys: pytest.CaptureFixture[str], monkeypatch: 
     from trellis.lightning_modules.ledger import Row
 
     config = tmp_path / "karate.yaml"
-    config.write_text(
-        "trainer: {max_epochs: 30}\nmodel: NodeClassification\ndata: KarateClub\n"
-    )
+    config.write_text("trainer: {max_epochs: 30}\nmodel: NodeClassification\ndata: KarateClub\n")
     row = Row("karate", "karate.yaml", "test/accuracy", "nobody", published=100.0, within=60.0,
               scale=100.0)  # fmt: skip
     monkeypatch.setattr(reproduce, "ledger", lambda: {"karate": row})
