@@ -1,4 +1,4 @@
-"""A graph of your own from two CSV files: one of edges, one of nodes."""
+"""Node classification on your own files."""
 
 import csv
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ Row = tuple[int, list[str]]  # line number and cells
 
 
 class GraphFromFiles(DataModule):
-    """Node classification on a graph of your own.
+    """A graph of your own, from a CSV file of edges and one of nodes.
 
     ``nodes``: a CSV file with a header; its first column is the node's id, ``label`` its class
     (empty: not labelled), an optional column ``split`` says train, val, test or nothing, and all

@@ -55,7 +55,9 @@ def test_a_graph_may_have_no_edges(tmp_path: Path) -> None:
 
 def test_what_spreadsheets_add_is_understood(tmp_path: Path) -> None:
     nodes = "\ufeff" + NODES.replace("\n", "\r\n").replace("red", '" red"') + "\r\n,,,\r\n"
-    assert made(tmp_path, nodes=nodes).spec.classes == ("blue", "red")
+    data = made(tmp_path, nodes=nodes, edges="\ufeffa,b\r\n")
+    assert data.spec.classes == ("blue", "red")
+    assert data.data.edge_index.tolist() == [[0, 1], [1, 0]]
 
 
 def test_numeric_labels_are_ordered_as_numbers(tmp_path: Path) -> None:
