@@ -123,7 +123,8 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
 
         ``self.log`` costs about a millisecond even on the steps whose value nobody keeps.
         """
-        if self._trainer is not None and self._trainer._logger_connector.should_update_logs:
+        trainer = self._trainer
+        if trainer and trainer._logger_connector.should_update_logs and trainer.training:
             named = {f"train/{name}": value.detach() for name, value in values.items()}
             self.log_dict(named, prog_bar=True)
 

@@ -2,16 +2,36 @@
 
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.aggregation import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 
-def mean_metric() -> Metric:
-    """Weighted mean in which one NaN makes NaN; torchmetrics would leave it out with a warning."""
-    return MeanMetric(nan_strategy="disable")
+class BatchMean(Metric):
+    """Mean of batch means, each weighted with its number of examples; one NaN makes it NaN.
+
+    ``torchmetrics.MeanMetric`` leaves NaN out with a warning, or else leaves the weights out.
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, mean: Tensor, num_examples: int) -> None:
+        """Count a batch."""
+        self.total += mean.detach() * num_examples
+        self.count += num_examples
+
+    def compute(self) -> Tensor:
+        """The mean over all examples so far."""
+        return self.total / self.count
 
 
 def classification_metrics(num_classes: int) -> Mapping[str, Metric]:
@@ -25,7 +45,7 @@ def classification_metrics(num_classes: int) -> Mapping[str, Metric]:
     if num_classes < 2:
         raise ValueError(f"out_channels={num_classes}: to classify takes at least 2 classes")
     accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-    return {"loss": mean_metric(), "accuracy": accuracy}
+    return {"loss": BatchMean(), "accuracy": accuracy}
 
 
 def update_classification(metrics: MetricCollection, logits: Tensor, y: Tensor) -> None:
@@ -38,7 +58,7 @@ def update_classification(metrics: MetricCollection, logits: Tensor, y: Tensor) 
     Raises:
         ValueError: see ``cross_entropy``.
     """
-    metrics["loss"].update(cross_entropy(logits, y), weight=len(y))
+    metrics["loss"].update(cross_entropy(logits, y), len(y))
     metrics["accuracy"].update(logits, y)
 
 

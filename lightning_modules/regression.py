@@ -16,7 +16,7 @@ from trellis.functional.likelihood import (
     heteroscedastic_gaussian_nll,
 )
 from trellis.lightning_modules.base import NetworkFactory, Objective, Stage, build_network
-from trellis.lightning_modules.evaluation import mean_metric
+from trellis.lightning_modules.evaluation import BatchMean
 from trellis.networks.mlp import MLP
 from trellis.spec import TensorSpec
 
@@ -95,7 +95,7 @@ class Regression(Objective):
         )
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
-        return {"nll_nats": mean_metric(), "rmse": MeanSquaredError(squared=False)}
+        return {"nll_nats": BatchMean(), "rmse": MeanSquaredError(squared=False)}
 
     def forward(self, x: Tensor) -> Tensor:
         """Parameters of the likelihood, ``[B, num_parameters * out_channels]``."""
@@ -119,7 +119,7 @@ class Regression(Objective):
         parameters, y = self._parameters_and_targets(batch)
         mean, _ = self._family.moments(*parameters)
         metrics = self.evaluated(stage)
-        metrics["nll_nats"].update(self._family.nll(y, *parameters), weight=len(y))
+        metrics["nll_nats"].update(self._family.nll(y, *parameters), len(y))
         metrics["rmse"].update(mean.contiguous(), y)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:

@@ -37,12 +37,13 @@ class BestAndLast(Checkpoint):
         self.monitor, self.mode = monitor, mode
         self._waiting: dict[str, Any] | None = None
         self._may_write_best = self._may_write_last = -math.inf
+        self._ended = False  # in mid-epoch, with last.ckpt already written
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
             self.monitor = self.monitor or pl_module.monitor  # type: ignore[assignment]
             self.mode = self.mode or pl_module.monitor_mode  # type: ignore[assignment]
-            self._may_write_last = time.monotonic() + 60
+            self._may_write_last, self._ended = time.monotonic() + 60, False
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking or _is_trial(trainer):
@@ -81,11 +82,15 @@ class BestAndLast(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        # Several processes have to agree, which costs a message: so they ask now and then.
-        if trainer.world_size > 1 and batch_idx % 50:
-            return
         # The end of an epoch is not yet the end of its last batch: on_train_epoch_end follows.
-        if not trainer.is_last_batch and _is_due(self._may_write_last, trainer):
+        if trainer.is_last_batch:
+            return
+        # With max_steps a run ends in mid-epoch, and Lightning then counts the epoch as done:
+        # only here is the state one that a longer run would have passed through.
+        self._ended = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
+        # Several processes have to agree, which costs a message: so they ask now and then.
+        quiet = trainer.world_size > 1 and batch_idx % 50
+        if self._ended or (not quiet and _is_due(self._may_write_last, trainer)):
             self._save_last(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -93,7 +98,8 @@ class BestAndLast(Checkpoint):
             self._save_last(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save_last(trainer)
+        if not self._ended:
+            self._save_last(trainer)
         self._write_waiting(trainer)
 
     def on_exception(

@@ -76,6 +76,19 @@ def test_epoch_end(name, tmp_path):
     assert_continues(whole, stopped, resumed)
 
 
+@pytest.mark.parametrize("step", [2, 4, 5, 7])  # the last batch of an epoch and the first too
+def test_more_steps_after_max_steps(name, step, tmp_path):
+    whole = run(CASES[name], tmp_path, max_epochs=-1, max_steps=12)
+    stopped = run(CASES[name], tmp_path, max_epochs=-1, max_steps=step)
+    resumed = run(
+        CASES[name], tmp_path, seed=99, ckpt_path=stopped.last, max_epochs=-1, max_steps=12
+    )
+    assert stopped.trainer.global_step == step
+    assert_equal_weights(whole, resumed)
+    seen = stopped.recorder.batches + resumed.recorder.batches
+    assert all(torch.equal(a, b) for a, b in zip(seen, whole.recorder.batches, strict=True))
+
+
 def test_best_of_an_earlier_epoch(name, tmp_path):
     # Every epoch is the best one so far: best.ckpt is the validation after the second.
     whole = run(CASES[name], tmp_path)
