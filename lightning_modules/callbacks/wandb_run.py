@@ -9,8 +9,8 @@ import lightning as L
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-
 from trellis.lightning_modules.checkpoint import read
 from trellis.lightning_modules.logging import run_dir
 
@@ -60,9 +60,11 @@ class WandbRun(L.Callback):
         if logger._experiment is not None or logger not in trainer.loggers:
             return
         self._finish_previous()
-        # metrics.csv before W&B's files: its logger warns of a folder that is not empty.
+        # metrics.csv before W&B's files: its logger warns of a folder that is not empty. But
+        # spawned workers must not inherit the logger in use.
+        spawns = isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
         for other in trainer.loggers:
-            if isinstance(other, CSVLogger):
+            if isinstance(other, CSVLogger) and not spawns:
                 _ = other.experiment
         options, folder = logger._wandb_init, run_dir(trainer)
         if options.get("dir") in (None, "."):
