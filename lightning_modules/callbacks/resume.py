@@ -45,6 +45,7 @@ class ExactResume(L.Callback):
         for position in _loader_states(checkpoint):
             if "batches" in position:
                 position["batches"] = processed if mid_epoch else 0
+        _close_epoch(checkpoint["loops"]["fit_loop"])
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -94,6 +95,20 @@ class ExactResume(L.Callback):
         torch.set_rng_state(state["torch"])
         if state["cuda"]:
             torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _close_epoch(loop: dict[str, Any]) -> None:
+    """Make an epoch that is over look over, and the next one not begun.
+
+    With ``max_steps`` Lightning takes every checkpoint for one of an unfinished epoch: resuming
+    at the end of one, it would count that epoch twice and shuffle the next like the one after.
+    """
+    epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
+    if epochs["current"]["processed"] == epochs["current"]["ready"]:
+        for counts in (epochs["current"], epochs["total"]):
+            counts["completed"] = counts["processed"]
+        batches["current"] = dict.fromkeys(batches["current"], 0)
+        batches["is_last_batch"] = False
 
 
 def _random_states() -> dict[str, Any]:

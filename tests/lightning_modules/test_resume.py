@@ -89,6 +89,15 @@ def test_more_steps_after_max_steps(name, step, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(seen, whole.recorder.batches, strict=True))
 
 
+@pytest.mark.parametrize("step", [3, 4, 5])  # the last batch of an epoch is the fifth
+def test_signal_in_a_run_counted_in_steps(name, step, tmp_path):
+    options = {"max_epochs": -1, "max_steps": 12}
+    whole = run(CASES[name], tmp_path, **options)
+    stopped = run(CASES[name], tmp_path, callbacks=[Kill(step)], **options)
+    resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.last, **options)
+    assert_continues(whole, stopped, resumed)
+
+
 def test_best_of_an_earlier_epoch(name, tmp_path):
     # Every epoch is the best one so far: best.ckpt is the validation after the second.
     whole = run(CASES[name], tmp_path)
