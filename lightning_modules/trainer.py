@@ -73,10 +73,10 @@ class Trainer(L.Trainer):
     @property
     def run_dir(self) -> Path:
         """The folder of this run, the same on every process; created on first use."""
-        path = self.run_folder.path if self.is_global_zero else None
-        return Path(self.strategy.broadcast(path))
+        path = self.run_folder.path if self.is_global_zero else Path()
+        return self.strategy.broadcast(path)
 
-    def fit(  # type: ignore[override]
+    def fit(
         self,
         model: L.LightningModule,
         train_dataloaders: Any = None,
@@ -99,11 +99,12 @@ class Trainer(L.Trainer):
         Raises:
             ValueError: both checkpoints are given, or the weights do not fit the model.
         """
+        callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]
         if init_from is not None:
             if ckpt_path is not None:
                 raise ValueError("ckpt_path resumes a run, init_from starts a new one: give one")
-            self.callbacks.append(_InitialWeights(init_from))  # type: ignore[attr-defined]
-        for callback in self.callbacks:
+            callbacks.append(_InitialWeights(init_from))
+        for callback in callbacks:
             if isinstance(callback, WandbRun):
                 callback.begin(self, ckpt_path)
         try:
@@ -111,11 +112,7 @@ class Trainer(L.Trainer):
                 model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only
             )
         finally:
-            self.callbacks = [  # type: ignore[attr-defined]
-                c
-                for c in self.callbacks  # type: ignore[attr-defined]
-                if not isinstance(c, _InitialWeights)
-            ]
+            callbacks[:] = [c for c in callbacks if not isinstance(c, _InitialWeights)]
 
 
 class _InitialWeights(Callback):

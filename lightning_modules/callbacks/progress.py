@@ -56,13 +56,12 @@ class ProgressLine(ProgressBar):
         if not trainer.is_global_zero:
             return
         progress = trainer.fit_loop.epoch_loop.batch_progress.current
-        epochs = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        last = trainer.max_epochs if (trainer.max_epochs or 0) > 0 else None
+        epoch = trainer.current_epoch + 1
         speed = (trainer.global_step - self._steps) / max(now - self._since, 1e-9)
         metrics = trainer.progress_bar_metrics
         parts = [
-            f"epoch {min(trainer.current_epoch + 1, trainer.max_epochs)}{epochs}"
-            if epochs
-            else f"epoch {trainer.current_epoch + 1}",
+            f"epoch {min(epoch, last)}/{last}" if last else f"epoch {epoch}",
             f"batch {progress.ready}/{trainer.num_training_batches}",
             f"{speed:.1f} steps/s",
             *(f"{name} {float(value):.4g}" for name, value in metrics.items()),

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from trellis.lightning_modules.commands.run import TrellisCLI, quieten
 from trellis.lightning_modules.ledger import configs_dir
@@ -31,7 +32,7 @@ def main(words: list[str]) -> None:
 def _trained(config: str) -> tuple[float, Path]:
     path = configs_dir() / "graph" / config
     words = ["--config", str(path), f"--trainer.run_name={path.stem}"]
-    cli = TrellisCLI(words, run=False)
+    cli: Any = TrellisCLI(words, run=False)
     cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     (result,) = cli.trainer.test(
         cli.model, datamodule=cli.datamodule, ckpt_path="best", verbose=False

@@ -160,7 +160,7 @@ def _curve(cli: Any, metric: str) -> list[float]:
 
 def _over_runs(values: list[Number], statistic: Any) -> Number:
     if values and isinstance(values[0], list):
-        return [statistic(column) for column in zip(*values, strict=True)]  # type: ignore[arg-type]
+        return [statistic(column) for column in zip(*values, strict=True)]
     return statistic(values)
 
 

@@ -82,9 +82,10 @@ class TrellisCLI(LightningCLI):
             config.trainer.run_name = self._run_name or _short_names(config)
 
     def after_fit(self) -> None:
-        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
+        trainer: Any = self.trainer
+        if not trainer.is_global_zero or trainer.fast_dev_run:
             return
-        run, best = self.trainer.run_dir, self.trainer.checkpoint_callback
+        run, best = trainer.run_dir, trainer.checkpoint_callback
         path = getattr(best, "best_model_path", "") or getattr(best, "last_model_path", "")
         print(f"run: {run}")
         if path:
