@@ -20,12 +20,12 @@ from learning_cases import (
 )
 from torch.distributions import Gumbel, Normal
 from torch_geometric.data import Batch
-
 from trellis.lightning_modules.classification import Classification
 from trellis.lightning_modules.evaluation import cross_entropy
 from trellis.lightning_modules.graph_classification import GraphClassification
 from trellis.lightning_modules.node_classification import NodeClassification
 from trellis.lightning_modules.regression import Regression
+
 from trellis.networks.gnn import GCN
 from trellis.spec import TensorSpec
 
@@ -184,3 +184,5 @@ def test_cross_entropy_is_torchs():
         cross_entropy(logits, y[:8])
     with pytest.raises(ValueError, match=r"labels are torch.int64 \[9, 1\]"):
         cross_entropy(logits, y[:, None])
+    with pytest.raises(ValueError, match=r"labels are torch.float32 \[9\]"):
+        cross_entropy(logits, y.float())
