@@ -17,8 +17,8 @@ from typing import Any, Literal
 import lightning as L
 from torch import Tensor
 from torch_geometric.data import Data
-from trellis.datamodules.loader import Loader
 
+from trellis.datamodules.loader import Loader
 from trellis.hyperparameters import PlainHyperparameters
 
 Split = Literal["train", "val", "test"]

@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
+
 from trellis.datamodules.base import DataModule, Split, tensor_loader
 from trellis.datamodules.loader import Loader
-
 from trellis.spec import TensorSpec
 
 

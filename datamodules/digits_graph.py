@@ -2,10 +2,10 @@
 
 import torch
 from torch_geometric.data import Data
+
 from trellis.datamodules.base import DataModule, Split, check_masks, whole_graph_loader
 from trellis.datamodules.digits import load_digits
 from trellis.datamodules.loader import Loader
-
 from trellis.graph.neighbours import neighbour_graph
 from trellis.spec import NodeSpec
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import coalesce, to_undirected
+
 from trellis.datamodules.base import DataModule, Split, check_masks, whole_graph_loader
 from trellis.datamodules.loader import Loader
-
 from trellis.spec import NodeSpec
 
 HEADERS = (("source", "target"), ("src", "dst"), ("from", "to"))

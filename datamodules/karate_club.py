@@ -1,9 +1,9 @@
 """Zachary's karate club: the smallest graph worth learning from."""
 
 from torch_geometric.data import Data
+
 from trellis.datamodules.base import DataModule, Split, whole_graph_loader
 from trellis.datamodules.loader import Loader
-
 from trellis.spec import NodeSpec
 
 

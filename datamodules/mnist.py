@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+
 from trellis.datamodules.base import (
     DataModule,
     Split,
@@ -15,7 +16,6 @@ from trellis.datamodules.base import (
     read_gzip,
 )
 from trellis.datamodules.loader import Loader
-
 from trellis.spec import TensorSpec
 
 MEAN, STD = 0.1307, 0.3081  # of the training pixels in [0, 1]

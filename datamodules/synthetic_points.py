@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+
 from trellis.datamodules.base import DataModule, Split, tensor_loader
 from trellis.datamodules.loader import Loader
-
 from trellis.spec import TensorSpec
 
 Kind = Literal["moons", "rings", "xor", "spirals"]

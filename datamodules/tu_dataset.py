@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.utils import coalesce, degree, remove_self_loops
+
 from trellis.datamodules.base import DataModule, Split, data_root, fetch
 from trellis.datamodules.in_memory_graphs import InMemoryGraphs
 from trellis.datamodules.loader import Loader
-
 from trellis.spec import GraphSpec
 
 URL = "https://www.chrsmrrs.com/graphkerneldatasets"

@@ -10,10 +10,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
-from trellis.lightning_modules.callbacks.finite_guard import FiniteGuard
-from trellis.lightning_modules.callbacks.resume import ExactResume
 
 from trellis.hyperparameters import PlainHyperparameters, importable_name, to_plain
+from trellis.lightning_modules.callbacks.finite_guard import FiniteGuard
+from trellis.lightning_modules.callbacks.resume import ExactResume
 from trellis.spec import differences
 
 Stage = Literal["val", "test"]

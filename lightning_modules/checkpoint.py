@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from trellis.lightning_modules.base import FORMAT, Objective
 
 from trellis.hyperparameters import INSTANTIATOR
+from trellis.lightning_modules.base import FORMAT, Objective
 
 # Where a checkpoint may import from; anything else is refused by name, before it is imported.
 TRUSTED = (

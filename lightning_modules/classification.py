@@ -6,13 +6,13 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torchmetrics import Metric
+
 from trellis.lightning_modules.base import NetworkFactory, Objective, Stage, build_network
 from trellis.lightning_modules.evaluation import (
     classification_metrics,
     cross_entropy,
     update_classification,
 )
-
 from trellis.networks.mlp import MLP
 from trellis.spec import TensorSpec
 

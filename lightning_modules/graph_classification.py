@@ -7,13 +7,13 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch_geometric.data import Batch
 from torchmetrics import Metric
+
 from trellis.lightning_modules.base import NetworkFactory, Objective, Stage, build_network
 from trellis.lightning_modules.evaluation import (
     classification_metrics,
     cross_entropy,
     update_classification,
 )
-
 from trellis.networks.graph_network import GraphNetwork
 from trellis.spec import GraphSpec
 

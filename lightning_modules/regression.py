@@ -9,14 +9,14 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.regression import MeanSquaredError
-from trellis.lightning_modules.base import NetworkFactory, Objective, Stage, build_network
-from trellis.lightning_modules.evaluation import BatchMean
 
 from trellis.functional.likelihood import (
     gaussian_nll,
     gumbel_nll,
     heteroscedastic_gaussian_nll,
 )
+from trellis.lightning_modules.base import NetworkFactory, Objective, Stage, build_network
+from trellis.lightning_modules.evaluation import BatchMean
 from trellis.networks.mlp import MLP
 from trellis.spec import TensorSpec
 

@@ -8,6 +8,7 @@ import lightning as L
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
+
 from trellis.lightning_modules.callbacks.checkpointing import BestAndLast
 from trellis.lightning_modules.callbacks.graceful_stop import GracefulStop
 from trellis.lightning_modules.callbacks.progress import ProgressLine
@@ -55,7 +56,8 @@ class Trainer(L.Trainer):
         if enable_progress_bar and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(ProgressLine())
         given = [] if isinstance(logger, bool) else _listed(logger)
-        callbacks += WandbRun.beside(given)
+        if not any(isinstance(callback, WandbRun) for callback in callbacks):
+            callbacks += WandbRun.beside(given)
         plugins = _listed(plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
@@ -72,7 +74,7 @@ class Trainer(L.Trainer):
 
     @property
     def run_dir(self) -> Path:
-        """The folder of this run, the same on every process; created on first use."""
+        """The folder of this run, created on first use; every process must ask for it together."""
         path = self.run_folder.path if self.is_global_zero else Path()
         return self.strategy.broadcast(path)
 

@@ -8,10 +8,10 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from trellis.lightning_modules.commands.run import TrellisCLI, quieten
-from trellis.lightning_modules.ledger import configs_dir, ledger
 
 import trellis
+from trellis.lightning_modules.commands.run import TrellisCLI, quieten
+from trellis.lightning_modules.ledger import configs_dir, ledger
 
 CONFIGS = sorted(configs_dir().glob("*/*.yaml"))
 NAMES = [f"{path.parent.name}/{path.name}" for path in CONFIGS]

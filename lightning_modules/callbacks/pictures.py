@@ -13,13 +13,13 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
+
+from trellis.analysis import confusion_matrix, graph_picture, learning_curves
+from trellis.analysis.pictures import empty_figure
 from trellis.lightning_modules.classification import Classification
 from trellis.lightning_modules.graph_classification import GraphClassification
 from trellis.lightning_modules.logging import log_picture, log_table
 from trellis.lightning_modules.node_classification import NodeClassification
-
-from trellis.analysis import confusion_matrix, graph_picture, learning_curves
-from trellis.analysis.pictures import empty_figure
 
 
 class ConfusionMatrix(L.Callback):

@@ -10,16 +10,16 @@ from pkgutil import walk_packages
 from typing import Any
 
 import lightning as L
-import trellis.datamodules
-import trellis.lightning_modules
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+import trellis.datamodules
+import trellis.lightning_modules
+import trellis.networks
 from trellis.lightning_modules.checkpoint import read
 from trellis.lightning_modules.commands.parser import Parser, house_rules
 from trellis.lightning_modules.ledger import configs_dir
 from trellis.lightning_modules.trainer import Trainer
-
-import trellis.networks
 
 ROOMS = (trellis.networks, trellis.lightning_modules, trellis.datamodules)
 
@@ -85,7 +85,7 @@ class TrellisCLI(LightningCLI):
         trainer: Any = self.trainer
         if not trainer.is_global_zero or trainer.fast_dev_run:
             return
-        run, best = trainer.run_dir, trainer.checkpoint_callback
+        run, best = trainer.run_folder.path, trainer.checkpoint_callback
         path = getattr(best, "best_model_path", "") or getattr(best, "last_model_path", "")
         print(f"run: {run}")
         if path:
@@ -99,7 +99,7 @@ class SaveConfig(SaveConfigCallback):
         text = self.parser.dump(self.config, skip_none=False)
         trainer.cli_config = yaml.safe_load(text)
         if stage == "fit" and not trainer.fast_dev_run:
-            (trainer.run_dir / "config.yaml").write_text(text)
+            (trainer.run_folder.path / "config.yaml").write_text(text)
 
 
 def quieten() -> None:

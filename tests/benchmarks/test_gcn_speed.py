@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
-from trellis.datamodules.planetoid import Planetoid
-from trellis.lightning_modules.node_classification import NodeClassification
 
 from trellis import Trainer
+from trellis.datamodules.planetoid import Planetoid
+from trellis.lightning_modules.node_classification import NodeClassification
 
 EPOCHS = 200
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import pytest
 import torch
 from torch_geometric.data import Batch
+
 from trellis.datamodules.in_memory_graphs import InMemoryGraphs
 from trellis.datamodules.mnist import MNIST
 

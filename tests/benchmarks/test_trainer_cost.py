@@ -12,11 +12,11 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
+
+from trellis import Trainer
 from trellis.datamodules.base import DataModule, tensor_loader
 from trellis.datamodules.loader import Loader
 from trellis.lightning_modules.classification import Classification
-
-from trellis import Trainer
 from trellis.networks.mlp import MLP
 from trellis.spec import TensorSpec
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch_geometric.data import Data
+
 from trellis.datamodules.base import (
     check_features,
     check_labels,

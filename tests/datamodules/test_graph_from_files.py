@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from trellis.datamodules.graph_from_files import GraphFromFiles
 
+from trellis.datamodules.graph_from_files import GraphFromFiles
 from trellis.spec import NodeSpec
 
 NODES = """id,age,label,height

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch_geometric.data import Batch, Data
+
 from trellis.datamodules.in_memory_graphs import InMemoryGraphs
 
 

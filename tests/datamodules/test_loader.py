@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from trellis.datamodules import loader as loader_module
 from trellis.datamodules.base import tensor_loader
 from trellis.datamodules.loader import Loader

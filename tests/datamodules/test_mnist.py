@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from trellis.datamodules.mnist import FILES, MNIST, read_idx
 
+from trellis.datamodules.mnist import FILES, MNIST, read_idx
 from trellis.spec import TensorSpec
 
 

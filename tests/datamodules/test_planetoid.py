@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 from torch_geometric.utils import is_undirected
+
 from trellis.datamodules import planetoid
 from trellis.datamodules.planetoid import PARTS, Planetoid
 
@@ -110,3 +111,15 @@ def test_cora(data_dir: str) -> None:
     assert graph.y[graph.train_mask].bincount().tolist() == [20] * 7
     assert (data.spec.in_channels, data.spec.out_channels) == (1433, 7)
     torch.testing.assert_close(graph.x.to_dense().sum(1), torch.ones(2708))
+
+
+@pytest.mark.data
+def test_class_names_stand_in_the_order_of_the_labels(data_dir: str) -> None:
+    """Sizes of the classes as McCallum et al. published them with the corpus."""
+    published = {
+        "Neural networks": 818, "Probabilistic methods": 426, "Genetic algorithms": 418,
+        "Theory": 351, "Case based": 298, "Reinforcement learning": 217, "Rule learning": 180,
+    }  # fmt: skip
+    data = ready(data_dir)
+    sizes = torch.bincount(data.data.y).tolist()
+    assert dict(zip(data.spec.classes, sizes, strict=True)) == published

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from trellis.datamodules.synthetic_points import SyntheticPoints
 
 KINDS = {"moons": 2, "rings": 2, "xor": 2, "spirals": 3}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch_geometric.io import read_tu_data
-from trellis.datamodules.tu_dataset import TUDataset, read_collection, stratified_folds
 
+from trellis.datamodules.tu_dataset import TUDataset, read_collection, stratified_folds
 from trellis.spec import GraphSpec
 
 GRAPHS = 30

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch_geometric.utils import is_undirected
+
 from trellis.datamodules.base import DataModule
 from trellis.datamodules.digits_graph import DigitsGraph
 from trellis.datamodules.karate_club import KarateClub

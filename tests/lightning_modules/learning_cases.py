@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GCNConv, global_add_pool
+
 from trellis.datamodules.base import DataModule, tensor_loader
 from trellis.datamodules.loader import Loader
 from trellis.lightning_modules.classification import Classification
@@ -17,7 +18,6 @@ from trellis.lightning_modules.graph_classification import GraphClassification
 from trellis.lightning_modules.node_classification import NodeClassification
 from trellis.lightning_modules.regression import Regression
 from trellis.lightning_modules.trainer import Trainer
-
 from trellis.networks.gnn import GCN
 from trellis.networks.mlp import MLP
 from trellis.spec import GraphSpec, NodeSpec, TensorSpec

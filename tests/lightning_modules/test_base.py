@@ -18,13 +18,13 @@ from learning_cases import (
     run,
 )
 from torch import nn
+
 from trellis.lightning_modules.callbacks.finite_guard import FiniteGuard
 from trellis.lightning_modules.callbacks.resume import ExactResume
 from trellis.lightning_modules.classification import Classification
 from trellis.lightning_modules.graph_classification import GraphClassification
 from trellis.lightning_modules.node_classification import NodeClassification
 from trellis.lightning_modules.regression import Regression
-
 from trellis.networks.gnn import GCN
 from trellis.networks.mlp import MLP
 from trellis.spec import TensorSpec

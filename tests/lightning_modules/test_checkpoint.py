@@ -12,12 +12,12 @@ import pytest
 import torch
 from learning_cases import CASES, Lines, Points, adam, mlp, quiet_trainer, run, scheduler
 from torch import nn
+
+import trellis
 from trellis.lightning_modules import checkpoint as module
 from trellis.lightning_modules.checkpoint import AtomicCheckpointIO, read, verify
 from trellis.lightning_modules.classification import Classification
 from trellis.lightning_modules.regression import Regression
-
-import trellis
 from trellis.networks.mlp import MLP
 
 

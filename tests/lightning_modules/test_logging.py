@@ -5,10 +5,10 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from trellis.lightning_modules.logging import log_picture, log_table
-from trellis.lightning_modules.trainer import Trainer
 
 from trellis.analysis import confusion_matrix
+from trellis.lightning_modules.logging import log_picture, log_table
+from trellis.lightning_modules.trainer import Trainer
 
 COLUMNS, ROWS = ["word", "count"], [["a|b", 2], ["c\nd", 3]]
 

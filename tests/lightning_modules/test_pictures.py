@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch_geometric.data import Batch, Data
+
 from trellis.datamodules.base import DataModule, Loader
 from trellis.datamodules.digits import Digits
 from trellis.datamodules.karate_club import KarateClub
@@ -21,7 +22,6 @@ from trellis.lightning_modules.graph_classification import GraphClassification
 from trellis.lightning_modules.node_classification import NodeClassification
 from trellis.lightning_modules.regression import Regression
 from trellis.lightning_modules.trainer import Trainer
-
 from trellis.spec import GraphSpec
 
 

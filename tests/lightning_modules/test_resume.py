@@ -7,6 +7,7 @@ import lightning as L
 import pytest
 import torch
 from learning_cases import CASES, assert_equal_weights, run
+
 from trellis.lightning_modules.callbacks.checkpointing import BestAndLast
 
 pytestmark = [pytest.mark.parametrize("name", CASES)]

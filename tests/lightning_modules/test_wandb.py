@@ -15,6 +15,7 @@ wandb = pytest.importorskip("wandb")
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger, WandbLogger  # noqa: E402
 from offline_wandb import folders, read_run  # noqa: E402
+
 from trellis.datamodules.karate_club import KarateClub  # noqa: E402
 from trellis.lightning_modules.callbacks.pictures import (  # noqa: E402
     ConfusionMatrix,
@@ -25,7 +26,6 @@ from trellis.lightning_modules.callbacks.wandb_run import WandbRun  # noqa: E402
 from trellis.lightning_modules.checkpoint import read  # noqa: E402
 from trellis.lightning_modules.node_classification import NodeClassification  # noqa: E402
 from trellis.lightning_modules.trainer import Trainer  # noqa: E402
-
 from trellis.networks.gnn import GCN  # noqa: E402
 
 SILENT = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}

@@ -8,6 +8,7 @@ import lightning as L
 import pytest
 import torch
 from torch.optim import SGD
+
 from trellis.datamodules.digits import Digits
 from trellis.lightning_modules.callbacks import checkpointing
 from trellis.lightning_modules.callbacks.checkpointing import BestAndLast

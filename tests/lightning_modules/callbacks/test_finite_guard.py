@@ -8,12 +8,12 @@ import lightning as L
 import pytest
 import torch
 from torch import nn
+
 from trellis.datamodules.base import DataModule, tensor_loader
 from trellis.datamodules.digits import Digits
 from trellis.lightning_modules.callbacks.finite_guard import FiniteGuard
 from trellis.lightning_modules.classification import Classification
 from trellis.lightning_modules.trainer import Trainer
-
 from trellis.networks.mlp import MLP
 from trellis.spec import TensorSpec
 

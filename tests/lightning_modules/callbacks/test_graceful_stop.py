@@ -6,6 +6,7 @@ import signal
 import lightning as L
 import pytest
 import torch
+
 from trellis.datamodules.digits import Digits
 from trellis.lightning_modules.classification import Classification
 from trellis.lightning_modules.trainer import Trainer

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+
 from trellis.lightning_modules import cli
 
 FIT = ["fit", "--model", "NodeClassification", "--data", "KarateClub",
