@@ -28,6 +28,7 @@ TRUSTED = (
     "torch_geometric.nn.",
     "lightning.pytorch.cli.ReduceLROnPlateau",
 )
+FILE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".yaml", ".zip", ".gz")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -163,6 +164,9 @@ def _imported_names(value: Any, key: str = "") -> Iterator[str]:
             yield from _imported_names(item, key)
     elif isinstance(value, str):
         dotted = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", value) is not None
+        dotted = dotted and not value.endswith(
+            FILE_SUFFIXES
+        )  # test.csv is no part of Python's test
         if key in ("class_path", "_class_path") or (dotted and _is_installed(value)):
             yield value
 

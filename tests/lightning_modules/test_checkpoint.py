@@ -240,6 +240,12 @@ def test_untrusted_names_are_refused(where, value, message, forged, tmp_path, mo
     assert "untrusted_thing" not in sys.modules
 
 
+def test_a_file_name_is_no_module(forged):
+    # Python has a package called test, and a table of nodes may be called test.csv.
+    path = forged(datamodule_hyper_parameters={"nodes": "test.csv"})
+    assert read(path)["datamodule_hyper_parameters"]["nodes"] == "test.csv"
+
+
 def test_other_formats(forged):
     with pytest.raises(ValueError, match="has format 99.*upgrade"):
         trellis.load(forged(trellis__format=99))
