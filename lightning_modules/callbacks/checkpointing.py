@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 
 class BestAndLast(Checkpoint):
@@ -116,6 +117,11 @@ class BestAndLast(Checkpoint):
         weights = pl_module.state_dict().values()
         if all(bool(torch.isfinite(value).all()) for value in weights):
             self._save_last(trainer)
+        if isinstance(exception, (KeyboardInterrupt, SIGTERMException)):
+            rank_zero_info(
+                f"Stopped after step {trainer.global_step}; to go on: trellis fit --ckpt_path "
+                f"{self.last_model_path}"
+            )
 
     def _save_last(self, trainer: L.Trainer) -> None:
         if _is_trial(trainer):
