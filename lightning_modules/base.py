@@ -118,6 +118,11 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
         given = {type(callback) for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
         return [make() for make in (ExactResume, FiniteGuard) if make not in given]
 
+    def on_fit_start(self) -> None:
+        # trellis.load hands an objective over for use; Lightning would train it without dropout.
+        if not self.training:
+            self.train()
+
     def log_train(self, **values: Tensor) -> None:
         """Log ``train/NAME`` on the steps that reach a logger; a call on others costs nothing.
 

@@ -27,5 +27,7 @@ def test_a_release_opens_evaluates_and_resumes(version: str, tmp_path: Path) -> 
     )  # fmt: skip
     (result,) = trainer.test(objective, datamodule=data, verbose=False)
     assert result["test/loss"] == pytest.approx(RELEASES[version], abs=1e-5)
+    assert not objective.network.training
     trainer.fit(objective, datamodule=data, ckpt_path=path)
+    assert objective.network.training, "loaded for use, trained with dropout all the same"
     assert trainer.global_step == 52
