@@ -29,7 +29,7 @@ types: .venv/installed
 check: lint types test
 
 wheel: .venv/installed
-	$(BIN)/python -m build --wheel --no-isolation
+	$(BIN)/python -m build --wheel
 
 reproduce: .venv/installed
 	$(BIN)/trellis reproduce --all
