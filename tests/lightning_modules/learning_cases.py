@@ -94,7 +94,8 @@ class ManyGraphs(DataModule):
         def fetch(indices: Tensor) -> Batch:
             return Batch.from_data_list([self.graphs[i] for i in indices.tolist()])
 
-        return Loader(22, fetch, batch_size=5, shuffle=split == "train")
+        train = split == "train"
+        return Loader(22, fetch, batch_size=5, shuffle=train, pad=train)
 
 
 class PooledGCN(nn.Module):

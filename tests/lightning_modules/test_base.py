@@ -169,7 +169,15 @@ def test_an_interrupted_evaluation_leaves_no_counts_behind(tmp_path):
 
 def test_training_is_logged_on_the_steps_that_reach_a_logger(tmp_path):
     trainer = quiet_trainer(tmp_path, max_epochs=2, log_every_n_steps=4, logger=None)
-    trainer.fit(Classification(mlp), datamodule=Points())
+    objective, calls = Classification(mlp), []
+    log_dict = objective.log_dict
+    objective.log_dict = lambda values, **options: (
+        calls.append(values),
+        log_dict(values, **options),
+    )
+    trainer.fit(objective, datamodule=Points())
+    # Twice in training, twice after validation: on all other steps nothing is called at all.
+    assert [next(iter(values)).split("/")[0] for values in calls].count("train") == 2
     rows = (trainer.run_dir / "metrics.csv").read_text().splitlines()
     step, loss = (rows[0].split(",").index(name) for name in ("step", "train/loss"))
     logged = [int(row.split(",")[step]) for row in rows[1:] if row.split(",")[loss]]

@@ -286,6 +286,17 @@ def test_a_full_disk_leaves_the_previous_checkpoint(saved, tmp_path, monkeypatch
     assert os.listdir(tmp_path) == ["last.ckpt"]
 
 
+def test_who_reads_a_checkpoint_while_it_is_replaced_reads_the_old_one(tmp_path):
+    path, writer = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    writer.save_checkpoint({"x": torch.zeros(3)}, path)
+    old = path.read_bytes()
+    with path.open("rb") as file:
+        writer.save_checkpoint({"x": torch.ones(3)}, path)
+        assert file.read() == old
+    assert torch.equal(writer.load_checkpoint(path)["x"], torch.ones(3))
+    assert os.listdir(tmp_path) == ["last.ckpt"]
+
+
 def test_a_full_disk_ends_a_run_with_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.setattr(module.os, "fdopen", lambda handle, mode: SmallDisk(handle, mode))
     ended = run(CASES["classification"], tmp_path)

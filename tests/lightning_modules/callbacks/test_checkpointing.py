@@ -133,6 +133,16 @@ def test_the_state_that_waits_is_the_best_and_not_the_newest(tmp_path, monkeypat
     assert keeper.written[-1] == ("best.ckpt", 10, 6)
 
 
+def test_what_waited_gives_way_to_what_is_written(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(checkpointing, "time", clock)
+    score, keeper = Score([1, 2, 3, 4], clock, 8.0), Slow(clock, monitor="score", mode="max")
+    fit(tmp_path, score, keeper, epochs=4)
+    best = [step // 2 for name, step, _ in keeper.written if name == "best.ckpt"]
+    assert best == [1, 4]
+    assert_equal(weights_in(keeper.best_model_path), score.weights[3])
+
+
 def test_an_exception_writes_what_waits(tmp_path, monkeypatch):
     clock = Clock()
     monkeypatch.setattr(checkpointing, "time", clock)
