@@ -1,13 +1,17 @@
 """A run that was stopped and resumed is the uninterrupted one, bit by bit."""
 
+import math
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
 from learning_cases import CASES, assert_equal_weights, run
 
+from trellis.lightning_modules.callbacks import checkpointing
 from trellis.lightning_modules.callbacks.checkpointing import BestAndLast
 
 pytestmark = [pytest.mark.parametrize("name", CASES)]
@@ -145,3 +149,32 @@ def test_exception_inside_a_step_skips_no_batch(name, step, hook, tmp_path):
     seen = stopped.recorder.batches + resumed.recorder.batches
     assert len(seen) == len(whole.recorder.batches)
     assert all(torch.equal(a, b) for a, b in zip(seen, whole.recorder.batches, strict=True))
+
+
+class EveryStep(BestAndLast):
+    """Keeps a copy of every ``last.ckpt``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: list[Path] = []
+
+    def _write(self, trainer, state, path) -> float:
+        super()._write(trainer, state, path)
+        if path.endswith("last.ckpt"):
+            self.copies.append(Path(shutil.copy(path, f"{path}.{len(self.copies)}")))
+        return -math.inf
+
+
+def test_every_checkpoint_on_the_way(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpointing, "_is_due", lambda time_allowed, trainer: True)
+    whole = run(CASES[name], tmp_path, max_epochs=3)
+    keeper = EveryStep()
+    run(CASES[name], tmp_path, max_epochs=2, callbacks=[keeper])
+    assert len(keeper.copies) == 2 * 5 + 1  # four steps and the end of each epoch; the end
+    for copy in keeper.copies:
+        resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=copy, max_epochs=3)
+        assert_equal_weights(whole, resumed)
+        assert resumed.recorder.metrics == whole.recorder.metrics[-len(resumed.recorder.metrics) :]
+        step = torch.load(copy, weights_only=True)["global_step"]
+        later = [m for m in whole.recorder.metrics if m["step"] > step]
+        assert resumed.recorder.metrics[-len(later) :] == later
