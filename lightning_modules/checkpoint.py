@@ -148,25 +148,25 @@ def read(
             f"upgrade torch-trellis"
         )
     for entry in rebuilt:
-        for name in _imported_names(checkpoint.get(entry, {})):
+        # A data module's parameters name files: test.csv is no part of Python's package test.
+        files = FILE_SUFFIXES if entry == "datamodule_hyper_parameters" else ()
+        for name in _imported_names(checkpoint.get(entry, {}), files):
             _refuse_untrusted(name, path)
     return checkpoint
 
 
-def _imported_names(value: Any, key: str = "") -> Iterator[str]:
+def _imported_names(value: Any, files: tuple[str, ...], key: str = "") -> Iterator[str]:
     """Every name that rebuilding the objective or the data from these parameters may import."""
     if isinstance(value, dict):
         for name, item in value.items():
             if name != "spec":  # numbers and names of classes: nothing there is imported
-                yield from _imported_names(item, name)
+                yield from _imported_names(item, files, name)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _imported_names(item, key)
+            yield from _imported_names(item, files, key)
     elif isinstance(value, str):
         dotted = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", value) is not None
-        dotted = dotted and not value.endswith(
-            FILE_SUFFIXES
-        )  # test.csv is no part of Python's test
+        dotted = dotted and not value.endswith(files)
         if key in ("class_path", "_class_path") or (dotted and _is_installed(value)):
             yield value
 

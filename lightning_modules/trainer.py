@@ -122,7 +122,7 @@ class _InitialWeights(Callback):
         self.path = path
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        weights = read(self.path)["state_dict"]
+        weights = read(self.path, rebuilt=())["state_dict"]
         try:
             pl_module.load_state_dict(weights)
         except RuntimeError as error:
