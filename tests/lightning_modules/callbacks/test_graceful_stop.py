@@ -71,8 +71,10 @@ def test_twice_stops_inside_the_step(tmp_path):
 
 
 def test_a_run_that_ends_by_itself_gives_the_handlers_back(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
     trainer = Trainer(
         default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_progress_bar=False,
         enable_model_summary=False, max_epochs=1, limit_train_batches=1, limit_val_batches=0,
     )  # fmt: skip
     trainer.fit(Classification(), datamodule=Digits())
+    assert signal.getsignal(signal.SIGINT) is before
