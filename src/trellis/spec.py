@@ -4,6 +4,7 @@ One class per kind of data; an objective names the kind it learns from, so a mis
 before the first batch.
 """
 
+import reprlib
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -58,7 +59,11 @@ class GraphSpec:
 def differences(old: Any, new: Any) -> list[str]:
     """Sizes in which two specs of one class differ, as ``name: old != new``."""
     pairs = ((f.name, getattr(old, f.name), getattr(new, f.name)) for f in fields(old))
-    return [f"{name}: {a!r} != {b!r}" for name, a, b in pairs if _plain(a) != _plain(b)]
+    return [
+        f"{name}: {reprlib.repr(a)} != {reprlib.repr(b)}"
+        for name, a, b in pairs
+        if _plain(a) != _plain(b)
+    ]
 
 
 def _plain(value: Any) -> Any:
