@@ -17,7 +17,7 @@ COMMANDS = {
     "fit": ("run", "train an objective on data; resume with --ckpt_path"),
     "validate": ("run", "evaluate a checkpoint on the validation split"),
     "test": ("run", "evaluate a checkpoint on the test split"),
-    "predict": ("run", "predictions of a checkpoint"),
+    "predict": ("run", "write the predictions of a checkpoint on the test split"),
     "list": ("list", "networks, objectives, data, configs and the ledger"),
     "reproduce": ("reproduce", "run a published result again and compare"),
 }

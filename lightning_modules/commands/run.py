@@ -1,5 +1,6 @@
 """``trellis fit | validate | test | predict``: the Lightning CLI, with short answers."""
 
+import csv
 import difflib
 import json
 import logging
@@ -10,6 +11,7 @@ from pkgutil import walk_packages
 from typing import Any
 
 import lightning as L
+import torch
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
@@ -91,6 +93,14 @@ class TrellisCLI(LightningCLI):
         if path:
             print(f"next: trellis test --ckpt_path {path}")
 
+    def after_predict(self) -> None:
+        trainer: Any = self.trainer
+        batches = trainer.predict_loop.predictions
+        if batches and trainer.is_global_zero and not trainer.fast_dev_run:
+            print(
+                f"predictions: {_write_predictions(batches, self.model, trainer.run_folder.path)}"
+            )
+
 
 class SaveConfig(SaveConfigCallback):
     """The whole resolved config as ``config.yaml`` in the run folder of a fit."""
@@ -100,6 +110,21 @@ class SaveConfig(SaveConfigCallback):
         trainer.cli_config = yaml.safe_load(text)
         if stage == "fit" and not trainer.fast_dev_run:
             (trainer.run_folder.path / "config.yaml").write_text(text)
+
+
+def _write_predictions(batches: list[Any], model: Any, folder: Path) -> Path:
+    """A row for each example as CSV, under the names of the classes where they are known."""
+    if not all(isinstance(batch, torch.Tensor) and batch.ndim == 2 for batch in batches):
+        torch.save(batches, folder / "predictions.pt")
+        return folder / "predictions.pt"
+    rows = torch.cat(batches)
+    classes = getattr(model.spec, "classes", ())
+    names = classes if len(classes) == rows.size(1) else range(rows.size(1))
+    with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerows(rows.tolist())
+    return folder / "predictions.csv"
 
 
 def quieten() -> None:

@@ -11,6 +11,8 @@ import pytest
 import torch
 import yaml
 
+from trellis import load
+from trellis.datamodules.digits import Digits
 from trellis.lightning_modules import cli
 
 FIT = ["fit", "--model", "NodeClassification", "--data", "KarateClub",
@@ -88,6 +90,21 @@ def test_a_checkpoint_is_enough_to_test_validate_and_predict(
     for command in ("test", "validate", "predict"):
         trellis(command, "--ckpt_path", best)
     assert "test/accuracy" in capsys.readouterr().out
+
+
+def test_predictions_are_written_under_the_names_of_the_classes(tmp_path: Path) -> None:
+    trellis("fit", "--model", "Classification", "--data", "Digits", "--trainer.max_epochs=1",
+            "--trainer.enable_progress_bar=false")  # fmt: skip
+    best = "runs/classification_digits/0/checkpoints/best.ckpt"
+    trellis("predict", "--ckpt_path", best)
+    (path,) = (tmp_path / "runs").rglob("predictions.csv")
+    header, *rows = path.read_text().split()
+    assert header == "0,1,2,3,4,5,6,7,8,9"
+    written = torch.tensor([[float(cell) for cell in row.split(",")] for row in rows])
+    data = Digits()
+    data.setup()
+    x = torch.cat([x for x, _ in data.test_dataloader()])
+    torch.testing.assert_close(written, load(best)(x).softmax(-1))
 
 
 def test_what_is_typed_beats_the_checkpoint(tmp_path: Path) -> None:
