@@ -46,7 +46,7 @@ class RunFolder:
 
 
 class RunLogger(CSVLogger):
-    """``metrics.csv`` and ``hparams.yaml`` in the run folder.
+    """``metrics.csv`` in the run folder.
 
     Args:
         folder: the run's folder; it is created with the first value.

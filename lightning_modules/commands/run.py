@@ -129,21 +129,21 @@ def _write_predictions(batches: list[Any], model: Any, folder: Path) -> Path:
 
 def quieten() -> None:
     """Drop Lightning's advertisements and one deprecation inside it that users cannot act on."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        noise = ("Tip:", "GPU available", "TPU available", "callbacks returned in")
-        return not any(word in record.getMessage() for word in noise)
-
     for name in (
         "lightning.pytorch",
         "lightning.pytorch.trainer.connectors.callback_connector",
         "lightning.pytorch.utilities.rank_zero",
         "lightning_utilities.core.rank_zero",
     ):
-        logging.getLogger(name).addFilter(keep)
+        logging.getLogger(name).addFilter(_is_news)  # one function: a second time adds nothing
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     # Small data is served from memory by the house's loader: workers would only slow it down.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    noise = ("Tip:", "GPU available", "TPU available", "callbacks returned in")
+    return not any(word in record.getMessage() for word in noise)
 
 
 def import_rooms() -> None:
