@@ -2,18 +2,20 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
 import lightning as L
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 from torchmetrics import Metric, MetricCollection
 
 from trellis.hyperparameters import PlainHyperparameters, importable_name, to_plain
 from trellis.lightning_modules.callbacks.finite_guard import FiniteGuard
 from trellis.lightning_modules.callbacks.resume import ExactResume
+from trellis.optim.schedule import Schedule
 from trellis.spec import differences
 
 Stage = Literal["val", "test"]
@@ -108,7 +110,11 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
         if self.lr_scheduler is None:
             return optimizer
         scheduler = self.lr_scheduler(optimizer)
-        config: dict[str, Any] = {"scheduler": scheduler}
+        config: dict[str, Any] = {"scheduler": scheduler, "interval": "epoch"}
+        if isinstance(scheduler, (Schedule, OneCycleLR, CyclicLR)):  # made to be stepped so
+            config["interval"] = "step"
+        if isinstance(scheduler, Schedule) and scheduler.total_steps is None:
+            scheduler.plan(int(self.trainer.estimated_stepping_batches))
         if hasattr(scheduler, "monitor"):  # Lightning's ReduceLROnPlateau
             config["monitor"] = scheduler.monitor
         return {"optimizer": optimizer, "lr_scheduler": config}
@@ -205,17 +211,26 @@ def _compare(name: str, saved: Any, mine: Any) -> None:
         )
 
 
-def build_network(
-    factory: NetworkFactory, spec: Any, *inputs: str, objective: Objective, outputs: int = 1
-) -> nn.Module:
-    """The network for data of ``spec``, once it is known to fit.
+def channels(spec: Any, outputs: int = 1) -> dict[str, int]:
+    """What a ``NetworkFactory`` is called with.
 
     Args:
-        factory: from ``(in_channels, out_channels)`` to a network.
         spec: has ``in_channels`` and ``out_channels``.
+        outputs: numbers wanted for each of the data's ``out_channels``.
+    """
+    return {"in_channels": spec.in_channels, "out_channels": spec.out_channels * outputs}
+
+
+def build_network(
+    factory: Callable[..., nn.Module], sizes: Mapping[str, int], *inputs: str, objective: Objective
+) -> nn.Module:
+    """The network for data of these sizes, once it is known to fit.
+
+    Args:
+        factory: from ``sizes`` to a network.
+        sizes: keywords the factory is called with.
         inputs: names of what the objective calls the network with.
         objective: who asks; its class stands in the errors.
-        outputs: numbers wanted for each of the data's ``out_channels``.
     Raises:
         ValueError: ``factory`` does not take the sizes or makes no network, or the network does
             not take ``inputs``; names both sides.
@@ -227,13 +242,12 @@ def build_network(
             f"{asked}: network is a {made} that is already built; give the class, or "
             f"functools.partial({made}, ...), which is called with the sizes of the data"
         )
-    sizes = {"in_channels": spec.in_channels, "out_channels": spec.out_channels * outputs}
     name = getattr(factory, "func", factory)
     name = getattr(name, "__name__", name)
     if (signature := _refusal(factory, **sizes)) is not None:
         raise ValueError(
-            f"{asked} calls network(in_channels=..., out_channels=...), but {name} takes "
-            f"{signature}: choose a network that fits"
+            f"{asked} calls network({', '.join(f'{size}=...' for size in sizes)}), but {name} "
+            f"takes {signature}: choose a network that fits"
         )
     network = factory(**sizes)
     if not isinstance(network, nn.Module):

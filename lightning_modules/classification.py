@@ -7,7 +7,13 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torchmetrics import Metric
 
-from trellis.lightning_modules.base import NetworkFactory, Objective, Stage, build_network
+from trellis.lightning_modules.base import (
+    NetworkFactory,
+    Objective,
+    Stage,
+    build_network,
+    channels,
+)
 from trellis.lightning_modules.evaluation import (
     classification_metrics,
     cross_entropy,
@@ -50,7 +56,7 @@ class Classification(Objective):
         self.network_factory, self.label_smoothing = network, label_smoothing
 
     def build(self, spec: TensorSpec) -> None:
-        self.network = build_network(self.network_factory, spec, "x", objective=self)
+        self.network = build_network(self.network_factory, channels(spec), "x", objective=self)
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
         return classification_metrics(spec.out_channels)

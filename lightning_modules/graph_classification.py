@@ -8,7 +8,13 @@ from torch import Tensor
 from torch_geometric.data import Batch
 from torchmetrics import Metric
 
-from trellis.lightning_modules.base import NetworkFactory, Objective, Stage, build_network
+from trellis.lightning_modules.base import (
+    NetworkFactory,
+    Objective,
+    Stage,
+    build_network,
+    channels,
+)
 from trellis.lightning_modules.evaluation import (
     classification_metrics,
     cross_entropy,
@@ -48,7 +54,7 @@ class GraphClassification(Objective):
 
     def build(self, spec: GraphSpec) -> None:
         self.network = build_network(
-            self.network_factory, spec, "x", "edge_index", "batch", objective=self
+            self.network_factory, channels(spec), "x", "edge_index", "batch", objective=self
         )
 
     def metrics(self, spec: GraphSpec) -> Mapping[str, Metric]:

@@ -8,7 +8,13 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torchmetrics import Metric
 
-from trellis.lightning_modules.base import NetworkFactory, Objective, Stage, build_network
+from trellis.lightning_modules.base import (
+    NetworkFactory,
+    Objective,
+    Stage,
+    build_network,
+    channels,
+)
 from trellis.lightning_modules.evaluation import (
     classification_metrics,
     cross_entropy,
@@ -46,7 +52,9 @@ class NodeClassification(Objective):
         self.network_factory = network
 
     def build(self, spec: NodeSpec) -> None:
-        self.network = build_network(self.network_factory, spec, "x", "edge_index", objective=self)
+        self.network = build_network(
+            self.network_factory, channels(spec), "x", "edge_index", objective=self
+        )
 
     def metrics(self, spec: NodeSpec) -> Mapping[str, Metric]:
         return classification_metrics(spec.out_channels)

@@ -15,7 +15,13 @@ from trellis.functional.likelihood import (
     gumbel_nll,
     heteroscedastic_gaussian_nll,
 )
-from trellis.lightning_modules.base import NetworkFactory, Objective, Stage, build_network
+from trellis.lightning_modules.base import (
+    NetworkFactory,
+    Objective,
+    Stage,
+    build_network,
+    channels,
+)
 from trellis.lightning_modules.evaluation import BatchMean
 from trellis.networks.mlp import MLP
 from trellis.spec import TensorSpec
@@ -91,7 +97,7 @@ class Regression(Objective):
 
     def build(self, spec: TensorSpec) -> None:
         self.network = build_network(
-            self.network_factory, spec, "x", objective=self, outputs=self._family.num_parameters
+            self.network_factory, channels(spec, self._family.num_parameters), "x", objective=self
         )
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:

@@ -56,6 +56,58 @@ class GraphSpec:
     classes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class TokenSpec:
+    """Sequences of token ids ``[B, T]``.
+
+    Args:
+        num_tokens: size of the vocabulary; ids are ``0 .. num_tokens - 1``.
+        pad_id: fills sequences shorter than their batch; ``None`` where all are equally long.
+        bos_id: begins a sequence (BERT's [CLS]).
+        eos_id: ends a sequence (BERT's [SEP]).
+        unknown_id: stands for what the vocabulary lacks; ``None`` if it refuses that.
+        mask_id: hides a token (BERT's [MASK]).
+        tokenizer: as ``trellis.sequence.tokenizer.from_json`` reads it; empty where tokens are
+            not text.
+    """
+
+    num_tokens: int
+    pad_id: int | None = None
+    bos_id: int | None = None
+    eos_id: int | None = None
+    unknown_id: int | None = None
+    mask_id: int | None = None
+    tokenizer: str = ""
+
+
+@dataclass(frozen=True)
+class TokenPairSpec:
+    """Pairs of sequences, the second to be produced from the first.
+
+    Args:
+        source: of what is read; has a ``pad_id``.
+        target: of what is written; has ``pad_id``, ``bos_id`` and ``eos_id``.
+    """
+
+    source: TokenSpec
+    target: TokenSpec
+
+
+@dataclass(frozen=True)
+class LabelledTokenSpec:
+    """Sequences with one label each, or one for each token.
+
+    Args:
+        tokens: of the sequences; has a ``pad_id``.
+        out_channels: classes of a sequence, or tags of a token.
+        classes: their names, in order of their labels.
+    """
+
+    tokens: TokenSpec
+    out_channels: int
+    classes: tuple[str, ...] = ()
+
+
 def differences(old: Any, new: Any) -> list[str]:
     """Sizes in which two specs of one class differ, as ``name: old != new``."""
     pairs = ((f.name, getattr(old, f.name), getattr(new, f.name)) for f in fields(old))

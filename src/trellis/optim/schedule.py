@@ -1,0 +1,101 @@
+"""Learning rates that change at every step."""
+
+import math
+from typing import Any, Literal
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+Decay = Literal["constant", "linear", "cosine", "inverse_sqrt"]
+
+
+class Schedule(LRScheduler):
+    r"""Linear warm-up, then a decay; an objective steps it once a step.
+
+    The rate of step k (from 0) is the optimiser's own times
+
+    .. math:: (k + 1) / w \text{ while } k < w, \quad \text{then }
+        1, \; 1 - p + f p, \; f + (1 - f)(1 + \cos \pi p) / 2 \text{ or } \sqrt{w / k}
+
+    for constant, linear, cosine and inverse_sqrt, with w = ``warmup_steps``, f = ``final`` and
+    p = (k - w) / (total_steps - w), at most 1.
+
+    Args:
+        optimizer: whose rates are the peak.
+        warmup_steps: steps until the peak; 0 starts there.
+        decay: what follows the warm-up.
+        total_steps: where linear and cosine end; ``None`` is what the trainer plans.
+        final: share of the peak at the end of linear and cosine.
+    Raises:
+        ValueError: a number out of range, or a decay that ends without ``total_steps``.
+
+    Source: Vaswani et al. 2017, section 5.3 (inverse_sqrt); Loshchilov and Hutter 2017 (cosine).
+
+    >>> schedule = Schedule(torch.optim.SGD([torch.zeros(1)], lr=8.0), warmup_steps=4)
+    >>> schedule.get_last_lr()
+    [2.0]
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        warmup_steps: int = 0,
+        decay: Decay = "cosine",
+        total_steps: int | None = None,
+        final: float = 0.0,
+    ) -> None:
+        if warmup_steps < 0:
+            raise ValueError(f"warmup_steps={warmup_steps}: give at least 0")
+        if decay not in ("constant", "linear", "cosine", "inverse_sqrt"):
+            raise ValueError(
+                f"decay={decay!r}: choose from constant, linear, cosine, inverse_sqrt"
+            )
+        if decay == "inverse_sqrt" and warmup_steps == 0:
+            raise ValueError("warmup_steps=0: inverse_sqrt starts from a warm-up, give at least 1")
+        if not 0 <= final <= 1:
+            raise ValueError(f"final={final}: give a share of the peak, 0 to 1")
+        self.warmup_steps, self.decay, self.final = warmup_steps, decay, final
+        self.total_steps: int | None = None
+        if total_steps is not None:
+            self.plan(total_steps)
+        super().__init__(optimizer)
+
+    def plan(self, total_steps: int) -> None:
+        """Set where linear and cosine end.
+
+        Raises:
+            ValueError: that is no later than the warm-up's end.
+        """
+        if self.decay in ("linear", "cosine") and total_steps <= self.warmup_steps:
+            raise ValueError(
+                f"total_steps={total_steps}: the run ends within warmup_steps="
+                f"{self.warmup_steps}; give a shorter warm-up or a longer run"
+            )
+        self.total_steps = total_steps
+
+    def factor(self, step: int) -> float:
+        """Share of the peak at ``step``."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.decay == "constant" or step == self.warmup_steps:
+            return 1.0
+        if self.decay == "inverse_sqrt":
+            return math.sqrt(self.warmup_steps / step)
+        if self.total_steps is None:
+            raise ValueError(
+                f"total_steps is needed for decay={self.decay!r} outside an objective"
+            )
+        passed = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
+        passed = min(passed, 1.0)
+        left = 1 - passed if self.decay == "linear" else (1 + math.cos(math.pi * passed)) / 2
+        return self.final + (1 - self.final) * left
+
+    def get_lr(self) -> list[float | Tensor]:
+        """Rates of the current step, one for each group of parameters."""
+        factor = self.factor(self.last_epoch)
+        return [rate * factor for rate in self.base_lrs]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from ``state_dict``; the end of the run is that of the run under way."""
+        super().load_state_dict({k: v for k, v in state_dict.items() if k != "total_steps"})

@@ -1,0 +1,1 @@
+"""Text and other sequences outside any network: tokenizers, batches, decoding."""
