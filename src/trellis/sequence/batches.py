@@ -16,10 +16,13 @@ class TokenPairs(NamedTuple):
     Args:
         source: ``[B, S]``, ending with ``eos_id``.
         target: ``[B, T]``, from ``bos_id`` to ``eos_id``.
+        references: what a translation is measured against, one text each; empty in training and
+            where targets are not text.
     """
 
     source: Tensor
     target: Tensor
+    references: tuple[str, ...] = ()
 
 
 class SentencePairs(NamedTuple):
