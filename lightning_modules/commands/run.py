@@ -113,7 +113,11 @@ class SaveConfig(SaveConfigCallback):
 
 
 def _write_predictions(batches: list[Any], model: Any, folder: Path) -> Path:
-    """A row for each example as CSV, under the names of the classes where they are known."""
+    """A line for each text, or a row for each example as CSV under the names of the classes."""
+    if all(isinstance(batch, list) for batch in batches):
+        lines = [" ".join(text.splitlines()) for batch in batches for text in batch]
+        (folder / "predictions.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
+        return folder / "predictions.txt"
     if not all(isinstance(batch, torch.Tensor) and batch.ndim == 2 for batch in batches):
         torch.save(batches, folder / "predictions.pt")
         return folder / "predictions.pt"
