@@ -1,0 +1,101 @@
+"""Hiding tokens that a model then has to guess.
+
+Legend: B sequences, T tokens.
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+IGNORED = -100  # labels that count for nothing, as torch's losses have it
+
+
+class MaskedTokens(NamedTuple):
+    """What a model reads, and what it has to say.
+
+    Args:
+        tokens: ``[B, T]``, some of them hidden or replaced.
+        labels: ``[B, T]``: the token that was there where it was chosen, else ``IGNORED``.
+    """
+
+    tokens: Tensor
+    labels: Tensor
+
+
+def mask_tokens(
+    tokens: Tensor,
+    num_tokens: int,
+    mask_id: int,
+    *,
+    special_ids: Collection[int] = (),
+    probability: float = 0.15,
+    generator: torch.Generator | None = None,
+) -> MaskedTokens:
+    """Choose a share of the tokens; hide 80 % of them, replace 10 % and leave 10 % as they are.
+
+    Of each sequence the same share of its ordinary tokens is chosen, rounded, and at least one: a
+    short sequence has something to guess too. A replacement is any ordinary token, even the one
+    that was there.
+
+    Args:
+        tokens: ids below ``num_tokens``.
+        num_tokens: size of the vocabulary.
+        mask_id: hides a token.
+        special_ids: never chosen, never a replacement; nor is ``mask_id``.
+        probability: share of the ordinary tokens that is chosen, above 0.
+        generator: of the draws, which happen on its device; ``None`` takes torch's global one.
+    Shape:
+        ``[B, T]`` -> two of ``[B, T]``
+    Raises:
+        ValueError: ``tokens`` has another shape, ``probability`` lies outside (0, 1], ``mask_id``
+            outside the vocabulary, or every token is special.
+
+    Source: Devlin et al. 2019, section 3.1, and the counts of its published code.
+    Deviates: the published code also draws special tokens as replacements.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> masked = mask_tokens(torch.tensor([[5, 6, 7, 8]]), 9, 4, generator=generator)
+    >>> int((masked.labels != -100).sum())
+    1
+    """
+    specials = {*special_ids, mask_id}
+    _check(tokens, num_tokens, mask_id, specials, probability)
+    device = tokens.device if generator is None else generator.device
+
+    def uniform() -> Tensor:
+        drawn = torch.rand(tokens.shape, generator=generator, device=device)
+        return drawn.to(tokens.device)
+
+    candidate = torch.ones_like(tokens, dtype=torch.bool)  # [B, T]
+    num_ordinary = num_tokens - len(specials)
+    # The product may round up to num_ordinary.
+    replacement = (uniform() * num_ordinary).long().clamp(max=num_ordinary - 1)
+    for special in sorted(specials):
+        candidate &= tokens != special
+        replacement += replacement >= special  # ordinary tokens from here on are one further
+    count = (candidate.sum(1, keepdim=True) * probability).round().clamp(min=1)
+    rank = uniform().masked_fill(~candidate, 2.0).argsort(1).argsort(1)
+    chosen = candidate & (rank < count)
+    fate = uniform()
+    changed = torch.where(fate < 0.8, mask_id, replacement)
+    return MaskedTokens(
+        changed.where(chosen & (fate < 0.9), tokens), tokens.where(chosen, IGNORED)
+    )
+
+
+def _check(
+    tokens: Tensor, num_tokens: int, mask_id: int, specials: set[int], probability: float
+) -> None:
+    if tokens.dim() != 2:
+        raise ValueError(f"tokens {list(tokens.shape)}: give [B, T]")
+    if not 0 < probability <= 1:
+        raise ValueError(f"probability={probability}: give a share of the tokens, above 0, to 1")
+    if not all(0 <= token < num_tokens for token in specials):
+        raise ValueError(
+            f"mask_id={mask_id} and special_ids={sorted(specials - {mask_id})} belong in a "
+            f"vocabulary of num_tokens={num_tokens}: give ids below it"
+        )
+    if len(specials) == num_tokens:
+        raise ValueError(f"all {num_tokens} tokens are special: there is nothing to mask")
