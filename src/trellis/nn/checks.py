@@ -1,5 +1,6 @@
 """Checks at the door of a network: one line that names the argument, its value and the fix."""
 
+import torch
 from torch import Tensor
 
 
@@ -81,3 +82,45 @@ def check_graph(x: Tensor, edge_index: Tensor, in_channels: int, network: str) -
         raise ValueError(
             f"edge_index {list(edge_index.shape)}: give [2, E], the sources above the targets"
         )
+
+
+def check_tokens(name: str, tokens: Tensor, num_tokens: int) -> None:
+    """``tokens [B, T]``, whole numbers from 0 to ``num_tokens - 1``.
+
+    Raises:
+        ValueError: of another shape or type, or outside the vocabulary (not looked for on a GPU,
+            which would have to wait for the answer).
+    """
+    if tokens.dim() != 2 or tokens.is_floating_point():
+        raise ValueError(
+            f"{name} {list(tokens.shape)} of {tokens.dtype}: give token ids [B, T], of torch.long"
+        )
+    if tokens.device.type == "cpu" and tokens.numel() > 0:
+        least, most = (int(end) for end in tokens.aminmax())
+        if least < 0 or most >= num_tokens:
+            wrong = least if least < 0 else most
+            raise ValueError(
+                f"{name} holds id {wrong}, outside the vocabulary of {num_tokens}: were they made "
+                f"by another tokenizer?"
+            )
+
+
+def check_sequences(name: str, tokens: Tensor, pad_id: int) -> Tensor:
+    """Lengths ``[B]`` of the sequences in ``tokens [B, T]``, up to the last that is no padding.
+
+    Raises:
+        ValueError: a sequence is nothing but padding; names its row.
+
+    >>> check_sequences("source", torch.tensor([[5, 6, 0], [7, 0, 8]]), pad_id=0)
+    tensor([2, 3])
+    """
+    column = torch.arange(1, tokens.size(1) + 1, device=tokens.device)
+    lengths = (
+        (column * (tokens != pad_id)).amax(1) if tokens.size(1) else column.new_zeros(len(tokens))
+    )
+    if tokens.device.type == "cpu" and (empty := (lengths == 0).nonzero()).numel():
+        raise ValueError(
+            f"{name}: sequence {int(empty[0])} is nothing but padding (pad_id={pad_id}); give at "
+            f"least one token, as an end of sentence"
+        )
+    return lengths
