@@ -1,0 +1,240 @@
+"""Multi-head attention over torch's fused kernel: self, causal with a cache, and cross.
+
+Legend: B sequences, H heads, T queries, S keys, D embed_dim, d = D / H. Masks are True where a key
+may be looked at.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trellis.nn.checks import at_least_one, probability
+from trellis.nn.positional import rotate
+
+
+class KeyValues(NamedTuple):
+    """What has been seen, ready to be looked at: keys and values ``[B, H, S, d]``."""
+
+    keys: Tensor
+    values: Tensor
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """``[B, T, H d]`` -> ``[B, H, T, d]``, without a copy."""
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """``[B, H, T, d]`` -> ``[B, T, H d]``."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def attend(
+    query: Tensor, seen: KeyValues, mask: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
+    r"""Scaled dot-product attention.
+
+    .. math:: \mathrm{softmax}(Q K^\top / \sqrt{d})\, V
+
+    Args:
+        query: ``[B, H, T, d]``.
+        seen: keys and values ``[B, H, S, d]``.
+        mask: keys to look at, ``[B, S]``; ``None`` means all. Give every sequence one at least.
+        dropout: probability of forgetting a weight; above 0 torch has no fused kernel on the CPU.
+    Shape:
+        -> ``[B, H, T, d]``
+
+    Source: Vaswani et al. 2017, eq. 1.
+    """
+    attn_mask = None if mask is None else mask[:, None, None]  # [B, 1, 1, S]
+    return F.scaled_dot_product_attention(query, *seen, attn_mask=attn_mask, dropout_p=dropout)
+
+
+def attend_causally(query: Tensor, seen: KeyValues, dropout: float = 0.0) -> Tensor:
+    """``attend`` for the last T of S positions, none of which looks ahead.
+
+    Shape:
+        query ``[B, H, T, d]``, seen ``[B, H, S, d]`` with ``S >= T`` -> ``[B, H, T, d]``
+    """
+    length, total = query.size(2), seen.keys.size(2)
+    if length == total:
+        return F.scaled_dot_product_attention(query, *seen, dropout_p=dropout, is_causal=True)
+    mask = None if length == 1 else causal_mask(length, total, query.device)
+    return F.scaled_dot_product_attention(query, *seen, attn_mask=mask, dropout_p=dropout)
+
+
+def causal_mask(length: int, total: int, device: torch.device | None = None) -> Tensor:
+    """What the last ``length`` of ``total`` positions may look at, ``[length, total]``.
+
+    >>> causal_mask(2, 4).int()
+    tensor([[1, 1, 1, 0],
+            [1, 1, 1, 1]], dtype=torch.int32)
+    """
+    ones = torch.ones(length, total, dtype=torch.bool, device=device)
+    return ones.tril(total - length)
+
+
+def attention_weights(query: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""The weights alone, for pictures: :math:`\mathrm{softmax}(Q K^\top / \sqrt{d})`.
+
+    Args:
+        query: ``[B, H, T, d]``.
+        keys: ``[B, H, S, d]``.
+        mask: keys to look at; broadcast against ``[B, H, T, S]``.
+    Shape:
+        -> ``[B, H, T, S]``, rows sum to one.
+    """
+    scores = query @ keys.transpose(-2, -1) / query.size(-1) ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1)
+
+
+class SelfAttention(nn.Module):
+    """Every position looks at every position.
+
+    Args:
+        embed_dim: width D.
+        num_heads: heads H; divides ``embed_dim``.
+        dropout: probability of forgetting an attention weight.
+        bias: whether the maps have biases.
+    Shape:
+        x ``[B, T, D]`` -> ``[B, T, D]``
+    Raises:
+        ValueError: ``num_heads`` does not divide ``embed_dim``.
+
+    Source: Vaswani et al. 2017, section 3.2.
+
+    >>> sum(p.numel() for p in SelfAttention(256, 8).parameters()) == 4 * (256 * 256 + 256)
+    True
+    """
+
+    def __init__(
+        self, embed_dim: int, num_heads: int, *, dropout: float = 0.0, bias: bool = True
+    ) -> None:
+        super().__init__()
+        check_heads(embed_dim, num_heads)
+        self.num_heads, self.dropout = num_heads, probability("dropout", dropout)
+        self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim, bias=bias)
+        self.output = nn.Linear(embed_dim, embed_dim, bias=bias)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, rotation: Tensor | None = None
+    ) -> Tensor:
+        """``mask [B, T]`` of keys to look at; ``rotation`` as rotary positions give it."""
+        query, seen = _project(self.query_key_value(x), self.num_heads, rotation)
+        dropout = self.dropout if self.training else 0.0
+        return self.output(merge_heads(attend(query, seen, mask, dropout)))
+
+    def weights(
+        self, x: Tensor, mask: Tensor | None = None, rotation: Tensor | None = None
+    ) -> Tensor:
+        """Who looks at whom, ``[B, H, T, T]``."""
+        query, seen = _project(self.query_key_value(x), self.num_heads, rotation)
+        return attention_weights(query, seen.keys, None if mask is None else mask[:, None, None])
+
+
+class CausalSelfAttention(nn.Module):
+    """Every position looks at itself and what came before, be it in a cache.
+
+    Feeding a sequence in pieces, each with the cache of the last, equals feeding it at once.
+
+    Args:
+        embed_dim: width D.
+        num_heads: heads H; divides ``embed_dim``.
+        dropout: probability of forgetting an attention weight.
+        bias: whether the maps have biases.
+    Shape:
+        x ``[B, T, D]``, cache of S positions -> ``[B, T, D]``, cache of S + T positions
+    Raises:
+        ValueError: ``num_heads`` does not divide ``embed_dim``.
+    """
+
+    def __init__(
+        self, embed_dim: int, num_heads: int, *, dropout: float = 0.0, bias: bool = True
+    ) -> None:
+        super().__init__()
+        check_heads(embed_dim, num_heads)
+        self.num_heads, self.dropout = num_heads, probability("dropout", dropout)
+        self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim, bias=bias)
+        self.output = nn.Linear(embed_dim, embed_dim, bias=bias)
+
+    def forward(
+        self, x: Tensor, cache: KeyValues | None = None, rotation: Tensor | None = None
+    ) -> tuple[Tensor, KeyValues]:
+        """``cache`` of what came before x; ``rotation`` as rotary positions give it."""
+        query, seen = _project(self.query_key_value(x), self.num_heads, rotation)
+        if cache is not None:
+            seen = KeyValues(*(torch.cat(pair, 2) for pair in zip(cache, seen, strict=True)))
+        dropout = self.dropout if self.training else 0.0
+        return self.output(merge_heads(attend_causally(query, seen, dropout))), seen
+
+    def weights(self, x: Tensor, rotation: Tensor | None = None) -> Tensor:
+        """Who looks at whom, ``[B, H, T, T]``, zero above the diagonal."""
+        query, seen = _project(self.query_key_value(x), self.num_heads, rotation)
+        return attention_weights(query, seen.keys, causal_mask(x.size(1), x.size(1), x.device))
+
+
+class CrossAttention(nn.Module):
+    """Every position looks at a memory, whose keys and values are projected once.
+
+    Args:
+        embed_dim: width D.
+        num_heads: heads H; divides ``embed_dim``.
+        dropout: probability of forgetting an attention weight.
+        bias: whether the maps have biases.
+    Shape:
+        x ``[B, T, D]``, seen ``[B, H, S, d]`` -> ``[B, T, D]``
+    Raises:
+        ValueError: ``num_heads`` does not divide ``embed_dim``.
+    """
+
+    def __init__(
+        self, embed_dim: int, num_heads: int, *, dropout: float = 0.0, bias: bool = True
+    ) -> None:
+        super().__init__()
+        check_heads(embed_dim, num_heads)
+        self.num_heads, self.dropout = num_heads, probability("dropout", dropout)
+        self.query = nn.Linear(embed_dim, embed_dim, bias=bias)
+        self.key_value = nn.Linear(embed_dim, 2 * embed_dim, bias=bias)
+        self.output = nn.Linear(embed_dim, embed_dim, bias=bias)
+
+    def project(self, memory: Tensor) -> KeyValues:
+        """``[B, S, D]`` -> keys and values ``[B, H, S, d]``."""
+        keys, values = self.key_value(memory).chunk(2, -1)
+        return KeyValues(split_heads(keys, self.num_heads), split_heads(values, self.num_heads))
+
+    def forward(self, x: Tensor, seen: KeyValues, mask: Tensor | None = None) -> Tensor:
+        """``seen`` from ``project``; ``mask [B, S]`` of keys to look at."""
+        query = split_heads(self.query(x), self.num_heads)
+        dropout = self.dropout if self.training else 0.0
+        return self.output(merge_heads(attend(query, seen, mask, dropout)))
+
+    def weights(self, x: Tensor, seen: KeyValues, mask: Tensor | None = None) -> Tensor:
+        """Who looks at what, ``[B, H, T, S]``."""
+        query = split_heads(self.query(x), self.num_heads)
+        return attention_weights(query, seen.keys, None if mask is None else mask[:, None, None])
+
+
+def check_heads(embed_dim: int, num_heads: int) -> None:
+    """Heads of equal width, one at least.
+
+    Raises:
+        ValueError: ``num_heads`` does not divide ``embed_dim``.
+    """
+    at_least_one("embed_dim", embed_dim)
+    at_least_one("num_heads", num_heads)
+    if embed_dim % num_heads:
+        raise ValueError(f"num_heads={num_heads}: give a divisor of embed_dim={embed_dim}")
+
+
+def _project(
+    projected: Tensor, num_heads: int, rotation: Tensor | None
+) -> tuple[Tensor, KeyValues]:
+    """``[B, T, 3 D]`` -> query and what it may look at, each ``[B, H, T, d]``."""
+    query, keys, values = (split_heads(part, num_heads) for part in projected.chunk(3, -1))
+    if rotation is not None:
+        query, keys = rotate(query, rotation), rotate(keys, rotation)
+    return query, KeyValues(keys, values)

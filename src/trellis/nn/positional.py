@@ -1,0 +1,180 @@
+"""Where a token stands: sinusoidal, learned, rotary positions, or none.
+
+Each module has one method, ``forward(x, offset) -> (x, rotation)``: additive positions change the
+embeddings, rotary ones turn the queries and keys of every layer instead.
+
+Legend: B sequences, T tokens, D embed_dim, H heads, d = D / H.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from trellis.nn.checks import at_least_one
+
+Positions = Literal["sinusoidal", "learned", "rotary", "none"]
+
+
+def position_module(
+    kind: Positions, embed_dim: int, *, num_heads: int, max_length: int
+) -> nn.Module:
+    """The module of a kind of positions.
+
+    Args:
+        kind: ``learned`` ends at ``max_length``, the others nowhere.
+        embed_dim: width D.
+        num_heads: heads that rotary positions turn.
+        max_length: longest sequence of learned positions.
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if kind == "sinusoidal":
+        return SinusoidalPositions(embed_dim)
+    if kind == "learned":
+        return LearnedPositions(embed_dim, max_length)
+    if kind == "rotary":
+        return RotaryPositions(embed_dim // num_heads)
+    if kind == "none":
+        return NoPositions()
+    raise ValueError(f"positions={kind!r}: choose from {', '.join(get_args(Positions))}")
+
+
+def sinusoids(positions: Tensor, embed_dim: int) -> Tensor:
+    r"""Sines and cosines of wavelengths from 2 pi to 20000 pi.
+
+    .. math:: P_{t, 2i} = \sin(t / 10000^{2i/D}), \quad P_{t, 2i+1} = \cos(t / 10000^{2i/D})
+
+    Args:
+        positions: t, ``[T]``.
+        embed_dim: width D, even.
+    Shape:
+        -> ``[T, D]``
+
+    Source: Vaswani et al. 2017, section 3.5.
+
+    >>> sinusoids(torch.arange(2), 4).round(decimals=4)
+    tensor([[0.0000, 1.0000, 0.0000, 1.0000],
+            [0.8415, 0.5403, 0.0100, 1.0000]])
+    """
+    angles = _angles(positions, embed_dim)
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)
+
+
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    r"""Turn each pair of features by an angle that grows with the position.
+
+    .. math:: (x_{2i}, x_{2i+1}) \to (x_{2i} \cos\phi - x_{2i+1} \sin\phi,
+              \; x_{2i} \sin\phi + x_{2i+1} \cos\phi), \quad \phi = t / 10000^{2i/d}
+
+    so that the product of a query and a key depends on their distance alone.
+
+    Args:
+        x: queries or keys ``[B, H, T, d]``.
+        rotation: cosines and sines, ``[T, d / 2, 2]``, of ``RotaryPositions``.
+    Shape:
+        -> ``[B, H, T, d]``
+
+    Source: Su et al. 2021 (RoFormer), eq. 34.
+    """
+    cos, sin = rotation.to(x.dtype).unbind(-1)  # [T, d/2]
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)  # [B, H, T, d/2]
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
+
+
+class SinusoidalPositions(nn.Module):
+    """Adds ``sinusoids``: nothing to learn, no longest sequence.
+
+    Args:
+        embed_dim: width D, even.
+    Shape:
+        x ``[B, T, D]`` -> ``[B, T, D]``
+    Raises:
+        ValueError: ``embed_dim`` is odd.
+    """
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.embed_dim = _even("embed_dim", embed_dim)
+
+    def forward(self, x: Tensor, offset: int = 0) -> tuple[Tensor, None]:
+        """Positions ``offset, offset + 1, ...``."""
+        positions = _positions(x, offset)
+        return x + sinusoids(positions, self.embed_dim).to(x.dtype), None
+
+
+class LearnedPositions(nn.Module):
+    """Adds one learned vector per position, up to a longest sequence.
+
+    Args:
+        embed_dim: width D.
+        max_length: longest sequence.
+    Shape:
+        x ``[B, T, D]`` -> ``[B, T, D]``
+    Raises:
+        ValueError: a sequence longer than ``max_length``.
+    """
+
+    def __init__(self, embed_dim: int, max_length: int) -> None:
+        super().__init__()
+        self.max_length = at_least_one("max_length", max_length)
+        self.weight = nn.Parameter(torch.empty(max_length, embed_dim))
+        nn.init.normal_(self.weight, std=embed_dim**-0.5)
+
+    def forward(self, x: Tensor, offset: int = 0) -> tuple[Tensor, None]:
+        """Positions ``offset, offset + 1, ...``."""
+        end = offset + x.size(1)
+        if end > self.max_length:
+            raise ValueError(
+                f"a sequence of {end} tokens is longer than the {self.max_length} learned "
+                f"positions: shorten it, or build the network with max_length={end} or more"
+            )
+        return x + self.weight[offset:end], None
+
+
+class RotaryPositions(nn.Module):
+    """Leaves x alone and gives the angles by which ``rotate`` turns queries and keys.
+
+    Args:
+        head_dim: width d of a head, even.
+    Shape:
+        x ``[B, T, D]`` -> x, rotation ``[T, d / 2, 2]``
+    Raises:
+        ValueError: ``head_dim`` is odd.
+    """
+
+    def __init__(self, head_dim: int) -> None:
+        super().__init__()
+        self.head_dim = _even("embed_dim / num_heads", head_dim)
+
+    def forward(self, x: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
+        """Positions ``offset, offset + 1, ...``."""
+        angles = _angles(_positions(x, offset), self.head_dim)
+        return x, torch.stack([angles.cos(), angles.sin()], -1)
+
+
+class NoPositions(nn.Module):
+    """Leaves x alone: without a causal mask, attention then takes its input for a set.
+
+    Shape:
+        x ``[B, T, D]`` -> x
+    """
+
+    def forward(self, x: Tensor, offset: int = 0) -> tuple[Tensor, None]:
+        return x, None
+
+
+def _positions(x: Tensor, offset: int) -> Tensor:
+    return torch.arange(offset, offset + x.size(1), device=x.device)
+
+
+def _angles(positions: Tensor, width: int) -> Tensor:
+    """T / 10000^{2i/width}, ``[T, width / 2]``."""
+    exponents = torch.arange(0, width, 2, device=positions.device) / width
+    return positions.float().unsqueeze(1) / 10000**exponents
+
+
+def _even(name: str, value: int) -> int:
+    if value < 2 or value % 2:
+        raise ValueError(f"{name}={value}: give an even number, positions come in pairs")
+    return value

@@ -1,0 +1,256 @@
+"""Layers of transformers: attention and a feed-forward network, each in a residual connection.
+
+Legend: B sequences, T tokens, S memory tokens, D embed_dim, H heads, d = D / H.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from trellis.nn.activation import Activation, activation_module
+from trellis.nn.attention import (
+    CausalSelfAttention,
+    CrossAttention,
+    KeyValues,
+    SelfAttention,
+    check_heads,
+)
+from trellis.nn.checks import at_least_one, probability
+from trellis.nn.positional import LearnedPositions
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """What the layers of a transformer have in common.
+
+    Args:
+        embed_dim: width D.
+        num_heads: attention heads H; divides ``embed_dim``.
+        feedforward_dim: hidden width of the feed-forward network.
+        dropout: probability after each sublayer and inside the feed-forward network.
+        attention_dropout: probability of forgetting an attention weight; above 0 torch has no
+            fused kernel on the CPU.
+        activation: of the feed-forward network.
+        norm_first: normalise what enters a sublayer; otherwise the sum that leaves it.
+        bias: whether maps and norms have biases.
+    Raises:
+        ValueError: an impossible size or probability, named.
+    """
+
+    embed_dim: int
+    num_heads: int
+    feedforward_dim: int
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    activation: Activation = "relu"
+    norm_first: bool = True
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        check_heads(self.embed_dim, self.num_heads)
+        at_least_one("feedforward_dim", self.feedforward_dim)
+        probability("dropout", self.dropout)
+        probability("attention_dropout", self.attention_dropout)
+
+
+class ResidualNorm(nn.Module):
+    r"""The connection around a sublayer f: its norm, its dropout, its sum.
+
+    .. math::
+        \text{norm first:}\ x + \mathrm{drop}(f(\mathrm{norm}(x))), \quad
+        \text{otherwise:}\ \mathrm{norm}(x + \mathrm{drop}(f(x)))
+
+    ``after(x, f(before(x)))`` computes either.
+
+    Args:
+        options: of the layer.
+
+    Source: Vaswani et al. 2017, section 3.1 (norm last); Xiong et al. 2020 (norm first).
+    """
+
+    def __init__(self, options: LayerOptions) -> None:
+        super().__init__()
+        self.norm_first = options.norm_first
+        self.norm = nn.LayerNorm(options.embed_dim, bias=options.bias)
+        self.dropout = nn.Dropout(options.dropout)
+
+    def before(self, x: Tensor) -> Tensor:
+        """What the sublayer sees of x ``[B, T, D]``."""
+        return self.norm(x) if self.norm_first else x
+
+    def after(self, x: Tensor, change: Tensor) -> Tensor:
+        """What leaves the connection, ``[B, T, D]``."""
+        x = x + self.dropout(change)
+        return x if self.norm_first else self.norm(x)
+
+
+class FeedForward(nn.Module):
+    """Two maps with an activation between them, the same at every position, in a residual.
+
+    Args:
+        options: of the layer.
+    Shape:
+        x ``[B, T, D]`` -> ``[B, T, D]``
+    """
+
+    def __init__(self, options: LayerOptions) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(options.embed_dim, options.feedforward_dim, bias=options.bias)
+        self.activation = activation_module(options.activation)
+        self.dropout = nn.Dropout(options.dropout)
+        self.output = nn.Linear(options.feedforward_dim, options.embed_dim, bias=options.bias)
+        self.residual = ResidualNorm(options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.activation(self.hidden(self.residual.before(x)))
+        return self.residual.after(x, self.output(self.dropout(hidden)))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, then a feed-forward network.
+
+    Args:
+        options: sizes and kinds.
+    Shape:
+        x ``[B, T, D]`` -> ``[B, T, D]``
+
+    Source: Vaswani et al. 2017, section 3.1; equals ``torch.nn.TransformerEncoderLayer``.
+    """
+
+    def __init__(self, options: LayerOptions) -> None:
+        super().__init__()
+        self.attention = SelfAttention(
+            options.embed_dim,
+            options.num_heads,
+            dropout=options.attention_dropout,
+            bias=options.bias,
+        )
+        self.residual = ResidualNorm(options)
+        self.feedforward = FeedForward(options)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, rotation: Tensor | None = None
+    ) -> Tensor:
+        """``mask [B, T]`` is True at tokens, False at padding."""
+        change = self.attention(self.residual.before(x), mask, rotation)
+        return self.feedforward(self.residual.after(x, change))
+
+    def weights(
+        self, x: Tensor, mask: Tensor | None = None, rotation: Tensor | None = None
+    ) -> Tensor:
+        """Attention weights of the layer, ``[B, H, T, T]``."""
+        return self.attention.weights(self.residual.before(x), mask, rotation)
+
+
+class CausalLayer(nn.Module):
+    """Causal self-attention, then a feed-forward network: the layer of language models.
+
+    Args:
+        options: sizes and kinds.
+    Shape:
+        x ``[B, T, D]``, cache of S positions -> ``[B, T, D]``, cache of S + T positions
+    """
+
+    def __init__(self, options: LayerOptions) -> None:
+        super().__init__()
+        self.attention = CausalSelfAttention(
+            options.embed_dim,
+            options.num_heads,
+            dropout=options.attention_dropout,
+            bias=options.bias,
+        )
+        self.residual = ResidualNorm(options)
+        self.feedforward = FeedForward(options)
+
+    def forward(
+        self, x: Tensor, cache: KeyValues | None = None, rotation: Tensor | None = None
+    ) -> tuple[Tensor, KeyValues]:
+        change, cache = self.attention(self.residual.before(x), cache, rotation)
+        return self.feedforward(self.residual.after(x, change)), cache
+
+    def weights(self, x: Tensor, rotation: Tensor | None = None) -> Tensor:
+        """Attention weights of the layer, ``[B, H, T, T]``."""
+        return self.attention.weights(self.residual.before(x), rotation)
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to a memory, then a feed-forward network.
+
+    Args:
+        options: sizes and kinds.
+    Shape:
+        x ``[B, T, D]``, memory of S tokens -> ``[B, T, D]``
+
+    Source: Vaswani et al. 2017, section 3.1; equals ``torch.nn.TransformerDecoderLayer``.
+    """
+
+    def __init__(self, options: LayerOptions) -> None:
+        super().__init__()
+        sizes = (options.embed_dim, options.num_heads)
+        dropout, bias = options.attention_dropout, options.bias
+        self.attention = CausalSelfAttention(*sizes, dropout=dropout, bias=bias)
+        self.residual = ResidualNorm(options)
+        self.cross_attention = CrossAttention(*sizes, dropout=dropout, bias=bias)
+        self.cross_residual = ResidualNorm(options)
+        self.feedforward = FeedForward(options)
+
+    def forward(
+        self,
+        x: Tensor,
+        seen: KeyValues,
+        mask: Tensor | None = None,
+        cache: KeyValues | None = None,
+        rotation: Tensor | None = None,
+    ) -> tuple[Tensor, KeyValues]:
+        """One layer, all of x at once or the next piece of it.
+
+        Args:
+            x: ``[B, T, D]``.
+            seen: the memory, as ``cross_attention.project`` gives it.
+            mask: ``[B, S]``, True at tokens of the memory, False at padding.
+            cache: of the self-attention, for what came before x.
+            rotation: as rotary positions give it.
+        Shape:
+            -> ``[B, T, D]`` and the cache with x in it
+        """
+        x, cache = self._look_back(x, cache, rotation)
+        change = self.cross_attention(self.cross_residual.before(x), seen, mask)
+        return self.feedforward(self.cross_residual.after(x, change)), cache
+
+    def weights(
+        self,
+        x: Tensor,
+        seen: KeyValues,
+        mask: Tensor | None = None,
+        rotation: Tensor | None = None,
+    ) -> Tensor:
+        """Weights of the attention to the memory, ``[B, H, T, S]``."""
+        x, _ = self._look_back(x, None, rotation)
+        return self.cross_attention.weights(self.cross_residual.before(x), seen, mask)
+
+    def _look_back(
+        self, x: Tensor, cache: KeyValues | None, rotation: Tensor | None
+    ) -> tuple[Tensor, KeyValues]:
+        change, cache = self.attention(self.residual.before(x), cache, rotation)
+        return self.residual.after(x, change), cache
+
+
+def cached_length(state: tuple[KeyValues, ...] | None) -> int:
+    """How many tokens the caches of the layers have seen.
+
+    >>> cached_length(None)
+    0
+    """
+    return 0 if state is None else state[0].keys.size(2)
+
+
+def initialize_normal_(module: nn.Module, std: float = 0.02) -> None:
+    r"""Start maps and embeddings at :math:`N(0, \mathrm{std}^2)` and biases at zero, in place.
+
+    Source: Radford et al. 2018, section 4.1; Devlin et al. 2019, released code.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Embedding | LearnedPositions):
+            nn.init.normal_(layer.weight, std=std)
+        if isinstance(layer, nn.Linear) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)
