@@ -1,0 +1,166 @@
+"""One long text, read in windows."""
+
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from trellis.datamodules.base import DataModule, Split, data_root, fetch
+from trellis.datamodules.counter import draw
+from trellis.datamodules.loader import Loader
+from trellis.datamodules.text_files import learn, read_text
+from trellis.nn.checks import at_least_one
+from trellis.sequence.tokenizer import CharTokenizer, TokenizerFactory
+
+URLS = ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare",)
+
+
+class TinyShakespeare(DataModule):
+    """A million characters of Shakespeare, or any other text file, for language modelling.
+
+    Batch: tokens ``[B, context + 1]``: the first ``context`` of a row are read, the last
+    ``context`` predicted. The first 90 % of the text trains; the last 10 % validates and tests, in
+    windows that follow each other and predict each of its tokens but the first once; the last
+    window, alone in its batch, is as short as the text leaves it.
+
+    ========= ========== ===============
+    train     val = test characters
+    ========= ========== ===============
+    1,003,854 111,540    65
+    ========= ========== ===============
+
+    Args:
+        data_dir: its file lies, or is put, in ``data_dir/tinyshakespeare``.
+        path: another text file, in UTF-8; compressed if it ends in ``.gz``.
+        context: tokens that are read before the last one is predicted.
+        batch_size: windows per batch.
+        steps_per_epoch: batches of training windows, each from a random place; ``None``: as many
+            as read the text once.
+        stream: train on ``batch_size`` parts of the text instead, side by side from their
+            beginnings to their ends: each row goes on where it stopped in the batch before, so
+            a state may be carried.
+        tokenizer: learnt from the first 90 %.
+        lowercase: no capital letters.
+        seed: of the random places; ``None`` takes the one of ``seed_everything``.
+    Raises:
+        FileNotFoundError: the file is missing and cannot be downloaded.
+        ValueError: the file is empty, not UTF-8 or too short, the last 10 % hold a character
+            the tokenizer refuses, or both ``stream`` and ``steps_per_epoch`` are given.
+
+    Source: Karpathy 2015, char-rnn.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | None = None,
+        path: str | None = None,
+        context: int = 64,
+        batch_size: int = 12,
+        steps_per_epoch: int | None = None,
+        stream: bool = False,
+        tokenizer: TokenizerFactory = CharTokenizer,
+        lowercase: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        at_least_one("context", context)
+        at_least_one("batch_size", batch_size)
+        if steps_per_epoch is not None:
+            at_least_one("steps_per_epoch", steps_per_epoch)
+            if stream:
+                raise ValueError("steps_per_epoch is for random windows: leave it out of a stream")
+        self.path = Path(path) if path else data_root(data_dir) / "tinyshakespeare" / "input.txt"
+        self.downloads = path is None
+        self.context, self.batch_size, self.steps = context, batch_size, steps_per_epoch
+        self.stream, self.factory, self.lowercase, self.seed = stream, tokenizer, lowercase, seed
+        self.parts: dict[str, Tensor] = {}
+
+    def prepare_data(self) -> None:
+        if self.downloads:
+            fetch(self.path.parent, {self.path.name: None}, URLS)
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.parts:
+            return
+        text = read_text(self.path)
+        cut = int(0.9 * len(text))
+        self.tokenizer = learn(
+            self.factory, [text[:cut]], lowercase=self.lowercase, folder=self.path.parent
+        )
+        try:
+            train, held_out = (self.tokenizer.encode(part) for part in (text[:cut], text[cut:]))
+        except ValueError as error:
+            raise ValueError(f"the last 10 % of {self.path}: {error}") from None
+        wanted = self.context * (self.batch_size if self.stream else 1)
+        if len(train) <= wanted or len(held_out) < 2:
+            raise ValueError(
+                f"{self.path} is too short: {len(train)} tokens to train on and {len(held_out)} to "
+                f"validate, context={self.context} needs {wanted + 1} and 2"
+            )
+        self.spec = self.tokenizer.spec
+        self.parts = {"train": torch.tensor(train), "val": torch.tensor(held_out)}
+
+    def loader(self, split: Split) -> Loader[Tensor]:
+        if split != "train":
+            return self._consecutive(self.parts["val"])
+        return self._streams() if self.stream else self._random()
+
+    def _random(self) -> Loader[Tensor]:
+        windows = self.parts["train"].unfold(0, self.context + 1, 1)
+        steps = self.steps or (len(windows) - 1) // (self.context * self.batch_size) + 1
+
+        def at_random(indices: Tensor) -> Tensor:
+            return windows[draw(len(windows), loader.seed, loader.epoch, indices)]
+
+        count = steps * self.batch_size
+        loader = Loader(count, at_random, batch_size=self.batch_size, seed=self.seed, pad=True)
+        return loader
+
+    def _streams(self) -> Loader[Tensor]:
+        tokens, context = self.parts["train"], self.context
+        # Under DDP the loader deals steps out in turn: each process gets streams of its own.
+        world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        rows = world * self.batch_size
+        steps = (len(tokens) - 1) // (rows * context)
+        if steps < 1:
+            raise ValueError(
+                f"{self.path} is too short: {len(tokens)} tokens for {rows} streams of "
+                f"context={context}"
+            )
+        # [rows, steps, context + 1]; windows overlap by the token that one predicts last.
+        streams = torch.stack(
+            [
+                tokens[row * steps * context :][: steps * context + 1].unfold(
+                    0, context + 1, context
+                )
+                for row in range(rows)
+            ]
+        )
+
+        def next_of_each(index: Tensor) -> Tensor:
+            step, rank = divmod(int(index), world)
+            return streams[rank * self.batch_size : (rank + 1) * self.batch_size, step]
+
+        return Loader(steps * world, next_of_each)
+
+    def _consecutive(self, tokens: Tensor) -> Loader[Tensor]:
+        context = self.context
+        whole = (len(tokens) - 1) // context
+        count = whole + (1 if (len(tokens) - 1) % context else 0)
+
+        def plan(order: Tensor, generator: torch.Generator) -> list[Tensor]:
+            return [
+                part
+                for half in (order[:whole], order[whole:])
+                for part in half.split(self.batch_size)
+                if len(part)
+            ]
+
+        def following(indices: Tensor) -> Tensor:
+            return torch.stack(
+                [tokens[i * context : (i + 1) * context + 1] for i in indices.tolist()]
+            )
+
+        return Loader(count, following, plan=plan)

@@ -1,0 +1,163 @@
+"""Tokens smaller than words, learnt by the ``tokenizers`` library."""
+
+import json
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import Any
+
+from trellis.sequence.tokenizer import Tokenizer
+
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
+
+
+class SubwordTokenizer(Tokenizer):
+    """Base of the tokenizers that wrap one of the ``tokenizers`` library."""
+
+    def _learn(self, model: Any, trainer: Any, texts: Iterable[str]) -> None:
+        """Train ``model`` with its splitting and joining set; refuse texts that hold nothing."""
+        cased = (text.lower() for text in texts) if self.lowercase else texts
+        seen = _NonEmpty(cased)
+        model.train_from_iterator(seen, trainer)
+        if not seen.any:
+            name = type(self).__name__
+            raise ValueError(f"{name}: the texts are empty, there is nothing to learn from")
+        self._restore({"model": json.loads(model.to_str())})
+
+    def _learnt(self) -> dict[str, Any]:
+        return {"model": json.loads(self._model.to_str())}
+
+    def _restore(self, learnt: dict[str, Any]) -> None:
+        try:
+            self._model = _library().Tokenizer.from_str(json.dumps(learnt["model"]))
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(str(error)) from error
+        # Otherwise a text that contains "<eos>" would end there.
+        self._model.encode_special_tokens = True
+
+    @property
+    def num_tokens(self) -> int:
+        return int(self._model.get_vocab_size())
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._model.encode(text).ids)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        cased = [text.lower() for text in texts] if self.lowercase else list(texts)
+        return [encoding.ids for encoding in self._model.encode_batch_fast(cased)]
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._model.decode(ids)).removeprefix(" ")
+
+
+class BPETokenizer(SubwordTokenizer):
+    """Byte pairs merged in the order of their frequency, from single bytes up.
+
+    Every text can be written in bytes: nothing is unknown, and ``decode(encode(text))`` is
+    ``text`` (but for a first space). Merges stay within words, numbers and runs of punctuation.
+
+    Args:
+        texts: to learn from.
+        num_tokens: size of the vocabulary, with 256 bytes and the special ids; less if the texts
+            offer no more pairs.
+        mask: have a ``mask_id``.
+        lowercase: see ``Tokenizer``.
+    Raises:
+        ModuleNotFoundError: the library is not installed.
+        ValueError: the texts are empty, or ``num_tokens`` leaves no room for the bytes.
+
+    Source: Sennrich, Haddow and Birch 2016; on bytes: Radford et al. 2019.
+
+    >>> tokenizer = BPETokenizer(["low lower lowest"] * 9, num_tokens=264)
+    >>> tokenizer.decode(tokenizer.encode("slow <eos>"))
+    'slow <eos>'
+    """
+
+    def __init__(
+        self,
+        texts: Iterable[str],
+        *,
+        num_tokens: int = 8000,
+        mask: bool = False,
+        lowercase: bool = False,
+    ) -> None:
+        super().__init__(lowercase, 5 if mask else 4)
+        if num_tokens < 256 + self.num_special:
+            raise ValueError(
+                f"num_tokens={num_tokens}: give at least {256 + self.num_special}, for 256 bytes "
+                f"and {self.num_special} special ids"
+            )
+        library = _library()
+        model = library.Tokenizer(library.models.BPE())
+        model.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=True)
+        model.decoder = library.decoders.ByteLevel()
+        trainer = library.trainers.BpeTrainer(
+            vocab_size=num_tokens,
+            special_tokens=list(SPECIAL[: self.num_special]),
+            initial_alphabet=sorted(library.pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        self._learn(model, trainer, texts)
+
+
+class WordPieceTokenizer(SubwordTokenizer):
+    """Words cut into their longest known pieces, BERT's way; punctuation stands alone.
+
+    Args:
+        texts: to learn from.
+        num_tokens: size of the vocabulary, special ids included; less if the texts offer no more
+            pieces.
+        mask: have a ``mask_id``.
+        lowercase: see ``Tokenizer``.
+    Raises:
+        ModuleNotFoundError: the library is not installed.
+        ValueError: the texts are empty, or ``num_tokens`` is less than 1.
+
+    Source: Schuster and Nakajima 2012; Devlin et al. 2019.
+    """
+
+    def __init__(
+        self,
+        texts: Iterable[str],
+        *,
+        num_tokens: int = 8000,
+        mask: bool = True,
+        lowercase: bool = False,
+    ) -> None:
+        super().__init__(lowercase, 5 if mask else 4)
+        if num_tokens <= self.num_special:
+            raise ValueError(f"num_tokens={num_tokens}: give more than the special ids")
+        library = _library()
+        model = library.Tokenizer(library.models.WordPiece(unk_token="<unk>"))
+        model.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
+        model.decoder = library.decoders.WordPiece()
+        trainer = library.trainers.WordPieceTrainer(
+            vocab_size=num_tokens,
+            special_tokens=list(SPECIAL[: self.num_special]),
+            show_progress=False,
+        )
+        self._learn(model, trainer, texts)
+
+
+class _NonEmpty:
+    """An iterator that remembers whether any of its texts held a character but spaces."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.texts, self.any = iter(texts), False
+
+    def __iter__(self) -> "_NonEmpty":
+        return self
+
+    def __next__(self) -> str:
+        text = next(self.texts)
+        self.any = self.any or bool(text.strip())
+        return text
+
+
+def _library() -> ModuleType:
+    try:
+        import tokenizers
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "subword tokenizers need the tokenizers library: pip install 'torch-trellis[text]'"
+        ) from None
+    return tokenizers

@@ -1,0 +1,299 @@
+"""Text to token ids and back: what every tokenizer offers, and those made of characters or words.
+
+A tokenizer is constructed by learning from texts and stored as JSON, never as a pickle:
+
+>>> tokenizer = CharTokenizer(["to be or not to be"])
+>>> tokenizer.decode(tokenizer.encode("tent"))
+'tent'
+>>> from_json(tokenizer.to_json()) == tokenizer
+True
+"""
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from importlib import import_module
+from typing import Any, Protocol
+
+from trellis.nn.checks import at_least_one
+from trellis.spec import TokenSpec
+
+PAD, BOS, EOS, UNKNOWN, MASK = range(5)
+# Where the classes live that ``from_json`` may build; nothing else is imported for a file.
+_HOMES = {
+    "CharTokenizer": __name__,
+    "WordTokenizer": __name__,
+    "BPETokenizer": "trellis.sequence.subword",
+    "WordPieceTokenizer": "trellis.sequence.subword",
+}
+
+
+class Tokenizer(ABC):
+    """Text to token ids and back.
+
+    Special ids come first: 0 pads, 1 begins, 2 ends, 3 is unknown, 4 masks where asked for. No
+    text is ever read as one of them, whatever it contains.
+
+    Args:
+        lowercase: texts are put in lower case before anything else.
+        num_special: how many special ids there are: 0, 4 or 5.
+    """
+
+    def __init__(self, lowercase: bool, num_special: int) -> None:
+        self.lowercase, self.num_special = lowercase, num_special
+
+    @property
+    @abstractmethod
+    def num_tokens(self) -> int:
+        """Size of the vocabulary; ids are ``0 .. num_tokens - 1``."""
+
+    @abstractmethod
+    def _encode(self, text: str) -> list[int]:
+        """Ids of a text that is in its final case."""
+
+    @abstractmethod
+    def _decode(self, ids: list[int]) -> str:
+        """Text of ids none of which is special."""
+
+    @abstractmethod
+    def _learnt(self) -> dict[str, Any]:
+        """What ``_restore`` needs, in plain types."""
+
+    @abstractmethod
+    def _restore(self, learnt: dict[str, Any]) -> None:
+        """Become the tokenizer that said this of itself."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without a beginning or an end.
+
+        Raises:
+            ValueError: the text holds what the vocabulary lacks and there is no ``unknown_id``.
+        """
+        return self._encode(text.lower() if self.lowercase else text)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text."""
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids; special ones are left out.
+
+        Raises:
+            ValueError: an id is outside the vocabulary.
+        """
+        ids = list(ids)
+        if ids and not 0 <= min(ids) <= max(ids) < self.num_tokens:
+            wrong = next(i for i in ids if not 0 <= i < self.num_tokens)
+            raise ValueError(f"id {wrong} is not in the vocabulary: 0..{self.num_tokens - 1}")
+        return self._decode([i for i in ids if i >= self.num_special])
+
+    def _special(self, index: int) -> int | None:
+        return index if index < self.num_special else None
+
+    @property
+    def pad_id(self) -> int | None:
+        return self._special(PAD)
+
+    @property
+    def bos_id(self) -> int | None:
+        return self._special(BOS)
+
+    @property
+    def eos_id(self) -> int | None:
+        return self._special(EOS)
+
+    @property
+    def unknown_id(self) -> int | None:
+        return self._special(UNKNOWN)
+
+    @property
+    def mask_id(self) -> int | None:
+        return self._special(MASK)
+
+    @cached_property
+    def spec(self) -> TokenSpec:
+        """Sizes and ids, with this tokenizer inside."""
+        return TokenSpec(
+            num_tokens=self.num_tokens,
+            pad_id=self.pad_id,
+            bos_id=self.bos_id,
+            eos_id=self.eos_id,
+            unknown_id=self.unknown_id,
+            mask_id=self.mask_id,
+            tokenizer=self.to_json(),
+        )
+
+    def to_json(self) -> str:
+        """All there is to know, for ``from_json``."""
+        plain = {
+            "class": type(self).__name__,
+            "lowercase": self.lowercase,
+            "num_special": self.num_special,
+            **self._learnt(),
+        }
+        return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokenizer) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+
+class TokenizerFactory(Protocol):
+    """Learns a tokenizer from texts; data modules take one and decide on the case."""
+
+    def __call__(self, texts: Iterable[str], lowercase: bool) -> Tokenizer: ...
+
+
+def from_json(text: str) -> Tokenizer:
+    """The tokenizer that ``to_json`` wrote.
+
+    Raises:
+        ValueError: the text is nothing that ``to_json`` wrote.
+    """
+    try:
+        plain = json.loads(text)
+        name = plain.pop("class")
+        cls = getattr(import_module(_HOMES[name]), name)
+        tokenizer: Tokenizer = cls.__new__(cls)
+        Tokenizer.__init__(tokenizer, plain.pop("lowercase"), plain.pop("num_special"))
+        tokenizer._restore(plain)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"this is no tokenizer of trellis ({error!r}): {text[:60]!r}") from error
+    return tokenizer
+
+
+class CharTokenizer(Tokenizer):
+    """One token for each character, in the order of their code points.
+
+    Args:
+        texts: whose characters make the vocabulary.
+        special: with padding, beginning, end and unknown; without, an unseen character is refused.
+        lowercase: see ``Tokenizer``.
+    Raises:
+        ValueError: the texts hold no character.
+
+    >>> CharTokenizer(["cab"]).encode("abba")
+    [0, 1, 1, 0]
+    >>> CharTokenizer(["cab"], special=True).encode("abd")
+    [4, 5, 3]
+    """
+
+    def __init__(
+        self, texts: Iterable[str], *, special: bool = False, lowercase: bool = False
+    ) -> None:
+        super().__init__(lowercase, 4 if special else 0)
+        found: set[str] = set()
+        for text in texts:
+            found.update(text.lower() if lowercase else text)
+        if not found:
+            raise ValueError("CharTokenizer: the texts are empty, there is nothing to learn from")
+        self._restore({"characters": "".join(sorted(found))})
+
+    def _learnt(self) -> dict[str, Any]:
+        return {"characters": self.characters}
+
+    def _restore(self, learnt: dict[str, Any]) -> None:
+        self.characters: str = learnt["characters"]
+        self._ids = {c: i for i, c in enumerate(self.characters, self.num_special)}
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_special + len(self.characters)
+
+    def _encode(self, text: str) -> list[int]:
+        if self.num_special:
+            return [self._ids.get(character, UNKNOWN) for character in text]
+        try:
+            return [self._ids[character] for character in text]
+        except KeyError as error:
+            unseen = error.args[0]
+            raise ValueError(
+                f"character {unseen!r} at position {text.index(unseen)} is not among the "
+                f"{self.num_tokens} that were learnt; leave it out, or learn with special=True, "
+                f"which has a token for unknown ones"
+            ) from None
+
+    def _decode(self, ids: list[int]) -> str:
+        return "".join([self.characters[i - self.num_special] for i in ids])
+
+
+# A word keeps what sacrebleu's 13a keeps together: hyphens and apostrophes inside, and decimals.
+_WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+(?:[-'’]\w+)*|[^\w\s]")
+_NO_SPACE_BEFORE = re.compile(r" (?=[.,;:!?%)\]}…](?: |$))")
+_NO_SPACE_AFTER = re.compile(r"(?<=[(\[{]) ")
+
+
+class WordTokenizer(Tokenizer):
+    """One token for each word and each punctuation mark, frequent ones first.
+
+    Args:
+        texts: whose words make the vocabulary.
+        min_count: rarer words are unknown.
+        max_tokens: keep only the most frequent, special ids included; ``None`` keeps all.
+        split_punctuation: apart from words; otherwise only spaces separate tokens.
+        mask: have a ``mask_id``.
+        lowercase: see ``Tokenizer``.
+    Raises:
+        ValueError: no word is left.
+
+    >>> tokenizer = WordTokenizer(["Well, well: a well-known man's hat."], lowercase=True)
+    >>> tokenizer.decode(tokenizer.encode("a man's well-known hat, (well)..."))
+    "a man's well-known hat, well..."
+    """
+
+    def __init__(
+        self,
+        texts: Iterable[str],
+        *,
+        min_count: int = 1,
+        max_tokens: int | None = None,
+        split_punctuation: bool = True,
+        mask: bool = False,
+        lowercase: bool = False,
+    ) -> None:
+        super().__init__(lowercase, 5 if mask else 4)
+        at_least_one("min_count", min_count)
+        self.split_punctuation = split_punctuation
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(self._split(text.lower() if lowercase else text))
+        # Words equally frequent in the order of the alphabet, not of the texts.
+        ranked = sorted(counts, key=lambda word: (-counts[word], word))
+        kept = [word for word in ranked if counts[word] >= min_count]
+        if max_tokens is not None:
+            kept = kept[: max(0, max_tokens - self.num_special)]
+        if not kept:
+            raise ValueError(
+                f"WordTokenizer: no word is left of {len(counts)} with min_count={min_count}, "
+                f"max_tokens={max_tokens}"
+            )
+        self._restore({"words": kept, "split_punctuation": split_punctuation})
+
+    def _learnt(self) -> dict[str, Any]:
+        return {"words": self.words, "split_punctuation": self.split_punctuation}
+
+    def _restore(self, learnt: dict[str, Any]) -> None:
+        self.words: list[str] = learnt["words"]
+        self.split_punctuation: bool = learnt["split_punctuation"]
+        self._ids = {word: i for i, word in enumerate(self.words, self.num_special)}
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_special + len(self.words)
+
+    def _split(self, text: str) -> list[str]:
+        return _WORD.findall(text) if self.split_punctuation else text.split()
+
+    def _encode(self, text: str) -> list[int]:
+        return [self._ids.get(word, UNKNOWN) for word in self._split(text)]
+
+    def _decode(self, ids: list[int]) -> str:
+        text = " ".join([self.words[i - self.num_special] for i in ids])
+        if not self.split_punctuation:
+            return text
+        return _NO_SPACE_AFTER.sub("", _NO_SPACE_BEFORE.sub("", text))
