@@ -39,7 +39,8 @@ class TinyShakespeare(DataModule):
             as read the text once.
         stream: train on ``batch_size`` parts of the text instead, side by side from their
             beginnings to their ends: each row goes on where it stopped in the batch before, so
-            a state may be carried.
+            a state may be carried. Validation goes the same way, and leaves out fewer tokens than
+            there are rows.
         tokenizer: learnt from the first 90 %.
         lowercase: no capital letters.
         seed: of the random places; ``None`` takes the one of ``seed_everything``.
@@ -96,19 +97,20 @@ class TinyShakespeare(DataModule):
         wanted = self.context * (self.batch_size if self.stream else 1)
         if len(train) <= wanted or len(held_out) < 2:
             raise ValueError(
-                f"{self.path} is too short: {len(train)} tokens to train on and {len(held_out)} to "
-                f"validate, context={self.context} needs {wanted + 1} and 2"
+                f"{self.path} is too short: {len(train)} tokens to train on and {len(held_out)} "
+                f"to validate, context={self.context} needs {wanted + 1} and 2"
             )
         self.spec = self.tokenizer.spec
         self.parts = {"train": torch.tensor(train), "val": torch.tensor(held_out)}
 
     def loader(self, split: Split) -> Loader[Tensor]:
-        if split != "train":
-            return self._consecutive(self.parts["val"])
-        return self._streams() if self.stream else self._random()
+        tokens = self.parts["train" if split == "train" else "val"]
+        if self.stream:
+            return self._streams(tokens, whole=split != "train")
+        return self._random(tokens) if split == "train" else self._consecutive(tokens)
 
-    def _random(self) -> Loader[Tensor]:
-        windows = self.parts["train"].unfold(0, self.context + 1, 1)
+    def _random(self, tokens: Tensor) -> Loader[Tensor]:
+        windows = tokens.unfold(0, self.context + 1, 1)
         steps = self.steps or (len(windows) - 1) // (self.context * self.batch_size) + 1
 
         def at_random(indices: Tensor) -> Tensor:
@@ -118,32 +120,25 @@ class TinyShakespeare(DataModule):
         loader = Loader(count, at_random, batch_size=self.batch_size, seed=self.seed, pad=True)
         return loader
 
-    def _streams(self) -> Loader[Tensor]:
-        tokens, context = self.parts["train"], self.context
-        # Under DDP the loader deals steps out in turn: each process gets streams of its own.
+    def _streams(self, tokens: Tensor, whole: bool) -> Loader[Tensor]:
+        """Rows side by side; with ``whole``, the last batch may be short instead of missing."""
+        # Under DDP the loader deals steps out in turn: each process gets rows of its own.
         world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-        rows = world * self.batch_size
-        steps = (len(tokens) - 1) // (rows * context)
-        if steps < 1:
+        length = (len(tokens) - 1) // (world * self.batch_size)
+        if length < (1 if whole else self.context):
             raise ValueError(
-                f"{self.path} is too short: {len(tokens)} tokens for {rows} streams of "
-                f"context={context}"
+                f"{self.path} is too short: {len(tokens)} tokens for {world * self.batch_size} "
+                f"streams of context={self.context}"
             )
-        # [rows, steps, context + 1]; windows overlap by the token that one predicts last.
-        streams = torch.stack(
-            [
-                tokens[row * steps * context :][: steps * context + 1].unfold(
-                    0, context + 1, context
-                )
-                for row in range(rows)
-            ]
-        )
+        rows = tokens.unfold(0, length + 1, length)  # they share the token that one predicts last
+        steps = -(-length // self.context) if whole else length // self.context
 
-        def next_of_each(index: Tensor) -> Tensor:
+        def following(index: Tensor) -> Tensor:
             step, rank = divmod(int(index), world)
-            return streams[rank * self.batch_size : (rank + 1) * self.batch_size, step]
+            mine = rows[rank * self.batch_size : (rank + 1) * self.batch_size]
+            return mine[:, step * self.context : (step + 1) * self.context + 1].contiguous()
 
-        return Loader(steps * world, next_of_each)
+        return Loader(steps * world, following)
 
     def _consecutive(self, tokens: Tensor) -> Loader[Tensor]:
         context = self.context
