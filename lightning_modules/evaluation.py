@@ -34,6 +34,14 @@ class BatchMean(Metric):
         return self.total / self.count
 
 
+class Perplexity(BatchMean):
+    """Exponential of the mean loss per token: how many tokens it is like guessing among."""
+
+    def compute(self) -> Tensor:
+        """The perplexity over all tokens so far."""
+        return super().compute().exp()
+
+
 def classification_metrics(num_classes: int) -> Mapping[str, Metric]:
     """Mean cross-entropy in nats and share of correct labels, over all examples of a split.
 

@@ -8,8 +8,10 @@ import logging
 import statistics
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+from trellis.lightning_modules.journal import Journal
 from trellis.lightning_modules.ledger import (
     Number,
     Row,
@@ -19,6 +21,8 @@ from trellis.lightning_modules.ledger import (
     record,
     shown,
 )
+
+RUNS = Path("runs/reproduce")
 
 
 def main(words: list[str]) -> None:
@@ -67,7 +71,7 @@ def _fitting(rows: dict[str, Row], minutes: float) -> list[Row]:
 
 
 def reproduce(row: Row, seeds: int) -> dict[str, Any]:
-    """Run ``row`` and compare.
+    """Run ``row`` and compare; what an interrupted call has measured is not measured again.
 
     Args:
         row: of the ledger.
@@ -75,8 +79,17 @@ def reproduce(row: Row, seeds: int) -> dict[str, Any]:
     Returns:
         name, config, metric, published, mean, std, values, seeds, minutes, verdict, commit.
     """
-    start = time.monotonic()
-    values = _folds(row, seeds) if row.protocol == "folds" else _runs(row, seeds)
+    start, version = time.monotonic(), commit()
+    config = (configs_dir() / row.config).read_text()
+    journal = Journal(RUNS / f"{row.name}.json", f"{version} {row.options} {config}")
+    if journal.done or journal.seconds:
+        sys.stderr.write(f"{row.name}: going on after {journal.seconds / 60:.1f} minutes\n")
+    try:
+        folds = row.protocol == "folds"
+        values = _folds(row, seeds, journal) if folds else _runs(row, seeds, journal)
+    finally:
+        journal.spend(time.monotonic() - start)
+    journal.close()
     mean, std = _over_runs(values, statistics.fmean), _over_runs(values, _deviation)
     return {
         "name": row.name,
@@ -87,48 +100,58 @@ def reproduce(row: Row, seeds: int) -> dict[str, Any]:
         "std": std,
         "values": values,
         "seeds": seeds,
-        "minutes": round((time.monotonic() - start) / 60, 2),
+        "minutes": round(journal.seconds / 60, 2),
         "verdict": "confirmed" if row.confirms(mean) else "not confirmed",
-        "commit": commit(),
+        "commit": version,
     }
 
 
-def _runs(row: Row, seeds: int) -> list[Number]:
+def _runs(row: Row, seeds: int, journal: Journal) -> list[Number]:
     folds = range(10) if row.protocol == "held_out_folds" else (None,)
-    values: list[Number] = []
-    for seed in range(seeds):
-        for fold in folds:
-            cli = _fit(row, seed, *_fold_option(fold))
-            if row.protocol == "curve":
-                values.append([row.scale * value for value in _curve(cli, row.metric)])
-            else:
-                (result,) = cli.trainer.test(
-                    cli.model, datamodule=cli.datamodule, ckpt_path="best", verbose=False
-                )
-                values.append(row.scale * result[row.metric])
-            _progress(row, seed, seeds, fold, values[-1])
-    return values
+    return [
+        _measure(row, seed, seeds, fold, journal) for seed in range(seeds) for fold in folds
+    ]
 
 
-def _folds(row: Row, seeds: int) -> list[Number]:
+def _folds(row: Row, seeds: int, journal: Journal) -> list[Number]:
     """The protocol of Xu et al. 2019: one epoch for all folds, the best of their mean curve."""
     values: list[Number] = []
     for seed in range(seeds):
-        curves = []
-        for fold in range(10):
-            curves.append(_curve(_fit(row, seed, *_fold_option(fold)), row.metric))
-            _progress(row, seed, seeds, fold, row.scale * max(curves[-1]))
+        curves = [_measure(row, seed, seeds, fold, journal) for fold in range(10)]
         means = [statistics.fmean(epoch) for epoch in zip(*curves, strict=True)]
         best = means.index(max(means))
-        values += [row.scale * curve[best] for curve in curves]
+        values += [curve[best] for curve in curves]
     return values
+
+
+def _measure(row: Row, seed: int, seeds: int, fold: int | None, journal: Journal) -> Any:
+    """The metric of one run: a number, or one for each epoch."""
+    run = f"seed {seed}" if fold is None else f"seed {seed}, fold {fold}"
+    if run in journal.done:
+        return journal.done[run]
+    cli = _cli(row, seed, *_fold_option(fold))
+    whole_curve = row.protocol in ("curve", "folds")
+    # The epochs before an interruption are in another run's metrics.csv: a curve starts anew.
+    last = None if whole_curve else journal.checkpoint(run)
+    journal.begin(run, cli.trainer.run_dir)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=last)
+    if whole_curve:
+        value: Any = [row.scale * point for point in _curve(cli, row.metric)]
+    else:
+        (result,) = cli.trainer.test(
+            cli.model, datamodule=cli.datamodule, ckpt_path="best", verbose=False
+        )
+        value = row.scale * result[row.metric]
+    journal.finish(run, value)
+    _progress(row, seed, seeds, fold, max(value) if row.protocol == "folds" else value)
+    return value
 
 
 def _fold_option(fold: int | None) -> list[str]:
     return [] if fold is None else [f"--data.fold={fold}"]
 
 
-def _fit(row: Row, seed: int, *options: str) -> Any:
+def _cli(row: Row, seed: int, *options: str) -> Any:
     # Lightning's import takes seconds, and a wrong name needs none of it.
     from trellis.lightning_modules.commands.run import TrellisCLI, quieten
 
@@ -139,16 +162,14 @@ def _fit(row: Row, seed: int, *options: str) -> Any:
         "--config",
         str(configs_dir() / row.config),
         f"--seed_everything={seed}",
-        "--trainer.default_root_dir=runs/reproduce",
+        f"--trainer.default_root_dir={RUNS}",
         f"--trainer.run_name={row.name}",
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
         *row.options,
         *options,
     ]
-    cli = TrellisCLI(words, run=False)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-    return cli
+    return TrellisCLI(words, run=False)
 
 
 def _curve(cli: Any, metric: str) -> list[float]:
