@@ -14,6 +14,7 @@ from trellis.lightning_modules.evaluation import (
     cross_entropy,
     update_classification,
 )
+from trellis.networks.recurrent import RecurrentClassifier
 from trellis.spec import LabelledTokenSpec
 
 
@@ -44,7 +45,7 @@ class SequenceClassification(Objective):
 
     def __init__(
         self,
-        network: TokenNetworkFactory,
+        network: TokenNetworkFactory = RecurrentClassifier,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
         spec: LabelledTokenSpec | None = None,

@@ -13,6 +13,7 @@ from trellis.functional.masking import IGNORED
 from trellis.lightning_modules.base import Objective, Stage, build_network
 from trellis.lightning_modules.evaluation import BatchMean, cross_entropy
 from trellis.lightning_modules.sequence_classification import TokenNetworkFactory, token_sizes
+from trellis.networks.recurrent import RecurrentTagger
 from trellis.spec import LabelledTokenSpec
 
 
@@ -38,7 +39,7 @@ class Tagging(Objective):
 
     def __init__(
         self,
-        network: TokenNetworkFactory,
+        network: TokenNetworkFactory = RecurrentTagger,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
         spec: LabelledTokenSpec | None = None,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import lightning as L
 import torch
+from token_cases import CountingPairs, FirstWord, Names, WordGuesser, WordVotes
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 from torch_geometric.data import Batch, Data
@@ -15,8 +16,11 @@ from trellis.datamodules.base import DataModule, tensor_loader
 from trellis.datamodules.loader import Loader
 from trellis.lightning_modules.classification import Classification
 from trellis.lightning_modules.graph_classification import GraphClassification
+from trellis.lightning_modules.masked_lm import MaskedLM
 from trellis.lightning_modules.node_classification import NodeClassification
 from trellis.lightning_modules.regression import Regression
+from trellis.lightning_modules.sequence_classification import SequenceClassification
+from trellis.lightning_modules.tagging import Tagging
 from trellis.lightning_modules.trainer import Trainer
 from trellis.networks.gnn import GCN
 from trellis.networks.mlp import MLP
@@ -127,6 +131,9 @@ CASES = {
         partial(NodeClassification, partial(GCN, hidden_channels=8), adam, scheduler), SmallGraph
     ),
     "graph": Case(partial(GraphClassification, PooledGCN, adam, scheduler), ManyGraphs),
+    "masked": Case(partial(MaskedLM, WordGuesser, adam, scheduler), CountingPairs),
+    "labelled": Case(partial(SequenceClassification, WordVotes, adam, scheduler), FirstWord),
+    "tagged": Case(partial(Tagging, partial(WordVotes, each=True), adam, scheduler), Names),
 }
 
 

@@ -1,0 +1,173 @@
+"""Small token data and networks: what objectives on pairs, labels and tags are tested with."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from trellis.datamodules.base import DataModule, tensor_loader
+from trellis.datamodules.loader import Loader
+from trellis.sequence.batches import Ragged, SentencePairs
+from trellis.spec import LabelledTokenSpec, TokenSpec
+
+PAD, CLS, SEP, UNKNOWN, MASK = range(5)
+NUM_WORDS = 20
+SPEC = TokenSpec(
+    num_tokens=5 + NUM_WORDS, pad_id=PAD, bos_id=CLS, eos_id=SEP, unknown_id=UNKNOWN, mask_id=MASK
+)
+
+
+class CountingPairs(DataModule):
+    """Pairs of sentences that count on, modulo 20: any two neighbours give a hidden word away.
+
+    A second sentence in order goes on where the first ended. 37 pairs: four batches of 8, then 5.
+
+    Args:
+        kind: ``ordered``, ``shuffled`` (whether they are in order is drawn at random), or
+            ``noise`` (words are drawn at random: nothing gives them away).
+    """
+
+    def __init__(self, num_pairs: int = 37, batch_size: int = 8, kind: str = "ordered") -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.batch_size, self.spec = batch_size, SPEC
+        self.splits = {
+            split: counting_pairs(num_pairs, kind, seed)
+            for seed, split in enumerate(("train", "val", "test"))
+        }
+
+    def loader(self, split: str) -> Loader:
+        tokens, in_order = self.splits[split]
+
+        def fetch(indices: Tensor) -> SentencePairs:
+            padded = tokens.padded(indices, PAD)
+            separators = (padded == SEP).cumsum(1)
+            segments = ((separators >= 1) & (padded != SEP) & (padded != PAD)).long()
+            segments[(padded == SEP) & (separators == 2)] = 1
+            return SentencePairs(padded, segments, in_order[indices])
+
+        train = split == "train"
+        return Loader(len(tokens), fetch, batch_size=self.batch_size, shuffle=train, pad=train)
+
+
+def counting_pairs(number: int, kind: str, seed: int) -> tuple[Ragged, Tensor]:
+    """Token ids of ``number`` pairs, and whether they are in order."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (), generator=generator))
+
+    sequences, in_order = [], torch.arange(number) % 2
+    for ordered in in_order.tolist():
+        first, lengths = draw(0, NUM_WORDS), (draw(4, 8), draw(4, 8))
+        second = first + lengths[0] + (0 if ordered else draw(1, NUM_WORDS))
+        words = [list(range(s, s + n)) for s, n in zip((first, second), lengths, strict=True)]
+        if kind == "noise":
+            words = [[draw(0, NUM_WORDS) for _ in part] for part in words]
+        a, b = ([5 + word % NUM_WORDS for word in part] for part in words)
+        sequences.append([CLS, *a, SEP, *b, SEP])
+    if kind == "shuffled":
+        in_order = in_order[torch.randperm(number, generator=generator)]
+    return Ragged(sequences), in_order
+
+
+class LabelledWords(DataModule):
+    """37 sequences of 3 to 9 words, and what ``label`` says of them: batches of 8, one of 5.
+
+    Args:
+        label: from the words ``[N, T]``, 0 where there is none, to labels ``[N]`` or ``[N, T]``.
+        classes: names of the labels.
+    """
+
+    def __init__(
+        self,
+        label: Callable[[Tensor], Tensor],
+        classes: tuple[str, ...],
+        number: int = 37,
+        batch_size: int = 8,
+        shuffled: bool = False,
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.spec = LabelledTokenSpec(SPEC, len(classes), classes)
+        self.splits = {}
+        for seed, split in enumerate(("train", "val", "test")):
+            generator = torch.Generator().manual_seed(seed)
+            words = torch.randint(5, 5 + NUM_WORDS, (number, 9), generator=generator)
+            lengths = torch.randint(3, 10, (number, 1), generator=generator)
+            tokens = words.where(torch.arange(9) < lengths, PAD)
+            labels = label(tokens)
+            if shuffled:
+                mixed = labels[labels >= 0]
+                order = torch.randperm(len(mixed), generator=generator)
+                labels[labels >= 0] = mixed[order]
+            self.splits[split] = tokens, labels
+
+    def loader(self, split: str) -> Loader:
+        return tensor_loader(
+            *self.splits[split], batch_size=self.batch_size, train=split == "train"
+        )
+
+
+class FirstWord(LabelledWords):
+    """The label is the third of the vocabulary that the first word comes from."""
+
+    def __init__(self, number: int = 37, batch_size: int = 8, shuffled: bool = False) -> None:
+        super().__init__(first_word, ("low", "middle", "high"), number, batch_size, shuffled)
+        self.save_hyperparameters(logger=False)
+
+
+class Names(LabelledWords):
+    """Word 6 begins a person, 7 a place; words 8 and 9 go on with a name that has begun."""
+
+    def __init__(self, number: int = 37, batch_size: int = 8, shuffled: bool = False) -> None:
+        super().__init__(names, BIO, number, batch_size, shuffled)
+        self.save_hyperparameters(logger=False)
+
+
+BIO = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+
+
+def first_word(tokens: Tensor) -> Tensor:
+    return (tokens[:, 0] - 5) * 3 // NUM_WORDS
+
+
+def names(tokens: Tensor) -> Tensor:
+    tags, tag = torch.full_like(tokens, -100), torch.zeros(len(tokens), dtype=torch.long)
+    for column, words in enumerate(tokens.unbind(1)):
+        inside = torch.where((words == 8) | (words == 9), tag + tag % 2, 0)
+        tag = torch.where(words == 6, 1, torch.where(words == 7, 3, inside))
+        tags[:, column] = tag.where(words != PAD, -100)
+    return tags
+
+
+class WordGuesser(nn.Module):
+    """A hidden word from its two neighbours, the order from the mean of all words."""
+
+    def __init__(self, num_tokens: int, *, pad_id: int, embed_dim: int = 8) -> None:
+        super().__init__()
+        self.words = nn.Embedding(num_tokens, embed_dim, padding_idx=pad_id)
+        self.segments = nn.Embedding(2, embed_dim)
+        self.dropout = nn.Dropout(0.1)
+        self.guess = nn.Linear(3 * embed_dim, num_tokens)
+        self.order = nn.Linear(embed_dim, 2)
+
+    def forward(self, tokens: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.dropout(self.words(tokens) + self.segments(segments))
+        window = torch.cat([x.roll(1, 1), x, x.roll(-1, 1)], dim=-1)
+        return self.guess(window), self.order(x.mean(1))
+
+
+class WordVotes(nn.Module):
+    """Each word votes for classes: the sum is the sequence's, ``each`` keeps them apart."""
+
+    def __init__(
+        self, num_tokens: int, out_channels: int, *, pad_id: int, each: bool = False
+    ) -> None:
+        super().__init__()
+        self.votes = nn.Embedding(num_tokens, out_channels, padding_idx=pad_id)
+        self.dropout, self.each = nn.Dropout(0.1), each
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        votes = self.dropout(self.votes(tokens))
+        return votes if self.each else votes.sum(1)
