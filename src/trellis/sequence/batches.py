@@ -4,10 +4,13 @@ Legend: B sequences, T and S tokens, padded to the longest of the batch.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from trellis.nn.checks import at_least_one
 
 
 class TokenPairs(NamedTuple):
@@ -25,12 +28,24 @@ class TokenPairs(NamedTuple):
     references: tuple[str, ...] = ()
 
 
+class LabelledTokens(NamedTuple):
+    """Sequences with one label each, or one for each token.
+
+    Args:
+        tokens: ``[B, T]``.
+        labels: ``[B]``, or ``[B, T]`` with -100 where there is none.
+    """
+
+    tokens: Tensor
+    labels: Tensor
+
+
 class SentencePairs(NamedTuple):
     """Pairs of sentences in one sequence: [CLS] first [SEP] second [SEP].
 
     Args:
         tokens: ``[B, T]``.
-        segments: ``[B, T]``: 0 up to the first [SEP], then 1.
+        segments: ``[B, T]``: 0 up to the first [SEP], then 1; 0 for padding.
         in_order: ``[B]``: 1 where the second sentence follows the first in the text, else 0.
     """
 
@@ -57,57 +72,87 @@ class Ragged:
             raise ValueError("Ragged: there are no sequences")
         self.lengths = torch.tensor([len(sequence) for sequence in sequences])
         self._starts = self.lengths.cumsum(0) - self.lengths
-        self._flat = torch.tensor([token for sequence in sequences for token in sequence])
+        # One more at the end: what an empty last sequence points at.
+        self._flat = torch.tensor([*chain.from_iterable(sequences), 0])
 
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def __getitem__(self, index: int) -> Tensor:
+        start = int(self._starts[index])
+        return self._flat[start : start + int(self.lengths[index])]
+
     def padded(self, indices: Tensor, pad_id: int) -> Tensor:
         """The sequences ``indices [B]``, ``[B, T]``, filled with ``pad_id``."""
-        lengths = self.lengths[indices]
+        lengths = self.lengths[indices].unsqueeze(1)
         column = torch.arange(int(lengths.max()))
-        inside = column < lengths.unsqueeze(1)
+        inside = column < lengths
         where = (self._starts[indices].unsqueeze(1) + column).where(inside, 0)
         return self._flat[where].where(inside, pad_id)
 
 
+Plan = Callable[[Tensor, torch.Generator], Sequence[Tensor]]
+
+
 def token_budget(
-    lengths: Tensor, max_tokens: int, bucket: int = 100
-) -> Callable[[Tensor, torch.Generator], Sequence[Tensor]]:
+    lengths: Tensor, max_tokens: int, *, shuffle: bool = True, round_to: int = 1
+) -> Plan:
     """A plan for ``Loader``: batches of like lengths whose padded size stays within a budget.
 
-    The order is cut into runs of ``bucket`` batches' worth of examples, each sorted by length and
-    cut into batches, so that batches hold other companions in each epoch; then the batches are
-    shuffled.
+    Examples are sorted by length, equally long ones in the order given, so that a shuffled order
+    brings each epoch other companions; then they are cut into batches. Every epoch has the same
+    number of batches.
 
     Args:
         lengths: of all examples ``[N]``; of pairs, the longer side.
         max_tokens: at most this many in a batch, padding included; a longer sequence is alone.
-        bucket: average batches sorted together; more means less padding and less shuffling.
+        shuffle: the batches; otherwise they stand in the order of their first examples.
+        round_to: lengths that round up to the same multiple count as equal. More of it means more
+            companions to meet, and more padding.
     Raises:
-        ValueError: ``max_tokens`` or ``bucket`` is smaller than 1.
+        ValueError: ``max_tokens`` or ``round_to`` is smaller than 1.
+
+    >>> plan = token_budget(torch.tensor([5, 2, 2, 5, 2]), max_tokens=6, shuffle=False)
+    >>> plan(torch.arange(5), torch.Generator())
+    [tensor([0]), tensor([1, 2, 4]), tensor([3])]
     """
-    for name, value in (("max_tokens", max_tokens), ("bucket", bucket)):
-        if value < 1:
-            raise ValueError(f"{name}={value}: give at least 1")
-    run = max(1, round(bucket * max_tokens / float(lengths.float().mean())))
+    at_least_one("max_tokens", max_tokens)
+    at_least_one("round_to", round_to)
+    rounded = (lengths + round_to - 1) // round_to * round_to
 
     def plan(order: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
-        batches: list[Tensor] = []
-        for part in order.split(run):
-            part = part[lengths[part].argsort(stable=True)]
-            batches += _cut(part, lengths[part].tolist(), max_tokens)
-        shuffled = torch.randperm(len(batches), generator=generator).tolist()
-        return [batches[index] for index in shuffled]
+        by_length = order[rounded[order].argsort(stable=True)]
+        batches = _cut(by_length, rounded[by_length].tolist(), max_tokens)
+        if not shuffle:
+            return sorted(batches, key=lambda batch: int(batch.min()))
+        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+    return plan
+
+
+def consecutive_budget(lengths: Tensor, max_tokens: int) -> Plan:
+    """A plan for ``Loader``: the order as it is, cut into batches within a budget.
+
+    Args:
+        lengths: of all examples ``[N]``; of pairs, the longer side.
+        max_tokens: at most this many in a batch, padding included; a longer sequence is alone.
+    Raises:
+        ValueError: ``max_tokens`` is smaller than 1.
+    """
+    at_least_one("max_tokens", max_tokens)
+
+    def plan(order: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
+        return _cut(order, lengths[order].tolist(), max_tokens)
 
     return plan
 
 
 def _cut(indices: Tensor, lengths: list[int], max_tokens: int) -> list[Tensor]:
-    """Cut examples sorted by length; the last of a batch is its longest."""
-    batches, start = [], 0
+    """Cut examples in their order; a batch is as large as its longest allows."""
+    batches, start, longest = [], 0, 0
     for end, length in enumerate(lengths):
-        if end > start and (end + 1 - start) * length > max_tokens:
+        longest = max(longest, length)
+        if end > start and (end + 1 - start) * longest > max_tokens:
             batches.append(indices[start:end])
-            start = end
+            start, longest = end, length
     return [*batches, indices[start:]]

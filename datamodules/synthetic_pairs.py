@@ -1,0 +1,65 @@
+"""What the endless sequence-to-sequence tasks share."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from trellis.datamodules.base import DataModule, Split
+from trellis.datamodules.loader import Loader
+from trellis.nn.checks import at_least_one
+from trellis.sequence.batches import TokenPairs
+
+# Streams of numbers: no example of one split is drawn with the numbers of another.
+STREAMS = {"train": 0, "val": 1, "test": 2}
+
+
+class SyntheticPairs(DataModule):
+    """Base of tasks whose examples are made when they are asked for.
+
+    Example i of epoch e is a function of the seed, e and i; each epoch of training brings new
+    ones, validation and test always the same.
+
+    Args:
+        num_train: pairs that make an epoch.
+        num_val: pairs to validate on.
+        num_test: pairs to test on.
+        batch_size: pairs per batch.
+        seed: of the examples.
+    """
+
+    def __init__(
+        self, *, num_train: int, num_val: int, num_test: int, batch_size: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.sizes = {"train": num_train, "val": num_val, "test": num_test}
+        for split, size in self.sizes.items():
+            at_least_one(f"num_{split}", size)
+        self.batch_size, self.seed = at_least_one("batch_size", batch_size), seed
+
+    @abstractmethod
+    def pairs(self, split: Split, epoch: int, indices: Tensor) -> TokenPairs:
+        """Examples ``indices [B]`` of ``split`` in ``epoch``."""
+
+    def loader(self, split: Split) -> Loader[TokenPairs]:
+        train = split == "train"
+
+        def batch(indices: Tensor) -> TokenPairs:
+            return self.pairs(split, loader.epoch if train else 0, indices)
+
+        # Nothing to shuffle: the examples are drawn at random as they are.
+        loader = Loader(
+            self.sizes[split], batch, batch_size=self.batch_size, seed=self.seed, pad=train
+        )
+        return loader
+
+
+def padded(rows: list[list[int]], pad_id: int) -> Tensor:
+    """Rows of different lengths as one tensor ``[B, T]``.
+
+    >>> padded([[1, 2], [3]], pad_id=0)
+    tensor([[1, 2],
+            [3, 0]])
+    """
+    longest = max(map(len, rows))
+    return torch.tensor([row + [pad_id] * (longest - len(row)) for row in rows])
