@@ -10,7 +10,7 @@ from trellis.datamodules.base import Split
 from trellis.datamodules.counter import draw
 from trellis.datamodules.synthetic_pairs import STREAMS, SyntheticPairs
 from trellis.sequence.batches import TokenPairs
-from trellis.sequence.tokenizer import CharTokenizer
+from trellis.sequence.tokenizer import BOS, EOS, PAD, CharTokenizer
 from trellis.spec import TokenPairSpec
 
 SYMBOLS = string.digits + string.ascii_lowercase + string.ascii_uppercase
@@ -81,15 +81,15 @@ class CopyReverse(SyntheticPairs):
         longest = int(lengths.max())
         symbols, column = symbols[:, :longest], column[:longest]
         inside = column < lengths
-        source = self._ended(symbols.where(inside, tokenizer.pad_id), lengths)
+        source = self._ended(symbols.where(inside, PAD), lengths)
         if self.task == "reverse":
             symbols = symbols.gather(1, (lengths - 1 - column).clamp(min=0))
-        written = self._ended(symbols.where(inside, tokenizer.pad_id), lengths)
-        target = torch.cat([torch.full_like(lengths, tokenizer.bos_id), written], dim=1)
+        written = self._ended(symbols.where(inside, PAD), lengths)
+        target = torch.cat([torch.full_like(lengths, BOS), written], dim=1)
         references = () if split == "train" else map(tokenizer.decode, target.tolist())
         return TokenPairs(source, target, tuple(references))
 
     def _ended(self, symbols: Tensor, lengths: Tensor) -> Tensor:
         """``[B, T]`` -> ``[B, T + 1]`` with the end where each sequence has it."""
-        wider = torch.nn.functional.pad(symbols, (0, 1), value=self.tokenizer.pad_id)
-        return wider.scatter(1, lengths, self.tokenizer.eos_id)
+        wider = torch.nn.functional.pad(symbols, (0, 1), value=PAD)
+        return wider.scatter(1, lengths, EOS)

@@ -10,7 +10,7 @@ from trellis.datamodules.base import Split
 from trellis.datamodules.counter import draw
 from trellis.datamodules.synthetic_pairs import STREAMS, SyntheticPairs, padded
 from trellis.sequence.batches import TokenPairs
-from trellis.sequence.tokenizer import CharTokenizer
+from trellis.sequence.tokenizer import BOS, EOS, PAD, CharTokenizer
 from trellis.spec import TokenPairSpec
 
 MONTHS = [
@@ -116,13 +116,9 @@ class DateFormats(SyntheticPairs):
         dates = [date.fromordinal(day) for day in chosen]
         written = [write(day, _DRAWN[which]) for day, which in zip(dates, formats, strict=True)]
         meant = [day.isoformat() for day in dates]
-        source, target = self.source, self.target
         return TokenPairs(
-            padded([[*source.encode(text), source.eos_id] for text in written], source.pad_id),
-            padded(
-                [[target.bos_id, *target.encode(text), target.eos_id] for text in meant],
-                target.pad_id,
-            ),
+            padded([[*self.source.encode(text), EOS] for text in written], PAD),
+            padded([[BOS, *self.target.encode(text), EOS] for text in meant], PAD),
             () if split == "train" else tuple(meant),
         )
 

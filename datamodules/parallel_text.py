@@ -15,7 +15,7 @@ from trellis.datamodules.text_files import learn, read_lines
 from trellis.nn.checks import at_least_one
 from trellis.sequence.batches import Ragged, TokenPairs, consecutive_budget, token_budget
 from trellis.sequence.subword import BPETokenizer
-from trellis.sequence.tokenizer import Tokenizer, TokenizerFactory
+from trellis.sequence.tokenizer import PAD, Tokenizer, TokenizerFactory
 from trellis.spec import TokenPairSpec
 
 STAGES: dict[str | None, tuple[Split, ...]] = {
@@ -143,14 +143,12 @@ class AlignedTexts(DataModule):
         return Loader(len(pairs.longer), self._batches(pairs), plan=plan)
 
     def _batches(self, pairs: "_Pairs") -> Callable[[Tensor], TokenPairs]:
-        source_pad, target_pad = self.spec.source.pad_id, self.spec.target.pad_id
-
         def batch(indices: Tensor) -> TokenPairs:
             lines = pairs.kept[indices]
             references = [pairs.references[i] for i in lines.tolist()] if pairs.references else ()
             return TokenPairs(
-                pairs.source.padded(lines, source_pad),
-                pairs.target.padded(lines, target_pad),
+                pairs.source.padded(lines, PAD),
+                pairs.target.padded(lines, PAD),
                 tuple(references),
             )
 

@@ -146,7 +146,7 @@ class Tokenizer(ABC):
 class TokenizerFactory(Protocol):
     """Learns a tokenizer from texts; data modules take one and decide on the case."""
 
-    def __call__(self, texts: Iterable[str], lowercase: bool) -> Tokenizer: ...
+    def __call__(self, texts: Iterable[str], *, lowercase: bool) -> Tokenizer: ...
 
 
 def from_json(text: str) -> Tokenizer:
@@ -279,7 +279,7 @@ class WordTokenizer(Tokenizer):
 
     def _restore(self, learnt: dict[str, Any]) -> None:
         self.words: list[str] = learnt["words"]
-        self.split_punctuation: bool = learnt["split_punctuation"]
+        self.split_punctuation = learnt["split_punctuation"]
         self._ids = {word: i for i, word in enumerate(self.words, self.num_special)}
 
     @property
