@@ -1,6 +1,6 @@
 """Beam search over any step function, batched over the prompts.
 
-Legend: as in ``trellis.sequence.decoding``; K beams, R hypotheses returned.
+Legend: as in ``trellis.sequence.decoding``; K beams, W of them before a step (1, then K).
 """
 
 from collections.abc import Callable
@@ -55,17 +55,19 @@ def beam_search(
 ) -> Hypotheses:
     r"""The best sequences that K hypotheses, extended side by side, come upon.
 
-    Each step keeps the best of all extensions. One that ends is set aside and keeps its place, so
-    the search is over when K have ended; or earlier, when no hypothesis under way can still come
-    before those set aside: log-probabilities are at most 0, so one with the sum s now will end
-    with at most s / max of the divisors of the lengths that it can still have.
+    .. math:: \frac{1}{n^\alpha} \sum_{t=1}^{n} \log p(y_t \mid y_{<t}, x)
 
-    .. math:: \frac{1}{n^\alpha} \sum_{t} \log p(y_t \mid y_{<t}, x)
+    Each step keeps the K best sums of all extensions. One that ends is set aside and keeps its
+    place, so a search is over when K have ended. It is over earlier when none under way can still
+    come before the R best of those set aside: log-probabilities are at most 0, so a sum s becomes
+    at best s divided by the largest divisor of the lengths still possible. Stopping then changes
+    nothing.
 
-    Ties go to what came first: the hypothesis that ended earlier, then the better beam, then the
-    lower token. ``num_beams=1`` is ``greedy``, whatever the penalty. Beams beyond what there is
-    to try stay empty, so a beam may be wider than the vocabulary; one as wide as the number of
-    sequences finds the best of them all.
+    With ``num_beams=1`` it is ``greedy``, whatever the penalty. A beam may be wider than the
+    vocabulary: places beyond what there is to try stay empty, and one as wide as the number of
+    sequences finds the best of all. In between, more beams mostly find better sums but may find
+    worse: a prefix of the best can fall behind K others that lead nowhere. Ties go to the
+    hypothesis that ended earlier, then to the better beam, then to the lower token.
 
     Args:
         step: see ``greedy``, as the next five.
@@ -88,47 +90,72 @@ def beam_search(
 
     Source: Sutskever et al. 2014, section 3.2; Wu et al. 2016, section 7.
     """
-    _check(prompt, max_new_tokens, num_beams, num_return)
-    divisors = _divisors(length_penalty, count_eos, max_new_tokens)
-    ahead = [*accumulate(divisors[:0:-1], max)][::-1] + [1.0]  # the largest still to come
+    check_prompt(prompt, max_new_tokens)
+    at_least_one("num_beams", num_beams)
+    if not 1 <= num_return <= num_beams:
+        raise ValueError(f"num_return={num_return}: give 1 to num_beams={num_beams}")
+    divisors = _Divisors.of(length_penalty, count_eos, max_new_tokens)
     batch, device = len(prompt), prompt.device
     beams = _Beams.start(batch, num_return, device)
-    tokens, trace = prompt, []
-    rows = torch.arange(batch)  # of the batch x beams places, those under way; on the host
-    for length in range(1, max_new_tokens + 1):
+    tokens = prompt
+    trace: list[_Extensions] = []
+    rows = torch.arange(batch)  # places of the network's rows among [B, W], on the host
+    while True:
         logits, state = step(tokens, state, memory)
+        logits = logits[:, -1].float()
         check_eos(eos_id, logits.size(-1))
-        before = beams.scores.numel()
-        divide = (divisors[length - 1], ahead[length - 1])
-        beams, parents, chosen = _advance(
-            beams, logits[:, -1].float(), rows.to(device), num_beams, eos_id, length, divide
-        )
-        trace.append((parents % (before // batch), chosen))
-        if length == max_new_tokens:
+        width = beams.scores.size(1)
+        best = _extensions(beams, logits, rows.to(device), num_beams)
+        beams = _set_aside(beams, best, eos_id, len(trace), divisors)
+        trace.append(best)
+        live = (beams.scores != NEVER).view(-1).cpu().nonzero().squeeze(1)  # the only wait
+        if not len(live) or len(trace) == max_new_tokens:
             break
-        live = (beams.scores.view(-1) != NEVER).cpu().nonzero().squeeze(1)  # the only wait
-        if not len(live):
-            break
-        index = torch.empty(before, dtype=torch.long, device=device)
-        index[rows.to(device)] = torch.arange(len(rows), device=device)
-        where = live.to(device)
-        kept = index[parents.view(-1)[where]]
+        places = live.to(device)
+        parents = places // num_beams * width + best.parents.view(-1)[places]
+        kept = torch.searchsorted(rows.to(device), parents)
         state = select_rows(state, kept)
-        if not torch.equal(live // num_beams, rows // (before // batch)):
+        if not torch.equal(live // num_beams, rows // width):  # else they are the same prompts
             memory = select_rows(memory, kept)
-        tokens, rows = chosen.view(-1)[where].unsqueeze(1), live
-    return _collect(beams, trace, max_new_tokens, divisors, eos_id)
+        tokens, rows = best.tokens.view(-1)[places].unsqueeze(1), live
+    return _collect(beams, trace, eos_id, divisors.cut)
+
+
+class _Divisors(NamedTuple):
+    """What sums are divided by.
+
+    Args:
+        ending: of a hypothesis that ends with each step.
+        ahead: the largest of those after each step.
+        cut: of a hypothesis that is cut off after the last.
+    """
+
+    ending: list[float]
+    ahead: list[float]
+    cut: float
+
+    @classmethod
+    def of(cls, length_penalty: LengthPenalty, count_eos: bool, longest: int) -> "_Divisors":
+        lengths = torch.arange(longest + 1, dtype=torch.float64).clamp(min=1)
+        power = length_penalty
+        divisors = power(lengths) if callable(power) else lengths**power
+        if not bool(((divisors > 0) & divisors.isfinite()).all()):
+            raise ValueError(f"length_penalty={power}: gives divisors that are no numbers above 0")
+        values = divisors.tolist()
+        ending = values[1:] if count_eos else values[:-1]
+        ahead = list(accumulate(reversed(ending), max))[::-1]
+        return cls(ending, [*ahead[1:], 1.0], values[-1])
 
 
 class _Beams(NamedTuple):
-    """Hypotheses under way and the store of those that ended.
+    """Hypotheses under way, and the store of those that ended.
 
     Args:
-        scores: ``[B, K]`` under way, ``-inf`` where a place is empty.
+        scores: ``[B, W]`` sums of those under way, ``-inf`` where a place is empty.
         ended: ``[B]`` how many have ended.
-        stored: ``[B, R]`` sums of those set aside, best normalised first.
+        stored: ``[B, R]`` sums of the best of them, by ``normalized``.
         normalized: ``[B, R]``.
-        ends: ``[B, R]`` where they ended: step times K plus beam.
+        ends: ``[B, R]`` where they ended: step times K plus place.
     """
 
     scores: Tensor
@@ -140,116 +167,89 @@ class _Beams(NamedTuple):
     @classmethod
     def start(cls, batch: int, num_return: int, device: torch.device) -> "_Beams":
         empty = torch.full((batch, num_return), NEVER, device=device)
-        return cls(
-            torch.zeros(batch, 1, device=device),
-            torch.zeros(batch, dtype=torch.long, device=device),
-            empty,
-            empty,
-            torch.full_like(empty, -1, dtype=torch.long),
-        )
+        nowhere = torch.full_like(empty, -1, dtype=torch.long)
+        begun = torch.zeros(batch, 1, device=device)
+        return cls(begun, nowhere.new_zeros(batch), empty, empty, nowhere)
 
 
-def _advance(
-    beams: _Beams,
-    logits: Tensor,
-    rows: Tensor,
-    num_beams: int,
-    eos_id: int | None,
-    length: int,
-    divisors: tuple[float, float],
-) -> tuple[_Beams, Tensor, Tensor]:
-    """Extend all hypotheses by one token: the new beams, their parents' places, their tokens.
+class _Extensions(NamedTuple):
+    """The K best extensions of each prompt's hypotheses, best first.
 
-    ``divisors`` are those of this length and of the best that may still come.
+    Args:
+        scores: ``[B, K]`` sums, ``-inf`` where there are fewer.
+        parents: ``[B, K]`` places among W of what was extended.
+        tokens: ``[B, K]`` what was added.
     """
-    scores, parents, tokens = _candidates(beams.scores, logits, rows, num_beams)
-    rank = torch.arange(num_beams, device=logits.device)
-    scores = scores.masked_fill(rank >= num_beams - beams.ended.unsqueeze(1), NEVER)
-    if eos_id is None:
-        return beams._replace(scores=scores), parents, tokens
-    is_end = tokens == eos_id
-    live, ended = scores.masked_fill(is_end, NEVER), scores.masked_fill(~is_end, NEVER)
-    normalized, order = torch.cat(
-        [beams.normalized, ended / divisors[0]], 1
-    ).sort(descending=True, stable=True)  # fmt: skip
-    order, normalized = order[:, : beams.ends.size(1)], normalized[:, : beams.ends.size(1)]
-    ends = (rank + (length - 1) * num_beams).expand_as(ended)
-    stored = torch.cat([beams.stored, ended], 1).gather(1, order)
-    ends = torch.cat([beams.ends, ends], 1).gather(1, order)
-    reach = live.amax(1) / divisors[1]
-    live = live.masked_fill((reach <= normalized[:, -1]).unsqueeze(1), NEVER)
-    count = beams.ended + (ended != NEVER).sum(1)
-    return _Beams(live, count, stored, normalized, ends), parents, tokens
+
+    scores: Tensor
+    parents: Tensor
+    tokens: Tensor
 
 
-def _candidates(
-    scores: Tensor, logits: Tensor, rows: Tensor, num_beams: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The K best extensions of each prompt's hypotheses: sums, parents' places, tokens."""
-    batch, width = scores.shape
-    each = min(num_beams, logits.size(-1))
-    values, ids = largest(logits, each)  # [N, each]
-    sums = scores.new_full((batch * width, each), NEVER)
-    sums[rows] = scores.view(-1, 1)[rows] + values - logits.logsumexp(-1, keepdim=True)
+def _extensions(beams: _Beams, logits: Tensor, rows: Tensor, num_beams: int) -> _Extensions:
+    """Extend every hypothesis; ``logits [N, V]`` are those of the places ``rows [N]``."""
+    batch, width = beams.scores.shape
+    each = min(num_beams, logits.size(1))  # no more of one hypothesis can be among the K best
+    values, ids = largest(logits, each)
+    sums = beams.scores.new_full((batch * width, each), NEVER)
+    before = beams.scores.view(-1, 1)[rows]
+    sums[rows] = before + values - logits.logsumexp(1, keepdim=True)
     tokens = ids.new_zeros(batch * width, each)
     tokens[rows] = ids
-    best, order = sums.view(batch, -1).sort(descending=True, stable=True)
-    missing = max(0, num_beams - best.size(1))
-    best = F.pad(best[:, :num_beams], (0, missing), value=NEVER)
+    scores, order = sums.view(batch, -1).sort(descending=True, stable=True)
+    missing = max(0, num_beams - scores.size(1))
+    scores = F.pad(scores[:, :num_beams], (0, missing), value=NEVER)
     order = F.pad(order[:, :num_beams], (0, missing))
-    first = torch.arange(batch, device=rows.device).unsqueeze(1) * width
-    return best, first + order // each, tokens.view(batch, -1).gather(1, order)
+    return _Extensions(scores, order // each, tokens.view(batch, -1).gather(1, order))
 
 
-def _collect(
-    beams: _Beams,
-    trace: list[tuple[Tensor, Tensor]],
-    max_new_tokens: int,
-    divisors: list[float],
-    eos_id: int | None,
-) -> Hypotheses:
-    """Fill free places of the store with what was cut off; follow all back to their prompts."""
-    num_beams, num_return = beams.scores.size(1), beams.ends.size(1)
-    last = len(trace) - 1
-    cut = torch.arange(num_beams, device=beams.ends.device) + last * num_beams
-    scores = torch.cat([beams.stored, beams.scores], 1)
-    normalized = torch.cat([beams.normalized, beams.scores / divisors[-1]], 1)
-    ends = torch.cat([beams.ends, cut.expand_as(beams.scores)], 1)
-    kind = torch.cat([2 * (beams.stored != NEVER), 1 * (beams.scores != NEVER)], 1)
-    order = kind.sort(descending=True, stable=True).indices[:, :num_return]
-    scores, normalized, ends, kind = (x.gather(1, order) for x in (scores, normalized, ends, kind))
-    check_numbers(scores)
-    ends = ends.masked_fill(kind == 0, -1)
-    step, place = ends.div(num_beams, rounding_mode="floor"), ends.clamp(min=0) % num_beams
-    columns = []
-    for index in range(last, -1, -1):
-        parents, tokens = trace[index]
-        here = step >= index
-        columns.append(tokens.gather(1, place).where(here, eos_id or 0))
-        place = parents.gather(1, place).where(here, place)
-    finished = kind == 2
-    return Hypotheses(
-        torch.stack(columns[::-1], -1)[..., : int(step.max()) + 1],
-        step + 1 - finished.long(),
-        scores,
+def _set_aside(
+    beams: _Beams, best: _Extensions, eos_id: int | None, step: int, divisors: _Divisors
+) -> _Beams:
+    """Store what has ended, go on with the rest, and end searches that are decided."""
+    num_beams, num_return = best.scores.size(1), beams.ends.size(1)
+    rank = torch.arange(num_beams, device=best.scores.device)
+    taken = rank >= num_beams - beams.ended.unsqueeze(1)  # places of those that have ended
+    scores = best.scores.masked_fill(taken, NEVER)
+    if eos_id is None:
+        return beams._replace(scores=scores)
+    ends_here = best.tokens == eos_id
+    live, ended = scores.masked_fill(ends_here, NEVER), scores.masked_fill(~ends_here, NEVER)
+    normalized, order = torch.cat([beams.normalized, ended / divisors.ending[step]], 1).sort(
+        descending=True, stable=True
+    )
+    normalized, order = normalized[:, :num_return], order[:, :num_return]
+    ends = (step * num_beams + rank).expand_as(ended)
+    bound = live.amax(1) / divisors.ahead[step]
+    return _Beams(
+        live.masked_fill((bound <= normalized[:, -1]).unsqueeze(1), NEVER),
+        beams.ended + (ended != NEVER).sum(1),
+        torch.cat([beams.stored, ended], 1).gather(1, order),
         normalized,
-        finished,
+        torch.cat([beams.ends, ends], 1).gather(1, order),
     )
 
 
-def _divisors(length_penalty: LengthPenalty, count_eos: bool, longest: int) -> list[float]:
-    """What the sum of a hypothesis is divided by, for 1 .. ``longest`` tokens with the end."""
-    first = 1 if count_eos else 0
-    lengths = torch.arange(first, first + longest, dtype=torch.float64).clamp(min=1)
-    power = length_penalty
-    divisors = power(lengths) if callable(power) else lengths**power
-    if not bool(((divisors > 0) & divisors.isfinite()).all()):
-        raise ValueError(f"length_penalty={length_penalty}: gives divisors that are not above 0")
-    return divisors.tolist()
-
-
-def _check(prompt: Tensor, max_new_tokens: int, num_beams: int, num_return: int) -> None:
-    check_prompt(prompt, max_new_tokens)
-    at_least_one("num_beams", num_beams)
-    if not 1 <= num_return <= num_beams:
-        raise ValueError(f"num_return={num_return}: give 1 to num_beams={num_beams}")
+def _collect(
+    beams: _Beams, trace: list[_Extensions], eos_id: int | None, divisor: float
+) -> Hypotheses:
+    """The store, filled up with what was cut off, followed back to the prompts."""
+    num_beams, num_return = beams.scores.size(1), beams.ends.size(1)
+    rank = torch.arange(num_beams, device=beams.ends.device)
+    cut = ((len(trace) - 1) * num_beams + rank).expand_as(beams.scores)
+    kind = torch.cat([2 * (beams.stored != NEVER), 1 * (beams.scores != NEVER)], 1)
+    order = kind.sort(descending=True, stable=True).indices[:, :num_return]
+    kind = kind.gather(1, order)
+    scores = torch.cat([beams.stored, beams.scores], 1).gather(1, order)
+    normalized = torch.cat([beams.normalized, beams.scores / divisor], 1).gather(1, order)
+    ends = torch.cat([beams.ends, cut], 1).gather(1, order).masked_fill(kind == 0, -1)
+    check_numbers(scores)
+    last, place = ends.div(num_beams, rounding_mode="floor"), ends % num_beams
+    columns = []
+    for step, best in reversed(list(enumerate(trace))):
+        inside = last >= step
+        columns.append(best.tokens.gather(1, place).where(inside, eos_id or 0))
+        place = best.parents.gather(1, place).where(inside, place)
+    tokens = torch.stack(columns[::-1], -1)[..., : int(last.max()) + 1]
+    finished = kind == 2
+    return Hypotheses(tokens, last + 1 - finished.long(), scores, normalized, finished)

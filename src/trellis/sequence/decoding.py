@@ -63,8 +63,8 @@ class _Window(NamedTuple):
 def language_model(network: Callable[..., tuple[Tensor, Any]]) -> Step:
     """A step from a network ``(tokens, state) -> (logits, state)``.
 
-    Where the network has a ``context`` (tokens it can read), a sequence that outgrows it goes on: its last ``context``
-    tokens are fed again, from no state, as if the text began there.
+    Where the network has a ``context``, the tokens that it can read, a sequence that outgrows it
+    goes on: its last ``context`` tokens are fed again, from no state, as if the text began there.
 
     Args:
         network: causal, with the state passed in and out.
@@ -180,13 +180,13 @@ def sample(
     def choose(logits: Tensor) -> Tensor:
         ids = None
         if top_k is not None or top_p is not None:
-            kept = min(top_k or logits.size(-1), logits.size(-1))
-            logits, ids = largest(logits, kept)
-        probabilities = (logits / temperature).softmax(-1)
-        if top_p is not None:
-            before = probabilities.cumsum(-1) - probabilities
+            logits, ids = largest(logits, min(top_k or logits.size(1), logits.size(1)))
+        # Less the largest: a small temperature must not overflow.
+        probabilities = ((logits - logits.amax(1, keepdim=True)) / temperature).softmax(1)
+        if top_p is not None and top_p < 1:
+            before = probabilities.cumsum(1) - probabilities
             probabilities = probabilities.where(before < top_p, 0)
-            probabilities[:, 0].clamp_(min=torch.finfo(probabilities.dtype).tiny)
+        check_numbers(probabilities)
         drawn = torch.multinomial(probabilities, 1, generator=generator)
         return (drawn if ids is None else ids.gather(1, drawn)).squeeze(1)
 
@@ -243,7 +243,8 @@ def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     >>> largest(torch.tensor([[1.0, 3.0, 1.0, 3.0]]), 3)
     (tensor([[3., 3., 1.]]), tensor([[1, 3, 0]]))
     """
-    if k < x.size(1):
+    # A sort costs the CPU 50 times as much; on an accelerator, asking for ties costs a wait.
+    if k < x.size(1) and x.device.type == "cpu":
         values, where = x.topk(k + 1)
         if not bool((values[:, k - 1] == values[:, k]).any()):
             where = where[:, :k].sort().values
