@@ -1,7 +1,6 @@
 """Texts and their translations, line by line."""
 
 from abc import abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,21 +9,14 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from trellis.datamodules.base import DataModule, Split
+from trellis.datamodules.budget import Order, budget_loader
 from trellis.datamodules.loader import Loader
-from trellis.datamodules.text_files import learn, read_lines
+from trellis.datamodules.text_files import STAGES, learn, read_lines, require_ids
 from trellis.nn.checks import at_least_one
-from trellis.sequence.batches import Ragged, TokenPairs, consecutive_budget, token_budget
+from trellis.sequence.batches import Ragged, TokenPairs
 from trellis.sequence.subword import BPETokenizer
-from trellis.sequence.tokenizer import PAD, Tokenizer, TokenizerFactory
+from trellis.sequence.tokenizer import BOS, EOS, PAD, Tokenizer, TokenizerFactory
 from trellis.spec import TokenPairSpec
-
-STAGES: dict[str | None, tuple[Split, ...]] = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("test",),
-    None: ("train", "val", "test"),
-}
 
 
 class AlignedTexts(DataModule):
@@ -84,19 +76,12 @@ class AlignedTexts(DataModule):
             self.source = self.target = learnt([*source, *target], paths[1])
         else:
             self.source, self.target = learnt(source, paths[0]), learnt(target, paths[1])
-        if self.target.num_special == 0:
-            raise ValueError(
-                f"{type(self.target).__name__} learnt no ids to begin, end and pad with: give it "
-                f"special=True"
-            )
+        require_ids(self.target, "pad_id", "bos_id", "eos_id")
         self.spec = TokenPairSpec(self.source.spec, self.target.spec)
 
     def _encoded(self, split: Split, source: list[str], target: list[str]) -> "_Pairs":
-        eos, bos = self.source.eos_id, self.target.bos_id
-        sources = Ragged([[*ids, eos] for ids in self.source.encode_batch(source)])
-        targets = Ragged(
-            [[bos, *ids, self.target.eos_id] for ids in self.target.encode_batch(target)]
-        )
+        sources = Ragged([[*ids, EOS] for ids in self.source.encode_batch(source)])
+        targets = Ragged([[BOS, *ids, EOS] for ids in self.target.encode_batch(target)])
         longer = torch.maximum(sources.lengths, targets.lengths)
         if split != "train":
             references = [line.lower() if self.lowercase else line for line in target]
@@ -133,16 +118,14 @@ class AlignedTexts(DataModule):
         return kept
 
     def loader(self, split: Split) -> Loader[TokenPairs]:
-        pairs, train = self.splits[split], split == "train"
-        plan = token_budget(pairs.longer[pairs.kept], self.max_tokens, shuffle=train)
-        return Loader(len(pairs.kept), self._batches(pairs), plan=plan, shuffle=train, pad=train)
+        return self._loader(split, "shuffled" if split == "train" else "sorted")
 
     def predict_dataloader(self) -> Loader[TokenPairs]:
-        pairs = self.splits["test"]
-        plan = consecutive_budget(pairs.longer, self.max_tokens)
-        return Loader(len(pairs.longer), self._batches(pairs), plan=plan)
+        return self._loader("test", "as given")
 
-    def _batches(self, pairs: "_Pairs") -> Callable[[Tensor], TokenPairs]:
+    def _loader(self, split: Split, order: Order) -> Loader[TokenPairs]:
+        pairs = self.splits[split]
+
         def batch(indices: Tensor) -> TokenPairs:
             lines = pairs.kept[indices]
             references = [pairs.references[i] for i in lines.tolist()] if pairs.references else ()
@@ -152,7 +135,7 @@ class AlignedTexts(DataModule):
                 tuple(references),
             )
 
-        return batch
+        return budget_loader(pairs.longer[pairs.kept], batch, self.max_tokens, order)
 
 
 class ParallelText(AlignedTexts):

@@ -5,12 +5,21 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from trellis.datamodules.base import read_gzip
+from trellis.datamodules.base import Split, read_gzip
 from trellis.hyperparameters import to_plain
 from trellis.sequence.tokenizer import Tokenizer, TokenizerFactory, from_json
 
+# Splits that a stage of Lightning needs.
+STAGES: dict[str | None, tuple[Split, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("test",),
+    None: ("train", "val", "test"),
+}
 VOCABULARIES = 1  # counted up when learning changes, so that no old vocabulary is taken for new
 
 
@@ -71,12 +80,24 @@ def learn(
     except ValueError:  # a lambda
         return factory(texts, lowercase=lowercase)
     path = folder / "vocabularies" / f"{_digest(options, texts)}.json"
-    try:
+    with suppress(OSError, ValueError):  # not there yet, or not whole
         return from_json(path.read_text("utf-8"))
-    except (OSError, ValueError):  # not there yet, or not whole
-        tokenizer = factory(texts, lowercase=lowercase)
+    tokenizer = factory(texts, lowercase=lowercase)
+    with suppress(OSError):
         _keep(path, tokenizer.to_json())
-        return tokenizer
+    return tokenizer
+
+
+def require_ids(tokenizer: Tokenizer, *names: str) -> None:
+    """Refuse a tokenizer that lacks a special id.
+
+    Raises:
+        ValueError: names the id and how to get it.
+    """
+    for name in names:
+        if getattr(tokenizer, name) is None:
+            option = "mask" if name == "mask_id" else "special"
+            raise ValueError(f"{type(tokenizer).__name__} has no {name}: give it {option}=True")
 
 
 def _digest(options: str, texts: Iterable[str]) -> str:
@@ -88,12 +109,12 @@ def _digest(options: str, texts: Iterable[str]) -> str:
 
 def _keep(path: Path, content: str) -> None:
     """Write a whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(content)
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o644)  # mkstemp's files are for their owner alone
         os.replace(temporary, path)
-    except OSError:
-        return
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -5,7 +5,7 @@ before the first batch.
 """
 
 import reprlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 
@@ -109,13 +109,24 @@ class LabelledTokenSpec:
 
 
 def differences(old: Any, new: Any) -> list[str]:
-    """Sizes in which two specs of one class differ, as ``name: old != new``."""
-    pairs = ((f.name, getattr(old, f.name), getattr(new, f.name)) for f in fields(old))
-    return [
-        f"{name}: {reprlib.repr(a)} != {reprlib.repr(b)}"
-        for name, a, b in pairs
-        if _plain(a) != _plain(b)
-    ]
+    """Sizes in which two specs of one class differ, as ``name: old != new``.
+
+    >>> was, now = TokenSpec(80, tokenizer="learnt"), TokenSpec(90, tokenizer="learnt again")
+    >>> differences(TokenPairSpec(was, was), TokenPairSpec(was, now))
+    ['target.num_tokens: 80 != 90', 'target.tokenizer: another vocabulary']
+    """
+    found = []
+    for field in fields(old):
+        name, a, b = field.name, getattr(old, field.name), getattr(new, field.name)
+        if _plain(a) == _plain(b):
+            continue
+        if is_dataclass(a) and is_dataclass(b):
+            found += [f"{name}.{difference}" for difference in differences(a, b)]
+        elif name == "tokenizer":  # thousands of tokens as JSON tell nobody anything
+            found.append(f"{name}: another vocabulary")
+        else:
+            found.append(f"{name}: {reprlib.repr(a)} != {reprlib.repr(b)}")
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,15 @@ import dataclasses
 
 import pytest
 
-from trellis.spec import GraphSpec, NodeSpec, TensorSpec, differences
+from trellis.spec import (
+    GraphSpec,
+    LabelledTokenSpec,
+    NodeSpec,
+    TensorSpec,
+    TokenPairSpec,
+    TokenSpec,
+    differences,
+)
 
 
 def test_differences_name_both_values():
@@ -21,3 +29,20 @@ def test_a_list_from_a_file_equals_a_tuple():
 def test_specs_are_frozen(kind):
     with pytest.raises(dataclasses.FrozenInstanceError):
         kind(3, 2).in_channels = 4
+
+
+def test_differences_of_parts_are_named_and_vocabularies_are_not_printed():
+    mine = TokenSpec(8000, pad_id=0, tokenizer='{"words":' + "x" * 200_000)
+    other = TokenSpec(8000, pad_id=0, tokenizer='{"words":' + "y" * 200_000)
+    assert differences(TokenPairSpec(mine, other), TokenPairSpec(mine, mine)) == [
+        "target.tokenizer: another vocabulary"
+    ]
+    larger = dataclasses.replace(other, num_tokens=9000, pad_id=None)
+    old, new = LabelledTokenSpec(mine, 2, ("a", "b")), LabelledTokenSpec(larger, 2, ("a", "c"))
+    assert differences(old, new) == [
+        "tokens.num_tokens: 8000 != 9000",
+        "tokens.pad_id: 0 != None",
+        "tokens.tokenizer: another vocabulary",
+        "classes: ('a', 'b') != ('a', 'c')",
+    ]
+    assert differences(old, old) == []

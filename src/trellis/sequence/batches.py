@@ -28,18 +28,6 @@ class TokenPairs(NamedTuple):
     references: tuple[str, ...] = ()
 
 
-class LabelledTokens(NamedTuple):
-    """Sequences with one label each, or one for each token.
-
-    Args:
-        tokens: ``[B, T]``.
-        labels: ``[B]``, or ``[B, T]`` with -100 where there is none.
-    """
-
-    tokens: Tensor
-    labels: Tensor
-
-
 class SentencePairs(NamedTuple):
     """Pairs of sentences in one sequence: [CLS] first [SEP] second [SEP].
 
