@@ -4,7 +4,7 @@ Legend: B pairs, S source tokens, T target tokens, V ``target_tokens``, L layers
 ``hidden_size``.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from trellis.networks.recurrent import token_embedding
 from trellis.nn.alignment import AdditiveAttention, Alignment, AlignmentFactory
 from trellis.nn.checks import check_sequences, check_tokens
 from trellis.nn.recurrent_stack import CellName, RecurrentStack, State
+
+Attend = Literal["before", "after"]
 
 
 class Memory(NamedTuple):
@@ -57,6 +59,8 @@ class RecurrentSeq2Seq(nn.Module):
         bidirectional: the encoder reads both ways.
         attention: from ``(query_dim, key_dim)`` to an ``Alignment``; ``None`` hands over nothing
             but the last states.
+        attend: ``before`` a step, as above; ``after`` it, with :math:`s_t` as the query and
+            :math:`o_t = W [s_t, c_t] + b`: all steps at once, on torch's kernels.
         dropout: probability on embeddings, between layers and before the output.
         tie: outputs go through :math:`\tanh` of a map to ``embed_dim``, and the output layer is
             the matrix of the target's embeddings: far fewer products for a large vocabulary.
@@ -68,8 +72,9 @@ class RecurrentSeq2Seq(nn.Module):
             is nothing but padding.
 
     Source: Sutskever et al. 2014 (``attention=None``); Cho et al. 2014 (``LastState``); Bahdanau
-    et al. 2015 (``AdditiveAttention``, bidirectional). Deviates from the last: the first state
-    reads both directions, and the output is linear, not maxout.
+    et al. 2015 (``AdditiveAttention``, bidirectional); Luong et al. 2015, section 3.1 (``after``).
+    Deviates from Bahdanau et al.: the first state reads both directions and the output is linear,
+    not maxout; from Luong et al.: no input feeding.
     """
 
     def __init__(
@@ -85,11 +90,14 @@ class RecurrentSeq2Seq(nn.Module):
         num_layers: int = 1,
         bidirectional: bool = True,
         attention: AlignmentFactory | None = AdditiveAttention,
+        attend: Attend = "before",
         dropout: float = 0.3,
         tie: bool = False,
     ) -> None:
         super().__init__()
-        self.source_pad_id = source_pad_id
+        if attend not in get_args(Attend):
+            raise ValueError(f"attend={attend!r}: choose from {', '.join(get_args(Attend))}")
+        self.source_pad_id, self.attend = source_pad_id, attend
         self.source_embedding = token_embedding(source_tokens, embed_dim, source_pad_id)
         self.target_embedding = token_embedding(target_tokens, embed_dim, target_pad_id)
         self.encoder = RecurrentStack(
@@ -108,11 +116,14 @@ class RecurrentSeq2Seq(nn.Module):
         self.attention: Alignment | None = None
         if attention is not None:
             self.attention = attention(query_dim=hidden_size, key_dim=memory_dim)
-        context_dim = memory_dim if attention else 0
+        in_features, features = embed_dim, hidden_size
+        if attention is not None:
+            features += memory_dim
+        if attention is not None and attend == "before":
+            in_features, features = in_features + memory_dim, features + embed_dim
         self.decoder = RecurrentStack(
-            embed_dim + context_dim, hidden_size, cell=cell, num_layers=num_layers, dropout=dropout
+            in_features, hidden_size, cell=cell, num_layers=num_layers, dropout=dropout
         )
-        features = hidden_size + (context_dim + embed_dim if attention else 0)
         self.dropout = nn.Dropout(dropout)
         self.readout = nn.Sequential(nn.Linear(features, embed_dim), nn.Tanh()) if tie else None
         self.output = nn.Linear(embed_dim if tie else features, target_tokens)
@@ -157,7 +168,9 @@ class RecurrentSeq2Seq(nn.Module):
                 "AdditiveAttention"
             )
         memory, state = self.encode(source)
-        return torch.stack(self._features(target, state, memory)[2], dim=1)
+        weights = self._features(target, state, memory)[2]
+        assert weights is not None
+        return weights
 
     def _cross(self, state: State) -> State:
         """The decoder's first state from the last ones of both directions."""
@@ -171,24 +184,35 @@ class RecurrentSeq2Seq(nn.Module):
 
     def _features(
         self, tokens: Tensor, state: State, memory: tuple[Tensor, ...]
-    ) -> tuple[Tensor, State, list[Tensor]]:
-        """What the output layer reads, the state, and the weights ``[B, S]`` of each step."""
+    ) -> tuple[Tensor, State, Tensor | None]:
+        """What the output layer reads ``[B, T, F]``, the state, the weights ``[B, T, S]``."""
         check_tokens("target", tokens, self.target_embedding.num_embeddings)
         embedded = self.dropout(self.target_embedding(tokens))
         if self.attention is None:
             outputs, state = self.decoder(embedded, state)
-            return self.dropout(outputs), state, []
+            return self.dropout(outputs), state, None
+        if self.attend == "after":
+            outputs, state = self.decoder(embedded, state)
+            contexts, weights = self.attention(outputs, *memory)
+            return self.dropout(torch.cat((outputs, contexts), dim=-1)), state, weights
+        outputs, contexts, weights, state = self._step_by_step(embedded, state, memory)
+        seen = self.dropout(torch.cat((outputs, contexts), dim=-1))
+        return torch.cat((seen, embedded), dim=-1), state, weights
+
+    def _step_by_step(
+        self, embedded: Tensor, state: State, memory: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, Tensor, State]:
+        """Outputs, contexts and weights ``[B, T, ...]`` of steps that look before they move."""
+        assert self.attention is not None
+        # What the gates take from the embeddings awaits no state: one product for all steps.
+        known, rest = self.decoder.project(embedded.transpose(0, 1))  # [T, B, gates * H]
         layers: Any = list(zip(*(part.unbind(1) for part in state), strict=True))
-        outputs, contexts, weights = [], [], []
-        # What the cell makes of the embeddings does not depend on its state: one product for all.
-        for projected in self.decoder.project(embedded.transpose(0, 1)):
+        seen = []
+        for gates in known.unbind(0):
             query = layers[-1][0].unsqueeze(1)
-            context, weight = self.attention(query, *memory)
-            contexts.append(context.squeeze(1))
-            weights.append(weight.squeeze(1))
-            output, layers = self.decoder.step(projected, contexts[-1], layers)
-            outputs.append(output)
-        seen = torch.cat([torch.stack(outputs, 1), torch.stack(contexts, 1)], dim=-1)
-        features = torch.cat([self.dropout(seen), embedded], dim=-1)
+            context, weights = (x.squeeze(1) for x in self.attention(query, *memory))
+            output, layers = self.decoder.step(torch.addmm(gates, context, rest), layers)
+            seen.append((output, context, weights))
+        outputs, contexts, weights = (torch.stack(x, dim=1) for x in zip(*seen, strict=True))
         state = tuple(torch.stack(part, dim=1) for part in zip(*layers, strict=True))
-        return features, state, weights
+        return outputs, contexts, weights, state

@@ -8,7 +8,6 @@ that decoding picks rows of a state like those of any tensor.
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -81,41 +80,40 @@ class RecurrentStack(nn.Module):
         last = last if self.cell == "lstm" else (last,)
         return outputs, tuple(s.transpose(0, 1) for s in last)  # [B, L * D, H]
 
-    def project(self, x: Tensor) -> Tensor:
-        """The first columns of the first layer's input-to-hidden map, bias included.
-
-        What ``step`` needs of the part of the inputs that is known beforehand, for all steps in
-        one product: ``[..., in_features - rest] -> [..., gates * H]``.
-        """
-        weight, bias = (self.rnn.get_parameter(name) for name in ("weight_ih_l0", "bias_ih_l0"))
-        return F.linear(x, weight[:, : x.size(-1)], bias)
-
-    def step(
-        self, projected: Tensor, rest: Tensor, states: Sequence[State]
-    ) -> tuple[Tensor, list[State]]:
-        """One step of a stack of one direction, some of whose inputs were projected beforehand.
+    def project(self, known: Tensor) -> tuple[Tensor, Tensor]:
+        """What the first layer's gates take from the inputs that are known beforehand.
 
         Args:
-            projected: ``project`` of the known part of the inputs, ``[B, gates * H]``.
-            rest: the other part, ``[B, rest]``.
+            known: the first columns of the inputs, of any number of steps ``[..., known]``.
+        Returns:
+            Their share of the gates ``[..., gates * H]``, bias included, and the matrix
+            ``[in_features - known, gates * H]`` that the other inputs are multiplied with.
+        """
+        weight, bias = self._weights("ih", 0)
+        first, rest = weight.split((known.size(-1), weight.size(1) - known.size(-1)), dim=1)
+        return F.linear(known, first, bias), rest.t()
+
+    def step(self, gates: Tensor, states: Sequence[State]) -> tuple[Tensor, list[State]]:
+        """One step of all layers, for inputs that depend on the step before; one direction.
+
+        Args:
+            gates: what the first layer's gates take from the inputs, ``[B, gates * H]``.
             states: of each layer, tensors ``[B, H]``.
         Returns:
             Output ``[B, H]`` of the last layer and the states of all.
         """
-        weight = self.rnn.get_parameter("weight_ih_l0")[:, -rest.size(-1) :]
-        gates = torch.addmm(projected, rest, weight.t())
         after: list[State] = []
         for layer, state in enumerate(states):
             if layer > 0:
                 below = F.dropout(after[-1][0], self.dropout, self.training)
-                gates = self._linear("ih", layer, below)
-            recurrent = self._linear("hh", layer, state[0])
+                gates = F.linear(below, *self._weights("ih", layer))
+            recurrent = F.linear(state[0], *self._weights("hh", layer))
             after.append(_STEPS[self.cell](gates, recurrent, state))
         return after[-1][0], after
 
-    def _linear(self, name: str, layer: int, x: Tensor) -> Tensor:
-        weight, bias = (self.rnn.get_parameter(f"{k}_{name}_l{layer}") for k in ("weight", "bias"))
-        return F.linear(x, weight, bias)
+    def _weights(self, name: str, layer: int) -> list[Tensor]:
+        names = (f"weight_{name}_l{layer}", f"bias_{name}_l{layer}")
+        return [self.rnn.get_parameter(name) for name in names]
 
 
 def _elman(gates: Tensor, recurrent: Tensor, state: State) -> State:
@@ -129,12 +127,11 @@ def _lstm(gates: Tensor, recurrent: Tensor, state: State) -> State:
 
 
 def _gru(gates: Tensor, recurrent: Tensor, state: State) -> State:
-    size = state[0].size(-1)
-    known, candidate = gates.split((2 * size, size), dim=-1)
-    reset_keep, inner = recurrent.split((2 * size, size), dim=-1)
-    reset, keep = (known + reset_keep).sigmoid().chunk(2, dim=-1)
-    new = torch.addcmul(candidate, reset, inner).tanh()
-    return (torch.lerp(new, state[0], keep),)
+    sizes = (2 * state[0].size(-1), state[0].size(-1))
+    (known, candidate), (inner, reset_part) = gates.split(sizes, -1), recurrent.split(sizes, -1)
+    reset, keep = (known + inner).sigmoid().chunk(2, dim=-1)
+    new = (candidate + reset * reset_part).tanh()
+    return (new + keep * (state[0] - new),)
 
 
 _STEPS = {"elman": _elman, "lstm": _lstm, "gru": _gru}
