@@ -1,6 +1,6 @@
 """One class for each token: parts of speech, names of people and places."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -62,8 +62,8 @@ class Tagging(Objective):
                 number, average="micro", ignore_index=IGNORED, validate_args=False
             ),
         }
-        if (tags := bio_tags(spec.classes)) is not None:
-            metrics["entities"] = EntityScores(tags)
+        if bio_tags(spec.classes) is not None:
+            metrics["entities"] = EntityScores(spec.classes)
         return metrics
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -112,7 +112,9 @@ class EntityScores(Metric):
     """Precision, recall and F1 of whole entities over a split; 0 where there are none.
 
     Args:
-        tags: their meaning, from ``bio_tags``.
+        classes: names of the tags, in order of their labels.
+    Raises:
+        ValueError: they are not ``O``, ``B-KIND`` and ``I-KIND``.
 
     Source: Tjong Kim Sang and De Meulder 2003, section 2.3.
     """
@@ -122,16 +124,21 @@ class EntityScores(Metric):
     predicted: Tensor
     gold: Tensor
 
-    def __init__(self, tags: Tags) -> None:
+    kinds: Tensor
+    begins: Tensor
+
+    def __init__(self, classes: Sequence[str]) -> None:
         super().__init__()
-        self.tags = tags
+        if (tags := bio_tags(classes)) is None:
+            raise ValueError(f"classes={list(classes)}: give O, and B-KIND and I-KIND of kinds")
+        for name, table in tags._asdict().items():
+            self.register_buffer(name, table, persistent=False)
         for name in ("correct", "predicted", "gold"):
             self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, gold: Tensor) -> None:
         """Count the sentences of a batch, ``[B, T]`` each."""
-        tags = Tags(*(table.to(gold.device) for table in self.tags))
-        counts = entity_counts(predicted, gold, tags)
+        counts = entity_counts(predicted, gold, Tags(self.kinds, self.begins))
         self.correct += counts.correct
         self.predicted += counts.predicted
         self.gold += counts.gold

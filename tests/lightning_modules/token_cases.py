@@ -77,6 +77,7 @@ class LabelledWords(DataModule):
     Args:
         label: from the words ``[N, T]``, 0 where there is none, to labels ``[N]`` or ``[N, T]``.
         classes: names of the labels.
+        num_words: how many there are to draw from.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class LabelledWords(DataModule):
         number: int = 37,
         batch_size: int = 8,
         shuffled: bool = False,
+        num_words: int = NUM_WORDS,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
@@ -93,7 +95,7 @@ class LabelledWords(DataModule):
         self.splits = {}
         for seed, split in enumerate(("train", "val", "test")):
             generator = torch.Generator().manual_seed(seed)
-            words = torch.randint(5, 5 + NUM_WORDS, (number, 9), generator=generator)
+            words = torch.randint(5, 5 + num_words, (number, 9), generator=generator)
             lengths = torch.randint(3, 10, (number, 1), generator=generator)
             tokens = words.where(torch.arange(9) < lengths, PAD)
             labels = label(tokens)
@@ -121,7 +123,7 @@ class Names(LabelledWords):
     """Word 6 begins a person, 7 a place; words 8 and 9 go on with a name that has begun."""
 
     def __init__(self, number: int = 37, batch_size: int = 8, shuffled: bool = False) -> None:
-        super().__init__(names, BIO, number, batch_size, shuffled)
+        super().__init__(names, BIO, number, batch_size, shuffled, num_words=6)
         self.save_hyperparameters(logger=False)
 
 
