@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from trellis.datamodules.base import Split
-from trellis.datamodules.counter import draw
-from trellis.datamodules.synthetic_pairs import STREAMS, SyntheticPairs
+from trellis.datamodules.synthetic_pairs import Random, SyntheticPairs
 from trellis.sequence.batches import TokenPairs
 from trellis.sequence.tokenizer import BOS, EOS, PAD, CharTokenizer
 from trellis.spec import TokenPairSpec
@@ -32,7 +31,7 @@ class CopyReverse(SyntheticPairs):
         num_val: sequences to validate on.
         num_test: sequences to test on.
         batch_size: sequences per batch.
-        seed: of the sequences.
+        seed: of the training sequences; ``None`` takes the one of ``seed_everything``.
     Raises:
         ValueError: an unknown task, or a size out of range.
 
@@ -50,7 +49,7 @@ class CopyReverse(SyntheticPairs):
         num_val: int = 1_000,
         num_test: int = 10_000,
         batch_size: int = 128,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(
             num_train=num_train,
@@ -71,13 +70,10 @@ class CopyReverse(SyntheticPairs):
         self.tokenizer = CharTokenizer([SYMBOLS[:num_symbols]], special=True)
         self.spec = TokenPairSpec(self.tokenizer.spec, self.tokenizer.spec)
 
-    def pairs(self, split: Split, epoch: int, indices: Tensor) -> TokenPairs:
-        where = (STREAMS[split], epoch, indices.unsqueeze(1))
+    def pairs(self, split: Split, random: Random) -> TokenPairs:
         tokenizer, column = self.tokenizer, torch.arange(self.length)
-        symbols = draw(self.num_symbols, self.seed, *where, column) + tokenizer.num_special
-        lengths = self.shortest + draw(
-            self.length - self.shortest + 1, self.seed, *where, self.length
-        )  # [B, 1]
+        symbols = tokenizer.num_special + random(self.num_symbols, column)  # [B, T]
+        lengths = self.shortest + random(self.length - self.shortest + 1, self.length)  # [B, 1]
         longest = int(lengths.max())
         symbols, column = symbols[:, :longest], column[:longest]
         inside = column < lengths

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trellis.datamodules.base import Split
 from trellis.datamodules.counter import draw
-from trellis.datamodules.synthetic_pairs import STREAMS, SyntheticPairs, padded
+from trellis.datamodules.synthetic_pairs import Random, SyntheticPairs, padded
 from trellis.sequence.batches import TokenPairs
 from trellis.sequence.tokenizer import BOS, EOS, PAD, CharTokenizer
 from trellis.spec import TokenPairSpec
@@ -81,7 +81,7 @@ class DateFormats(SyntheticPairs):
         num_val: dates to validate on.
         num_test: dates to test on.
         batch_size: dates per batch.
-        seed: of days and formats.
+        seed: of the training dates; ``None`` takes the one of ``seed_everything``.
 
     Source: the task of the attention exercise of deeplearning.ai's course on sequence models;
     formats and days are our own.
@@ -93,7 +93,7 @@ class DateFormats(SyntheticPairs):
         num_val: int = 1_000,
         num_test: int = 1_000,
         batch_size: int = 64,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(
             num_train=num_train,
@@ -108,11 +108,10 @@ class DateFormats(SyntheticPairs):
         self.target = CharTokenizer(["0123456789-"], special=True)
         self.spec = TokenPairSpec(self.source.spec, self.target.spec)
 
-    def pairs(self, split: Split, epoch: int, indices: Tensor) -> TokenPairs:
-        where = (STREAMS[split], epoch, indices)
+    def pairs(self, split: Split, random: Random) -> TokenPairs:
         days = _days(split)
-        chosen = days[draw(len(days), self.seed, *where, 0)].tolist()
-        formats = draw(len(_DRAWN), self.seed, *where, 1).tolist()
+        chosen = days[random(len(days), 0)].flatten().tolist()
+        formats = random(len(_DRAWN), 1).flatten().tolist()
         dates = [date.fromordinal(day) for day in chosen]
         written = [write(day, _DRAWN[which]) for day, which in zip(dates, formats, strict=True)]
         meant = [day.isoformat() for day in dates]

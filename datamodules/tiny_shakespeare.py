@@ -93,7 +93,7 @@ class TinyShakespeare(DataModule):
         try:
             train, held_out = (self.tokenizer.encode(part) for part in (text[:cut], text[cut:]))
         except ValueError as error:
-            raise ValueError(f"the last 10 % of {self.path}: {error}") from None
+            raise ValueError(f"{self.path}, its last 10 %, from {cut} on: {error}") from None
         wanted = self.context * (self.batch_size if self.stream else 1)
         if len(train) <= wanted or len(held_out) < 2:
             raise ValueError(

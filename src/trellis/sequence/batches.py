@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,7 +62,8 @@ class Ragged:
         self.lengths = torch.tensor([len(sequence) for sequence in sequences])
         self._starts = self.lengths.cumsum(0) - self.lengths
         # One more at the end: what an empty last sequence points at.
-        self._flat = torch.tensor([*chain.from_iterable(sequences), 0])
+        flat = chain(chain.from_iterable(sequences), (0,))
+        self._flat = torch.from_numpy(np.fromiter(flat, np.int64))
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -136,6 +136,9 @@ class Tokenizer(ABC):
         }
         return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return from_json, (self.to_json(),)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tokenizer) and self.to_json() == other.to_json()
 
