@@ -94,11 +94,10 @@ class TinyShakespeare(DataModule):
             train, held_out = (self.tokenizer.encode(part) for part in (text[:cut], text[cut:]))
         except ValueError as error:
             raise ValueError(f"{self.path}, its last 10 %, from {cut} on: {error}") from None
-        wanted = self.context * (self.batch_size if self.stream else 1)
-        if len(train) <= wanted or len(held_out) < 2:
+        if len(train) <= self.context or len(held_out) < 2:
             raise ValueError(
                 f"{self.path} is too short: {len(train)} tokens to train on and {len(held_out)} "
-                f"to validate, context={self.context} needs {wanted + 1} and 2"
+                f"to validate, context={self.context} needs {self.context + 1} and 2"
             )
         self.spec = self.tokenizer.spec
         self.parts = {"train": torch.tensor(train), "val": torch.tensor(held_out)}
