@@ -1,9 +1,6 @@
 """Pictures of a run when it ends; the training loop never waits for them."""
 
 import csv
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +13,13 @@ from torch import Tensor
 
 from trellis.analysis import confusion_matrix, graph_picture, learning_curves
 from trellis.analysis.pictures import empty_figure
+from trellis.lightning_modules.callbacks.after_fit import evaluation, validation_batches
 from trellis.lightning_modules.classification import Classification
 from trellis.lightning_modules.graph_classification import GraphClassification
 from trellis.lightning_modules.logging import log_picture, log_table
 from trellis.lightning_modules.node_classification import NodeClassification
+from trellis.lightning_modules.sequence_classification import SequenceClassification
+from trellis.lightning_modules.tagging import Tagging
 
 
 class ConfusionMatrix(L.Callback):
@@ -37,14 +37,15 @@ class ConfusionMatrix(L.Callback):
         self._counts: Tensor | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        _require(self, pl_module, Classification, NodeClassification, GraphClassification)
+        kinds = (Classification, NodeClassification, GraphClassification, SequenceClassification)
+        _require(self, pl_module, *kinds, Tagging)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._start(pl_module)
-        with _evaluation(pl_module):
-            for batch in _validation_batches(trainer):
+        with evaluation(pl_module):
+            for batch in validation_batches(trainer):
                 self._count(trainer, pl_module, batch, "val")
         self._show(trainer, pl_module, "val")
 
@@ -123,8 +124,8 @@ class GraphPicture(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        with _evaluation(pl_module):
-            batch = next(_validation_batches(trainer), None)
+        with evaluation(pl_module):
+            batch = next(validation_batches(trainer), None)
             if batch is None or len(batch.y) > self.max_nodes:
                 size = "no graph to validate" if batch is None else f"{len(batch.y)} nodes"
                 rank_zero_warn(f"GraphPicture(max_nodes={self.max_nodes}) draws nothing: {size}")
@@ -167,31 +168,6 @@ def _require(callback: L.Callback, pl_module: L.LightningModule, *kinds: type) -
             f"{type(callback).__name__} pictures classes: it works with {names}, "
             f"not with {type(pl_module).__name__}"
         )
-
-
-@contextmanager
-def _evaluation(pl_module: L.LightningModule) -> Iterator[None]:
-    """Without gradients, dropout or a trace in the random states: a checkpoint may follow."""
-    modes = {module: module.training for module in pl_module.modules()}
-    with isolate_rng(), torch.no_grad():
-        pl_module.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
-
-
-def _validation_batches(trainer: L.Trainer) -> Iterator[Any]:
-    """What the fit validated on, on the device of this process."""
-    loaders = trainer.val_dataloaders
-    if loaders is None:
-        return
-    loaders = loaders if isinstance(loaders, (list, tuple)) else [loaders]
-    for loader, limit in zip(loaders, trainer.num_val_batches, strict=True):
-        for batch in islice(loader, None if limit == float("inf") else int(limit)):
-            converted = trainer.precision_plugin.convert_input(batch)
-            yield trainer.strategy.batch_to_device(converted)
 
 
 def _predict(trainer: L.Trainer, pl_module: L.LightningModule, batch: Any) -> Tensor:

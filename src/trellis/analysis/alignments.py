@@ -13,7 +13,8 @@ from trellis.analysis.pictures import empty_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LABELS = 60  # more would overlap
+NAMES = 60  # along an axis; more would overlap
+LETTERS = 20  # of a name
 INCHES = 0.28  # of a token
 
 
@@ -45,7 +46,7 @@ def alignment_picture(weights: Tensor, source: Sequence[str], target: Sequence[s
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     for axis, tokens in ((axes.xaxis, source), (axes.yaxis, target)):
-        every = math.ceil(len(tokens) / LABELS)
+        every = math.ceil(len(tokens) / NAMES)
         names = [_visible(token) for token in tokens[::every]]
         axis.set_ticks(range(0, len(tokens), every), names, parse_math=False)
     if max(map(len, source)) > 2:
@@ -58,5 +59,5 @@ def alignment_picture(weights: Tensor, source: Sequence[str], target: Sequence[s
 
 
 def _visible(token: str) -> str:
-    """``token`` with blanks that can be seen."""
-    return token.replace(" ", "\N{OPEN BOX}").replace("\n", "\N{RETURN SYMBOL}")
+    """The beginning of ``token``, with blanks that can be seen."""
+    return token[:LETTERS].replace(" ", "\N{OPEN BOX}").replace("\n", "\N{RETURN SYMBOL}")
