@@ -53,7 +53,7 @@ def test_one_step_of_a_scalar_gru() -> None:
 
 @pytest.mark.parametrize("reset", ["before", "after"])
 def test_the_limits_of_a_gru(reset: str) -> None:
-    """Columbia COMS4995, NYU Tandon: z = 1 keeps h; z = 0 is a plain RNN (r = 1) or U x (r = 0)."""
+    """Columbia COMS4995, NYU Tandon: z = 1 keeps h; z = 0 is a plain RNN, with r = 0 only U x."""
     x, h = torch.randn(2, 3), torch.randn(2, 4)
     cell = GatedCell(3, 4, reset=reset)
     with torch.no_grad():

@@ -198,6 +198,7 @@ def test_dropout_falls_on_embeddings_and_before_the_output(kind: str, tokens: Te
 @pytest.mark.parametrize("kind", ["classifier", "tagger"])
 def test_the_embedding_of_padding_stays_zero(kind: str, padded: Tensor) -> None:
     network = NETWORKS[kind]()
+    padded[1, 2] = PAD  # even inside a sequence, where it is read
     logits(network, padded).sum().backward()
     assert network.embedding.weight[PAD].abs().max() == 0
     assert network.embedding.weight.grad[PAD].abs().max() == 0

@@ -100,27 +100,43 @@ def cell_like(kind: Callable[..., nn.Module], stack: nn.Module, layer: int = 0) 
     return cell
 
 
-def test_additive_attention_is_the_printed_decoder(source: Tensor, target: Tensor) -> None:
+@pytest.mark.parametrize(("cell", "num_layers"), [("gru", 1), ("lstm", 2)])
+def test_additive_attention_is_the_printed_decoder(
+    cell: str, num_layers: int, source: Tensor, target: Tensor
+) -> None:
     """Bahdanau et al. 2015: look with the last state, step, then write; a sentence at a time."""
-    network = loud(build(attention=partial(AdditiveAttention, attention_dim=5)).eval())
-    attention, cell = network.attention, cell_like(nn.GRUCell, network.decoder)
+    attention = partial(AdditiveAttention, attention_dim=5)
+    network = loud(build(cell=cell, num_layers=num_layers, attention=attention).eval())
+    attention, kind = network.attention, nn.GRUCell if cell == "gru" else nn.LSTMCell
+    cells = [cell_like(kind, network.decoder, layer) for layer in range(num_layers)]
     logits, weights = network(source, target), network.alignments(source, target)
     for b in range(B):
         words = network.source_embedding.weight[source[b, : LENGTHS[b]]]
         h, last = network.encoder.rnn(words[None])
-        h = h[0]
-        ends = torch.cat((last[0, 0], last[1, 0]))  # forwards at the end, backwards at the start
-        s = torch.tanh(network.bridge[0](ends))
+        h, states = h[0], first_states(network, last if cell == "lstm" else (last,))
         for t in range(T):
             y = network.target_embedding.weight[target[b, t]]
-            hidden = torch.tanh(attention.query.weight @ s + attention.key(h))
+            hidden = torch.tanh(attention.query.weight @ states[-1][0] + attention.key(h))
             alpha = (hidden @ attention.energy.weight[0]).softmax(0)
             c = sum(a * state for a, state in zip(alpha, h, strict=True))
-            s = cell(torch.cat((y, c))[None], s[None])[0]
-            expected = network.output(torch.cat((s, c, y)))
-            torch.testing.assert_close(logits[b, t], expected)
+            x = torch.cat((y, c))
+            for k, step in enumerate(cells):
+                after = step(x, states[k] if cell == "lstm" else states[k][0])
+                states[k] = after if cell == "lstm" else (after,)
+                x = states[k][0]
+            torch.testing.assert_close(logits[b, t], network.output(torch.cat((x, c, y))))
             torch.testing.assert_close(weights[b, t, : len(words)], alpha)
     assert (weights.max(-1).values > 0.3).any()  # it does choose
+
+
+def first_states(network: RecurrentSeq2Seq, last: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+    """Of each layer: forwards at the end and backwards at the start, mapped and squashed."""
+    maps, layers = iter(network.bridge), range(network.decoder.num_layers)
+    parts = [
+        [torch.tanh(next(maps)(torch.cat((x[2 * k, 0], x[2 * k + 1, 0])))) for k in layers]
+        for x in last
+    ]
+    return list(zip(*parts, strict=True))
 
 
 def test_attention_after_the_step_is_the_printed_decoder(source: Tensor, target: Tensor) -> None:
@@ -132,23 +148,15 @@ def test_attention_after_the_step_is_the_printed_decoder(source: Tensor, target:
     logits = network(source, target)
     for b in range(B):
         words = network.source_embedding.weight[source[b, : LENGTHS[b]]]
-        outputs, (h, c) = network.encoder.rnn(words[None])
-        maps = iter(network.bridge)
-        crossed = [
-            [
-                torch.tanh(next(maps)(torch.cat((part[2 * k, 0], part[2 * k + 1, 0]))))
-                for k in (0, 1)
-            ]
-            for part in (h, c)
-        ]
-        states = [(crossed[0][k][None], crossed[1][k][None]) for k in (0, 1)]
+        outputs, last = network.encoder.rnn(words[None])
+        states = first_states(network, last)
         for t in range(T):
-            x = network.target_embedding.weight[target[b, t]][None]
+            x = network.target_embedding.weight[target[b, t]]
             for k, cell in enumerate(cells):
                 states[k] = cell(x, states[k])
                 x = states[k][0]
-            alpha = (outputs[0] @ network.attention.key.weight.t() @ x[0]).softmax(0)
-            read = torch.tanh(network.readout[0](torch.cat((x[0], alpha @ outputs[0]))))
+            alpha = (outputs[0] @ network.attention.key.weight.t() @ x).softmax(0)
+            read = torch.tanh(network.readout[0](torch.cat((x, alpha @ outputs[0]))))
             expected = network.target_embedding.weight @ read + network.output.bias
             torch.testing.assert_close(logits[b, t], expected)
 
@@ -301,6 +309,22 @@ def test_all_that_is_dropped_leaves_the_bias(source: Tensor, target: Tensor) -> 
             network.readout[0].bias.data.zero_()
         logits = network(source, target)
         torch.testing.assert_close(logits, network.output.bias.expand_as(logits))
+
+
+def test_source_embeddings_are_dropped_too(source: Tensor, target: Tensor) -> None:
+    network, seen = build(dropout=1.0), []
+    network.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    network(source, target)
+    assert seen[0].abs().max() == 0
+
+
+def test_the_embeddings_of_padding_stay_zero(source: Tensor, target: Tensor) -> None:
+    network = build()
+    source[1, 2] = target[:, 3:] = PAD
+    network(source, target).sum().backward()
+    for embedding in (network.source_embedding, network.target_embedding):
+        assert embedding.weight[PAD].abs().max() == embedding.weight.grad[PAD].abs().max() == 0
+        assert embedding.weight.grad.abs().max() > 0
 
 
 def test_bfloat16_products_train_it(
