@@ -6,7 +6,7 @@ is still to be done. Nothing here knows a network's class, and nothing is learne
 ``network.eval()`` first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -101,6 +101,26 @@ def transition_table(probabilities: Tensor) -> Step:
         return logits[tokens], state
 
     return step
+
+
+def without(step: Step, ids: Sequence[int]) -> Step:
+    """``step`` after which some tokens never come, such as padding.
+
+    Args:
+        step: gives the logits.
+        ids: of those tokens; the others share what they had.
+
+    >>> step = without(transition_table(torch.tensor([[0.1, 0.9], [0.5, 0.5]])), [1])
+    >>> greedy(step, torch.tensor([[1]]), eos_id=None, max_new_tokens=3).best()
+    [[0, 0, 0]]
+    """
+
+    def others(tokens: Tensor, state: Any, memory: Any) -> tuple[Tensor, Any]:
+        logits, state = step(tokens, state, memory)
+        hidden = torch.tensor(ids, dtype=torch.long, device=logits.device)
+        return logits.index_fill(-1, hidden, float("-inf")), state
+
+    return others
 
 
 @torch.no_grad()

@@ -1,0 +1,52 @@
+"""What the commands that write text share: their models, their tokenizers, their output."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+
+from trellis.lightning_modules.base import Objective
+from trellis.lightning_modules.checkpoint import load
+
+Kind = TypeVar("Kind", bound=Objective)
+
+
+def load_as(path: str, kind: type[Kind], device: str) -> Kind:
+    """The objective of a checkpoint, ready for use.
+
+    Args:
+        path: a file written by a trellis run.
+        kind: the objective it must be.
+        device: where it shall work, such as ``cpu`` or ``cuda``.
+    Raises:
+        FileNotFoundError, OSError: see ``load``.
+        ValueError: see ``load``; another objective, named; no such device.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device={device}: {str(error).splitlines()[0]}") from None
+    objective = load(path)
+    if not isinstance(objective, kind):
+        raise ValueError(f"{path} holds a {type(objective).__name__}, not a {kind.__name__}")
+    return objective.to(device)
+
+
+@contextmanager
+def quiet_when_nobody_reads() -> Iterator[None]:
+    """End as a Unix tool does when the reader of its output has gone: silently, with 141."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes what is left when it ends; let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def say(command: str, *words: Any) -> None:
+    """A line about the work on stderr."""
+    print(f"trellis {command}:", *words, file=sys.stderr, flush=True)
