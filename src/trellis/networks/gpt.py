@@ -1,10 +1,13 @@
 """Generative pre-trained transformer: a causal language model."""
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trellis.nn.attention import KeyValues
-from trellis.nn.checks import at_least_one
+from trellis.nn.checks import at_least_one, check_tokens
 from trellis.nn.positional import Positions, position_module
 from trellis.nn.transformer_layer import (
     CausalLayer,
@@ -35,7 +38,8 @@ class GPT(nn.Module):
     Shape:
         tokens ``[B, T]`` -> logits ``[B, T, V]`` and the state, a cache per layer
     Raises:
-        ValueError: an impossible size, or a text longer than ``context``.
+        ValueError: an impossible size, an id outside the vocabulary, or a text longer than
+            ``context``.
 
     Source: Radford et al. 2019 (GPT-2), section 2.3, with its initialisation: N(0, 0.02), the
     last map of each sublayer divided by the square root of the number of sublayers.
@@ -78,7 +82,10 @@ class GPT(nn.Module):
             positions, embed_dim, num_heads=num_heads, max_length=context
         )
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(CausalLayer(options) for _ in range(num_layers))
+        self.layers = cast(
+            Sequence[CausalLayer],
+            nn.ModuleList(CausalLayer(options) for _ in range(num_layers)),
+        )
         self.norm = nn.LayerNorm(embed_dim, bias=bias)
         self._initialize()
 
@@ -106,8 +113,7 @@ class GPT(nn.Module):
         return weights
 
     def _embed(self, tokens: Tensor, past: int) -> tuple[Tensor, Tensor | None]:
-        if tokens.dim() != 2:
-            raise ValueError(f"tokens {list(tokens.shape)}: give tokens [B, T]")
+        check_tokens("tokens", tokens, self.tokens.num_embeddings)
         length = past + tokens.size(1)
         if length > self.context:
             raise ValueError(

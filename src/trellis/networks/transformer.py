@@ -1,11 +1,12 @@
 """Encoder-decoder transformers."""
 
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, cast, get_args
 
 from torch import Tensor, nn
 
 from trellis.nn.attention import KeyValues
-from trellis.nn.checks import at_least_one
+from trellis.nn.checks import at_least_one, check_sequences, check_tokens
 from trellis.nn.positional import Positions, position_module
 from trellis.nn.transformer_layer import (
     DecoderLayer,
@@ -100,8 +101,14 @@ class TransformerSeq2Seq(nn.Module):
             for _ in range(2)
         )
         self.dropout = nn.Dropout(dropout)
-        self.encoder = nn.ModuleList(EncoderLayer(options) for _ in range(num_layers))
-        self.decoder = nn.ModuleList(DecoderLayer(options) for _ in range(num_layers))
+        self.encoder = cast(
+            Sequence[EncoderLayer],
+            nn.ModuleList(EncoderLayer(options) for _ in range(num_layers)),
+        )
+        self.decoder = cast(
+            Sequence[DecoderLayer],
+            nn.ModuleList(DecoderLayer(options) for _ in range(num_layers)),
+        )
         self.encoder_norm, self.decoder_norm = (
             nn.LayerNorm(embed_dim) if norm_first else nn.Identity() for _ in range(2)
         )
@@ -114,6 +121,8 @@ class TransformerSeq2Seq(nn.Module):
 
     def encode(self, source: Tensor) -> tuple[Memory, None]:
         """Read sources ``[B, S]`` once: what the decoder looks at, and its (empty) first state."""
+        check_tokens("source", source, self.source_embedding.num_embeddings)
+        check_sequences("source", source, self.source_pad_id)
         mask = source != self.source_pad_id
         x, rotation = self.source_positions(self.source_embedding(source) * self.scale)
         x = self.dropout(x)
@@ -155,6 +164,7 @@ class TransformerSeq2Seq(nn.Module):
         return layer.weights(x, seen, memory.mask, rotation).mean(1)
 
     def _embed_target(self, tokens: Tensor, past: int) -> tuple[Tensor, Tensor | None]:
+        check_tokens("target", tokens, self.target_embedding.num_embeddings)
         x, rotation = self.target_positions(self.target_embedding(tokens) * self.scale, past)
         return self.dropout(x), rotation
 
