@@ -82,8 +82,9 @@ def beam_search(
         count_eos: whether ``eos_id`` counts in the length n; if not, an empty sequence has 1.
         num_return: R, at most K.
     Returns:
-        The R best by ``normalized``; those cut off by ``max_new_tokens`` come after all that
-        ended, and empty places with scores of ``-inf`` where there are fewer than R.
+        The R best by ``normalized``, those that ended before those that ``max_new_tokens`` cut
+        off; after them where the first of these has the larger sum: the sequence rather goes on
+        there. Where there are fewer than R, scores of ``-inf``.
     Raises:
         ValueError: no prompt, or a number is out of range.
         FloatingPointError: the logits are not numbers.
@@ -237,7 +238,8 @@ def _collect(
     num_beams, num_return = beams.scores.size(1), beams.ends.size(1)
     rank = torch.arange(num_beams, device=beams.ends.device)
     cut = ((len(trace) - 1) * num_beams + rank).expand_as(beams.scores)
-    kind = torch.cat([2 * (beams.stored != NEVER), 1 * (beams.scores != NEVER)], 1)
+    goes_on = (beams.scores.amax(1) > beams.stored[:, 0]).unsqueeze(1)
+    kind = torch.cat([2 * (beams.stored != NEVER), (beams.scores != NEVER) * (1 + 2 * goes_on)], 1)
     order = kind.sort(descending=True, stable=True).indices[:, :num_return]
     kind = kind.gather(1, order)
     scores = torch.cat([beams.stored, beams.scores], 1).gather(1, order)

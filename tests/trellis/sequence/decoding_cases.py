@@ -12,9 +12,9 @@ Row = Callable[[tuple[int, ...]], Tensor]  # from all tokens of one sequence to 
 
 
 class Words:
-    """A tree of words with their log-probabilities; what is left falls to ``~``, which stays.
+    """A tree of words with their log-probabilities.
 
-    Prefixes that the tree lacks end.
+    What is left falls to ``~``, after which any word may follow; prefixes that the tree lacks end.
     """
 
     def __init__(self, tree: dict[str, dict[str, float]]) -> None:
@@ -31,9 +31,11 @@ class Words:
 
     def row(self, line: list[int]) -> Tensor:
         words = self.text(line[1:])
-        branch = {"~": 0.0} if "~" in words else self.tree.get(words, {"</s>": 0.0})
-        left = 1 - sum(math.exp(value) for value in branch.values())
         logits = torch.full((len(self.vocabulary),), -math.inf)
+        if "~" in words:
+            return logits.index_fill(0, torch.arange(3, len(logits)), 0.0)
+        branch = self.tree.get(words, {"</s>": 0.0})
+        left = 1 - sum(math.exp(value) for value in branch.values())
         for word, value in branch.items():
             logits[self.vocabulary.index(word)] = value
         if left > 1e-6:
@@ -88,7 +90,12 @@ class Found(NamedTuple):
 
 
 def ranked(found: list[Found]) -> list[Found]:
-    return sorted(found, key=lambda one: (-one.finished, -one.normalized))
+    """What ended, then what was cut off, unless the best of the latter has the larger sum."""
+    ended, cut = (
+        sorted((one for one in found if one.finished == kind), key=lambda one: -one.normalized)
+        for kind in (True, False)
+    )
+    return cut + ended if ended and cut and cut[0].score > ended[0].score else ended + cut
 
 
 def normalize(score: float, length: int, alpha: float) -> float:
