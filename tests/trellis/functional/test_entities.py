@@ -97,9 +97,17 @@ def test_tags_are_read_by_name_in_any_order():
 
 @pytest.mark.parametrize(
     "classes",
-    [(), ("O",), ("NN", "VB"), ("B-PER", "I-PER"), ("O", "O", "B-PER"), ("O", "S-PER"), ("O", "B-"),
-     ("O", "B-PER", "B")],
-)  # fmt: skip
+    [
+        (),
+        ("O",),
+        ("NN", "VB"),
+        ("B-PER", "I-PER"),
+        ("O", "O", "B-PER"),
+        ("O", "S-PER"),
+        ("O", "B-"),
+        ("O", "B-PER", "B"),
+    ],
+)
 def test_other_tags_are_no_entities(classes):
     assert bio_tags(classes) is None
 

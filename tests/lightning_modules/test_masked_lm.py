@@ -1,0 +1,180 @@
+"""Hidden words and the order of sentences: against definitions and known best answers."""
+
+import math
+from functools import partial
+
+import lightning as L
+import pytest
+import torch
+from learning_cases import quiet_trainer
+from token_cases import MASK, NUM_WORDS, SPEC, CountingPairs, WordGuesser
+from torch import nn
+
+from trellis.lightning_modules.checkpoint import load
+from trellis.lightning_modules.masked_lm import MaskedLM
+from trellis.sequence.batches import SentencePairs
+from trellis.spec import TokenSpec
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    L.seed_everything(0, verbose=False)
+
+
+def adam(lr: float):
+    return partial(torch.optim.Adam, lr=lr)
+
+
+def fit(objective, data, root, epochs: int) -> dict[str, float]:
+    trainer = quiet_trainer(root, max_epochs=epochs, check_val_every_n_epoch=epochs)
+    trainer.fit(objective, datamodule=data)
+    [tested] = trainer.test(objective, datamodule=data, verbose=False)
+    return tested
+
+
+class Spy(WordGuesser):
+    """Keeps what it was asked and what it said."""
+
+    def __init__(self, num_tokens: int, *, pad_id: int) -> None:
+        super().__init__(num_tokens, pad_id=pad_id)
+        self.calls = []
+
+    def forward(self, tokens, segments):
+        said = super().forward(tokens, segments)
+        self.calls.append((tokens, segments, *said))
+        return said
+
+
+def test_metrics_are_means_over_all_hidden_words_and_all_pairs(tmp_path):
+    objective, data = MaskedLM(Spy, adam(0.01), mask_probability=1.0), CountingPairs()
+    metrics = fit(objective, data, tmp_path, epochs=1)
+    calls, batches = objective.network.calls[-5:], list(data.test_dataloader())
+    token_losses, order_losses, right = [], [], []
+    for (shown, segments, said, order), batch in zip(calls, batches, strict=True):
+        assert torch.equal(segments, batch.segments)
+        for row, words in enumerate(batch.tokens.tolist()):
+            order_losses.append(-order[row].log_softmax(-1)[batch.in_order[row]])
+            for column, word in enumerate(words):
+                if word > MASK:  # with probability 1 every word is asked for, and nothing else
+                    token_losses.append(-said[row, column].log_softmax(-1)[word])
+                    right.append(int(said[row, column].argmax()) == word)
+                else:
+                    assert shown[row, column] == word
+    token_loss = float(sum(token_losses)) / len(token_losses)
+    order_loss = float(sum(order_losses)) / len(order_losses)
+    assert len(order_losses) == 37
+    assert metrics["test/loss"] == pytest.approx(token_loss + order_loss, rel=1e-5)
+    assert metrics["test/perplexity"] == pytest.approx(math.exp(token_loss), rel=1e-5)
+    assert metrics["test/token_accuracy"] == pytest.approx(sum(right) / len(right))
+    correct = sum(
+        int((order.argmax(-1) == batch.in_order).sum())
+        for (*_, order), batch in zip(calls, batches, strict=True)
+    )
+    assert metrics["test/order_accuracy"] == pytest.approx(correct / 37)
+
+
+def test_training_adds_both_losses():
+    objective = MaskedLM(Spy, mask_probability=1.0, spec=SPEC)
+    objective.configure_model()
+    batch = next(iter(CountingPairs().val_dataloader()))
+    loss = objective.training_step(batch, 0)
+    [(_, _, said, order)] = objective.network.calls
+    words = batch.tokens > MASK
+    token_loss = nn.functional.cross_entropy(said[words], batch.tokens[words])
+    order_loss = nn.functional.cross_entropy(order, batch.in_order)
+    torch.testing.assert_close(loss, token_loss + order_loss)
+
+
+def test_each_step_hides_other_words_and_each_evaluation_the_same(tmp_path):
+    objective, data = MaskedLM(Spy, adam(0.01)), CountingPairs()
+    trainer = quiet_trainer(tmp_path, max_epochs=2, num_sanity_val_steps=0)
+    trainer.fit(objective, datamodule=data)
+    shown = [call[0] for call in objective.network.calls]
+    first, second = shown[5:10], shown[15:20]  # after 5 steps of training each
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    batch = next(iter(data.val_dataloader()))
+    objective.training_step(batch, 0)
+    objective.training_step(batch, 0)
+    again = [call[0] for call in objective.network.calls[-2:]]
+    assert not torch.equal(*again)
+
+
+def test_batches_of_one_shape_are_asked_at_places_of_their_own():
+    objective = MaskedLM(Spy, spec=SPEC)
+    objective.configure_model()
+    batch = next(iter(CountingPairs().val_dataloader()))
+    later = (batch.tokens - MASK) % NUM_WORDS + MASK + 1
+    other = batch._replace(tokens=later.where(batch.tokens > MASK, batch.tokens))
+    for pairs in (batch, other, batch):
+        objective.evaluate(pairs, "val")
+    calls = zip(objective.network.calls, (batch, other, batch), strict=True)
+    first, second, third = ((call[0] != pairs.tokens) for call, pairs in calls)
+    assert torch.equal(first, third)
+    assert not torch.equal(first, second)
+
+
+def test_evaluation_leaves_the_random_states_alone(tmp_path):
+    objective = MaskedLM(WordGuesser, spec=SPEC)
+    objective.configure_model()
+    objective.eval()
+    state = torch.get_rng_state()
+    objective.evaluate(next(iter(CountingPairs().val_dataloader())), "val")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_predictions_are_of_the_words_as_they_stand():
+    objective = MaskedLM(WordGuesser, spec=SPEC)
+    objective.configure_model()
+    objective.eval()
+    batch = next(iter(CountingPairs().val_dataloader()))
+    words, order = objective.predict_step(batch, 0)
+    said, said_order = objective(batch.tokens, batch.segments)
+    torch.testing.assert_close(words, said.exp() / said.exp().sum(-1, keepdim=True))
+    torch.testing.assert_close(order, said_order.softmax(-1))
+
+
+def test_pairs_without_any_word_cost_only_their_order():
+    objective = MaskedLM(WordGuesser, spec=SPEC)
+    objective.configure_model()
+    tokens = torch.tensor([[SPEC.bos_id, SPEC.eos_id, SPEC.unknown_id, SPEC.eos_id]])
+    batch = SentencePairs(tokens, torch.tensor([[0, 0, 1, 1]]), torch.tensor([1]))
+    loss = objective.eval().training_step(batch, 0)
+    _, order = objective(batch.tokens, batch.segments)
+    torch.testing.assert_close(loss, -order.log_softmax(-1)[0, 1])
+
+
+def test_a_checkpoint_is_loaded_by_its_path_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRELLIS_TRUST", "token_cases")
+    objective, data = MaskedLM(WordGuesser, adam(0.01), mask_probability=0.3), CountingPairs()
+    trainer = quiet_trainer(tmp_path, max_epochs=1)
+    trainer.fit(objective, datamodule=data)
+    loaded = load(trainer.checkpoint_callback.last_model_path)
+    assert (loaded.mask_probability, loaded.spec) == (0.3, SPEC)
+    batch = next(iter(data.test_dataloader()))
+    assert torch.equal(
+        loaded(batch.tokens, batch.segments)[0],
+        objective.eval()(batch.tokens, batch.segments)[0],
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "match"),
+    [
+        (TokenSpec(30, pad_id=0), "MaskedLM: spec has no mask_id; give the data's tokenizer one"),
+        (TokenSpec(30, mask_id=4), "MaskedLM: spec has no pad_id"),
+    ],
+)
+def test_data_must_have_what_hides_words(spec, match):
+    with pytest.raises(ValueError, match=match):
+        MaskedLM(WordGuesser, spec=spec).configure_model()
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.5])
+def test_the_share_of_hidden_words_is_a_share(share):
+    with pytest.raises(ValueError, match=f"mask_probability={share}"):
+        MaskedLM(WordGuesser, mask_probability=share)
+
+
+def test_a_network_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match=r"MaskedLM calls network\(num_tokens=.*, pad_id="):
+        MaskedLM(nn.Linear, spec=SPEC).configure_model()
