@@ -252,7 +252,8 @@ def _live_arguments(cls: type, plain: dict[str, Any], path: str | Path) -> dict[
     absent = set(inspect.signature(cls).parameters) - set(plain)
     parser.add_class_arguments(cls, "init", skip=absent, instantiate=False)
     try:
-        config = parser.parse_object({"init": plain})
+        # With defaults, a network would begin with those of the class that it stands in for.
+        config = parser.parse_object({"init": plain}, defaults=False)
         return dict(vars(parser.instantiate_classes(config).init))
     except Exception as error:  # ArgumentError, or what a constructor raises
         raise ValueError(

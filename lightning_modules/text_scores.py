@@ -34,10 +34,13 @@ class TextScores(Metric):
         self.pairs += zip(hypotheses, references, strict=True)
 
     def compute(self) -> dict[str, Tensor]:
-        """``bleu`` and ``chrf``."""
+        """``bleu`` and ``chrf``; nothing where no texts were counted."""
         from sacrebleu.metrics import BLEU, CHRF
 
-        hypotheses, references = map(list, zip(*_gathered(self.pairs), strict=True))
+        pairs = _gathered(self.pairs)
+        if not pairs:
+            return {}
+        hypotheses, references = map(list, zip(*pairs, strict=True))
         # force: warnings about a tokenized look would come from every text without punctuation.
         scores = {"bleu": BLEU(force=True), "chrf": CHRF()}
         return {

@@ -1,29 +1,35 @@
 """Small data, one case for each objective, and a way to run it: shared by the tests beside it."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import lightning as L
 import torch
-from token_cases import CountingPairs, FirstWord, Names, WordGuesser, WordVotes
+from token_cases import CountingPairs, FirstWord, Names, Streams, WordGuesser, WordVotes
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GCNConv, global_add_pool
 
 from trellis.datamodules.base import DataModule, tensor_loader
+from trellis.datamodules.copy_reverse import CopyReverse
 from trellis.datamodules.loader import Loader
+from trellis.lightning_modules.causal_lm import CausalLM
 from trellis.lightning_modules.classification import Classification
 from trellis.lightning_modules.graph_classification import GraphClassification
 from trellis.lightning_modules.masked_lm import MaskedLM
 from trellis.lightning_modules.node_classification import NodeClassification
 from trellis.lightning_modules.regression import Regression
 from trellis.lightning_modules.sequence_classification import SequenceClassification
+from trellis.lightning_modules.sequence_to_sequence import SequenceToSequence
 from trellis.lightning_modules.tagging import Tagging
 from trellis.lightning_modules.trainer import Trainer
 from trellis.networks.gnn import GCN
 from trellis.networks.mlp import MLP
+from trellis.networks.recurrent import RecurrentLM
+from trellis.networks.transformer import TransformerSeq2Seq
 from trellis.spec import GraphSpec, NodeSpec, TensorSpec
 
 
@@ -119,9 +125,15 @@ scheduler = partial(StepLR, step_size=2, gamma=0.5)
 mlp = partial(MLP, hidden_channels=(8,), dropout=0.3)
 
 
+small_gru = partial(RecurrentLM, embed_dim=4, hidden_size=8, num_layers=2, dropout=0.3)
+small_transformer = partial(
+    TransformerSeq2Seq, embed_dim=8, num_heads=2, num_layers=1, feedforward_dim=16, dropout=0.3
+)
+
+
 class Case(NamedTuple):
     objective: partial
-    data: type[DataModule]
+    data: Callable[[], DataModule]
 
 
 CASES = {
@@ -131,6 +143,13 @@ CASES = {
         partial(NodeClassification, partial(GCN, hidden_channels=8), adam, scheduler), SmallGraph
     ),
     "graph": Case(partial(GraphClassification, PooledGCN, adam, scheduler), ManyGraphs),
+    "carried": Case(
+        partial(CausalLM, small_gru, adam, scheduler, carry_state=True), partial(Streams, steps=5)
+    ),
+    "pairs": Case(
+        partial(SequenceToSequence, small_transformer, adam, scheduler, scheduled_sampling=0.3),
+        partial(CopyReverse, length=3, num_train=37, num_val=5, num_test=5, batch_size=8),
+    ),
     "masked": Case(partial(MaskedLM, WordGuesser, adam, scheduler), CountingPairs),
     "labelled": Case(partial(SequenceClassification, WordVotes, adam, scheduler), FirstWord),
     "tagged": Case(partial(Tagging, partial(WordVotes, each=True), adam, scheduler), Names),
@@ -145,7 +164,8 @@ class Recorder(L.Callback):
         self.metrics: list[dict[str, float]] = []
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        self.batches.append((batch[0] if isinstance(batch, (tuple, list)) else batch.x).clone())
+        first = batch[0] if isinstance(batch, (tuple, list)) else getattr(batch, "x", batch)
+        self.batches.append(first.clone())
 
     def on_validation_end(self, trainer, pl_module) -> None:
         if not trainer.sanity_checking:

@@ -154,10 +154,12 @@ class WordGuesser(nn.Module):
         self.guess = nn.Linear(3 * embed_dim, num_tokens)
         self.order = nn.Linear(embed_dim, 2)
 
-    def forward(self, tokens: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, tokens: Tensor, segments: Tensor, chosen: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         x = self.dropout(self.words(tokens) + self.segments(segments))
         window = torch.cat([x.roll(1, 1), x, x.roll(-1, 1)], dim=-1)
-        return self.guess(window), self.order(x.mean(1))
+        return self.guess(window if chosen is None else window[chosen]), self.order(x.mean(1))
 
 
 class WordVotes(nn.Module):
@@ -173,3 +175,28 @@ class WordVotes(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         votes = self.dropout(self.votes(tokens))
         return votes if self.each else votes.sum(1)
+
+
+class Streams(DataModule):
+    """A Markov chain over three symbols in 4 rows, 10 batches of 6 tokens that go on."""
+
+    transitions = torch.tensor([[0.1, 0.9, 0.0], [0.0, 0.2, 0.8], [0.5, 0.25, 0.25]])
+
+    def __init__(self, steps: int = 10, jump: bool = False) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        generator = torch.Generator().manual_seed(0)
+        rows = torch.zeros(4, 6 * steps + 1, dtype=torch.long)
+        for t in range(6 * steps):
+            rows[:, t + 1 :][:, :1] = torch.multinomial(
+                self.transitions[rows[:, t]], 1, generator=generator
+            )
+        self.rows, self.steps, self.jump = rows, steps, jump
+        self.spec = TokenSpec(3)
+
+    def loader(self, split: str) -> Loader[Tensor]:
+        def fetch(index: Tensor) -> Tensor:
+            step = int(index) * (2 if self.jump else 1) % self.steps
+            return self.rows[:, 6 * step : 6 * step + 7]
+
+        return Loader(self.steps, fetch)
