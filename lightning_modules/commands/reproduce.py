@@ -108,9 +108,7 @@ def reproduce(row: Row, seeds: int) -> dict[str, Any]:
 
 def _runs(row: Row, seeds: int, journal: Journal) -> list[Number]:
     folds = range(10) if row.protocol == "held_out_folds" else (None,)
-    return [
-        _measure(row, seed, seeds, fold, journal) for seed in range(seeds) for fold in folds
-    ]
+    return [_measure(row, seed, seeds, fold, journal) for seed in range(seeds) for fold in folds]
 
 
 def _folds(row: Row, seeds: int, journal: Journal) -> list[Number]:
@@ -164,7 +162,8 @@ def _cli(row: Row, seed: int, *options: str) -> Any:
         f"--seed_everything={seed}",
         f"--trainer.default_root_dir={RUNS}",
         f"--trainer.run_name={row.name}",
-        "--trainer.enable_progress_bar=false",
+        # Of many short runs a line each is enough; a long one shows that it moves.
+        f"--trainer.enable_progress_bar={str(row.minutes >= row.seeds).lower()}",
         "--trainer.enable_model_summary=false",
         *row.options,
         *options,
