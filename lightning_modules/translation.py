@@ -19,7 +19,7 @@ class Translation(NamedTuple):
     """A line and what became of it.
 
     Args:
-        text: the translation, on one line; empty for a line without tokens.
+        text: the translation, on one line; empty for a line without words.
         source_tokens: of the line, its end included; what exceeds ``Translator.longest`` was not
             read.
         finished: false where the translation was cut off.
@@ -79,7 +79,7 @@ class Translator:
         """
         done = [Translation("", 0, True)] * len(lines)
         encoded = dict(enumerate(self.source.encode_batch(lines)))
-        places = [place for place, ids in encoded.items() if ids]
+        places = [place for place, ids in encoded.items() if ids and lines[place].strip()]
         if report and len(places) < len(lines):
             report(len(lines) - len(places))
         if not places:

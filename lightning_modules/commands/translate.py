@@ -73,9 +73,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_files(args: argparse.Namespace) -> None:
-    if args.file != "-" and not Path(args.file).is_file():
-        raise FileNotFoundError(f"there is no file {args.file}")
-    if args.output and Path(args.output).exists() and Path(args.output).samefile(args.file):
+    if args.file == "-":
+        return
+    path = Path(args.file)
+    if not path.exists() or path.is_dir():  # a pipe is no regular file, and welcome
+        raise FileNotFoundError(f"there is no file {path}")
+    if args.output and Path(args.output).exists() and path.samefile(args.output):
         raise ValueError(f"--output {args.output} is the file to translate: name another")
 
 

@@ -15,7 +15,7 @@ from trellis.lightning_modules.commands import translate
 from trellis.lightning_modules.commands.translate import read_pieces
 from trellis.lightning_modules.translation import Translator
 from trellis.networks.transformer import TransformerSeq2Seq
-from trellis.sequence.tokenizer import WordTokenizer
+from trellis.sequence.tokenizer import CharTokenizer, WordTokenizer
 
 WORDS = {
     "ein": "a", "zwei": "two", "drei": "three", "vier": "four", "fünf": "five", "mann": "man",
@@ -66,6 +66,7 @@ def test_standard_input_and_output_files(
     raw = "\ufeffein hund\r\nläuft\r\n\r\nzwei".encode()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
     output = tmp_path / "x.en"
+    output.write_text("of an earlier run\n")
     out, _ = translated(capsys, checkpoint, "-", "--output", str(output))
     assert out == []
     assert output.read_bytes() == b"a dog\nruns\n\ntwo\n"
@@ -145,6 +146,23 @@ def test_a_translation_stays_on_its_line(checkpoint: str, monkeypatch: pytest.Mo
         "",
         "a b c d",
     ]
+
+
+def test_a_pipe_is_a_file(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a shell hands it over with <(...)."""
+    reader, writer = os.pipe()
+    os.write(writer, b"zwei\n")
+    os.close(writer)
+    assert translated(capsys, checkpoint, f"/dev/fd/{reader}")[0] == ["two"]
+    os.close(reader)
+
+
+def test_a_line_of_spaces_has_no_words_for_characters_either(tmp_path: Path) -> None:
+    characters = CharTokenizer(["ab "], special=True)
+    translator = Translator(load(translator_of(characters, TARGET, tmp_path)), num_beams=2)
+    spaces, letters = translator(["   ", "a b"])
+    assert (spaces.text, spaces.source_tokens) == ("", 0)
+    assert letters.source_tokens == 4
 
 
 # --- pieces --------------------------------------------------------------------------------------
