@@ -10,6 +10,22 @@ from trellis.sequence.tokenizer import TokenizerFactory
 
 Language = Literal["en", "de", "fr", "cs"]
 URLS = ("https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw",)
+FILES = {
+    "train.de.gz": "sha256:726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6",
+    "train.en.gz": "sha256:d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f",
+    "train.fr.gz": "md5:6cb767741dcad3931f966fefbc05203f",
+    "train.cs.gz": "md5:d9a5fc268917725a2b0efce3a0cc8607",
+    "val.de.gz": "sha256:f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a",
+    "val.en.gz": "sha256:14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28",
+    "val.fr.gz": "md5:93fc564584b7e5ba410c761ea5a1c682",
+    "val.cs.gz": "md5:83cdc082f646b769095615384cf5c0ca",
+    "test_2016_flickr.de.gz": "sha256:"
+    "9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8",
+    "test_2016_flickr.en.gz": "sha256:"
+    "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9",
+    "test_2016_flickr.fr.gz": "md5:08dc7cd4a662f31718412de95ca9bfe3",
+    "test_2016_flickr.cs.gz": "md5:3104872229daa1bef3b401d44dd2220b",
+}
 NAMES = {"train": "train", "val": "val", "test": "test_2016_flickr"}
 
 
@@ -18,11 +34,11 @@ class Multi30k(AlignedTexts):
 
     Batch: ``TokenPairs``; those of evaluation have ``references``.
 
-    ====== ===== ===== ======================== ========================
-    train  val   test  words a sentence (en/de) of more than 1 (en/de)
-    ====== ===== ===== ======================== ========================
-    29,000 1,014 1,000 13.0 / 12.4              5,972 / 7,852
-    ====== ===== ===== ======================== ========================
+    ====== ===== ===== ================ ========================== ==================
+    train  val   test  language         words and marks a sentence met at least twice
+    ====== ===== ===== ================ ========================== ==================
+    29,000 1,014 1,000 English / German 13.0 / 12.4                5,972 / 7,852
+    ====== ===== ===== ================ ========================== ==================
 
     Args:
         data_dir: its files lie, or are put, in ``data_dir/multi30k/raw``.
@@ -63,8 +79,9 @@ class Multi30k(AlignedTexts):
         self.languages = (source, target)
 
     def prepare_data(self) -> None:
-        names = [path.name for split in NAMES for path in self.files(split)]  # type: ignore[arg-type]
-        fetch(self.raw, dict.fromkeys(names), URLS)
+        splits: tuple[Split, ...] = ("train", "val", "test")
+        names = [path.name for split in splits for path in self.files(split)]
+        fetch(self.raw, {name: FILES[name] for name in names}, URLS)
 
     def files(self, split: Split) -> tuple[Path, Path]:
         source, target = (self.raw / f"{NAMES[split]}.{name}.gz" for name in self.languages)

@@ -14,6 +14,7 @@ from trellis.nn.checks import at_least_one
 from trellis.sequence.tokenizer import CharTokenizer, TokenizerFactory
 
 URLS = ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare",)
+CHECKSUM = "sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 
 class TinyShakespeare(DataModule):
@@ -80,7 +81,7 @@ class TinyShakespeare(DataModule):
 
     def prepare_data(self) -> None:
         if self.downloads:
-            fetch(self.path.parent, {self.path.name: None}, URLS)
+            fetch(self.path.parent, {self.path.name: CHECKSUM}, URLS)
 
     def setup(self, stage: str | None = None) -> None:
         if self.parts:

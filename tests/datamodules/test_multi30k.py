@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import time
 import urllib.error
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 import sacrebleu
 
-from trellis.datamodules.multi30k import Multi30k
+from trellis.datamodules.multi30k import FILES, Multi30k
 from trellis.sequence.tokenizer import WordTokenizer
 
 COUNTS = {"train": 30, "val": 5, "test_2016_flickr": 4}
@@ -67,6 +68,12 @@ def test_a_damaged_file_is_named(look_alike: Path) -> None:
     path.write_bytes(path.read_bytes()[:-6])
     with pytest.raises(OSError, match=r"val\.en\.gz is damaged"):
         ready(look_alike)
+
+
+@pytest.mark.data
+def test_the_published_checksums_are_those_of_the_files(data_dir: str) -> None:
+    for path in sorted((Path(data_dir) / "multi30k" / "raw").glob("*.gz")):
+        assert FILES[path.name] == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.data

@@ -1,3 +1,4 @@
+import hashlib
 import time
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch.distributed as dist
 from sequence_cases import check_exact_resume, plain, written
 
 from trellis.datamodules import loader as loader_module
-from trellis.datamodules.tiny_shakespeare import TinyShakespeare
+from trellis.datamodules.tiny_shakespeare import CHECKSUM, TinyShakespeare
 from trellis.sequence.subword import BPETokenizer
 from trellis.sequence.tokenizer import from_json
 
@@ -157,6 +158,7 @@ def test_the_real_text(data_dir: str) -> None:
     data.prepare_data()
     data.setup()
     assert data.spec.num_tokens == 65
+    assert "sha256:" + hashlib.sha256(data.path.read_bytes()).hexdigest() == CHECKSUM
     assert len(data.parts["train"]) + len(data.parts["val"]) == 1_115_394
     assert len(data.parts["val"]) == 111_540
     loader = data.train_dataloader()
