@@ -113,7 +113,8 @@ def test_real_targets_decode_to_the_references(data_dir: str, shared: bool) -> N
 
 @pytest.mark.data
 def test_real_batches_are_full_and_cheap(data_dir: str) -> None:
-    loader, real, padded = ready(data_dir, "fit").train_dataloader(), 0, 0
+    data, real, padded = ready(data_dir, "fit", tokenizer=WordTokenizer), 0, 0
+    loader = data.train_dataloader()
     start = time.process_time()
     batches = list(loader)
     assert (time.process_time() - start) / len(batches) < 1e-3
