@@ -201,3 +201,25 @@ def test_forward_of_each_objective_is_the_network(tmp_path):
     graphs.eval()
     inputs = (batch.x, batch.edge_index, batch.batch)
     assert torch.equal(graphs(*inputs), graphs.network(*inputs))
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_of_a_fused_optimizer_are_clipped(tmp_path, precision, algorithm):
+    """Lightning refuses this under bf16-mixed, where there is no scaler to be at odds with."""
+    moved = {}
+    for fused in (True, False):
+        L.seed_everything(0, verbose=False)
+        objective = Classification(mlp, partial(torch.optim.SGD, lr=1.0, fused=fused))
+        objective.spec = Points().spec
+        objective.configure_model()
+        before = [weight.detach().clone() for weight in objective.parameters()]
+        fit_one(
+            objective, Points(), tmp_path, precision=precision, limit_train_batches=1,
+            gradient_clip_val=0.01, gradient_clip_algorithm=algorithm,
+        )  # fmt: skip
+        steps = [(a - b).flatten() for a, b in zip(before, objective.parameters(), strict=True)]
+        moved[fused] = torch.cat(steps).detach()
+    torch.testing.assert_close(moved[True], moved[False])
+    size = moved[True].norm() if algorithm == "norm" else moved[True].abs().max()
+    assert float(size) == pytest.approx(0.01, rel=1e-3)
