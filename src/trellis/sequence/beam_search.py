@@ -244,7 +244,7 @@ def _collect(
     kind = kind.gather(1, order)
     scores = torch.cat([beams.stored, beams.scores], 1).gather(1, order)
     normalized = torch.cat([beams.normalized, beams.scores / divisor], 1).gather(1, order)
-    ends = torch.cat([beams.ends, cut], 1).gather(1, order).masked_fill(kind == 0, -1)
+    ends = torch.cat([beams.ends, cut], 1).gather(1, order)
     check_numbers(scores)
     last, place = ends.div(num_beams, rounding_mode="floor"), ends % num_beams
     columns = []

@@ -196,6 +196,7 @@ def sample(
         at_least_one("top_k", top_k)
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p={top_p}: give a probability above 0, up to 1")
+    top_p = None if top_p == 1 else top_p  # rounding must not cut off what is rare
 
     def choose(logits: Tensor) -> Tensor:
         ids = None
@@ -203,7 +204,7 @@ def sample(
             logits, ids = largest(logits, min(top_k or logits.size(1), logits.size(1)))
         # Less the largest: a small temperature must not overflow.
         probabilities = ((logits - logits.amax(1, keepdim=True)) / temperature).softmax(1)
-        if top_p is not None and top_p < 1:
+        if top_p is not None:
             before = probabilities.cumsum(1) - probabilities
             probabilities = probabilities.where(before < top_p, 0)
         check_numbers(probabilities)

@@ -244,6 +244,16 @@ def test_a_longer_hypothesis_that_can_still_win_is_waited_for() -> None:
     assert beams.normalized.item() == pytest.approx((math.log(0.5) - 0.4) / 5)
 
 
+def test_a_penalty_of_length_is_waited_for_too() -> None:
+    """Sums times lengths: -2.4 of "a" and its end; "b b" can reach -2.1 next, -2.8 after that."""
+    step = Words({"": {"a": -1.2, "b": -0.7}, "b": {"b": 0.0}})
+    beams = beam_search(
+        step, PROMPT, eos_id=EOS, max_new_tokens=50, num_beams=2, length_penalty=-1.0
+    )
+    assert step.text(beams.best()[0]) == "b b"
+    assert beams.normalized.item() == pytest.approx(-2.1)
+
+
 def test_a_search_that_is_decided_stops() -> None:
     options: dict[str, Any] = {"eos_id": EOS, "max_new_tokens": 50, "num_beams": 2}
     step = Counting(long_winner())
@@ -253,6 +263,16 @@ def test_a_search_that_is_decided_stops() -> None:
     step = Counting(long_winner())  # the second best is asked for too
     beam_search(step, PROMPT, length_penalty=0.0, num_return=2, **options)
     assert step.rows == [1, 2, 1, 1, 1]
+
+
+def test_a_tie_goes_to_what_ended_first_and_is_not_waited_for() -> None:
+    half = math.log(0.5)
+    step = Counting(Words({"": {"b": half, "a": half}, "b": {"b": 0.0}}))
+    beams = beam_search(
+        step, PROMPT, eos_id=EOS, max_new_tokens=50, num_beams=2, length_penalty=0.0
+    )
+    assert beams.lengths.item() == 1
+    assert step.rows == [1, 2]
 
 
 def test_a_search_stops_as_soon_as_no_length_can_turn_it() -> None:

@@ -117,7 +117,7 @@ def shares(**options: Any) -> Tensor:
         ({}, [0.05, 0.15, 0.5, 0.3]),
         ({"temperature": 0.5}, [0.0025, 0.0225, 0.25, 0.09]),
         ({"temperature": 2.0}, [0.05**0.5, 0.15**0.5, 0.5**0.5, 0.3**0.5]),
-        ({"temperature": 1e-30}, [0, 0, 1, 0]),
+        ({"temperature": 1e-42}, [0, 0, 1, 0]),
         ({"top_k": 2}, [0, 0, 0.5, 0.3]),
         ({"top_k": 9}, [0.05, 0.15, 0.5, 0.3]),
         ({"top_p": 0.5}, [0, 0, 0.5, 0]),
@@ -164,6 +164,10 @@ def test_scores_are_the_networks_own_whatever_is_cut_off() -> None:
     )
     assert cut.tokens.tolist() == [[[2] * 5]]
     torch.testing.assert_close(cut.scores, 5 * torch.tensor([[0.5]]).log())
+
+
+def test_all_of_the_probability_is_no_limit() -> None:
+    assert shares(top_p=1.0).equal(shares())
 
 
 def test_a_seed_gives_the_same_again_and_another_seed_does_not() -> None:
