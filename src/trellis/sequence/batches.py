@@ -61,9 +61,8 @@ class Ragged:
             raise ValueError("Ragged: there are no sequences")
         self.lengths = torch.tensor([len(sequence) for sequence in sequences])
         self._starts = self.lengths.cumsum(0) - self.lengths
-        # One more at the end: what an empty last sequence points at.
-        flat = chain(chain.from_iterable(sequences), (0,))
-        self._flat = torch.from_numpy(np.fromiter(flat, np.int64))
+        flat = np.fromiter(chain.from_iterable(sequences), np.int64)
+        self._flat = torch.from_numpy(flat)
 
     def __len__(self) -> int:
         return len(self.lengths)

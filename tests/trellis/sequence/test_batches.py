@@ -38,6 +38,7 @@ def test_empty_sequences_are_all_padding() -> None:
     padded = ragged.padded(torch.tensor([3, 0, 1]), pad_id=9)
     assert padded.tolist() == [[9, 9], [1, 2], [9, 9]]
     assert ragged.padded(torch.tensor([1, 3]), pad_id=9).shape == (2, 0)
+    assert Ragged([[], []]).padded(torch.tensor([1]), pad_id=9).shape == (1, 0)
     with pytest.raises(ValueError, match="there are no sequences"):
         Ragged([])
 
@@ -50,6 +51,13 @@ def test_each_example_once_and_within_the_budget(shuffle: bool, round_to: int) -
     batches = epoch(plan, 500, seed=1)
     assert torch.cat(batches).sort().values.tolist() == list(range(500))
     assert max(padded_size(batch, lengths) for batch in batches) <= 200
+
+
+@pytest.mark.parametrize(("max_tokens", "sizes"), [(8, [2, 2, 1]), (9, [3, 2]), (14, [4, 1])])
+def test_a_batch_may_fill_its_budget_but_not_outgrow_it(max_tokens: int, sizes: list) -> None:
+    for plan in (token_budget, consecutive_budget):
+        batches = plan(torch.tensor([3] * 5), max_tokens)(torch.arange(5), torch.Generator())
+        assert sorted(map(len, batches), reverse=True) == sizes
 
 
 def test_like_lengths_stand_together() -> None:

@@ -99,7 +99,7 @@ def test_as_many_tokens_as_asked_for_or_as_there_are() -> None:
 @pytest.mark.parametrize("mask", [False, True])
 def test_bytes_need_their_room(mask: bool) -> None:
     least = 261 if mask else 260
-    BPETokenizer(CORPUS, num_tokens=least, mask=mask)
+    assert BPETokenizer(CORPUS, num_tokens=least, mask=mask).num_tokens == least
     with pytest.raises(ValueError, match=f"num_tokens={least - 1}: give at least {least}"):
         BPETokenizer(CORPUS, num_tokens=least - 1, mask=mask)
     with pytest.raises(ValueError, match="num_tokens=5: give more"):
