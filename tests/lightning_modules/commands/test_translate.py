@@ -10,11 +10,12 @@ import pytest
 from text_checkpoints import failing, language_model_of, translator_of
 
 from trellis import load
-from trellis.lightning_modules import cli
+from trellis.lightning_modules import cli, translation
 from trellis.lightning_modules.commands import translate
 from trellis.lightning_modules.commands.translate import read_pieces
 from trellis.lightning_modules.translation import Translator
 from trellis.networks.transformer import TransformerSeq2Seq
+from trellis.sequence.beam_search import beam_search
 from trellis.sequence.tokenizer import CharTokenizer, WordTokenizer
 
 WORDS = {
@@ -82,12 +83,24 @@ def test_a_translation_that_does_not_end_is_named(
     assert "line 1" not in err
 
 
-def test_options_of_the_search_are_the_checkpoints_unless_given(checkpoint: str) -> None:
+def test_options_of_the_search_are_the_checkpoints_unless_given(
+    checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def recording(*args: Any, **options: Any) -> Any:
+        seen.update(options)
+        return beam_search(*args, **options)
+
+    monkeypatch.setattr(translation, "beam_search", recording)
     model = load(checkpoint)
-    assert model.max_new_tokens == Translator(model).max_new_tokens == 15
     model.length_penalty = 0.25
-    assert Translator(model).length_penalty == 0.25
-    assert Translator(model, length_penalty=0.0).length_penalty == 0.0
+    Translator(model)(["ein"])
+    assert seen == {
+        "eos_id": 2, "max_new_tokens": 15, "num_beams": 5, "length_penalty": 0.25
+    }  # fmt: skip
+    Translator(model, num_beams=3, length_penalty=0.0, max_new_tokens=7)(["ein"])
+    assert seen == {"eos_id": 2, "max_new_tokens": 7, "num_beams": 3, "length_penalty": 0.0}
 
 
 def test_no_special_token_is_written(checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,10 +137,11 @@ def test_a_long_line_is_cut_and_named_and_the_others_live(
 def test_more_than_max_source_tokens_is_not_read(
     checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "x.de").write_text("ein mann läuft\n" * 2)
+    (tmp_path / "x.de").write_text("ein mann\nein mann läuft\n")
     out, err = translated(capsys, checkpoint, str(tmp_path / "x.de"), "--max_source_tokens", "3")
     assert out == ["a man"] * 2
     assert "line 2 has 4 tokens: what comes after 3 was not read" in err
+    assert "line 1 has" not in err
 
 
 def test_an_empty_file_gives_an_empty_one(
