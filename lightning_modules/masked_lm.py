@@ -12,6 +12,7 @@ from torchmetrics import Metric
 from trellis.functional.masking import IGNORED, mask_tokens
 from trellis.lightning_modules.base import Objective, Stage, build_network
 from trellis.lightning_modules.evaluation import cross_entropy
+from trellis.networks.bert import BertPretraining
 from trellis.sequence.batches import SentencePairs
 from trellis.spec import TokenSpec
 
@@ -19,8 +20,9 @@ from trellis.spec import TokenSpec
 class MaskedLMFactory(Protocol):
     """Builds a network that guesses hidden tokens and the order of sentences; called by keyword.
 
-    The network maps ``(tokens [B, T], segments [B, T])`` to logits ``[B, T, num_tokens]`` of the
-    tokens and ``[B, 2]`` of the order.
+    The network maps ``(tokens [B, T], segments [B, T], chosen)`` to logits of the tokens and, as
+    ``[B, 2]``, of the order. Those of the tokens are ``[B, T, num_tokens]`` where ``chosen`` is
+    ``None``, and ``[N, num_tokens]`` where it is ``[B, T]`` and true for N of them.
     """
 
     def __call__(self, num_tokens: int, *, pad_id: int) -> nn.Module: ...
@@ -34,7 +36,7 @@ class MaskedLM(Objective):
 
     Args:
         network: from ``(num_tokens, pad_id)`` to a module
-            ``(tokens, segments) -> (token_logits, order_logits)``.
+            ``(tokens, segments, chosen) -> (token_logits, order_logits)``.
         optimizer: from parameters to an optimiser.
         lr_scheduler: from the optimiser to a scheduler; a ``Schedule`` steps once a step, others
             once an epoch.
@@ -51,7 +53,7 @@ class MaskedLM(Objective):
 
     def __init__(
         self,
-        network: MaskedLMFactory,
+        network: MaskedLMFactory = BertPretraining,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
         spec: TokenSpec | None = None,
@@ -69,15 +71,17 @@ class MaskedLM(Objective):
                 raise ValueError(f"MaskedLM: spec has no {name}; give the data's tokenizer one")
         sizes = {"num_tokens": spec.num_tokens, "pad_id": spec.pad_id or 0}
         self.network = build_network(
-            self.network_factory, sizes, "tokens", "segments", objective=self
+            self.network_factory, sizes, "tokens", "segments", "chosen", objective=self
         )
 
     def metrics(self, spec: TokenSpec) -> Mapping[str, Metric]:
         return {"guesses": GuessScores()}
 
-    def forward(self, tokens: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``[B, T, num_tokens]`` of the tokens and ``[B, 2]`` of the order."""
-        return self.network(tokens, segments)
+    def forward(
+        self, tokens: Tensor, segments: Tensor, chosen: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of the tokens, or of the chosen ones, and of the order: see the factory."""
+        return self.network(tokens, segments, chosen)
 
     def _guess(self, batch: SentencePairs, generator: torch.Generator | None) -> "Guesses":
         spec = self.spec
@@ -90,8 +94,9 @@ class MaskedLM(Objective):
             probability=self.mask_probability,
             generator=generator,
         )
-        token_logits, order_logits = self(masked.tokens, batch.segments)
-        return Guesses(token_logits, masked.labels, order_logits, batch.in_order)
+        chosen = masked.labels != IGNORED
+        token_logits, order_logits = self(masked.tokens, batch.segments, chosen)
+        return Guesses(token_logits, masked.labels[chosen], order_logits, batch.in_order)
 
     def training_step(self, batch: SentencePairs, batch_idx: int) -> Tensor:
         guesses = self._guess(batch, None)
@@ -113,22 +118,17 @@ class MaskedLM(Objective):
 
 
 class Guesses(NamedTuple):
-    """Logits and what they should have said, ``IGNORED`` where nothing was asked."""
+    """Logits of N hidden tokens and of the order of B pairs, and what they should have said."""
 
     token_logits: Tensor
     tokens: Tensor
     order_logits: Tensor
     in_order: Tensor
 
-    def token_loss(self, reduction: str = "mean") -> Tensor:
-        """Cross-entropy of the hidden tokens; 0 where a batch hides none."""
-        total = F.cross_entropy(
-            self.token_logits.flatten(0, 1),
-            self.tokens.flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-        )
-        return total if reduction == "sum" else total / (self.tokens != IGNORED).sum().clamp(min=1)
+    def token_loss(self) -> Tensor:
+        """Mean cross-entropy of the hidden tokens; 0 where a batch hides none."""
+        total = F.cross_entropy(self.token_logits, self.tokens, reduction="sum")
+        return total / max(len(self.tokens), 1)
 
     def order_loss(self) -> Tensor:
         """Mean cross-entropy of the order."""
@@ -155,8 +155,8 @@ class GuessScores(Metric):
 
     def update(self, guesses: Guesses) -> None:
         """Count a batch: each hidden token and each pair of sentences weighs alike."""
-        self.token_loss += guesses.token_loss("sum").detach()
-        self.num_tokens += (guesses.tokens != IGNORED).sum()
+        self.token_loss += guesses.token_loss().detach() * len(guesses.tokens)
+        self.num_tokens += len(guesses.tokens)
         self.right_tokens += (guesses.token_logits.argmax(-1) == guesses.tokens).sum()
         self.order_loss += guesses.order_loss().detach() * len(guesses.in_order)
         self.num_pairs += len(guesses.in_order)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import lightning as L
 import torch
-from token_cases import CountingPairs, FirstWord, Names, Streams, WordGuesser, WordVotes
+from token_cases import FirstWord, Names, Streams, WordGuesser, WordPairs, WordVotes
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 from torch_geometric.data import Batch, Data
@@ -150,7 +150,7 @@ CASES = {
         partial(SequenceToSequence, small_transformer, adam, scheduler, scheduled_sampling=0.3),
         partial(CopyReverse, length=3, num_train=37, num_val=5, num_test=5, batch_size=8),
     ),
-    "masked": Case(partial(MaskedLM, WordGuesser, adam, scheduler), CountingPairs),
+    "masked": Case(partial(MaskedLM, WordGuesser, adam, scheduler), WordPairs),
     "labelled": Case(partial(SequenceClassification, WordVotes, adam, scheduler), FirstWord),
     "tagged": Case(partial(Tagging, partial(WordVotes, each=True), adam, scheduler), Names),
 }

@@ -7,11 +7,12 @@ import lightning as L
 import pytest
 import torch
 from learning_cases import quiet_trainer
-from token_cases import MASK, NUM_WORDS, SPEC, CountingPairs, WordGuesser
+from token_cases import MASK, NUM_WORDS, SPEC, WordGuesser, WordPairs
 from torch import nn
 
 from trellis.lightning_modules.checkpoint import load
 from trellis.lightning_modules.masked_lm import MaskedLM
+from trellis.networks.bert import BERT, BertPretraining
 from trellis.sequence.batches import SentencePairs
 from trellis.spec import TokenSpec
 
@@ -39,27 +40,30 @@ class Spy(WordGuesser):
         super().__init__(num_tokens, pad_id=pad_id)
         self.calls = []
 
-    def forward(self, tokens, segments):
-        said = super().forward(tokens, segments)
-        self.calls.append((tokens, segments, *said))
+    def forward(self, tokens, segments, chosen=None):
+        said = super().forward(tokens, segments, chosen)
+        self.calls.append((tokens, segments, chosen, *said))
         return said
 
 
 def test_metrics_are_means_over_all_hidden_words_and_all_pairs(tmp_path):
-    objective, data = MaskedLM(Spy, adam(0.01), mask_probability=1.0), CountingPairs()
+    objective, data = MaskedLM(Spy, adam(0.01), mask_probability=1.0), WordPairs()
     metrics = fit(objective, data, tmp_path, epochs=1)
     calls, batches = objective.network.calls[-5:], list(data.test_dataloader())
     token_losses, order_losses, right = [], [], []
-    for (shown, segments, said, order), batch in zip(calls, batches, strict=True):
+    for (shown, segments, chosen, said, order), batch in zip(calls, batches, strict=True):
+        rows = iter(said)
         assert torch.equal(segments, batch.segments)
         for row, words in enumerate(batch.tokens.tolist()):
             order_losses.append(-order[row].log_softmax(-1)[batch.in_order[row]])
             for column, word in enumerate(words):
                 if word > MASK:  # with probability 1 every word is asked for, and nothing else
-                    token_losses.append(-said[row, column].log_softmax(-1)[word])
-                    right.append(int(said[row, column].argmax()) == word)
+                    guess = next(rows)
+                    token_losses.append(-guess.log_softmax(-1)[word])
+                    right.append(int(guess.argmax()) == word)
                 else:
                     assert shown[row, column] == word
+                assert chosen[row, column] == (word > MASK)
     token_loss = float(sum(token_losses)) / len(token_losses)
     order_loss = float(sum(order_losses)) / len(order_losses)
     assert len(order_losses) == 37
@@ -76,17 +80,16 @@ def test_metrics_are_means_over_all_hidden_words_and_all_pairs(tmp_path):
 def test_training_adds_both_losses():
     objective = MaskedLM(Spy, mask_probability=1.0, spec=SPEC)
     objective.configure_model()
-    batch = next(iter(CountingPairs().val_dataloader()))
+    batch = next(iter(WordPairs().val_dataloader()))
     loss = objective.training_step(batch, 0)
-    [(_, _, said, order)] = objective.network.calls
-    words = batch.tokens > MASK
-    token_loss = nn.functional.cross_entropy(said[words], batch.tokens[words])
+    [(*_, said, order)] = objective.network.calls
+    token_loss = nn.functional.cross_entropy(said, batch.tokens[batch.tokens > MASK])
     order_loss = nn.functional.cross_entropy(order, batch.in_order)
     torch.testing.assert_close(loss, token_loss + order_loss)
 
 
 def test_each_step_hides_other_words_and_each_evaluation_the_same(tmp_path):
-    objective, data = MaskedLM(Spy, adam(0.01)), CountingPairs()
+    objective, data = MaskedLM(Spy, adam(0.01)), WordPairs()
     trainer = quiet_trainer(tmp_path, max_epochs=2, num_sanity_val_steps=0)
     trainer.fit(objective, datamodule=data)
     shown = [call[0] for call in objective.network.calls]
@@ -102,7 +105,7 @@ def test_each_step_hides_other_words_and_each_evaluation_the_same(tmp_path):
 def test_batches_of_one_shape_are_asked_at_places_of_their_own():
     objective = MaskedLM(Spy, spec=SPEC)
     objective.configure_model()
-    batch = next(iter(CountingPairs().val_dataloader()))
+    batch = next(iter(WordPairs().val_dataloader()))
     later = (batch.tokens - MASK) % NUM_WORDS + MASK + 1
     other = batch._replace(tokens=later.where(batch.tokens > MASK, batch.tokens))
     for pairs in (batch, other, batch):
@@ -118,7 +121,7 @@ def test_evaluation_leaves_the_random_states_alone(tmp_path):
     objective.configure_model()
     objective.eval()
     state = torch.get_rng_state()
-    objective.evaluate(next(iter(CountingPairs().val_dataloader())), "val")
+    objective.evaluate(next(iter(WordPairs().val_dataloader())), "val")
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -126,11 +129,50 @@ def test_predictions_are_of_the_words_as_they_stand():
     objective = MaskedLM(WordGuesser, spec=SPEC)
     objective.configure_model()
     objective.eval()
-    batch = next(iter(CountingPairs().val_dataloader()))
+    batch = next(iter(WordPairs().val_dataloader()))
     words, order = objective.predict_step(batch, 0)
     said, said_order = objective(batch.tokens, batch.segments)
     torch.testing.assert_close(words, said.exp() / said.exp().sum(-1, keepdim=True))
     torch.testing.assert_close(order, said_order.softmax(-1))
+
+
+SMALL = partial(
+    BertPretraining, embed_dim=32, num_heads=2, num_layers=2, dropout=0.0, norm_first=True
+)
+
+
+def test_words_that_others_give_away_are_guessed_and_so_is_the_order(tmp_path):
+    data = WordPairs(num_pairs=400, batch_size=20, num_words=6)
+    metrics = fit(MaskedLM(SMALL, adam(0.005)), data, tmp_path, epochs=8)
+    assert metrics["test/token_accuracy"] > 0.96
+    assert metrics["test/perplexity"] < 1.2
+    assert metrics["test/order_accuracy"] > 0.93
+
+
+class WordTable(nn.Module):
+    """What follows from the word that is shown, and nothing else."""
+
+    def __init__(self, num_tokens: int, *, pad_id: int) -> None:
+        super().__init__()
+        self.words = nn.Parameter(torch.zeros(num_tokens, num_tokens))
+        self.order = nn.Parameter(torch.zeros(num_tokens, 2))
+
+    def forward(self, tokens, segments, chosen=None):
+        shown = tokens if chosen is None else tokens[chosen]
+        return self.words[shown], self.order[tokens].mean(1)
+
+
+def test_of_words_drawn_at_random_only_those_that_are_shown_are_known(tmp_path):
+    data = WordPairs(num_pairs=1000, batch_size=50, noise=True)
+    metrics = fit(MaskedLM(WordTable, adam(0.1), mask_probability=0.5), data, tmp_path, epochs=5)
+    # Four in five are hidden. Of the others one half is the word itself, as is one in twenty of
+    # the other half: that is all there is to know.
+    same = (0.1 + 0.1 / NUM_WORDS) / 0.2
+    other = (1 - same) / (NUM_WORDS - 1)
+    entropy = -same * math.log(same) - (NUM_WORDS - 1) * other * math.log(other)
+    best = 0.8 * math.log(NUM_WORDS) + 0.2 * entropy
+    assert math.log(metrics["test/perplexity"]) == pytest.approx(best, abs=0.05)
+    assert metrics["test/order_accuracy"] == pytest.approx(0.5, abs=0.06)
 
 
 def test_pairs_without_any_word_cost_only_their_order():
@@ -145,7 +187,7 @@ def test_pairs_without_any_word_cost_only_their_order():
 
 def test_a_checkpoint_is_loaded_by_its_path_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("TRELLIS_TRUST", "token_cases")
-    objective, data = MaskedLM(WordGuesser, adam(0.01), mask_probability=0.3), CountingPairs()
+    objective, data = MaskedLM(WordGuesser, adam(0.01), mask_probability=0.3), WordPairs()
     trainer = quiet_trainer(tmp_path, max_epochs=1)
     trainer.fit(objective, datamodule=data)
     loaded = load(trainer.checkpoint_callback.last_model_path)
@@ -178,3 +220,15 @@ def test_the_share_of_hidden_words_is_a_share(share):
 def test_a_network_of_another_kind_is_refused():
     with pytest.raises(ValueError, match=r"MaskedLM calls network\(num_tokens=.*, pad_id="):
         MaskedLM(nn.Linear, spec=SPEC).configure_model()
+    with pytest.raises(ValueError, match=r"MaskedLM calls network\(tokens, segments, chosen\)"):
+        MaskedLM(BERT, spec=SPEC).configure_model()
+
+
+def test_logits_of_the_chosen_words_are_those_among_all():
+    network = SMALL(SPEC.num_tokens, pad_id=SPEC.pad_id).eval()
+    batch = next(iter(WordPairs().val_dataloader()))
+    chosen = torch.rand(batch.tokens.shape) < 0.3
+    words, order = network(batch.tokens, batch.segments)
+    asked, same_order = network(batch.tokens, batch.segments, chosen)
+    torch.testing.assert_close(asked, words[chosen])
+    torch.testing.assert_close(same_order, order)

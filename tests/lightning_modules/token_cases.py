@@ -17,22 +17,27 @@ SPEC = TokenSpec(
 )
 
 
-class CountingPairs(DataModule):
-    """Pairs of sentences that count on, modulo 20: any two neighbours give a hidden word away.
+class WordPairs(DataModule):
+    """Pairs of sentences that repeat one word each: any other word gives a hidden one away.
 
-    A second sentence in order goes on where the first ended. 37 pairs: four batches of 8, then 5.
+    A pair is in order if both repeat the same word. 37 pairs: four batches of 8, then 5.
 
     Args:
-        kind: ``ordered``, ``shuffled`` (whether they are in order is drawn at random), or
-            ``noise`` (words are drawn at random: nothing gives them away).
+        noise: draw all words at random: nothing gives them away, nor whether they are in order.
     """
 
-    def __init__(self, num_pairs: int = 37, batch_size: int = 8, kind: str = "ordered") -> None:
+    def __init__(
+        self,
+        num_pairs: int = 37,
+        batch_size: int = 8,
+        noise: bool = False,
+        num_words: int = NUM_WORDS,
+    ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.batch_size, self.spec = batch_size, SPEC
         self.splits = {
-            split: counting_pairs(num_pairs, kind, seed)
+            split: word_pairs(num_pairs, noise, num_words, seed)
             for seed, split in enumerate(("train", "val", "test"))
         }
 
@@ -41,16 +46,15 @@ class CountingPairs(DataModule):
 
         def fetch(indices: Tensor) -> SentencePairs:
             padded = tokens.padded(indices, PAD)
-            separators = (padded == SEP).cumsum(1)
-            segments = ((separators >= 1) & (padded != SEP) & (padded != PAD)).long()
-            segments[(padded == SEP) & (separators == 2)] = 1
+            ends = (padded == SEP).long()
+            segments = (ends.cumsum(1) - ends).where(padded != PAD, 0)
             return SentencePairs(padded, segments, in_order[indices])
 
         train = split == "train"
         return Loader(len(tokens), fetch, batch_size=self.batch_size, shuffle=train, pad=train)
 
 
-def counting_pairs(number: int, kind: str, seed: int) -> tuple[Ragged, Tensor]:
+def word_pairs(number: int, noise: bool, num_words: int, seed: int) -> tuple[Ragged, Tensor]:
     """Token ids of ``number`` pairs, and whether they are in order."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -59,15 +63,13 @@ def counting_pairs(number: int, kind: str, seed: int) -> tuple[Ragged, Tensor]:
 
     sequences, in_order = [], torch.arange(number) % 2
     for ordered in in_order.tolist():
-        first, lengths = draw(0, NUM_WORDS), (draw(4, 8), draw(4, 8))
-        second = first + lengths[0] + (0 if ordered else draw(1, NUM_WORDS))
-        words = [list(range(s, s + n)) for s, n in zip((first, second), lengths, strict=True)]
-        if kind == "noise":
-            words = [[draw(0, NUM_WORDS) for _ in part] for part in words]
-        a, b = ([5 + word % NUM_WORDS for word in part] for part in words)
+        first, lengths = draw(0, num_words), (draw(4, 8), draw(4, 8))
+        second = (first if ordered else first + draw(1, num_words)) % num_words
+        words = [[word] * length for word, length in zip((first, second), lengths, strict=True)]
+        if noise:
+            words = [[draw(0, num_words) for _ in part] for part in words]
+        a, b = ([5 + word for word in part] for part in words)
         sequences.append([CLS, *a, SEP, *b, SEP])
-    if kind == "shuffled":
-        in_order = in_order[torch.randperm(number, generator=generator)]
     return Ragged(sequences), in_order
 
 

@@ -115,7 +115,9 @@ class BertPretraining(nn.Module):
         pad_id: fills short sequences.
         body: options of ``BERT``.
     Shape:
-        tokens, segments ``[B, T]`` -> logits of the tokens ``[B, T, V]``, of the order ``[B, 2]``
+        tokens, segments ``[B, T]`` -> logits of the tokens ``[B, T, V]``, of the order ``[B, 2]``;
+        with chosen ``[B, T]``, true for N tokens, logits of these alone ``[N, V]``: what is not
+        asked for, most of a text, would cost the most
 
     Source: Devlin et al. 2019, section 3.1; the token head as in the released code: a map, GELU
     and norm before the embeddings, used as weights.
@@ -137,9 +139,12 @@ class BertPretraining(nn.Module):
         initialize_normal_(self)
         self.output.weight = self.body.tokens.weight
 
-    def forward(self, tokens: Tensor, segments: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, tokens: Tensor, segments: Tensor | None = None, chosen: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         x = self.body(tokens, segments)
-        token_logits = self.output(self.norm(F.gelu(self.hidden(x))))
+        asked = x if chosen is None else x[chosen]
+        token_logits = self.output(self.norm(F.gelu(self.hidden(asked))))
         return token_logits, self.order(self.pooler(x[:, 0]).tanh())
 
 
