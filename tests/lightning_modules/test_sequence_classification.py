@@ -1,5 +1,6 @@
 """One label a sequence: against definitions, on words with a known label, on two languages."""
 
+import csv
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from token_cases import FirstWord, WordVotes
 from trellis.datamodules.base import DataModule
 from trellis.datamodules.loader import Loader
 from trellis.datamodules.text_files import read_lines
+from trellis.lightning_modules.callbacks.pictures import ConfusionMatrix
 from trellis.lightning_modules.checkpoint import load
 from trellis.lightning_modules.sequence_classification import SequenceClassification
 from trellis.networks.recurrent import RecurrentClassifier
@@ -62,6 +64,20 @@ def test_the_first_word_is_learnt_and_chance_is_not(tmp_path):
 
     assert accuracy(False) > 0.97
     assert accuracy(True) < 0.45
+
+
+def test_a_confusion_matrix_counts_every_sequence(tmp_path):
+    objective, data = SequenceClassification(WordVotes, adam(0.01)), FirstWord()
+    trainer = quiet_trainer(tmp_path, max_epochs=1, callbacks=[ConfusionMatrix()])
+    trainer.fit(objective, datamodule=data)
+    tokens, y = data.splits["val"]
+    expected = torch.zeros(3, 3, dtype=torch.long)
+    for label, guess in zip(y.tolist(), objective.eval()(tokens).argmax(-1).tolist(), strict=True):
+        expected[label, guess] += 1
+    path = trainer.run_dir / "pictures/val/confusion_counts.csv"
+    header, *rows = csv.reader(path.read_text().splitlines())
+    assert header == ["true class", "low", "middle", "high"]
+    assert [list(map(int, row[1:])) for row in rows] == expected.tolist()
 
 
 def test_a_checkpoint_is_loaded_by_its_path_alone(tmp_path):

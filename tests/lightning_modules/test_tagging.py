@@ -1,5 +1,6 @@
 """One label a token: against definitions, and on names that begin and go on."""
 
+import csv
 from functools import partial
 
 import lightning as L
@@ -9,6 +10,7 @@ from learning_cases import quiet_trainer
 from token_cases import BIO, PAD, SPEC, Names, WordVotes
 
 from trellis.datamodules.base import tensor_loader
+from trellis.lightning_modules.callbacks.pictures import ConfusionMatrix
 from trellis.lightning_modules.checkpoint import load
 from trellis.lightning_modules.tagging import EntityScores, Tagging, token_cross_entropy
 from trellis.networks.recurrent import RecurrentTagger
@@ -171,3 +173,18 @@ def test_tags_must_fit_the_logits():
         token_cross_entropy(logits[:, 0], torch.zeros(2, dtype=torch.long))
     with pytest.raises(ValueError, match="labels lie in .*, but the network has out_ch.*=4"):
         token_cross_entropy(logits, torch.tensor([[0, 4, -100]] * 2))
+
+
+def test_a_confusion_matrix_counts_words_and_no_padding(tmp_path):
+    objective, data = Tagging(VOTES, adam(0.05)), Names()
+    trainer = quiet_trainer(tmp_path, max_epochs=2, callbacks=[ConfusionMatrix()])
+    trainer.fit(objective, datamodule=data)
+    tokens, tags = data.splits["val"]
+    predicted, known = objective.eval()(tokens).argmax(-1), tags >= 0
+    expected = torch.zeros(5, 5, dtype=torch.long)
+    for label, guess in zip(tags[known].tolist(), predicted[known].tolist(), strict=True):
+        expected[label, guess] += 1
+    path = trainer.run_dir / "pictures/val/confusion_counts.csv"
+    header, *rows = csv.reader(path.read_text().splitlines())
+    assert header == ["true class", *BIO]
+    assert [list(map(int, row[1:])) for row in rows] == expected.tolist()
