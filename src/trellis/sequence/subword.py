@@ -1,6 +1,7 @@
 """Tokens smaller than words, learnt by the ``tokenizers`` library."""
 
 import json
+import string
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
@@ -13,15 +14,21 @@ SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
 class SubwordTokenizer(Tokenizer):
     """Base of the tokenizers that wrap one of the ``tokenizers`` library."""
 
-    def _learn(self, model: Any, trainer: Any, texts: Iterable[str]) -> None:
-        """Train ``model`` with its splitting and joining set; refuse texts that hold nothing."""
-        cased = (text.lower() for text in texts) if self.lowercase else texts
-        seen = _NonEmpty(cased)
-        model.train_from_iterator(seen, trainer)
-        if not seen.any:
+    def _learn(self, model: Any, trainer: Any, texts: list[str]) -> None:
+        """Train ``model``, whose splitting and joining are set."""
+        model.train_from_iterator(texts, trainer)
+        learnt = json.loads(model.to_str())
+        named = SPECIAL[: self.num_special]
+        learnt["added_tokens"] = [t for t in learnt["added_tokens"] if t["content"] in named]
+        self._restore({"model": learnt})
+
+    def _cased(self, texts: Iterable[str]) -> list[str]:
+        """The texts to learn from; refuses them if they hold nothing."""
+        cased = [text.lower() if self.lowercase else text for text in texts]
+        if not any(text.strip() for text in cased):
             name = type(self).__name__
             raise ValueError(f"{name}: the texts are empty, there is nothing to learn from")
-        self._restore({"model": json.loads(model.to_str())})
+        return cased
 
     def _learnt(self) -> dict[str, Any]:
         return {"model": json.loads(self._model.to_str())}
@@ -96,7 +103,7 @@ class BPETokenizer(SubwordTokenizer):
             initial_alphabet=sorted(library.pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        self._learn(model, trainer, texts)
+        self._learn(model, trainer, self._cased(texts))
 
 
 class WordPieceTokenizer(SubwordTokenizer):
@@ -110,7 +117,7 @@ class WordPieceTokenizer(SubwordTokenizer):
         lowercase: see ``Tokenizer``.
     Raises:
         ModuleNotFoundError: the library is not installed.
-        ValueError: the texts are empty, or ``num_tokens`` is less than 1.
+        ValueError: the texts are empty, or ``num_tokens`` leaves no room for their characters.
 
     Source: Schuster and Nakajima 2012; Devlin et al. 2019.
     """
@@ -124,33 +131,27 @@ class WordPieceTokenizer(SubwordTokenizer):
         lowercase: bool = False,
     ) -> None:
         super().__init__(lowercase, 5 if mask else 4)
-        if num_tokens <= self.num_special:
-            raise ValueError(f"num_tokens={num_tokens}: give more than the special ids")
         library = _library()
         model = library.Tokenizer(library.models.WordPiece(unk_token="<unk>"))
         model.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
         model.decoder = library.decoders.WordPiece()
+        cased = self._cased(texts)
+        # The library numbers characters that continue a word as it meets them in a hash table,
+        # and breaks ties by these numbers: without theirs given, each run would learn another
+        # vocabulary, and so would each process of one run.
+        alone = {*string.punctuation, *string.whitespace}  # these never continue a word
+        inside = sorted(set("".join(cased)) - alone)
         trainer = library.trainers.WordPieceTrainer(
             vocab_size=num_tokens,
-            special_tokens=list(SPECIAL[: self.num_special]),
+            special_tokens=[*SPECIAL[: self.num_special], *(f"##{c}" for c in inside)],
             show_progress=False,
         )
-        self._learn(model, trainer, texts)
-
-
-class _NonEmpty:
-    """An iterator that remembers whether any of its texts held a character but spaces."""
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        self.texts, self.any = iter(texts), False
-
-    def __iter__(self) -> "_NonEmpty":
-        return self
-
-    def __next__(self) -> str:
-        text = next(self.texts)
-        self.any = self.any or bool(text.strip())
-        return text
+        self._learn(model, trainer, cased)
+        if self.num_tokens > num_tokens:
+            raise ValueError(
+                f"num_tokens={num_tokens}: give at least {self.num_tokens}, for the special ids "
+                f"and the characters of the texts, at the start of a word and within"
+            )
 
 
 def _library() -> ModuleType:

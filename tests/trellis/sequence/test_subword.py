@@ -102,7 +102,7 @@ def test_bytes_need_their_room(mask: bool) -> None:
     assert BPETokenizer(CORPUS, num_tokens=least, mask=mask).num_tokens == least
     with pytest.raises(ValueError, match=f"num_tokens={least - 1}: give at least {least}"):
         BPETokenizer(CORPUS, num_tokens=least - 1, mask=mask)
-    with pytest.raises(ValueError, match="num_tokens=5: give more"):
+    with pytest.raises(ValueError, match="num_tokens=5: give at least 25, for the special"):
         WordPieceTokenizer(CORPUS, num_tokens=5)
 
 
@@ -128,6 +128,15 @@ def test_pieces_are_the_longest_from_the_left() -> None:
     assert tokenizer.encode("zero") == [3]
     assert tokenizer.decode(tokenizer.encode("lowest newest")) == "lowest newest"
     assert tokenizer.mask_id == 4
+
+
+@pytest.mark.parametrize("kind", [BPETokenizer, WordPieceTokenizer])
+def test_the_same_texts_teach_the_same_vocabulary(kind: type) -> None:
+    """Each process of a run learns for itself, and ids that differ would not be noticed."""
+    generator = random.Random(0)
+    words = ["".join(generator.choices("abcdefghij", k=5)) for _ in range(200)]
+    first, *others = (kind(words, num_tokens=400) for _ in range(4))
+    assert all(other == first for other in others)
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
