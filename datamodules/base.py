@@ -35,6 +35,9 @@ class DataModule(PlainHyperparameters, L.LightningDataModule, ABC):
 
     spec: Any = None
 
+    def setup(self, stage: str | None = None) -> None:
+        """Read what lies on disk; nothing for data that is computed."""
+
     @abstractmethod
     def loader(self, split: Split) -> Iterable[Any]:
         """Batches of ``split``; shuffled for training."""
