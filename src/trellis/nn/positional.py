@@ -171,7 +171,7 @@ def _positions(x: Tensor, offset: int) -> Tensor:
 def _angles(positions: Tensor, width: int) -> Tensor:
     """T / 10000^{2i/width}, ``[T, width / 2]``."""
     exponents = torch.arange(0, width, 2, device=positions.device) / width
-    return positions.float().unsqueeze(1) / 10000**exponents
+    return positions.unsqueeze(1) / 10000**exponents
 
 
 def _even(name: str, value: int) -> int:

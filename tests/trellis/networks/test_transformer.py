@@ -201,6 +201,18 @@ def test_more_padding_changes_nothing(positions: str, source: Tensor, target: Te
     torch.testing.assert_close(alone, network(source, target), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_order_matters_where_there_are_positions(positions: str) -> None:
+    """One layer without positions takes the source, and the targets before the last, for sets."""
+    network = build(positions=positions, num_layers=1)
+    source = torch.randperm(9)[None] + 2
+    target = torch.randperm(T)[None] + 2
+    order = torch.cat([torch.arange(T - 1).flip(0), torch.tensor([T - 1])])
+    last = network(source, target)[:, -1]
+    for changed in (network(source.flip(1), target), network(source, target[:, order])):
+        assert last.allclose(changed[:, -1], rtol=1e-4, atol=1e-4) == (positions == "none")
+
+
 def test_no_logit_depends_on_later_targets(source: Tensor, target: Tensor) -> None:
     network, changed = build(), target.clone()
     changed[:, 3] = (changed[:, 3] + 1) % V_TARGET
@@ -235,7 +247,7 @@ def test_rows_of_memory_and_state_can_be_chosen(source: Tensor, target: Tensor) 
 
 @pytest.mark.parametrize("norm_first", [True, False])
 def test_alignments_are_the_last_layers(norm_first: bool, source: Tensor, target: Tensor) -> None:
-    network = build(norm_first=norm_first)
+    network = build(norm_first=norm_first, positions="rotary")
     alignments = network.alignments(source, target)
     assert alignments.shape == (B, T, S)
     torch.testing.assert_close(alignments.sum(-1), torch.ones(B, T))

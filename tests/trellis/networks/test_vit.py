@@ -90,11 +90,17 @@ def test_every_patch_matters(x: Tensor) -> None:
 
 
 def test_attention_weights(x: Tensor) -> None:
-    weights = build().attention_weights(x)
+    network = build()
+    weights = network.attention_weights(x)
+    calls: list[tuple] = []
+    for layer in network.layers:
+        layer.attention.register_forward_pre_hook(lambda _, arguments: calls.append(arguments))
+    network(x)
+    for layer, arguments, w in zip(network.layers, calls, weights, strict=True):
+        torch.testing.assert_close(w, layer.attention.weights(*arguments))
     assert [w.shape for w in weights] == [(B, H, 5, 5)] * L
     for w in weights:
         torch.testing.assert_close(w.sum(-1), torch.ones(B, H, 5))
-    assert not weights[0].allclose(weights[1])
 
 
 def test_how_it_starts() -> None:

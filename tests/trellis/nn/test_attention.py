@@ -18,6 +18,7 @@ from trellis.nn.attention import (
     merge_heads,
     split_heads,
 )
+from trellis.nn.positional import RotaryPositions, rotate
 
 B, H, T, S, D = 2, 2, 5, 7, 8
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1, 1], [1, 0, 1, 1, 0, 0, 0]], dtype=torch.bool)
@@ -129,6 +130,21 @@ def test_cross_attention_is_torchs() -> None:
     torch.testing.assert_close(module.weights(x, seen, MASK), weights)
 
 
+@pytest.mark.parametrize("kind", [SelfAttention, CausalSelfAttention])
+def test_rotary_positions_turn_queries_and_keys_alone(kind: type[nn.Module]) -> None:
+    module, x = randomize(kind(D, H)), torch.randn(B, T, D)
+    _, rotation = RotaryPositions(D // H)(x)
+    query, keys, values = (split_heads(part, H) for part in module.query_key_value(x).chunk(3, -1))
+    visible = torch.ones(T, T, dtype=torch.bool)
+    if kind is CausalSelfAttention:
+        visible = visible.tril()
+    weights = attention_weights(rotate(query, rotation), rotate(keys, rotation), visible)
+    output = module(x, None, rotation)
+    output = output[0] if kind is CausalSelfAttention else output
+    torch.testing.assert_close(output, module.output(merge_heads(weights @ values)))
+    torch.testing.assert_close(module.weights(x, rotation=rotation), weights)
+
+
 @pytest.mark.parametrize("pieces", [[1] * T, [2, 3], [4, 1], [1, 3, 1]])
 def test_pieces_with_a_cache_equal_the_whole(pieces: list[int]) -> None:
     module, x = randomize(CausalSelfAttention(D, H)), torch.randn(B, T, D)
@@ -170,6 +186,9 @@ def test_dropout_forgets_weights_in_training_only(kind: type[nn.Module]) -> None
         return module(x) if kind is SelfAttention else module(x)[0]
 
     torch.testing.assert_close(run(), module.output.bias.expand_as(x))
+    if kind is CausalSelfAttention:
+        again, _ = module(x, module(x)[1])  # behind a cache
+        torch.testing.assert_close(again, module.output.bias.expand_as(x))
     module.eval()
     assert (run() - module.output.bias).abs().max() > 0.1
 

@@ -117,6 +117,10 @@ def test_only_learned_positions_have_parameters(kind: str) -> None:
     assert sizes == ({"weight": [10, D]} if kind == "learned" else {})
 
 
+def test_learned_positions_start_small() -> None:
+    assert LearnedPositions(100, 200).weight.std().item() == pytest.approx(0.1, rel=0.05)
+
+
 def test_learned_positions_end() -> None:
     learned = LearnedPositions(D, 10)
     assert learned(torch.zeros(B, 4, D), 6)[0].shape == (B, 4, D)

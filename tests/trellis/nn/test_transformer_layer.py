@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trellis.nn.attention import KeyValues
-from trellis.nn.positional import LearnedPositions
+from trellis.nn.positional import LearnedPositions, RotaryPositions
 from trellis.nn.transformer_layer import (
     CausalLayer,
     DecoderLayer,
@@ -122,28 +122,44 @@ def test_pieces_with_a_cache_equal_the_whole(norm_first: bool, pieces: list[int]
     torch.testing.assert_close(torch.cat(outputs, 1), whole)
 
 
+def caught_by(module: nn.Module) -> list[tuple]:
+    """Arguments of every later call of a module."""
+    calls: list[tuple] = []
+    module.register_forward_pre_hook(lambda _, arguments: calls.append(arguments))
+    return calls
+
+
 @pytest.mark.parametrize("norm_first", [True, False])
 def test_weights_are_those_of_the_layer(norm_first: bool) -> None:
-    """With values and maps that pass memories on, a layer returns its weights."""
+    """The weights, times the values, are what the cross-attention maps to its output."""
     layer = randomized(DecoderLayer(options(norm_first)))
     x, memory = torch.randn(B, T, D), torch.randn(B, S, D)
+    _, rotation = RotaryPositions(D // H)(x)
     seen = layer.cross_attention.project(memory)
-    weights = layer.weights(x, seen, MASK)
-    caught: list[Tensor] = []
-    layer.cross_attention.output.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
-    layer(x, seen, MASK)
+    calls, own_calls = caught_by(layer.cross_attention.output), caught_by(layer.attention)
+    layer(x, seen, MASK, None, rotation)
+    weights = layer.weights(x, seen, MASK, rotation)
     mixed = (weights @ seen.values).transpose(1, 2).flatten(2)
-    torch.testing.assert_close(caught[0], mixed)
+    torch.testing.assert_close(calls[0][0], mixed)
+    assert own_calls[0][2] is own_calls[1][2] is rotation
 
 
 @pytest.mark.parametrize("kind", [EncoderLayer, CausalLayer])
 @pytest.mark.parametrize("norm_first", [True, False])
 def test_weights_of_self_attention(kind: type[nn.Module], norm_first: bool) -> None:
-    layer, x = randomized(kind(options(norm_first))), torch.randn(B, T, D)
-    caught: list[Tensor] = []
-    layer.attention.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
-    layer(x)
-    torch.testing.assert_close(layer.weights(x), layer.attention.weights(caught[0]))
+    layer, x = randomized(kind(options(norm_first))), torch.randn(B, S, D)
+    _, rotation = RotaryPositions(D // H)(x)
+    calls = caught_by(layer.attention)
+    if kind is EncoderLayer:
+        layer(x, MASK, rotation)
+        weights, expected = layer.weights(x, MASK, rotation), layer.attention.weights(*calls[0])
+        assert calls[0][1] is MASK
+    else:
+        layer(x, None, rotation)
+        weights = layer.weights(x, rotation)
+        expected = layer.attention.weights(calls[0][0], calls[0][2])
+    assert calls[0][2] is rotation
+    torch.testing.assert_close(weights, expected)
 
 
 # --- dropout ------------------------------------------------------------------------------------
