@@ -59,6 +59,8 @@ def test_conll_u_is_read(tmp_path: Path) -> None:
     assert sentence.tags == ["AUX", "PART", "NUM"]
     hashes = read_columns(Path(written(tmp_path, "g", "#good A\n# B\n")), 0, 1, "")
     assert hashes[0].words == ["#good", "#"]
+    scores = read_columns(Path(written(tmp_path, "h", "won O\n1-0 SCORE\n")), 0, 1, "")
+    assert scores[0].words == ["won", "1-0"]
 
 
 def test_words_are_tokens_and_ends_and_padding_have_no_tag(tmp_path: Path) -> None:
@@ -111,14 +113,14 @@ def test_predictions_follow_the_file(tmp_path: Path) -> None:
 
 
 def test_classes_can_be_named(tmp_path: Path) -> None:
-    val = "Peter NNP I-NP B-PER\n"
-    with pytest.raises(ValueError, match=r"val\.txt, line 1: tag 'B-PER' is none of I-MISC.*clas"):
+    val = "\nPeter NNP I-NP I-PER\nPan NNP I-NP B-PER\n"
+    with pytest.raises(ValueError, match=r"val\.txt, line 3: tag 'B-PER' is none of I-MISC.*clas"):
         ready(tmp_path, val=val)
     classes = ("O", "B-PER", "I-PER", "I-ORG", "I-MISC")
     data = ready(tmp_path, val=val, classes=classes)
     assert data.spec.classes == classes
     ((_, tags),) = data.val_dataloader()
-    assert tags.tolist() == [[-100, 1, -100]]
+    assert tags.tolist() == [[-100, 2, 1, -100]]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sequence_cases import check_exact_resume, plain
 
-from trellis.datamodules.date_formats import FIRST, FORMATS, LAST, DateFormats, write
+from trellis.datamodules.date_formats import FIRST, FORMATS, LAST, MONTHS, DateFormats, write
 from trellis.sequence.tokenizer import BOS, EOS, UNKNOWN
 
 SMALL = {"num_train": 200, "num_val": 50, "num_test": 50, "batch_size": 16}
@@ -72,11 +72,15 @@ def test_every_format_is_drawn_as_often_as_it_should() -> None:
     data = DateFormats(num_train=4000, batch_size=4000)
     (batch,) = data.train_dataloader()
     texts = [data.source.decode(row) for row in batch.source.tolist()]
-    shares = {"{d}.{m}.{y}": r"\d+\.\d+\.\d{4}", "{y}{mm}{dd}": r"\d{8}"}
     total = sum(often for _, often in FORMATS)
-    compact = sum(bool(re.fullmatch(shares["{y}{mm}{dd}"], text)) for text in texts)
-    assert abs(compact / 4000 - 1 / total) < 4 * (1 / total / 4000) ** 0.5
-    assert sum(bool(re.fullmatch(shares["{d}.{m}.{y}"], text)) for text in texts) > 100
+    long_months = "|".join(month for month in MONTHS if month != "may")
+    for pattern, share in (
+        (r"\d{8}", 1 / total),
+        (r"\d\d\.\d\d\.\d\d", 2 / total),
+        (rf"({long_months}) \d+, \d{{4}}", 3 / total * 11 / 12),
+    ):
+        found = sum(bool(re.fullmatch(pattern, text)) for text in texts)
+        assert abs(found / 4000 - share) < 4 * (share / 4000) ** 0.5
     years = [int(data.target.decode(row)[:4]) for row in batch.target.tolist()]
     assert (min(years), max(years)) == (1950, 2049)
 

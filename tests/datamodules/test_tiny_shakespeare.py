@@ -74,6 +74,7 @@ def test_validation_predicts_each_token_once(
         assert torch.equal(torch.cat([row[1:] for row in rows]), data.parts["val"][1:])
         assert torch.equal(torch.cat([row[:-1] for row in rows]), data.parts["val"][:-1])
         assert all(len(row) == context + 1 for row in rows[:-1])
+        assert len(rows[-1]) > 1
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
