@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,38 @@ def test_bytes_that_are_not_utf8_are_located(
     assert stop.value.code == 2
     assert captured.out == "a man\n"
     assert f"{path}, line 2, column 7: byte 0xfc is not UTF-8" in captured.err
+
+
+def test_lines_are_numbered_through_all_pieces(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(translate, "PIECE", 4)
+    path = tmp_path / "x.de"
+    path.write_bytes(b"ein\nzwei drei\nmann\nz\xff\n")
+    with pytest.raises(SystemExit):
+        cli.main(["translate", checkpoint, str(path), "--max_source_tokens", "2"])
+    captured = capsys.readouterr()
+    assert captured.out == "a\ntwo\nman\n"
+    assert "line 2 has 3 tokens" in captured.err
+    assert "line 4, column 2: byte 0xff" in captured.err
+
+
+def test_a_translation_is_out_before_the_next_line_is_waited_for(checkpoint: str) -> None:
+    class Sink(io.BytesIO):
+        flushed = b""
+
+        def flush(self) -> None:
+            self.flushed = self.getvalue()
+
+    def pieces() -> Iterator[list[str]]:
+        yield ["ein", "hund"]
+        assert sink.flushed == b"a\ndog\n"
+        yield ["zwei"]
+
+    sink = Sink()
+    translate._translate(Translator(load(checkpoint)), pieces(), sink)
+    assert sink.flushed == b"a\ndog\ntwo\n"
 
 
 # --- refusals ------------------------------------------------------------------------------------
