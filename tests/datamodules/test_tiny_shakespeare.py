@@ -1,5 +1,6 @@
 import hashlib
 import time
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,28 @@ def test_streams_need_something_for_each_row(tmp_path: Path) -> None:
     for split, tokens in (("train", 36), ("val", 4)):
         with pytest.raises(ValueError, match=f"too short: {tokens} tokens for 12 streams of cont"):
             data.loader(split)
+
+
+def test_a_missing_file_is_fetched_unless_it_is_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def unreachable(url: str, timeout: float) -> None:
+        asked.append(url)
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    with pytest.raises(FileNotFoundError, match=r"input\.txt is not in .*/tinyshakespeare and"):
+        TinyShakespeare(str(tmp_path)).prepare_data()
+    assert asked == [
+        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+    ]
+    mine = TinyShakespeare(path=str(tmp_path / "mine.txt"))
+    mine.prepare_data()
+    with pytest.raises(FileNotFoundError, match=r"mine\.txt is missing: put it there"):
+        mine.setup()
+    assert len(asked) == 1
 
 
 @pytest.mark.data
