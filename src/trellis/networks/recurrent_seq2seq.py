@@ -141,7 +141,8 @@ class RecurrentSeq2Seq(nn.Module):
         if self.attention is None:
             return (), state
         mask = torch.arange(source.size(1), device=source.device) < lengths.unsqueeze(1)
-        return Memory(self.attention.keys(values), values, mask), state
+        keys = self.attention.keys(values)
+        return Memory(keys, values.to(keys.dtype), mask), state  # under autocast, cast once
 
     def decode(
         self, tokens: Tensor, state: State, memory: tuple[Tensor, ...]

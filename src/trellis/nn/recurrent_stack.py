@@ -6,8 +6,9 @@ that decoding picks rows of a state like those of any tensor.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -17,6 +18,9 @@ from trellis.nn.checks import at_least_one, probability
 CellName = Literal["elman", "lstm", "gru"]
 State = tuple[Tensor, ...]
 
+_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+# What opens (+) and shuts (-) the gates i, f, g, o and r, z, n whatever else they see.
+_SHUT = {"lstm": (-1e4, 1e4, 0.0, 0.0), "gru": (0.0, 1e4, 0.0)}
 _KERNELS: dict[str, Callable[..., nn.RNNBase]] = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
@@ -70,15 +74,58 @@ class RecurrentStack(nn.Module):
     ) -> tuple[Tensor, State]:
         """All steps; with ``lengths``, what stands behind a sequence's end is never read."""
         hidden = None if state is None else tuple(s.transpose(0, 1).contiguous() for s in state)
-        packed = hidden if hidden is None or self.cell == "lstm" else hidden[0]
         if lengths is None:
-            outputs, last = self.rnn(x, packed)
+            outputs, last = self.rnn(x, self._one_or_two(hidden))
+        elif hidden is None and self.cell in _SHUT and not x.is_cuda:
+            return self._read_padded(x, lengths)
         else:
             steps = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-            outputs, last = self.rnn(steps, packed)
+            outputs, last = self.rnn(steps, self._one_or_two(hidden))
             outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=x.size(1))
         last = last if self.cell == "lstm" else (last,)
         return outputs, tuple(s.transpose(0, 1) for s in last)  # [B, L * D, H]
+
+    def _one_or_two(self, hidden: State | None) -> Any:
+        """As torch takes it: a tensor, of an LSTM a pair."""
+        return hidden if hidden is None or self.cell == "lstm" else hidden[0]
+
+    def _read_padded(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, State]:
+        """What packing gives, without its cost on a CPU: a backward pass quadratic in T.
+
+        A further input is 1 at padding, where its weights open the gate that keeps a state and
+        shut the one that writes: what is behind the end of a sequence leaves no trace in a state.
+        """
+        padding = (torch.arange(x.size(1), device=x.device) >= lengths.unsqueeze(1)).unsqueeze(2)
+        zeros = x.new_zeros((2 if self.rnn.bidirectional else 1), len(x), self.hidden_size)
+        start = self._one_or_two((zeros, zeros))
+        kernel: Any = torch.lstm if self.cell == "lstm" else torch.gru
+        outputs, ends = x.masked_fill(padding, 0), []
+        for layer in range(self.num_layers):
+            if layer > 0:
+                outputs = F.dropout(outputs, self.dropout, self.training)
+            inputs = torch.cat((outputs, padding.to(outputs.dtype)), dim=-1)
+            # With biases, one layer, no dropout behind it; the batch first.
+            options = (True, 1, 0.0, self.training, self.rnn.bidirectional, True)
+            outputs, *end = kernel(inputs, start, self._shutting(layer), *options)
+            ends.append((self._last(outputs, lengths), *end[1:]))
+        last = (torch.cat(part).transpose(0, 1) for part in zip(*ends, strict=True))
+        return outputs.masked_fill(padding, 0), tuple(last)
+
+    def _last(self, outputs: Tensor, lengths: Tensor) -> Tensor:
+        """Where each direction ends, ``[D, B, H]``: at a sequence's last step, or its first."""
+        rows = torch.arange(len(outputs), device=outputs.device)
+        forward, *backward = outputs.split(self.hidden_size, dim=-1)
+        return torch.stack([forward[rows, lengths - 1], *(x[:, 0] for x in backward)])
+
+    def _shutting(self, layer: int) -> list[Tensor]:
+        """Weights of a layer, with those of the input that is 1 at padding."""
+        weights = []
+        for direction in ("", "_reverse") if self.rnn.bidirectional else ("",):
+            names = (f"{kind}_l{layer}{direction}" for kind in _WEIGHTS)
+            first, *others = (self.rnn.get_parameter(name) for name in names)
+            column = first.new_tensor(_SHUT[self.cell]).repeat_interleave(self.hidden_size)
+            weights += [torch.cat((first, column.unsqueeze(1)), dim=1), *others]
+        return weights
 
     def project(self, known: Tensor) -> tuple[Tensor, Tensor]:
         """What the first layer's gates take from the inputs that are known beforehand.
@@ -91,7 +138,8 @@ class RecurrentStack(nn.Module):
         """
         weight, bias = self._weights("ih", 0)
         first, rest = weight.split((known.size(-1), weight.size(1) - known.size(-1)), dim=1)
-        return F.linear(known, first, bias), rest.t()
+        gates = F.linear(known, first, bias)
+        return gates, rest.t().to(gates.dtype)  # under autocast, cast once and not at each step
 
     def step(self, gates: Tensor, states: Sequence[State]) -> tuple[Tensor, list[State]]:
         """One step of all layers, for inputs that depend on the step before; one direction.

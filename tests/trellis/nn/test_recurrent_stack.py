@@ -85,6 +85,40 @@ def test_padding_is_never_read(cell: str, x: Tensor) -> None:
     assert first[outside].abs().max() == 0
 
 
+def test_gradients_of_a_padded_batch_are_those_of_each_sequence(cell: str, x: Tensor) -> None:
+    stack = RecurrentStack(IN, H, cell=cell, num_layers=2, bidirectional=True)
+    weights, ends, gradients = torch.randn(B, T, 2 * H), torch.randn(B, 4, H), []
+    for padded in (True, False):
+        stack.zero_grad()
+        x = x.detach().requires_grad_()
+        for rows in (slice(0, B),) if padded else (slice(b, b + 1) for b in range(B)):
+            length = int(LENGTHS[rows].max())
+            outputs, state = stack(x[rows, :length], None, LENGTHS[rows])
+            loss = (outputs * weights[rows, :length]).sum()
+            (loss + sum((part * ends[rows]).sum() for part in state)).backward()
+        gradients.append([x.grad, *(p.grad.clone() for p in stack.parameters())])
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+    assert gradients[0][0][torch.arange(T) >= LENGTHS[:, None]].abs().max() == 0
+
+
+def test_a_thousand_steps_of_padding_leave_no_trace(cell: str, x: Tensor) -> None:
+    stack = RecurrentStack(IN, H, cell=cell, num_layers=2, bidirectional=True)
+    wide = torch.cat((x, 100 * torch.randn(B, 1000, IN)), dim=1)
+    outputs, state = stack(x, None, LENGTHS)
+    long, last = stack(wide, None, LENGTHS)
+    torch.testing.assert_close(long[:, :T], outputs)
+    torch.testing.assert_close(last, state)
+
+
+def test_layers_of_a_padded_batch_are_dropped_too(cell: str, x: Tensor) -> None:
+    stack = RecurrentStack(IN, H, cell=cell, num_layers=2, dropout=1.0)
+    outputs, _ = stack(x, None, torch.full((B,), T))
+    torch.testing.assert_close(outputs, stack(x)[0])
+    stack.eval()
+    outputs, _ = stack(x, None, torch.full((B,), T))
+    torch.testing.assert_close(outputs, stack(x)[0])
+
+
 def test_steps_with_the_state_passed_on_are_the_whole(cell: str, x: Tensor) -> None:
     stack = RecurrentStack(IN, H, cell=cell, num_layers=2)
     whole, last = stack(x)
