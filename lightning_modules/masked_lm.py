@@ -66,10 +66,10 @@ class MaskedLM(Objective):
         self.network_factory, self.mask_probability = network, mask_probability
 
     def build(self, spec: TokenSpec) -> None:
-        for name in ("mask_id", "pad_id"):
-            if getattr(spec, name) is None:
-                raise ValueError(f"MaskedLM: spec has no {name}; give the data's tokenizer one")
-        sizes = {"num_tokens": spec.num_tokens, "pad_id": spec.pad_id or 0}
+        if spec.mask_id is None or spec.pad_id is None:
+            missing = "mask_id" if spec.mask_id is None else "pad_id"
+            raise ValueError(f"MaskedLM: spec has no {missing}; give the data's tokenizer one")
+        sizes = {"num_tokens": spec.num_tokens, "pad_id": spec.pad_id}
         self.network = build_network(
             self.network_factory, sizes, "tokens", "segments", "chosen", objective=self
         )
@@ -110,11 +110,11 @@ class MaskedLM(Objective):
         self.evaluated(stage)["guesses"].update(guesses)
 
     def predict_step(self, batch: SentencePairs, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Probabilities ``[B, T, num_tokens]`` of the tokens as they stand, with those that are
-        [MASK] filled in, and ``[B, 2]`` of the order.
-        """
-        token_logits, order_logits = self(batch.tokens, batch.segments)
-        return token_logits.softmax(-1), order_logits.softmax(-1)
+        """The tokens with each [MASK] filled in, ``[B, T]``, and probabilities of the order."""
+        hidden = batch.tokens == self.spec.mask_id
+        token_logits, order_logits = self(batch.tokens, batch.segments, hidden)
+        filled = batch.tokens.masked_scatter(hidden, token_logits.argmax(-1))
+        return filled, order_logits.softmax(-1)
 
 
 class Guesses(NamedTuple):

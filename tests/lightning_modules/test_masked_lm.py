@@ -125,15 +125,22 @@ def test_evaluation_leaves_the_random_states_alone(tmp_path):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_predictions_are_of_the_words_as_they_stand():
+def test_predictions_fill_in_what_is_hidden_and_nothing_else():
     objective = MaskedLM(WordGuesser, spec=SPEC)
     objective.configure_model()
     objective.eval()
     batch = next(iter(WordPairs().val_dataloader()))
-    words, order = objective.predict_step(batch, 0)
-    said, said_order = objective(batch.tokens, batch.segments)
-    torch.testing.assert_close(words, said.exp() / said.exp().sum(-1, keepdim=True))
-    torch.testing.assert_close(order, said_order.softmax(-1))
+    hidden = batch._replace(tokens=batch.tokens.clone())
+    places = [(0, 2), (0, 3), (5, 4)]
+    for row, column in places:
+        hidden.tokens[row, column] = MASK
+    filled, order = objective.predict_step(hidden, 0)
+    words, said = objective(hidden.tokens, batch.segments)
+    expected = batch.tokens.clone()
+    for row, column in places:
+        expected[row, column] = words[row, column].argmax()
+    assert torch.equal(filled, expected)
+    torch.testing.assert_close(order, said.exp() / said.exp().sum(-1, keepdim=True))
 
 
 SMALL = partial(

@@ -70,8 +70,7 @@ def mask_tokens(
 
     candidate = torch.ones_like(tokens, dtype=torch.bool)  # [B, T]
     num_ordinary = num_tokens - len(specials)
-    # The product may round up to num_ordinary.
-    replacement = (uniform() * num_ordinary).long().clamp(max=num_ordinary - 1)
+    replacement = (uniform() * num_ordinary).long()
     for special in sorted(specials):
         candidate &= tokens != special
         replacement += replacement >= special  # ordinary tokens from here on are one further

@@ -61,17 +61,22 @@ def test_of_the_chosen_80_percent_are_hidden_10_replaced_and_10_kept():
 
 
 def test_replacements_are_ordinary_tokens_each_as_often_as_another():
-    special_ids = (0, 7, 8, 24)  # not a block: first, in the middle, last
+    special_ids, mask_id, num_tokens = (33, 6, 0, 39), 12, 40  # no block, and in no order
     tokens = torch.full((4000, 50), 10)
     inputs, labels = mask_tokens(
-        tokens, NUM_TOKENS, 12, special_ids=special_ids, probability=1.0, generator=seeded()
+        tokens,
+        num_tokens,
+        mask_id,
+        special_ids=special_ids,
+        probability=1.0,
+        generator=seeded(),
     )
     assert (labels == 10).all()
-    replaced = inputs[(inputs != 10) & (inputs != 12)]
-    counts = torch.bincount(replaced, minlength=NUM_TOKENS)
-    assert counts[[*special_ids, 12, 10]].sum() == 0
-    others = counts[[i for i in range(NUM_TOKENS) if i not in (*special_ids, 12, 10)]].float()
-    expected = 4000 * 50 * 0.1 / 20
+    counts = torch.bincount(inputs[(inputs != 10) & (inputs != mask_id)], minlength=num_tokens)
+    absent = {*special_ids, mask_id, 10}
+    assert counts[list(absent)].sum() == 0
+    others = counts[[i for i in range(num_tokens) if i not in absent]].float()
+    expected = 4000 * 50 * 0.1 / 35
     assert (others - expected).abs().max() < 5 * expected**0.5
 
 
