@@ -29,7 +29,7 @@ from trellis.networks.transformer import TransformerSeq2Seq
 from trellis.optim.matrix_decay import MatrixDecayAdamW
 from trellis.optim.schedule import Schedule
 from trellis.sequence.batches import TokenPairs
-from trellis.sequence.tokenizer import BPETokenizer
+from trellis.sequence.subword import BPETokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
 GPT_STEPS, PAIR_STEPS, ROUNDS = 150, 15, 3

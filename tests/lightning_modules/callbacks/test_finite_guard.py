@@ -143,4 +143,4 @@ def test_a_gradient_scaler_does_this_itself():
     for parameter in module.parameters():
         parameter.grad = torch.full_like(parameter, math.inf)
     guard.on_before_optimizer_step(trainer, module, torch.optim.SGD(module.parameters()))
-    assert guard._largest is None, "nothing gathered, and nothing was raised"
+    assert guard._total is None, "nothing gathered, and nothing was raised"
