@@ -28,7 +28,6 @@ TRUSTED = (
     "torch_geometric.nn.",
     "lightning.pytorch.cli.ReduceLROnPlateau",
 )
-FILE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".yaml", ".zip", ".gz")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -148,25 +147,38 @@ def read(
             f"upgrade torch-trellis"
         )
     for entry in rebuilt:
-        # A data module's parameters name files: test.csv is no part of Python's package test.
-        files = FILE_SUFFIXES if entry == "datamodule_hyper_parameters" else ()
-        for name in _imported_names(checkpoint.get(entry, {}), files):
+        parameters = dict(checkpoint.get(entry, {}))
+        if (name := parameters.get("_class_path")) is not None:
+            _refuse_untrusted(name, path)
+            # A text is never imported: test.csv is no part of Python's package test.
+            for text in _texts(name) & parameters.keys():
+                del parameters[text]
+        for name in _imported_names(parameters):
             _refuse_untrusted(name, path)
     return checkpoint
 
 
-def _imported_names(value: Any, files: tuple[str, ...], key: str = "") -> Iterator[str]:
+def _texts(name: str) -> set[str]:
+    """Parameters of a class that are annotated as text, such as the paths of data."""
+    module, _, attribute = name.rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), attribute)).parameters
+    return {key for key, parameter in parameters.items() if parameter.annotation in _TEXT}
+
+
+_TEXT = (str, str | None, tuple[str, str], tuple[str, str] | None)
+
+
+def _imported_names(value: Any, key: str = "") -> Iterator[str]:
     """Every name that rebuilding the objective or the data from these parameters may import."""
     if isinstance(value, dict):
         for name, item in value.items():
             if name != "spec":  # numbers and names of classes: nothing there is imported
-                yield from _imported_names(item, files, name)
+                yield from _imported_names(item, name)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _imported_names(item, files, key)
+            yield from _imported_names(item, key)
     elif isinstance(value, str):
         dotted = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", value) is not None
-        dotted = dotted and not value.endswith(files)
         if key in ("class_path", "_class_path") or (dotted and _is_installed(value)):
             yield value
 

@@ -3,11 +3,18 @@
 import argparse
 import ast
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 from trellis.lightning_modules.ledger import configs_dir, ledger, measured, shown
 
 KINDS = ("networks", "objectives", "data", "configs", "ledger")
+SIZES = (  # what networks of graphs and tensors, of texts, and of pairs of texts begin with
+    ("in_channels", "out_channels"),
+    ("num_tokens",),
+    ("num_tokens", "out_channels"),
+    ("source_tokens", "target_tokens"),
+)
 MARKS = ("<!-- ledger -->", "<!-- /ledger -->")
 
 
@@ -54,29 +61,49 @@ def classes(package: str, base: str | None) -> list[tuple[str, str]]:
 
     Args:
         package: dotted name; its files are parsed, not imported.
-        base: only direct subclasses of this; ``None`` takes every class that takes
-            ``in_channels`` and ``out_channels``, which is what makes a network.
+        base: only what descends from this and leaves nothing abstract; ``None`` takes every class
+            that starts with the sizes of some kind of data, which is what makes a network.
     """
     spec = importlib.util.find_spec(package)
     folders = (spec and spec.submodule_search_locations) or []
+    files = sorted(file for folder in folders for file in Path(folder).glob("*.py"))
+    nodes = [node for file in files for node in ast.parse(file.read_text("utf-8")).body]
+    known = {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
     found = []
-    for file in sorted(file for folder in folders for file in Path(folder).glob("*.py")):
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                summary = (ast.get_docstring(node) or "").split("\n")[0]
-                fits = _is_network(node) if base is None else base in map(ast.unparse, node.bases)
-                if fits:
-                    found.append((node.name, summary))
+    for name, node in known.items():
+        line = [*_line(node, known)]
+        if base is None:
+            fits = _sizes(line) in SIZES
+        else:
+            fits = known.get(base) in line[1:] and not _is_abstract(line)
+        if fits and not name.startswith("_"):
+            found.append((name, (ast.get_docstring(node) or "").split("\n")[0]))
     return found
 
 
-def _is_network(node: ast.ClassDef) -> bool:
-    return any(
-        isinstance(item, ast.FunctionDef)
-        and item.name == "__init__"
-        and [argument.arg for argument in item.args.args[1:]] == ["in_channels", "out_channels"]
-        for item in node.body
-    )
+def _line(node: ast.ClassDef, known: dict[str, ast.ClassDef]) -> Iterator[ast.ClassDef]:
+    """A class and those of the package it descends from, nearest first."""
+    yield node
+    for base in node.bases:
+        if (parent := known.get(ast.unparse(base))) is not None:
+            yield from _line(parent, known)
+
+
+def _methods(line: list[ast.ClassDef]) -> dict[str, ast.FunctionDef]:
+    """The methods that count: of each name the nearest."""
+    items = [item for node in reversed(line) for item in node.body]
+    return {item.name: item for item in items if isinstance(item, ast.FunctionDef)}
+
+
+def _sizes(line: list[ast.ClassDef]) -> tuple[str, ...]:
+    """Names of the positional arguments of the constructor."""
+    init = _methods(line).get("__init__")
+    return tuple(argument.arg for argument in init.args.args[1:]) if init else ()
+
+
+def _is_abstract(line: list[ast.ClassDef]) -> bool:
+    decorators = [d for method in _methods(line).values() for d in method.decorator_list]
+    return any(ast.unparse(decorator) == "abstractmethod" for decorator in decorators)
 
 
 def _first_comment(path: Path) -> str:

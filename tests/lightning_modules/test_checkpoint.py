@@ -242,8 +242,21 @@ def test_untrusted_names_are_refused(where, value, message, forged, tmp_path, mo
 
 def test_a_file_name_is_no_module(forged):
     # Python has a package called test, and a table of nodes may be called test.csv.
-    path = forged(datamodule_hyper_parameters={"nodes": "test.csv"})
-    assert read(path)["datamodule_hyper_parameters"]["nodes"] == "test.csv"
+    graph = "trellis.datamodules.graph_from_files.GraphFromFiles"
+    pairs = "trellis.datamodules.parallel_text.ParallelText"
+    for data in (
+        {"_class_path": graph, "nodes": "test.csv"},
+        {"_class_path": pairs, "train": ["test.de", "test.en"]},
+    ):
+        path = forged(datamodule_hyper_parameters=data)
+        assert read(path)["datamodule_hyper_parameters"] == data
+    for data in (
+        {"_class_path": pairs, "tokenizer": "os.system"},
+        {"_class_path": "os.system", "nodes": "test.csv"},
+        {"nodes": "os.system"},
+    ):
+        with pytest.raises(ValueError, match=r"names os\.system, from a package"):
+            read(forged(datamodule_hyper_parameters=data))
 
 
 def test_other_formats(forged):

@@ -57,6 +57,9 @@ def test_list_names_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for word in ("GCN", "NodeClassification", "Planetoid", "graph/gcn_cora.yaml", "gcn-cora"):
         assert word in text
+    names = [line.split()[0] for line in text.splitlines()]
+    assert {"GPT", "RecurrentTagger", "TransformerSeq2Seq", "Multi30k", "DateFormats"} <= {*names}
+    assert not {"AlignedTexts", "SyntheticPairs", "Objective"} & {*names}, "not to be used as is"
 
 
 def test_fit_writes_a_new_run_each_time_and_says_what_next(
