@@ -76,7 +76,9 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
         if self._built:
             return
         self.spec = self._agreed_spec()
-        self.hparams["spec"] = self._hparams_initial["spec"] = to_plain(self.spec)
+        self.hparams["spec"] = to_plain(self.spec)
+        # What loggers get, who would show a vocabulary of 200 kB as a hyper-parameter.
+        self._hparams_initial["spec"] = _without_long_texts(self.hparams["spec"])
         self.build(self.spec)
         self.val_metrics, self.test_metrics = (
             # Their states differ by design: looking for shared ones costs time and finds none.
@@ -205,6 +207,12 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
                 f"this checkpoint was saved without {', '.join(missing)}, which had no plain "
                 f"form: load it with {missing[0]}=..."
             )
+
+
+def _without_long_texts(plain: Any) -> Any:
+    if isinstance(plain, dict):
+        return {key: _without_long_texts(value) for key, value in plain.items()}
+    return f"({len(plain):,} characters)" if isinstance(plain, str) and len(plain) > 200 else plain
 
 
 def _compare(name: str, saved: Any, mine: Any) -> None:

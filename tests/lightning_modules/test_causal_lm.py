@@ -131,6 +131,17 @@ def test_a_checkpoint_needs_no_data(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded(tokens)[0], objective(tokens)[0])
 
 
+def test_a_vocabulary_is_in_the_checkpoint_but_not_among_logged_options(tmp_path: Path) -> None:
+    data = Streams()
+    data.spec = TokenSpec(3, tokenizer="x" * 1000)
+    objective = CausalLM(gru, adam)
+    trainer = quiet_trainer(tmp_path, max_epochs=1)
+    trainer.fit(objective, datamodule=data)
+    assert objective.hparams_initial["spec"]["tokenizer"] == "(1,000 characters)"
+    assert objective.hparams_initial["spec"]["num_tokens"] == 3
+    assert trellis.load(trainer.checkpoint_callback.last_model_path).spec == data.spec
+
+
 def test_a_network_of_another_kind_is_refused() -> None:
     objective = CausalLM(nn.Linear, adam, spec=TokenSpec(3))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"calls network\(num_tokens=...\), but Linear"):
