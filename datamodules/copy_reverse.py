@@ -6,7 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trellis.datamodules.base import Split
+from trellis.datamodules.base import DataModule, Split
+from trellis.datamodules.loader import Loader
 from trellis.datamodules.synthetic_pairs import Random, SyntheticPairs
 from trellis.sequence.batches import TokenPairs
 from trellis.sequence.tokenizer import BOS, EOS, PAD, CharTokenizer
@@ -15,7 +16,7 @@ from trellis.spec import TokenPairSpec
 SYMBOLS = string.digits + string.ascii_lowercase + string.ascii_uppercase
 
 
-class CopyReverse(SyntheticPairs):
+class CopyReverse(DataModule):
     """Random symbols to be written again, copied or reversed: what attention is for.
 
     Batch: ``TokenPairs``; those of evaluation have ``references``. Symbols are digits, then small
@@ -51,14 +52,16 @@ class CopyReverse(SyntheticPairs):
         batch_size: int = 128,
         seed: int | None = None,
     ) -> None:
-        super().__init__(
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.examples = SyntheticPairs(
+            self.pairs,
             num_train=num_train,
             num_val=num_val,
             num_test=num_test,
             batch_size=batch_size,
             seed=seed,
         )
-        self.save_hyperparameters(logger=False)
         if task not in ("reverse", "copy"):
             raise ValueError(f"task={task!r}: choose 'reverse' or 'copy'")
         if not 2 <= num_symbols <= len(SYMBOLS):
@@ -70,7 +73,11 @@ class CopyReverse(SyntheticPairs):
         self.tokenizer = CharTokenizer([SYMBOLS[:num_symbols]], special=True)
         self.spec = TokenPairSpec(self.tokenizer.spec, self.tokenizer.spec)
 
+    def loader(self, split: Split) -> Loader[TokenPairs]:
+        return self.examples.loader(split)
+
     def pairs(self, split: Split, random: Random) -> TokenPairs:
+        """A batch of a split, made of random numbers alone: see ``SyntheticPairs``."""
         tokenizer, column = self.tokenizer, torch.arange(self.length)
         symbols = tokenizer.num_special + random(self.num_symbols, column)  # [B, T]
         lengths = self.shortest + random(self.length - self.shortest + 1, self.length)  # [B, 1]

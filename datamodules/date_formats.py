@@ -6,8 +6,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from trellis.datamodules.base import Split
+from trellis.datamodules.base import DataModule, Split
 from trellis.datamodules.counter import draw
+from trellis.datamodules.loader import Loader
 from trellis.datamodules.synthetic_pairs import Random, SyntheticPairs, padded
 from trellis.sequence.batches import TokenPairs
 from trellis.sequence.tokenizer import BOS, EOS, PAD, CharTokenizer
@@ -65,7 +66,7 @@ FIRST, LAST = date(1950, 1, 1).toordinal(), date(2049, 12, 31).toordinal()
 _SALT = 1998  # of the choice of days, which no seed changes
 
 
-class DateFormats(SyntheticPairs):
+class DateFormats(DataModule):
     """Human-written dates and what they mean: "saturday, 9 may 1998" to "1998-05-09".
 
     Batch: ``TokenPairs`` of characters; those of evaluation have ``references``. Days are those of
@@ -95,20 +96,26 @@ class DateFormats(SyntheticPairs):
         batch_size: int = 64,
         seed: int | None = None,
     ) -> None:
-        super().__init__(
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.examples = SyntheticPairs(
+            self.pairs,
             num_train=num_train,
             num_val=num_val,
             num_test=num_test,
             batch_size=batch_size,
             seed=seed,
         )
-        self.save_hyperparameters(logger=False)
         written = " ".join([*MONTHS, *WEEKDAYS, "the of st nd rd th 0123456789 .,/'-"])
         self.source = CharTokenizer([written], special=True)
         self.target = CharTokenizer(["0123456789-"], special=True)
         self.spec = TokenPairSpec(self.source.spec, self.target.spec)
 
+    def loader(self, split: Split) -> Loader[TokenPairs]:
+        return self.examples.loader(split)
+
     def pairs(self, split: Split, random: Random) -> TokenPairs:
+        """A batch of a split, made of random numbers alone: see ``SyntheticPairs``."""
         days = _days(split)
         chosen = days[random(len(days), 0)].flatten().tolist()
         formats = random(len(_DRAWN), 1).flatten().tolist()

@@ -1,10 +1,11 @@
 """Image captions in several languages: the small benchmark of translation."""
 
-from pathlib import Path
 from typing import Literal
 
-from trellis.datamodules.base import Split, data_root, fetch
+from trellis.datamodules.base import DataModule, Split, data_root, fetch
+from trellis.datamodules.loader import Loader
 from trellis.datamodules.parallel_text import AlignedTexts
+from trellis.sequence.batches import TokenPairs
 from trellis.sequence.subword import BPETokenizer
 from trellis.sequence.tokenizer import TokenizerFactory
 
@@ -26,10 +27,10 @@ FILES = {
     "test_2016_flickr.fr.gz": "md5:08dc7cd4a662f31718412de95ca9bfe3",
     "test_2016_flickr.cs.gz": "md5:3104872229daa1bef3b401d44dd2220b",
 }
-NAMES = {"train": "train", "val": "val", "test": "test_2016_flickr"}
+NAMES: dict[Split, str] = {"train": "train", "val": "val", "test": "test_2016_flickr"}
 
 
-class Multi30k(AlignedTexts):
+class Multi30k(DataModule):
     """29,000 captions of photographs and their translations.
 
     Batch: ``TokenPairs``; those of evaluation have ``references``.
@@ -64,25 +65,32 @@ class Multi30k(AlignedTexts):
         max_tokens: int = 4096,
         max_length: int | None = None,
     ) -> None:
-        super().__init__(
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        if source == target:
+            raise ValueError(f"source={source!r} is the target too: choose two languages")
+        self.raw = data_root(data_dir) / "multi30k" / "raw"
+        self.texts = AlignedTexts(
+            {
+                split: (self.raw / f"{name}.{source}.gz", self.raw / f"{name}.{target}.gz")
+                for split, name in NAMES.items()
+            },
             tokenizer,
             lowercase=lowercase,
             shared_vocabulary=shared_vocabulary,
             max_tokens=max_tokens,
             max_length=max_length,
-            drop_empty=False,
         )
-        self.save_hyperparameters(logger=False)
-        if source == target:
-            raise ValueError(f"source={source!r} is the target too: choose two languages")
-        self.raw = data_root(data_dir) / "multi30k" / "raw"
-        self.languages = (source, target)
 
     def prepare_data(self) -> None:
-        splits: tuple[Split, ...] = ("train", "val", "test")
-        names = [path.name for split in splits for path in self.files(split)]
+        names = [path.name for paths in self.texts.files.values() for path in paths]
         fetch(self.raw, {name: FILES[name] for name in names}, URLS)
 
-    def files(self, split: Split) -> tuple[Path, Path]:
-        source, target = (self.raw / f"{NAMES[split]}.{name}.gz" for name in self.languages)
-        return source, target
+    def setup(self, stage: str | None = None) -> None:
+        self.spec = self.texts.setup(stage)
+
+    def loader(self, split: Split) -> Loader[TokenPairs]:
+        return self.texts.loader(split)
+
+    def predict_dataloader(self) -> Loader[TokenPairs]:
+        return self.texts.loader("test", "as given")

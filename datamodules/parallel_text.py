@@ -1,6 +1,6 @@
 """Texts and their translations, line by line."""
 
-from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,14 +19,14 @@ from trellis.sequence.tokenizer import BOS, EOS, PAD, Tokenizer, TokenizerFactor
 from trellis.spec import TokenPairSpec
 
 
-class AlignedTexts(DataModule):
-    """Base of the data modules whose examples are a line of one file and a line of another.
+class AlignedTexts:
+    """Lines of one file and those of another that belong to them, as batches of ``TokenPairs``.
 
-    Batch: ``TokenPairs``. Training batches hold pairs of like lengths; those of evaluation also
-    have the target lines as ``references``. Predictions are made in the order of the test file.
-    A subclass says with ``files`` where the lines are.
+    Training batches hold pairs of like lengths; those of evaluation also have the target lines as
+    ``references``.
 
     Args:
+        files: sources and targets of each split.
         tokenizer: learnt from the training files: one from sources, one from targets.
         lowercase: no capital letters, in the references neither.
         shared_vocabulary: learn one tokenizer from sources and targets together, which tied
@@ -39,45 +39,45 @@ class AlignedTexts(DataModule):
 
     def __init__(
         self,
+        files: Mapping[Split, tuple[Path, Path]],
         tokenizer: TokenizerFactory,
         *,
-        lowercase: bool,
-        shared_vocabulary: bool,
-        max_tokens: int,
-        max_length: int | None,
-        drop_empty: bool,
+        lowercase: bool = False,
+        shared_vocabulary: bool = False,
+        max_tokens: int = 4096,
+        max_length: int | None = None,
+        drop_empty: bool = False,
     ) -> None:
-        super().__init__()
         at_least_one("max_tokens", max_tokens)
         if max_length is not None and not 3 <= max_length <= max_tokens:
             raise ValueError(f"max_length={max_length}: give 3 to max_tokens={max_tokens}")
+        self.files = files
+        self.spec: TokenPairSpec | None = None
         self.factory, self.lowercase, self.shared = tokenizer, lowercase, shared_vocabulary
         self.max_tokens, self.max_length, self.drop_empty = max_tokens, max_length, drop_empty
         self.splits: dict[str, _Pairs] = {}
 
-    @abstractmethod
-    def files(self, split: Split) -> tuple[Path, Path]:
-        """Sources and targets of ``split``."""
-
-    def setup(self, stage: str | None = None) -> None:
+    def setup(self, stage: str | None = None) -> TokenPairSpec:
+        """Read what ``stage`` needs; the vocabularies are learnt once."""
         wanted = [split for split in STAGES[stage] if split not in self.splits]
-        lines = {split: read_pairs(*self.files(split)) for split in wanted}
+        lines = {split: read_pairs(*self.files[split]) for split in wanted}
         if self.spec is None:
-            self._learn(*(lines.get("train") or read_pairs(*self.files("train"))))
+            self.spec = self._learn(*(lines.get("train") or read_pairs(*self.files["train"])))
         for split in wanted:
             self.splits[split] = self._encoded(split, *lines[split])
+        return self.spec
 
-    def _learn(self, source: list[str], target: list[str]) -> None:
+    def _learn(self, source: list[str], target: list[str]) -> TokenPairSpec:
         def learnt(texts: list[str], path: Path) -> Tokenizer:
             return learn(self.factory, texts, lowercase=self.lowercase, folder=path.parent)
 
-        paths = self.files("train")
+        paths = self.files["train"]
         if self.shared:
             self.source = self.target = learnt([*source, *target], paths[1])
         else:
             self.source, self.target = learnt(source, paths[0]), learnt(target, paths[1])
         require_ids(self.target, "pad_id", "bos_id", "eos_id")
-        self.spec = TokenPairSpec(self.source.spec, self.target.spec)
+        return TokenPairSpec(self.source.spec, self.target.spec)
 
     def _encoded(self, split: Split, source: list[str], target: list[str]) -> "_Pairs":
         sources = Ragged([[*ids, EOS] for ids in self.source.encode_batch(source)])
@@ -91,7 +91,7 @@ class AlignedTexts(DataModule):
 
     def _kept(self, empty: Tensor, longer: Tensor) -> Tensor:
         """Training pairs to learn from; refuses others unless an option leaves them out."""
-        names = " and ".join(str(path) for path in self.files("train"))
+        names = " and ".join(str(path) for path in self.files["train"])
         if bool(empty.any()) and not self.drop_empty:
             raise ValueError(
                 f"{names}: line {_first(empty)} is empty in one of them, the first of "
@@ -117,13 +117,8 @@ class AlignedTexts(DataModule):
             raise ValueError(f"{names}: no training pair is left; raise max_length")
         return kept
 
-    def loader(self, split: Split) -> Loader[TokenPairs]:
-        return self._loader(split, "shuffled" if split == "train" else "sorted")
-
-    def predict_dataloader(self) -> Loader[TokenPairs]:
-        return self._loader("test", "as given")
-
-    def _loader(self, split: Split, order: Order) -> Loader[TokenPairs]:
+    def loader(self, split: Split, order: Order | None = None) -> Loader[TokenPairs]:
+        """Batches of a split; in training shuffled, else sorted, unless ``order`` says so."""
         pairs = self.splits[split]
 
         def batch(indices: Tensor) -> TokenPairs:
@@ -135,11 +130,18 @@ class AlignedTexts(DataModule):
                 tuple(references),
             )
 
-        return budget_loader(pairs.longer[pairs.kept], batch, self.max_tokens, order)
+        return budget_loader(
+            pairs.longer[pairs.kept],
+            batch,
+            self.max_tokens,
+            order or ("shuffled" if split == "train" else "sorted"),
+        )
 
 
-class ParallelText(AlignedTexts):
+class ParallelText(DataModule):
     """Any pair of text files of which line n of one translates line n of the other.
+
+    Batch: ``TokenPairs``; see ``AlignedTexts``. Predictions are made in the order of the file.
 
     Args:
         train: paths of sources and targets, in UTF-8; compressed where they end in ``.gz``.
@@ -165,7 +167,11 @@ class ParallelText(AlignedTexts):
         max_length: int | None = None,
         drop_empty: bool = False,
     ) -> None:
-        super().__init__(
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        paths: dict[Split, tuple[str, str]] = {"train": train, "val": val, "test": test or val}
+        self.texts = AlignedTexts(
+            {split: (Path(source), Path(target)) for split, (source, target) in paths.items()},
             tokenizer,
             lowercase=lowercase,
             shared_vocabulary=shared_vocabulary,
@@ -173,12 +179,15 @@ class ParallelText(AlignedTexts):
             max_length=max_length,
             drop_empty=drop_empty,
         )
-        self.save_hyperparameters(logger=False)
-        self.paths = {"train": train, "val": val, "test": test or val}
 
-    def files(self, split: Split) -> tuple[Path, Path]:
-        source, target = self.paths[split]
-        return Path(source), Path(target)
+    def setup(self, stage: str | None = None) -> None:
+        self.spec = self.texts.setup(stage)
+
+    def loader(self, split: Split) -> Loader[TokenPairs]:
+        return self.texts.loader(split)
+
+    def predict_dataloader(self) -> Loader[TokenPairs]:
+        return self.texts.loader("test", "as given")
 
 
 class _Pairs(NamedTuple):

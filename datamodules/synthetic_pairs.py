@@ -1,13 +1,12 @@
 """What the endless sequence-to-sequence tasks share."""
 
-from abc import abstractmethod
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trellis.datamodules.base import DataModule, Split
+from trellis.datamodules.base import Split
 from trellis.datamodules.counter import draw
 from trellis.datamodules.loader import Loader
 from trellis.nn.checks import at_least_one
@@ -18,46 +17,49 @@ Random = Callable[[int, Tensor | int], Tensor]
 STREAMS = {"train": 0, "val": 1, "test": 2}
 
 
-class SyntheticPairs(DataModule):
-    """Base of tasks whose examples are made when they are asked for.
+class SyntheticPairs:
+    """Examples that are made when they are asked for.
 
     Training example i of epoch e is a function of the seed, e and i: every epoch brings new ones.
     Those of validation and test are always the same, whatever the seed.
 
     Args:
+        make: ``(split, random) -> TokenPairs``, a batch of examples made of random numbers alone.
+            ``random(high, key)`` gives whole numbers in ``0 .. high - 1``: ``[B, 1]``, or
+            ``[B, K]`` for keys ``[K]``; the same key brings the same numbers.
         num_train: pairs that make an epoch.
         num_val: pairs to validate on.
         num_test: pairs to test on.
         batch_size: pairs per batch.
         seed: of the training examples; ``None`` takes the one of ``seed_everything``.
+    Raises:
+        ValueError: a size is smaller than 1.
     """
 
     def __init__(
-        self, *, num_train: int, num_val: int, num_test: int, batch_size: int, seed: int | None
+        self,
+        make: Callable[[Split, Random], TokenPairs],
+        *,
+        num_train: int,
+        num_val: int,
+        num_test: int,
+        batch_size: int,
+        seed: int | None,
     ) -> None:
-        super().__init__()
+        self.make = make
         self.sizes = {"train": num_train, "val": num_val, "test": num_test}
         for split, size in self.sizes.items():
             at_least_one(f"num_{split}", size)
         self.batch_size, self.seed = at_least_one("batch_size", batch_size), seed
 
-    @abstractmethod
-    def pairs(self, split: Split, random: Random) -> TokenPairs:
-        """A batch of examples, made of random numbers alone.
-
-        Args:
-            split: of the batch.
-            random: ``(high, key) -> [B, 1]``, whole numbers in ``0 .. high - 1``, or ``[B, K]``
-                for keys ``[K]``; the same key brings the same numbers.
-        """
-
     def loader(self, split: Split) -> Loader[TokenPairs]:
+        """Batches of a split."""
         train = split == "train"
 
         def batch(indices: Tensor) -> TokenPairs:
             seed, epoch = (loader.seed, loader.epoch) if train else (0, 0)
             where = (seed, STREAMS[split], epoch, indices.unsqueeze(1))
-            return self.pairs(split, lambda high, key: draw(high, *where, key))
+            return self.make(split, lambda high, key: draw(high, *where, key))
 
         # Nothing to shuffle: the examples are drawn at random as they are.
         loader = Loader(

@@ -34,11 +34,15 @@ def ready(folder: Path | str, stage: str | None = None, **options) -> Multi30k:
 @pytest.mark.parametrize(("source", "target"), [("de", "en"), ("en", "de"), ("fr", "en")])
 def test_either_direction_of_any_two_languages(look_alike: Path, source: str, target: str) -> None:
     data = ready(look_alike, source=source, target=target, tokenizer=WordTokenizer)
-    assert [data.splits[s].source.lengths.numel() for s in ("train", "val", "test")] == [30, 5, 4]
+    assert [data.texts.splits[s].source.lengths.numel() for s in ("train", "val", "test")] == [
+        30,
+        5,
+        4,
+    ]
     (batch,) = data.predict_dataloader()
     assert batch.references == tuple(f"{target} test_2016_flickr nr {n}" for n in range(4))
-    assert data.source.decode(batch.source[0].tolist()) == f"{source} nr 0"
-    assert data.source.lowercase
+    assert data.texts.source.decode(batch.source[0].tolist()) == f"{source} nr 0"
+    assert data.texts.source.lowercase
 
 
 def test_a_language_is_not_its_own_translation() -> None:
@@ -79,7 +83,7 @@ def test_the_published_checksums_are_those_of_the_files(data_dir: str) -> None:
 @pytest.mark.data
 def test_the_real_captions(data_dir: str) -> None:
     data = ready(data_dir, tokenizer=WordTokenizer)
-    sizes = [len(data.splits[split].longer) for split in ("train", "val", "test")]
+    sizes = [len(data.texts.splits[split].longer) for split in ("train", "val", "test")]
     assert sizes == [29_000, 1_014, 1_000]
     # Words met twice, and the four special ids: the notebooks' 7,853 and 5,893 are spaCy's.
     twice = [
@@ -105,7 +109,7 @@ def test_real_targets_decode_to_the_references(data_dir: str, shared: bool) -> N
     assert (data.spec.source == data.spec.target) is shared
     texts, references = [], []
     for batch in data.test_dataloader():
-        texts += [data.target.decode(row) for row in batch.target.tolist()]
+        texts += [data.texts.target.decode(row) for row in batch.target.tolist()]
         references += batch.references
     assert len(references) == 1000
     assert sacrebleu.corpus_bleu(texts, [references], tokenize="13a").score > 99.99

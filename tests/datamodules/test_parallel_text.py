@@ -44,7 +44,7 @@ def ready(files: dict[str, tuple[str, str]], stage: str | None = None, **options
 
 def served(data: ParallelText, batches: list[TokenPairs]) -> list[tuple[str, str]]:
     return [
-        (data.source.decode(source), data.target.decode(target))
+        (data.texts.source.decode(source), data.texts.target.decode(target))
         for batch in batches
         for source, target in zip(batch.source.tolist(), batch.target.tolist(), strict=True)
     ]
@@ -73,7 +73,7 @@ def test_evaluation_has_references_and_training_none(files: dict) -> None:
     data = ready(files)
     for split in ("val", "test"):
         for batch in data.loader(split):
-            texts = [data.target.decode(row) for row in batch.target.tolist()]
+            texts = [data.texts.target.decode(row) for row in batch.target.tolist()]
             assert list(batch.references) == texts
     assert all(batch.references == () for batch in data.train_dataloader())
 
@@ -99,29 +99,29 @@ def test_predictions_follow_the_file(files: dict) -> None:
     assert len(batches) > 2
     assert served(data, batches) == list(zip(lines(NUMBERS, 12), lines(ENGLISH, 12), strict=True))
     assert [text for batch in batches for text in batch.references] == lines(ENGLISH, 12)
-    assert set(data.splits) == {"test"}
+    assert set(data.texts.splits) == {"test"}
 
 
 def test_the_vocabularies_come_from_training_alone(files: dict, tmp_path: Path) -> None:
     files["val"] = tuple(written(tmp_path, f"odd.{n}", "one seltsam\n") for n in ("de", "en"))
     data = ready(files)
-    assert sorted(data.source.words) == sorted(NUMBERS)
-    assert sorted(data.target.words) == sorted(ENGLISH)
-    assert data.spec == TokenPairSpec(data.source.spec, data.target.spec)
-    assert from_json(data.spec.target.tokenizer) == data.target
+    assert sorted(data.texts.source.words) == sorted(NUMBERS)
+    assert sorted(data.texts.target.words) == sorted(ENGLISH)
+    assert data.spec == TokenPairSpec(data.texts.source.spec, data.texts.target.spec)
+    assert from_json(data.spec.target.tokenizer) == data.texts.target
 
 
 def test_a_shared_vocabulary_is_one(files: dict) -> None:
     data = ready(files, shared_vocabulary=True)
     assert data.spec.source == data.spec.target
-    assert sorted(data.source.words) == sorted(NUMBERS + ENGLISH)
+    assert sorted(data.texts.source.words) == sorted(NUMBERS + ENGLISH)
 
 
 def test_lowercase_reaches_tokenizers_and_references(files: dict) -> None:
     data = ready(files, lowercase=True)
-    assert data.target.lowercase
-    assert "one" in data.target.words
-    assert "One" not in data.target.words
+    assert data.texts.target.lowercase
+    assert "one" in data.texts.target.words
+    assert "One" not in data.texts.target.words
     assert all(text.islower() for batch in data.test_dataloader() for text in batch.references)
 
 
@@ -131,7 +131,7 @@ def test_stages_in_any_order_learn_the_same(files: dict) -> None:
     second.setup("test")
     assert plain(first.test_dataloader()) == plain(second.test_dataloader())
     second.setup("test")
-    assert set(second.splits) == {"train", "val", "test"}
+    assert set(second.texts.splits) == {"train", "val", "test"}
 
 
 def test_epochs_resume_exactly(files: dict) -> None:
