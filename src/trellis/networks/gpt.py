@@ -23,7 +23,8 @@ class GPT(nn.Module):
     """Causal transformer: the logits at a position are about the next token.
 
     Layers normalise first; the embeddings of tokens are the weights of the output too. Feeding a
-    text in pieces, each with the state of the last, equals feeding it at once.
+    text in pieces, each with the state of the last, equals feeding it at once; ``cached_length``
+    tells how much of the context a state has used.
 
     Args:
         num_tokens: size of the vocabulary V.

@@ -49,7 +49,8 @@ class TransformerSeq2Seq(nn.Module):
         dropout: probability after embeddings and sublayers.
         norm_first: normalise what enters a sublayer; otherwise the sum that leaves it.
         positions: of either side.
-        max_length: longest source or target where positions are learned.
+        max_length: longest source or target where positions are learned; as an attribute
+            ``None`` where they are not.
         tie: which embeddings are one with the weights of the output: none, the target's, or
             both (one vocabulary for both sides).
     Shape:

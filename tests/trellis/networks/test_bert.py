@@ -123,11 +123,11 @@ def test_pretraining_reads_tokens_and_order_by_the_written_formulas(
     torch.testing.assert_close(order_logits, expected)
 
 
-def test_classifier_and_tagger_read_the_body(tokens: Tensor) -> None:
+def test_classifier_and_tagger_read_the_body(tokens: Tensor, segments: Tensor) -> None:
     """Columbia COMS4995: softmax(W y_cls) of the sequence, softmax(W z_i) of each token."""
     classifier = randomized(BertClassifier(V, 4, **SIZES))
-    pooled = classifier.pooler(classifier.body(tokens)[:, 0]).tanh()
-    torch.testing.assert_close(classifier(tokens), classifier.output(pooled))
+    pooled = classifier.pooler(classifier.body(tokens, segments)[:, 0]).tanh()
+    torch.testing.assert_close(classifier(tokens, segments), classifier.output(pooled))
     tagger = randomized(BertTagger(V, 4, **SIZES))
     torch.testing.assert_close(tagger(tokens), tagger.output(tagger.body(tokens)))
 
@@ -141,8 +141,9 @@ def test_heads_take_the_weights_of_pretraining() -> None:
         assert head.body.tokens.weight.equal(pretrained["body.tokens.weight"])
 
 
-def test_it_starts_at_a_scale_of_0_02() -> None:
-    network = BertPretraining(1000, pad_id=0, max_length=200)
+@pytest.mark.parametrize("kind", list(HEADS))
+def test_it_starts_at_a_scale_of_0_02(kind: str) -> None:
+    network = HEADS[kind](pad_id=PAD, num_layers=1)
     for name, parameter in network.named_parameters():
         if name.endswith("bias"):
             assert parameter.eq(0).all(), name
@@ -177,6 +178,14 @@ def test_dropout_only_in_training(kind: str, tokens: Tensor) -> None:
     assert run().equal(run())
     network.train()
     assert not run().equal(run())
+
+
+def test_dropout_of_the_embeddings(tokens: Tensor) -> None:
+    network = randomized(BERT(V, **SIZES))
+    network.dropout.train().p = 1.0
+    outputs = network(tokens[[0, 2]])  # without padding: nothing is left to tell them apart
+    torch.testing.assert_close(outputs[0], outputs[1])
+    torch.testing.assert_close(outputs[0, 0], outputs[0, 1])
 
 
 @pytest.mark.parametrize("kind", ["classifier", "tagger"])
