@@ -61,7 +61,7 @@ class ExactResume(L.Callback):
             return
         self._state = saved["ranks"][trainer.global_rank]
         self._mid_epoch = saved["mid_epoch"]
-        self._loaders = [] if self._mid_epoch else _loader_states(checkpoint)
+        self._loaders = _loader_states(checkpoint)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # At the end of an epoch: before the next epoch's iterator exists.
@@ -69,7 +69,8 @@ class ExactResume(L.Callback):
             self._restore()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # At the end of an epoch Lightning gives the loaders nothing back, not even their seed.
+        # Lightning gives the loaders nothing back at the end of an epoch, not even their seed, nor
+        # where a schedule asked for the number of steps before the checkpoint was read.
         combined, states, self._loaders = trainer.fit_loop._combined_loader, self._loaders, []
         if states and combined is not None:
             combined._load_state_dicts(states)

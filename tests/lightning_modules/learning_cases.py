@@ -30,6 +30,7 @@ from trellis.networks.gnn import GCN
 from trellis.networks.mlp import MLP
 from trellis.networks.recurrent import RecurrentLM
 from trellis.networks.transformer import TransformerSeq2Seq
+from trellis.optim.schedule import Schedule
 from trellis.spec import GraphSpec, NodeSpec, TensorSpec
 
 
@@ -122,6 +123,7 @@ class PooledGCN(nn.Module):
 
 adam = partial(torch.optim.Adam, lr=0.02)
 scheduler = partial(StepLR, step_size=2, gamma=0.5)
+stepwise = partial(Schedule, warmup_steps=2, decay="inverse_sqrt")
 mlp = partial(MLP, hidden_channels=(8,), dropout=0.3)
 
 
@@ -147,7 +149,7 @@ CASES = {
         partial(CausalLM, small_gru, adam, scheduler, carry_state=True), partial(Streams, steps=5)
     ),
     "pairs": Case(
-        partial(SequenceToSequence, small_transformer, adam, scheduler, scheduled_sampling=0.3),
+        partial(SequenceToSequence, small_transformer, adam, stepwise, scheduled_sampling=0.3),
         partial(CopyReverse, length=3, num_train=37, num_val=5, num_test=5, batch_size=8),
     ),
     "masked": Case(partial(MaskedLM, WordGuesser, adam, scheduler), WordPairs),
