@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from trellis.nn.checks import at_least_one, check_images, check_sizes, probability
+from trellis.nn.checks import at_least_one, check_images, check_sizes
 from trellis.nn.initialization import initialize_
 from trellis.nn.positional import LearnedPositions
 from trellis.nn.transformer_layer import EncoderLayer, LayerOptions
@@ -53,7 +53,7 @@ class ViT(nn.Module):
         check_sizes(in_channels, out_channels)
         at_least_one("num_layers", num_layers)
         at_least_one("patch_size", patch_size)
-        if image_size < patch_size or image_size % patch_size:
+        if at_least_one("image_size", image_size) % patch_size:
             raise ValueError(f"patch_size={patch_size}: give a divisor of image_size={image_size}")
         self.in_channels, self.image_size = in_channels, image_size
         options = LayerOptions(
@@ -62,7 +62,7 @@ class ViT(nn.Module):
         self.patches = nn.Conv2d(in_channels, embed_dim, patch_size, stride=patch_size)
         self.first = nn.Parameter(torch.zeros(embed_dim))
         self.positions = LearnedPositions(embed_dim, (image_size // patch_size) ** 2 + 1)
-        self.dropout = nn.Dropout(probability("dropout", dropout))
+        self.dropout = nn.Dropout(dropout)
         self.layers = cast(
             Sequence[EncoderLayer],
             nn.ModuleList(EncoderLayer(options) for _ in range(num_layers)),

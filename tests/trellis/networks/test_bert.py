@@ -175,6 +175,8 @@ def test_dropout_only_in_training(kind: str, tokens: Tensor) -> None:
         return out[0] if kind == "pretraining" else out
 
     network = randomized(HEADS[kind](dropout=0.3, **SIZES))
+    body = [part.p for part in network.body.modules() if isinstance(part, nn.Dropout)]
+    assert body == [0.3] * (1 + 3 * L)
     assert run().equal(run())
     network.train()
     assert not run().equal(run())

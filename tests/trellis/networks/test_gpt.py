@@ -158,6 +158,7 @@ def test_every_parameter_learns(positions: str, tokens: Tensor) -> None:
 
 def test_dropout_only_in_training(tokens: Tensor) -> None:
     network = build(dropout=0.5)
+    assert {part.p for part in network.modules() if isinstance(part, nn.Dropout)} == {0.5}
     torch.testing.assert_close(network(tokens)[0], network(tokens)[0], rtol=0, atol=0)
     network.train()
     assert not network(tokens)[0].equal(network(tokens)[0])

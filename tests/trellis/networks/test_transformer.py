@@ -275,6 +275,7 @@ def test_every_parameter_learns(
 
 def test_dropout_only_in_training(source: Tensor, target: Tensor) -> None:
     network = build(dropout=0.5)
+    assert {part.p for part in network.modules() if isinstance(part, nn.Dropout)} == {0.5}
     torch.testing.assert_close(network(source, target), network(source, target), rtol=0, atol=0)
     network.train()
     assert not network(source, target).equal(network(source, target))

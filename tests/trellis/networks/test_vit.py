@@ -123,6 +123,7 @@ def test_every_parameter_learns(x: Tensor) -> None:
 
 def test_dropout_only_in_training(x: Tensor) -> None:
     network = build(dropout=0.5)
+    assert {part.p for part in network.modules() if isinstance(part, nn.Dropout)} == {0.5}
     torch.testing.assert_close(network(x), network(x), rtol=0, atol=0)
     network.train()
     assert not network(x).equal(network(x))
@@ -147,6 +148,7 @@ def test_an_image_of_another_size_is_named(shape: tuple[int, ...]) -> None:
         ({"patch_size": 3}, "patch_size=3: give a divisor of image_size=8"),
         ({"patch_size": 16}, "patch_size=16: give a divisor of image_size=8"),
         ({"patch_size": 0}, "patch_size=0"),
+        ({"image_size": 0}, "image_size=0"),
         ({"num_layers": 0}, "num_layers=0"),
         ({"num_heads": 3}, "num_heads=3: give a divisor of embed_dim=8"),
         ({"dropout": 1.5}, "dropout=1.5"),
