@@ -106,9 +106,8 @@ class Translator:
         spec = self.model.spec.target
         source = source.to(self.model.device)
         memory, state = network.encode(source)
-        no_text = [spec.pad_id, spec.bos_id, spec.unknown_id, spec.mask_id]
         return beam_search(
-            without(network.decode, [token for token in no_text if token is not None]),
+            without(network.decode, spec.silent_ids),
             source.new_full((len(source), 1), spec.bos_id),
             state,
             memory,

@@ -92,15 +92,9 @@ def _continue(model: Any, ids: list[int], args: argparse.Namespace) -> list[list
 
     at_least_one("num_samples", args.num_samples)
     spec = model.spec
-    no_text = [spec.pad_id, spec.bos_id, spec.unknown_id, spec.mask_id]
-    step = without(
-        language_model(model.network), [token for token in no_text if token is not None]
-    )
+    step = without(language_model(model.network), spec.silent_ids)
     prompt = torch.tensor([ids] * args.num_samples, device=args.device)
-    options: dict[str, Any] = {
-        "eos_id": spec.eos_id,
-        "max_new_tokens": args.max_new_tokens,
-    }
+    options: dict[str, Any] = {"eos_id": spec.eos_id, "max_new_tokens": args.max_new_tokens}
     if args.temperature == 0:
         return greedy(step, prompt, **options).best()
     return sample(

@@ -192,8 +192,7 @@ def _known_config(word: str) -> str:
 
 def _with_checkpoint(words: list[str]) -> list[str]:
     """The command line with the config inside the checkpoint put before everything typed."""
-    paths = [b for a, b in zip(words, words[1:], strict=False) if a == "--ckpt_path"]
-    paths += [word.split("=", 1)[1] for word in words if word.startswith("--ckpt_path=")]
+    paths = _given(words, "--ckpt_path")
     if not paths or paths[-1] in ("best", "last", "null"):
         return words
     checkpoint = read(paths[-1], weights=False)
@@ -211,12 +210,16 @@ def _section(hparams: dict[str, Any]) -> dict[str, Any]:
     return {"class_path": hparams["_class_path"], "init_args": init_args}
 
 
+def _given(words: list[str], flag: str) -> list[str]:
+    """Values of a flag on the command line: those after a space, then those after an ``=``."""
+    values = [b for a, b in zip(words, words[1:], strict=False) if a == flag]
+    return values + [word.split("=", 1)[1] for word in words if word.startswith(f"{flag}=")]
+
+
 def _run_name(words: list[str]) -> str | None:
     """Name of the last config file, or of the run that a checkpoint lies in."""
     for flag, depth in (("--config", None), ("-c", None), ("--ckpt_path", 2), ("--init_from", 2)):
-        values = [b for a, b in zip(words, words[1:], strict=False) if a == flag]
-        values += [word.split("=", 1)[1] for word in words if word.startswith(f"{flag}=")]
-        for value in reversed(values):
+        for value in reversed(_given(words, flag)):
             path = Path(value)
             if depth is None and path.suffix in (".yaml", ".yml", ".json"):
                 return path.stem

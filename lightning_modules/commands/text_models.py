@@ -25,7 +25,7 @@ def load_as(path: str, kind: type[Kind], device: str) -> Kind:
         FileNotFoundError, OSError: see ``load``.
         ValueError: see ``load``; another objective, named; no such device.
     """
-    try:
+    try:  # torch has an error for each: an unknown name, a build without it, one without memory
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device={device}: {str(error).splitlines()[0]}") from None

@@ -79,6 +79,12 @@ class TokenSpec:
     mask_id: int | None = None
     tokenizer: str = ""
 
+    @property
+    def silent_ids(self) -> list[int]:
+        """Special ids that nobody is meant to write: all but ``eos_id``."""
+        ids = (self.pad_id, self.bos_id, self.unknown_id, self.mask_id)
+        return [special for special in ids if special is not None]
+
 
 @dataclass(frozen=True)
 class TokenPairSpec:

@@ -72,19 +72,20 @@ class RecurrentLM(nn.Module):
 
 
 class _Reader(nn.Module):
-    """Embeddings and a recurrent stack that ends where each sequence ends."""
+    """Embeddings, a recurrent stack that ends where each sequence ends, and a map to classes."""
 
     def __init__(
         self,
         num_tokens: int,
+        out_channels: int,
         *,
         pad_id: int,
-        cell: CellName,
-        embed_dim: int,
-        hidden_size: int,
-        num_layers: int,
-        dropout: float,
-        bidirectional: bool,
+        cell: CellName = "lstm",
+        embed_dim: int = 128,
+        hidden_size: int = 128,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        bidirectional: bool = True,
     ) -> None:
         super().__init__()
         self.pad_id = pad_id
@@ -98,13 +99,13 @@ class _Reader(nn.Module):
             bidirectional=bidirectional,
         )
         self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(self.rnn.out_features, at_least_one("out_channels", out_channels))
 
-    def read(self, tokens: Tensor, name: str = "tokens") -> tuple[Tensor, State, Tensor]:
-        """Outputs ``[B, T, D * H]``, the last state, and lengths ``[B]``."""
-        check_tokens(name, tokens, self.embedding.num_embeddings)
-        lengths = check_sequences(name, tokens, self.pad_id)
-        outputs, state = self.rnn(self.dropout(self.embedding(tokens)), None, lengths)
-        return outputs, state, lengths
+    def read(self, tokens: Tensor) -> tuple[Tensor, State]:
+        """Outputs ``[B, T, D * H]`` and the last state."""
+        check_tokens("tokens", tokens, self.embedding.num_embeddings)
+        lengths = check_sequences("tokens", tokens, self.pad_id)
+        return self.rnn(self.dropout(self.embedding(tokens)), None, lengths)
 
 
 class RecurrentClassifier(_Reader):
@@ -132,34 +133,8 @@ class RecurrentClassifier(_Reader):
     torch.Size([2, 2])
     """
 
-    def __init__(
-        self,
-        num_tokens: int,
-        out_channels: int,
-        *,
-        pad_id: int,
-        cell: CellName = "lstm",
-        embed_dim: int = 128,
-        hidden_size: int = 128,
-        num_layers: int = 1,
-        dropout: float = 0.0,
-        bidirectional: bool = True,
-    ) -> None:
-        super().__init__(
-            num_tokens,
-            pad_id=pad_id,
-            cell=cell,
-            embed_dim=embed_dim,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            dropout=dropout,
-            bidirectional=bidirectional,
-        )
-        at_least_one("out_channels", out_channels)
-        self.output = nn.Linear(self.rnn.out_features, out_channels)
-
     def forward(self, tokens: Tensor) -> Tensor:
-        _, state, _ = self.read(tokens)
+        _, state = self.read(tokens)
         directions = self.rnn.out_features // self.rnn.hidden_size
         last = state[0][:, -directions:].flatten(1)  # [B, D * H] of the last layer
         return self.output(self.dropout(last))
@@ -186,34 +161,8 @@ class RecurrentTagger(_Reader):
     Source: Huang et al. 2015, section 2.2, without the CRF.
     """
 
-    def __init__(
-        self,
-        num_tokens: int,
-        out_channels: int,
-        *,
-        pad_id: int,
-        cell: CellName = "lstm",
-        embed_dim: int = 128,
-        hidden_size: int = 128,
-        num_layers: int = 1,
-        dropout: float = 0.0,
-        bidirectional: bool = True,
-    ) -> None:
-        super().__init__(
-            num_tokens,
-            pad_id=pad_id,
-            cell=cell,
-            embed_dim=embed_dim,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            dropout=dropout,
-            bidirectional=bidirectional,
-        )
-        at_least_one("out_channels", out_channels)
-        self.output = nn.Linear(self.rnn.out_features, out_channels)
-
     def forward(self, tokens: Tensor) -> Tensor:
-        outputs, _, _ = self.read(tokens)
+        outputs, _ = self.read(tokens)
         return self.output(self.dropout(outputs))
 
 

@@ -92,7 +92,28 @@ def attention_weights(query: Tensor, keys: Tensor, mask: Tensor | None = None) -
     return scores.softmax(-1)
 
 
-class SelfAttention(nn.Module):
+class _Joint(nn.Module):
+    """Queries, keys and values of the same positions, by one map."""
+
+    def __init__(
+        self, embed_dim: int, num_heads: int, *, dropout: float = 0.0, bias: bool = True
+    ) -> None:
+        super().__init__()
+        check_heads(embed_dim, num_heads)
+        self.num_heads, self.dropout = num_heads, probability("dropout", dropout)
+        self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim, bias=bias)
+        self.output = nn.Linear(embed_dim, embed_dim, bias=bias)
+
+    def project(self, x: Tensor, rotation: Tensor | None) -> tuple[Tensor, KeyValues]:
+        """``[B, T, D]`` -> query and what it may look at, each ``[B, H, T, d]``."""
+        parts = self.query_key_value(x).chunk(3, -1)
+        query, keys, values = (split_heads(part, self.num_heads) for part in parts)
+        if rotation is not None:
+            query, keys = rotate(query, rotation), rotate(keys, rotation)
+        return query, KeyValues(keys, values)
+
+
+class SelfAttention(_Joint):
     """Every position looks at every position.
 
     Args:
@@ -111,20 +132,11 @@ class SelfAttention(nn.Module):
     True
     """
 
-    def __init__(
-        self, embed_dim: int, num_heads: int, *, dropout: float = 0.0, bias: bool = True
-    ) -> None:
-        super().__init__()
-        check_heads(embed_dim, num_heads)
-        self.num_heads, self.dropout = num_heads, probability("dropout", dropout)
-        self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim, bias=bias)
-        self.output = nn.Linear(embed_dim, embed_dim, bias=bias)
-
     def forward(
         self, x: Tensor, mask: Tensor | None = None, rotation: Tensor | None = None
     ) -> Tensor:
         """``mask [B, T]`` of keys to look at; ``rotation`` as rotary positions give it."""
-        query, seen = _project(self.query_key_value(x), self.num_heads, rotation)
+        query, seen = self.project(x, rotation)
         dropout = self.dropout if self.training else 0.0
         return self.output(merge_heads(attend(query, seen, mask, dropout)))
 
@@ -132,11 +144,11 @@ class SelfAttention(nn.Module):
         self, x: Tensor, mask: Tensor | None = None, rotation: Tensor | None = None
     ) -> Tensor:
         """Who looks at whom, ``[B, H, T, T]``."""
-        query, seen = _project(self.query_key_value(x), self.num_heads, rotation)
+        query, seen = self.project(x, rotation)
         return attention_weights(query, seen.keys, None if mask is None else mask[:, None, None])
 
 
-class CausalSelfAttention(nn.Module):
+class CausalSelfAttention(_Joint):
     """Every position looks at itself and what came before, be it in a cache.
 
     Feeding a sequence in pieces, each with the cache of the last, equals feeding it at once.
@@ -152,20 +164,11 @@ class CausalSelfAttention(nn.Module):
         ValueError: ``num_heads`` does not divide ``embed_dim``.
     """
 
-    def __init__(
-        self, embed_dim: int, num_heads: int, *, dropout: float = 0.0, bias: bool = True
-    ) -> None:
-        super().__init__()
-        check_heads(embed_dim, num_heads)
-        self.num_heads, self.dropout = num_heads, probability("dropout", dropout)
-        self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim, bias=bias)
-        self.output = nn.Linear(embed_dim, embed_dim, bias=bias)
-
     def forward(
         self, x: Tensor, cache: KeyValues | None = None, rotation: Tensor | None = None
     ) -> tuple[Tensor, KeyValues]:
         """``cache`` of what came before x; ``rotation`` as rotary positions give it."""
-        query, seen = _project(self.query_key_value(x), self.num_heads, rotation)
+        query, seen = self.project(x, rotation)
         if cache is not None:
             seen = KeyValues(*(torch.cat(pair, 2) for pair in zip(cache, seen, strict=True)))
         dropout = self.dropout if self.training else 0.0
@@ -173,7 +176,7 @@ class CausalSelfAttention(nn.Module):
 
     def weights(self, x: Tensor, rotation: Tensor | None = None) -> Tensor:
         """Who looks at whom, ``[B, H, T, T]``, zero above the diagonal."""
-        query, seen = _project(self.query_key_value(x), self.num_heads, rotation)
+        query, seen = self.project(x, rotation)
         return attention_weights(query, seen.keys, causal_mask(x.size(1), x.size(1), x.device))
 
 
@@ -228,13 +231,3 @@ def check_heads(embed_dim: int, num_heads: int) -> None:
     at_least_one("num_heads", num_heads)
     if embed_dim % num_heads:
         raise ValueError(f"num_heads={num_heads}: give a divisor of embed_dim={embed_dim}")
-
-
-def _project(
-    projected: Tensor, num_heads: int, rotation: Tensor | None
-) -> tuple[Tensor, KeyValues]:
-    """``[B, T, 3 D]`` -> query and what it may look at, each ``[B, H, T, d]``."""
-    query, keys, values = (split_heads(part, num_heads) for part in projected.chunk(3, -1))
-    if rotation is not None:
-        query, keys = rotate(query, rotation), rotate(keys, rotation)
-    return query, KeyValues(keys, values)

@@ -4,6 +4,7 @@ Legend: B sequences, T tokens, S memory tokens, D embed_dim, H heads, d = D / H.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -17,6 +18,8 @@ from trellis.nn.attention import (
 )
 from trellis.nn.checks import at_least_one, probability
 from trellis.nn.positional import LearnedPositions
+
+Attention = TypeVar("Attention", SelfAttention, CausalSelfAttention, CrossAttention)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,10 @@ class LayerOptions:
         at_least_one("feedforward_dim", self.feedforward_dim)
         probability("dropout", self.dropout)
         probability("attention_dropout", self.attention_dropout)
+
+    def attention(self, kind: type[Attention]) -> Attention:
+        """A new attention of one of the three kinds."""
+        return kind(self.embed_dim, self.num_heads, dropout=self.attention_dropout, bias=self.bias)
 
 
 class ResidualNorm(nn.Module):
@@ -119,12 +126,7 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, options: LayerOptions) -> None:
         super().__init__()
-        self.attention = SelfAttention(
-            options.embed_dim,
-            options.num_heads,
-            dropout=options.attention_dropout,
-            bias=options.bias,
-        )
+        self.attention = options.attention(SelfAttention)
         self.residual = ResidualNorm(options)
         self.feedforward = FeedForward(options)
 
@@ -153,12 +155,7 @@ class CausalLayer(nn.Module):
 
     def __init__(self, options: LayerOptions) -> None:
         super().__init__()
-        self.attention = CausalSelfAttention(
-            options.embed_dim,
-            options.num_heads,
-            dropout=options.attention_dropout,
-            bias=options.bias,
-        )
+        self.attention = options.attention(CausalSelfAttention)
         self.residual = ResidualNorm(options)
         self.feedforward = FeedForward(options)
 
@@ -186,11 +183,9 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, options: LayerOptions) -> None:
         super().__init__()
-        sizes = (options.embed_dim, options.num_heads)
-        dropout, bias = options.attention_dropout, options.bias
-        self.attention = CausalSelfAttention(*sizes, dropout=dropout, bias=bias)
+        self.attention = options.attention(CausalSelfAttention)
         self.residual = ResidualNorm(options)
-        self.cross_attention = CrossAttention(*sizes, dropout=dropout, bias=bias)
+        self.cross_attention = options.attention(CrossAttention)
         self.cross_residual = ResidualNorm(options)
         self.feedforward = FeedForward(options)
 
