@@ -1,6 +1,8 @@
 """Handwritten digits of 28x28 pixels, read from the original IDX files."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,8 +18,10 @@ from trellis.datamodules.base import (
     read_gzip,
 )
 from trellis.datamodules.loader import Loader
+from trellis.datamodules.pixels import VALUES, Pixels, PixelValues
 from trellis.spec import TensorSpec
 
+SPLITS = get_args(Split)
 MEAN, STD = 0.1307, 0.3081  # of the training pixels in [0, 1]
 URLS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist",
@@ -53,11 +57,14 @@ class MNIST(DataModule):
         flatten: vectors of 784 features instead of images of one channel.
         num_val: training images, drawn by a fixed generator, that validate instead. 0 trains on
             all of them and validates on the test images: good for curves, not for choosing.
-        normalize: subtract 0.1307 and divide by 0.3081; otherwise pixels are in [0, 1].
+        pixels: ``normalized`` has mean 0 and variance 1 over the training pixels; for the other
+            kinds see ``PixelValues``. Those of evaluation are drawn once, whatever the kind.
+        alpha: of ``logit`` pixels.
     Raises:
         FileNotFoundError: the files are missing and cannot be downloaded.
         OSError: a file is damaged.
-        ValueError: ``num_val`` leaves nothing to train on, or a label is not a digit.
+        ValueError: ``num_val`` leaves nothing to train on, a label is not a digit, or ``pixels``
+            or ``alpha`` is out of range.
 
     Source: LeCun, Cortes and Burges 1998.
     """
@@ -68,7 +75,8 @@ class MNIST(DataModule):
         batch_size: int = 64,
         flatten: bool = False,
         num_val: int = 5000,
-        normalize: bool = True,
+        pixels: Literal["normalized"] | Pixels = "normalized",
+        alpha: float = 1e-6,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -76,11 +84,13 @@ class MNIST(DataModule):
             raise ValueError(f"num_val={num_val}: give at least 0")
         self.raw = data_root(data_dir) / "MNIST" / "raw"
         self.batch_size, self.flatten, self.num_val = batch_size, flatten, num_val
-        mean, std = (MEAN, STD) if normalize else (0.0, 1.0)
-        self.scale, self.shift = 1 / (255 * std), torch.tensor(-mean / std)
+        self.values = None if pixels == "normalized" else PixelValues(pixels, alpha)
         classes = tuple(str(digit) for digit in range(10))
         channels, size = (784, ()) if flatten else (1, (28, 28))
         self.spec = TensorSpec(channels, 10, size, classes)
+        if pixels != "normalized":
+            kept = alpha if pixels == "logit" else 0.0
+            self.spec = replace(self.spec, values=VALUES[pixels], alpha=kept)
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}
 
     def prepare_data(self) -> None:
@@ -102,15 +112,27 @@ class MNIST(DataModule):
 
     def loader(self, split: Split) -> Loader[tuple[Tensor, Tensor]]:
         pixels, labels = self.splits[split]
-        size = (-1, 784) if self.flatten else (-1, 1, 28, 28)
+        size = (-1, *self.spec.shape)
+        train, values = split == "train", self.values
+        drawn = None  # all values of the split, where no epoch changes them
+        if values is not None and values.kind != "unit" and (values.kind == "static" or not train):
+            drawn = values(pixels, SPLITS.index(split))
+            drawn = drawn.to(torch.uint8) if self.spec.values == "binary" else drawn
 
         def images(indices: Tensor) -> tuple[Tensor, Tensor]:
-            # One gather of bytes and one pass to floats: faster than indexing a float tensor.
-            x = torch.add(self.shift, pixels.index_select(0, indices), alpha=self.scale)
+            if drawn is not None:
+                x = drawn.index_select(0, indices).float()
+            elif values is None or values.kind == "unit":
+                # One gather of bytes and one pass to floats: faster than indexing a float tensor.
+                x = torch.add(shift, pixels.index_select(0, indices), alpha=scale)
+            else:
+                x = values(pixels.index_select(0, indices), loader.epoch, int(indices[0]))
             return x.view(size), labels.index_select(0, indices)
 
-        train = split == "train"
-        return Loader(len(pixels), images, batch_size=self.batch_size, shuffle=train, pad=train)
+        mean, std = (MEAN, STD) if values is None else (0.0, 1.0)
+        scale, shift = 1 / (255 * std), torch.tensor(-mean / std)
+        loader = Loader(len(pixels), images, batch_size=self.batch_size, shuffle=train, pad=train)
+        return loader
 
 
 def read_images(folder: Path, part: str) -> tuple[Tensor, Tensor]:

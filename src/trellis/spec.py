@@ -6,7 +6,11 @@ before the first batch.
 
 import reprlib
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from typing import Any, Literal
+
+# What the numbers of an example are: of any kind; pixels in [0, 1]; 0 or 1; bytes k with uniform
+# noise u as (k + u) / 256; or the logits of these, squeezed into [alpha, 1 - alpha].
+Values = Literal["real", "unit", "binary", "dequantized", "logit"]
 
 
 @dataclass(frozen=True)
@@ -18,12 +22,21 @@ class TensorSpec:
         out_channels: classes, or regression targets.
         size: height and width of an image; empty for vectors.
         classes: class names, in order of their labels.
+        values: what the numbers of an example are.
+        alpha: of ``logit`` values.
     """
 
     in_channels: int
     out_channels: int
     size: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
+    values: Values = "real"
+    alpha: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return (self.in_channels, *self.size)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def numbers(data: MNIST, split: str) -> list[int]:
 
 @pytest.mark.parametrize("flatten", [False, True])
 def test_batches_are_the_pixels_of_the_file(look_alike: Path, flatten: bool) -> None:
-    data = ready(look_alike, batch_size=4, flatten=flatten, num_val=0, normalize=False)
+    data = ready(look_alike, batch_size=4, flatten=flatten, num_val=0, pixels="unit")
     raw = read_idx(data.raw / "train-images-idx3-ubyte.gz", 3)
     seen = 0
     for x, y in data.train_dataloader():
@@ -58,28 +58,28 @@ def test_batches_are_the_pixels_of_the_file(look_alike: Path, flatten: bool) -> 
         assert torch.equal(y, chosen % 10)
         seen += len(y)
     assert seen == 40
-    assert data.spec == TensorSpec(
-        784 if flatten else 1, 10, () if flatten else (28, 28), tuple("0123456789")
-    )
+    size = () if flatten else (28, 28)
+    classes = tuple("0123456789")
+    assert data.spec == TensorSpec(784 if flatten else 1, 10, size, classes, values="unit")
 
 
 def test_normalised_pixels(look_alike: Path) -> None:
-    plain = next(iter(ready(look_alike, num_val=0, normalize=False).test_dataloader()))[0]
+    plain = next(iter(ready(look_alike, num_val=0, pixels="unit").test_dataloader()))[0]
     scaled = next(iter(ready(look_alike, num_val=0).test_dataloader()))[0]
     torch.testing.assert_close(scaled, (plain - 0.1307) / 0.3081)
 
 
 def test_validation_comes_from_the_training_images(look_alike: Path) -> None:
-    data = ready(look_alike, num_val=8, normalize=False, batch_size=3)
+    data = ready(look_alike, num_val=8, pixels="unit", batch_size=3)
     train, val, test = (numbers(data, split) for split in ("train", "val", "test"))
     assert (len(train), len(val), len(test)) == (32, 8, 10)
     assert sorted(train + val) == list(range(40))
     assert val != sorted(val), "a fixed slice would depend on the order of the file"
-    assert val == numbers(ready(look_alike, num_val=8, normalize=False), "val")
+    assert val == numbers(ready(look_alike, num_val=8, pixels="unit"), "val")
 
 
 def test_no_validation_images_means_the_test_images(look_alike: Path) -> None:
-    data = ready(look_alike, num_val=0, normalize=False)
+    data = ready(look_alike, num_val=0, pixels="unit")
     assert numbers(data, "val") == numbers(data, "test") == list(range(10))
     assert sorted(numbers(data, "train")) == list(range(40))
 
