@@ -19,7 +19,9 @@ extras = {
     "tensorboard": ["tensorboard>=2.15"],
 }
 extras["all"] = sorted({requirement for group in extras.values() for requirement in group})
-extras["dev"] = [*extras["all"], "build", "mypy", "pytest", "ruff", "types-PyYAML"]
+# Measured against, in tests and in benchmarks only.
+extras["dev"] = [*extras["all"], "build", "mypy", "pytest", "ruff", "types-PyYAML", "zuko>=1.6"]
+extras["peers"] = ["nflows>=0.14", "normflows>=1.7", "pythae>=0.1.2"]
 
 setup(
     name="torch-trellis",
