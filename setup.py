@@ -46,7 +46,7 @@ setup(
         "torch>=2.6",
         # 2.6.2 and 2.6.3 were malware (GHSA-w37p-236h-pfx3).
         "lightning>=2.6.4,<2.7",
-        "jsonargparse[signatures]>=4.44,<5",
+        "jsonargparse[signatures]>=4.49,<5",
         "torchmetrics>=1.4",
         "torch-geometric>=2.6",
         "scikit-learn>=1.3",

@@ -266,7 +266,7 @@ def _live_arguments(cls: type, plain: dict[str, Any], path: str | Path) -> dict[
     try:
         # With defaults, a network would begin with those of the class that it stands in for.
         config = parser.parse_object({"init": plain}, defaults=False)
-        return dict(vars(parser.instantiate_classes(config).init))
+        return dict(vars(parser.instantiate(config).init))
     except Exception as error:  # ArgumentError, or what a constructor raises
         raise ValueError(
             f"{path}: {cls.__name__} cannot be rebuilt: {_first_line(error)}"

@@ -122,6 +122,6 @@ def test_an_objective_steps_a_schedule_each_step_and_others_each_epoch(
         limit_val_batches=0,
         accelerator="cpu",
     )
-    trainer.fit(model, batches)
+    trainer.fit(model, batches, batches)
     expected = [1, 1, 0.8, 0.6, 0.4, 0.2] if stepwise else [1, 1, 1, 0.5, 0.5, 0.5]
     assert seen.seen == pytest.approx(expected)
