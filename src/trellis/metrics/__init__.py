@@ -1,0 +1,1 @@
+"""How good samples are: tensors in, numbers out."""
