@@ -228,7 +228,5 @@ LIKELIHOODS: dict[str, PixelLikelihood] = {
     "discretized_logistic": PixelLikelihood(
         2, discretized_logistic, _logistic_mean, _logistic_sample
     ),
-    "categorical": PixelLikelihood(
-        LEVELS, categorical, _categorical_mean, _categorical_sample
-    ),
+    "categorical": PixelLikelihood(LEVELS, categorical, _categorical_mean, _categorical_sample),
 }

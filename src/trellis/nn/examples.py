@@ -1,7 +1,36 @@
-"""Labels as vectors, for networks that are told the class of an example."""
+"""Examples of any shape and their labels: for networks that model what an example looks like."""
+
+import math
 
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def num_entries(shape: tuple[int, ...]) -> int:
+    """Entries of an example of ``shape``.
+
+    Raises:
+        ValueError: it has none.
+
+    >>> num_entries((1, 28, 28))
+    784
+    """
+    if not shape or min(shape) < 1:
+        raise ValueError(f"shape={tuple(shape)}: give that of one example, as (784,)")
+    return math.prod(shape)
+
+
+def check_examples(x: Tensor, shape: tuple[int, ...], network: str) -> None:
+    """``x [B, *shape]`` and nothing else.
+
+    Raises:
+        ValueError: of another shape; names both.
+    """
+    if x.shape[1:] != shape:
+        sizes = ", ".join(map(str, shape))
+        raise ValueError(
+            f"x {list(x.shape)} does not fit {network}(shape={tuple(shape)}): give x [B, {sizes}]"
+        )
 
 
 def check_labels(y: Tensor | None, num_classes: int, network: str) -> None:
