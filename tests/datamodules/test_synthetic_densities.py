@@ -80,7 +80,7 @@ def test_the_entropy_is_the_mean_surprise(kind: str) -> None:
             surprise.mean().item(), abs=4 * error + 1e-5
         )
     assert data.entropy() - math.log(components) <= data.entropy(conditional=True) + 1e-4
-    assert data.log_prob(x).dtype == x.dtype == torch.float32
+    assert data.log_prob(x).dtype == data.log_prob(x, y).dtype == x.dtype == torch.float32
 
 
 def test_separate_gaussians_have_the_entropy_of_one_and_of_the_choice() -> None:
