@@ -116,10 +116,9 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
             return optimizer
         scheduler = self.lr_scheduler(optimizer)
         config: dict[str, Any] = {"scheduler": scheduler, "interval": "epoch"}
-        if isinstance(scheduler, (Schedule, OneCycleLR, CyclicLR)):  # made to be stepped so
+        if steps_often(scheduler):
             config["interval"] = "step"
-        if isinstance(scheduler, Schedule) and scheduler.total_steps is None:
-            scheduler.plan(int(self.trainer.estimated_stepping_batches))
+        plan(scheduler, lambda: int(self.trainer.estimated_stepping_batches))
         if hasattr(scheduler, "monitor"):  # Lightning's ReduceLROnPlateau
             config["monitor"] = scheduler.monitor
         return {"optimizer": optimizer, "lr_scheduler": config}
@@ -198,8 +197,9 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
             raise ValueError(f"the checkpoint holds a {about['objective']}, not a {mine}")
         if self._trainer is not None:
             if self._trainer.state.fn == "fit":
-                for name in ("optimizer", "lr_scheduler"):
-                    _compare(name, saved.get(name), self.hparams.get(name))
+                for name in self.hparams:
+                    if name.endswith(("optimizer", "lr_scheduler")):
+                        _compare(name, saved.get(name), self.hparams[name])
             return
         missing = [name for name in about.get("unsaved", ()) if name not in saved]
         if missing:
@@ -234,6 +234,22 @@ def _compare(name: str, saved: Any, mine: Any) -> None:
             f"{name}: resuming goes on with {key}={before[key]} of the checkpoint, not with "
             f"{given[key]}; init_from starts anew from its weights"
         )
+
+
+def steps_often(scheduler: Any) -> bool:
+    """Whether a scheduler is made to be stepped with each step of its optimiser."""
+    return isinstance(scheduler, (Schedule, OneCycleLR, CyclicLR))
+
+
+def plan(scheduler: Any, total_steps: Callable[[], int]) -> None:
+    """Tell a ``Schedule`` that was not given its length how many steps the run has.
+
+    Args:
+        scheduler: any; others know their length.
+        total_steps: called only if it is needed, for it may load the data.
+    """
+    if isinstance(scheduler, Schedule) and scheduler.total_steps is None:
+        scheduler.plan(total_steps())
 
 
 def channels(spec: Any, outputs: int = 1) -> dict[str, int]:
