@@ -1,13 +1,24 @@
 """How good the samples of a run are, measured at each validation; training never feels it."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
 
 from trellis.lightning_modules.base import Stage
+from trellis.lightning_modules.image_classifier import (
+    ImageClassifier,
+    cache_folder,
+    check_classifiable,
+    image_classifier,
+    split_images,
+)
 from trellis.lightning_modules.sampling import draw_samples, require_samples
-from trellis.metrics.modes import mode_coverage
+from trellis.metrics.frechet import frechet_distance, kernel_distance, moments
+from trellis.metrics.modes import class_coverage, mode_coverage
 from trellis.nn.checks import at_least_one
 
 
@@ -56,3 +67,112 @@ class ModeCoverage(L.Callback):
             prog_bar=stage == "val",
             sync_dist=True,
         )
+
+
+class ClassifierScores(L.Callback):
+    """How far samples are from real images, in the eyes of a small classifier of the same data.
+
+    The classifier is a ``SmallCNN``, trained on the training split before the run begins and kept
+    beside the raw data for the next one: see ``image_classifier``. It sees 128 features, not
+    Inception's 2,048: its distances compare runs on the same data with as many samples, and
+    nothing else.
+
+    ========================== ================================================================
+    key                        meaning
+    ========================== ================================================================
+    val/fid_smallcnn           Fréchet distance of its features to those of validation images
+    val/kid_smallcnn           kernel distance of the same; below 0 half the time if they agree
+    val/classes                classes among the samples: those with a quarter of their share
+    val/class_ratio            largest factor between a class's share of samples and of data
+    val/classifier_accuracy    of the classifier on the validation images
+    ========================== ================================================================
+
+    A test logs ``test/...`` and compares with test images.
+
+    Args:
+        num_samples: to draw each time, and real images to compare with (as many as there are).
+        seed: of the draws; they are the same in each validation and each process.
+        steps: the classifier is trained for.
+        cache_dir: folder of the trained classifiers; ``None`` takes ``classifiers`` beside the raw
+            data.
+    Raises:
+        ValueError: the objective has no ``sample``, or the data no images or no labels.
+
+    Source: Heusel et al. 2017 (FID); Bińkowski et al. 2018 (KID).
+    """
+
+    def __init__(
+        self,
+        num_samples: int = 2000,
+        seed: int = 0,
+        steps: int = 450,
+        cache_dir: str | None = None,
+    ) -> None:
+        if num_samples < 2:
+            raise ValueError(f"num_samples={num_samples}: a covariance takes at least 2")
+        self.num_samples, self.seed = num_samples, seed
+        self.steps, self.cache_dir = at_least_one("steps", steps), cache_dir
+        self._classifier: ImageClassifier | None = None
+        self._real: dict[str, Tensor] = {}
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        require_samples("ClassifierScores", pl_module)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        check_classifiable("ClassifierScores", data)
+        self._classifier, self._real = None, {}
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._train(trainer)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._train(trainer)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._train(trainer)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._log(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._log(trainer, pl_module, "test")
+
+    def _train(self, trainer: L.Trainer) -> None:
+        if self._classifier is not None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        folder = Path(self.cache_dir).expanduser() if self.cache_dir else cache_folder(data)
+        if trainer.is_global_zero:
+            self._classifier = image_classifier(data, folder, self.steps)
+        trainer.strategy.barrier()  # the others read what the first has written
+        if self._classifier is None:
+            self._classifier = image_classifier(data, folder, self.steps)
+        accuracy = self._classifier.accuracy
+        rank_zero_info(
+            f"ClassifierScores: features of a SmallCNN that is right about {accuracy:.1%} of the "
+            f"validation images; its distances are not those of Inception"
+        )
+
+    def _log(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: Stage) -> None:
+        if (classifier := self._classifier) is None:
+            return
+        with trainer.precision_plugin.forward_context():
+            x = draw_samples(pl_module, self.num_samples, seed=self.seed)
+        classifier.network.to(pl_module.device)
+        if stage not in self._real:
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            real = split_images(data, stage, self.num_samples)
+            self._real[stage] = classifier(real.to(pl_module.device))[0]
+        features, labels = classifier(x.float())
+        reach = class_coverage(labels, classifier.shares)
+        real = self._real[stage]
+        values = {
+            "fid_smallcnn": frechet_distance(*moments(features), *moments(real)),
+            "kid_smallcnn": kernel_distance(features, real),
+            "classes": float(reach.classes),
+            "class_ratio": reach.ratio,
+            "classifier_accuracy": classifier.accuracy,
+        }
+        # Every process has drawn and compared the same.
+        named = {f"{stage}/{name}": value for name, value in values.items()}
+        pl_module.log_dict(named, sync_dist=True)

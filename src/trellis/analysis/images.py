@@ -1,0 +1,108 @@
+"""Images as networks see them made visible: values to pixels, many images to one.
+
+Legend: N images, C colours, H height, W width.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from trellis.nn.checks import at_least_one
+from trellis.spec import TensorSpec
+
+
+def image_shape(spec: TensorSpec) -> tuple[int, int, int]:
+    """Shape ``(C, H, W)`` of one image; vectors whose length is a square count as images.
+
+    Raises:
+        ValueError: examples are no images; says what is needed.
+
+    >>> image_shape(TensorSpec(784, 10))
+    (1, 28, 28)
+    """
+    if len(spec.size) == 2:
+        height, width = spec.size
+        return spec.in_channels, height, width
+    side = math.isqrt(spec.in_channels)
+    if spec.size or side * side != spec.in_channels or side < 2:
+        raise ValueError(
+            f"examples of shape {list(spec.shape)} are no images: give images [C, H, W], or "
+            f"vectors of a square number of pixels, such as 784"
+        )
+    return 1, side, side
+
+
+def to_pixels(x: Tensor, spec: TensorSpec) -> Tensor:
+    r"""Brightness in [0, 1] of the values of images.
+
+    ============ ==============================================================
+    values       pixel
+    ============ ==============================================================
+    unit, binary x
+    dequantized  x: k + u of 256 levels is about as bright as k of 255
+    logit        :math:`(\sigma(x) - \alpha) / (1 - 2 \alpha)`
+    real         x, stretched so that the darkest value of all images is 0 and
+                 the brightest 1
+    ============ ==============================================================
+
+    What lies outside [0, 1] is cut; what is not finite is black.
+
+    Args:
+        x: in the units of the data, of any shape that holds whole images.
+        spec: of the data.
+    Shape:
+        ``[N, *spec.shape]`` -> ``[N, C, H, W]``
+    Raises:
+        ValueError: examples are no images, or ``x`` has another shape.
+
+    >>> spec = TensorSpec(1, 10, (1, 2), values="logit", alpha=0.05)
+    >>> to_pixels(torch.tensor([[[[0.5, 0.95]]]]).logit(), spec)
+    tensor([[[[0.5000, 1.0000]]]])
+    """
+    shape = image_shape(spec)
+    if x.shape[1:] not in (spec.shape, shape):
+        raise ValueError(f"x {list(x.shape)}: give images [N, {', '.join(map(str, spec.shape))}]")
+    x = x.detach().reshape(-1, *shape).float()
+    if spec.values == "logit":
+        x = (x.sigmoid() - spec.alpha) / (1 - 2 * spec.alpha)
+    elif spec.values == "real":
+        finite = x[x.isfinite()]
+        if finite.numel():
+            low, high = finite.aminmax()
+            x = (x - low) / (high - low).clamp(min=torch.finfo(x.dtype).tiny)
+    return x.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(0, 1)
+
+
+def image_grid(x: Tensor, spec: TensorSpec, *, columns: int | None = None, gap: int = 1) -> Tensor:
+    """Many images side by side as one, on a grey ground.
+
+    Args:
+        x: in the units of the data.
+        spec: of the data.
+        columns: images in a row; ``None`` makes the grid about square.
+        gap: pixels between two images.
+    Shape:
+        x ``[N, *spec.shape]`` -> ``[C, H', W']`` in [0, 1]
+    Raises:
+        ValueError: see ``to_pixels``; no images, or a size that is not positive.
+
+    >>> image_grid(torch.ones(3, 1, 2, 2), TensorSpec(1, 10, (2, 2), values="unit")).shape
+    torch.Size([1, 7, 7])
+    """
+    pixels = to_pixels(x, spec)
+    number, colours, height, width = pixels.shape
+    if number == 0 or gap < 0:
+        raise ValueError(
+            f"{number} images with gap={gap}: give at least one image, and no gap < 0"
+        )
+    columns = math.ceil(math.sqrt(number)) if columns is None else columns
+    columns = min(at_least_one("columns", columns), number)
+    rows = math.ceil(number / columns)
+    size = gap + rows * (height + gap), gap + columns * (width + gap)
+    grid = torch.full((colours, *size), 0.5)
+    for place, image in enumerate(pixels.cpu()):
+        top = gap + place // columns * (height + gap)
+        left = gap + place % columns * (width + gap)
+        grid[:, top : top + height, left : left + width] = image
+    return grid
