@@ -56,9 +56,7 @@ def bernoulli(x: Tensor, parameters: Tensor) -> Tensor:
     """
     (logits,) = _unpacked(x, parameters, 1)
     _check_range(x, "bernoulli", "pixels='unit' or a binary kind")
-    if logits.shape != x.shape:
-        x = x.expand_as(logits)
-    nats = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
+    nats = F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none")
     return -_summed(nats, x)
 
 
