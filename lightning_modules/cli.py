@@ -18,7 +18,7 @@ COMMANDS = {
     "validate": ("run", "evaluate a checkpoint on the validation split"),
     "test": ("run", "evaluate a checkpoint on the test split"),
     "predict": ("run", "write the predictions of a checkpoint on the test split"),
-    "generate": ("generate", "text from the language model of a checkpoint"),
+    "generate": ("generate", "text, images or points from a generative checkpoint"),
     "translate": ("translate", "lines of a file, by the translator of a checkpoint"),
     "list": ("list", "networks, objectives, data, configs and the ledger"),
     "reproduce": ("reproduce", "run a published result again and compare"),

@@ -7,13 +7,18 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 
+def can_sample(objective: nn.Module) -> bool:
+    """Whether an objective has ``sample(num_samples)``."""
+    return callable(getattr(objective, "sample", None))
+
+
 def require_samples(asker: str, objective: nn.Module) -> None:
     """Refuse an objective without ``sample(num_samples)``.
 
     Raises:
         ValueError: names who asks and the objective.
     """
-    if not callable(getattr(objective, "sample", None)):
+    if not can_sample(objective):
         raise ValueError(
             f"{asker} asks for samples: it works with objectives that have sample(num_samples), "
             f"such as DensityEstimation, Variational and GAN, not with {type(objective).__name__}"

@@ -1,27 +1,101 @@
-"""``trellis generate``: text from the language model of a checkpoint."""
+"""``trellis generate``: text, images or points from the generative model of a checkpoint."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from trellis.lightning_modules.commands.generate_samples import check_output, write_samples
+
 if TYPE_CHECKING:
     from trellis.sequence.tokenizer import Tokenizer
 
+# What only one kind of model takes, with its defaults.
+TEXT: dict[str, Any] = {
+    "prompt": "",
+    "max_new_tokens": 200,
+    "temperature": 1.0,
+    "top_k": None,
+    "top_p": None,
+}
+SAMPLES: dict[str, Any] = {"output": None, "label": None}
+
 
 def main(words: list[str]) -> None:
-    """Print a prompt and what the network writes after it.
+    """Print what a language model writes after a prompt; write samples of other models to a file.
 
     Args:
         words: the command line after ``trellis``.
     Raises:
-        ValueError: another objective, no tokenizer, or a prompt that cannot be encoded.
+        ValueError: an objective that generates nothing, an option of another kind of model, no
+            tokenizer, a prompt that cannot be encoded, or a file that is there already.
     """
     args = _parser().parse_args(words[1:])
+    path = check_output(args.output)
     # These imports take seconds, and a wrong option needs none of them.
     from trellis.lightning_modules.causal_lm import CausalLM
-    from trellis.lightning_modules.commands.text_models import load_as, quiet_when_nobody_reads
+    from trellis.lightning_modules.commands.text_models import load_on
+    from trellis.lightning_modules.sampling import can_sample
+
+    model = load_on(args.checkpoint, args.device)
+    if isinstance(model, CausalLM):
+        _only(args, model, TEXT, SAMPLES)
+        _write_text(model, args)
+    elif can_sample(model):
+        _only(args, model, SAMPLES, TEXT)
+        write_samples(model, path, _number(args, 64), args.label, args.seed)
+    else:
+        raise ValueError(
+            f"{args.checkpoint} holds a {type(model).__name__}, which generates nothing: give a "
+            f"CausalLM, or an objective that draws samples, such as DensityEstimation, "
+            f"Variational or GAN"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trellis generate", description=__doc__)
+    add = parser.add_argument
+    add("checkpoint", help="of a CausalLM, or of an objective that draws samples, such as "
+        "DensityEstimation, Variational or GAN")  # fmt: skip
+    add("--num", "--num_samples", type=int, help="texts (1) or samples (64)")
+    add("--seed", type=int, default=0, help="of the draws (0)")
+    add("--device", default="cpu", help="cpu, cuda or another of torch's (cpu)")
+    add = parser.add_argument_group("text").add_argument
+    add("--prompt", help="what the text begins with; without one it begins as after a "
+        "line break, or with the vocabulary's token for a beginning")  # fmt: skip
+    add("--max_new_tokens", type=int, help="tokens to write (200)")
+    add("--temperature", type=float, help="below 1 favours the probable, 0 takes "
+        "nothing else (1)")  # fmt: skip
+    add("--top_k", type=int, help="draw among this many of the most probable tokens")
+    add("--top_p", type=float, help="draw among the fewest with this probability together")
+    add = parser.add_argument_group("images and points").add_argument
+    add("--output", help="a picture (.png .jpg .pdf .svg) or the numbers (.pt .npy); "
+        "samples.png, or the next free name like it, by default")  # fmt: skip
+    add("--label", help="class to draw, by name or number; all of them in turn by default")
+    return parser
+
+
+def _only(
+    args: argparse.Namespace, model: Any, taken: dict[str, Any], refused: dict[str, Any]
+) -> None:
+    """Refuse options of another kind of model; give those of this kind their defaults."""
+    for name in refused:
+        if getattr(args, name) is not None:
+            raise ValueError(
+                f"--{name} means nothing to the {type(model).__name__} of {args.checkpoint}: "
+                f"leave it out"
+            )
+    for name, default in taken.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+
+
+def _number(args: argparse.Namespace, default: int) -> int:
+    return default if args.num is None else args.num
+
+
+def _write_text(model: Any, args: argparse.Namespace) -> None:
+    from trellis.lightning_modules.commands.text_models import quiet_when_nobody_reads
     from trellis.sequence.tokenizer import from_json
 
-    model = load_as(args.checkpoint, CausalLM, args.device)
     if not model.spec.tokenizer:
         raise ValueError(f"{args.checkpoint} was trained on tokens that are not text")
     tokenizer = from_json(model.spec.tokenizer)
@@ -33,23 +107,6 @@ def main(words: list[str]) -> None:
             if len(texts) > 1:
                 print(f"--- {number} of {len(texts)}")
             print(text)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trellis generate", description=__doc__)
-    add = parser.add_argument
-    add("checkpoint", help="of a CausalLM")
-    add("--prompt", default="", help="what the text begins with; without one it begins as after a "
-        "line break, or with the vocabulary's token for a beginning")  # fmt: skip
-    add("--max_new_tokens", type=int, default=200, help="tokens to write (200)")
-    add("--temperature", type=float, default=1.0, help="below 1 favours the probable, 0 takes "
-        "nothing else (1)")  # fmt: skip
-    add("--top_k", type=int, help="draw among this many of the most probable tokens")
-    add("--top_p", type=float, help="draw among the fewest with this probability together")
-    add("--num_samples", type=int, default=1, help="texts to write (1)")
-    add("--seed", type=int, default=0, help="of the draws (0)")
-    add("--device", default="cpu", help="cpu, cuda or another of torch's (cpu)")
-    return parser
 
 
 def _encode(prompt: str, tokenizer: "Tokenizer") -> list[int]:
@@ -90,10 +147,10 @@ def _continue(model: Any, ids: list[int], args: argparse.Namespace) -> list[list
     from trellis.nn.checks import at_least_one
     from trellis.sequence.decoding import greedy, language_model, sample, without
 
-    at_least_one("num_samples", args.num_samples)
+    number = at_least_one("num", _number(args, 1))
     spec = model.spec
     step = without(language_model(model.network), spec.silent_ids)
-    prompt = torch.tensor([ids] * args.num_samples, device=args.device)
+    prompt = torch.tensor([ids] * number, device=args.device)
     options: dict[str, Any] = {"eos_id": spec.eos_id, "max_new_tokens": args.max_new_tokens}
     if args.temperature == 0:
         return greedy(step, prompt, **options).best()

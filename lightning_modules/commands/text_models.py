@@ -1,4 +1,4 @@
-"""What the commands that write text share: their models, their tokenizers, their output."""
+"""What the commands that use a checkpoint share: their models, their output."""
 
 import os
 import sys
@@ -14,25 +14,38 @@ from trellis.lightning_modules.checkpoint import load
 Kind = TypeVar("Kind", bound=Objective)
 
 
-def load_as(path: str, kind: type[Kind], device: str) -> Kind:
+def load_on(path: str, device: str) -> Objective:
     """The objective of a checkpoint, ready for use.
 
     Args:
         path: a file written by a trellis run.
-        kind: the objective it must be.
         device: where it shall work, such as ``cpu`` or ``cuda``.
     Raises:
         FileNotFoundError, OSError: see ``load``.
-        ValueError: see ``load``; another objective, named; no such device.
+        ValueError: see ``load``; no such device.
     """
     try:  # torch has an error for each: an unknown name, a build without it, one without memory
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device={device}: {str(error).splitlines()[0]}") from None
-    objective = load(path)
+    return load(path).to(device)
+
+
+def load_as(path: str, kind: type[Kind], device: str) -> Kind:
+    """The objective of a checkpoint, which must be of one kind.
+
+    Args:
+        path: see ``load_on``.
+        kind: the objective it must be.
+        device: see ``load_on``.
+    Raises:
+        FileNotFoundError, OSError: see ``load``.
+        ValueError: see ``load_on``; another objective, named.
+    """
+    objective = load_on(path, device)
     if not isinstance(objective, kind):
         raise ValueError(f"{path} holds a {type(objective).__name__}, not a {kind.__name__}")
-    return objective.to(device)
+    return objective
 
 
 @contextmanager

@@ -1,15 +1,24 @@
-"""Images as networks see them made visible: values to pixels, many images to one.
+"""Images as networks see them made visible: values to pixels, many images to one picture.
 
 Legend: N images, C colours, H height, W width.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from trellis.analysis.pictures import empty_figure
 from trellis.nn.checks import at_least_one
 from trellis.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH = 500  # of a picture in pixels, at least; small images are enlarged by a whole number
 
 
 def image_shape(spec: TensorSpec) -> tuple[int, int, int]:
@@ -25,7 +34,7 @@ def image_shape(spec: TensorSpec) -> tuple[int, int, int]:
         height, width = spec.size
         return spec.in_channels, height, width
     side = math.isqrt(spec.in_channels)
-    if spec.size or side * side != spec.in_channels or side < 2:
+    if spec.size or side * side != spec.in_channels or side < 4:
         raise ValueError(
             f"examples of shape {list(spec.shape)} are no images: give images [C, H, W], or "
             f"vectors of a square number of pixels, such as 784"
@@ -106,3 +115,30 @@ def image_grid(x: Tensor, spec: TensorSpec, *, columns: int | None = None, gap: 
         left = gap + place % columns * (width + gap)
         grid[:, top : top + height, left : left + width] = image
     return grid
+
+
+def image_picture(x: Tensor, spec: TensorSpec, *, columns: int | None = None) -> Figure:
+    """``image_grid`` as a figure without a frame: each value is a square of whole pixels.
+
+    Args:
+        x: in the units of the data.
+        spec: of the data; of 1 colour (grey) or 3 (red, green, blue).
+        columns: images in a row; ``None`` makes the grid about square.
+    Shape:
+        x ``[N, *spec.shape]``
+    Raises:
+        ValueError: see ``image_grid``; another number of colours.
+    """
+    if (colours := image_shape(spec)[0]) not in (1, 3):
+        raise ValueError(f"images of {colours} channels cannot be shown: 1 (grey) or 3 (colours)")
+    grid = image_grid(x, spec, columns=columns)
+    height, width = grid.shape[1:]
+    zoom = math.ceil(WIDTH / max(width, height))
+    figure = empty_figure(1, 1)
+    figure.set_layout_engine("none")
+    figure.set_size_inches(width * zoom / figure.dpi, height * zoom / figure.dpi)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    shown = grid.permute(1, 2, 0).expand(-1, -1, 3)
+    axes.imshow(shown.numpy(), interpolation="nearest", aspect="auto")
+    return figure

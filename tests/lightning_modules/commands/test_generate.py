@@ -56,9 +56,7 @@ def test_a_seed_gives_the_same_text(checkpoint: str, capsys: pytest.CaptureFixtu
 def test_samples_are_numbered_and_differ(
     checkpoint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = written(
-        capsys, checkpoint, "--prompt", "be", "--num_samples", "3", "--max_new_tokens", "30"
-    )
+    text = written(capsys, checkpoint, "--prompt", "be", "--num", "3", "--max_new_tokens", "30")
     parts = text.split("--- ")[1:]
     assert [part[:7] for part in parts] == ["1 of 3\n", "2 of 3\n", "3 of 3\n"]
     assert len({part[7:] for part in parts}) == 3
@@ -163,7 +161,7 @@ def test_another_objective_is_refused_by_name(
     words = WordTokenizer(["to be or not to be"])
     path = translator_of(words, words, tmp_path)
     text = failing(capsys, "generate", path)
-    assert f"{path} holds a SequenceToSequence, not a CausalLM" in text
+    assert f"{path} holds a SequenceToSequence, which generates nothing: give a CausalLM" in text
 
 
 def test_tokens_that_are_no_text_are_refused(
@@ -182,8 +180,10 @@ def test_tokens_that_are_no_text_are_refused(
         (["--max_new_tokens", "0"], "max_new_tokens=0: give at least 1"),
         (["--temperature", "-1"], "temperature=-1.0: give more than 0"),
         (["--top_k", "0"], "top_k=0: give at least 1"),
-        (["--num_samples", "0"], "num_samples=0: give at least 1"),
+        (["--num_samples", "0"], "num=0: give at least 1"),
         (["--device", "abacus"], "device=abacus"),
+        (["--output", "a.png"], "--output means nothing to the CausalLM of"),
+        (["--label", "3"], "--label means nothing to the CausalLM of"),
     ],
 )
 def test_impossible_options_are_named(
