@@ -67,17 +67,24 @@ class FiniteGuard(L.Callback):
     ) -> None:
         if math.isfinite(total.item()):
             return
+        named = dict(pl_module.named_parameters())
         bad = [
             name
-            for name, parameter in pl_module.named_parameters()
+            for name, parameter in named.items()
             if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
         ]
-        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        # Weights that an earlier step broke show in the gradients of another network first.
+        broken = [name for name, value in named.items() if not torch.isfinite(value).all()]
+        weights = f", nor are the weights of {_some(broken)}" if broken else ""
         raise FloatingPointError(
-            f"step {trainer.global_step}: the gradient is not finite in "
-            f"{', '.join(bad[:5])}{more}; best.ckpt and last.ckpt hold no such weights. Check the "
-            f"data for NaN, or lower the learning rate"
+            f"step {trainer.global_step}: the gradient is not finite in {_some(bad)}{weights}; "
+            f"best.ckpt and last.ckpt hold no such weights. Check the data for NaN, or lower the "
+            f"learning rate"
         )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -318,6 +318,8 @@ def _check_examples(x: Tensor, shape: tuple[int, ...]) -> None:
 
 def _initialize_(network: nn.Module) -> None:
     """As the authors' code does: the weights of batch norm start around 1."""
+    # On a CPU convolutions of few maps take half the time so.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, 0.0, 0.02)
