@@ -112,10 +112,14 @@ class MADE(nn.Module):
         return None if y is None else one_hot(y, self.num_classes)
 
     def _log_prob(self, chain: int, x: Tensor, context: Tensor | None) -> Tensor:
+        return bernoulli(x, self._logits(chain, x, context).unsqueeze(1))
+
+    def _logits(self, chain: int, x: Tensor, context: Tensor | None) -> Tensor:
+        """Of every bit given those before it, ``[B, D]``."""
         logits = self.chains[chain](x, context)
         if self.direct is not None:
             logits = logits + self.direct[chain](x)
-        return bernoulli(x, logits.transpose(1, 2))
+        return logits.squeeze(2)
 
     @torch.no_grad()
     def sample(
