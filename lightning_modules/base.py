@@ -2,10 +2,12 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, Protocol
 
 import lightning as L
+import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.utilities.enums import GradClipAlgorithmType
@@ -162,10 +164,12 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
         return self.val_metrics if stage == "val" else self.test_metrics
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.evaluate(batch, "val")
+        with _own_randomness(batch_idx, self.device):
+            self.evaluate(batch, "val")
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        self.evaluate(batch, "test")
+        with _own_randomness(batch_idx, self.device):
+            self.evaluate(batch, "test")
 
     # Reset at the start, not the end: an evaluation that was interrupted leaves counts behind.
     def on_validation_epoch_start(self) -> None:
@@ -207,6 +211,20 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
                 f"this checkpoint was saved without {', '.join(missing)}, which had no plain "
                 f"form: load it with {missing[0]}=..."
             )
+
+
+@contextmanager
+def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """What an evaluation draws: the same each time, and nothing that training would have drawn.
+
+    Else a run that was interrupted before a validation would not go on like one that was not.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed asks all kinds of devices
+        if devices:
+            torch.cuda.manual_seed(seed)
+        yield
 
 
 def _without_long_texts(plain: Any) -> Any:

@@ -26,10 +26,12 @@ from trellis.lightning_modules.sequence_classification import SequenceClassifica
 from trellis.lightning_modules.sequence_to_sequence import SequenceToSequence
 from trellis.lightning_modules.tagging import Tagging
 from trellis.lightning_modules.trainer import Trainer
+from trellis.lightning_modules.variational import Variational
 from trellis.networks.gnn import GCN
 from trellis.networks.mlp import MLP
 from trellis.networks.recurrent import RecurrentLM
 from trellis.networks.transformer import TransformerSeq2Seq
+from trellis.networks.vae import VAE
 from trellis.optim.schedule import Schedule
 from trellis.spec import GraphSpec, NodeSpec, TensorSpec
 
@@ -154,6 +156,19 @@ CASES = {
     ),
     "masked": Case(partial(MaskedLM, WordGuesser, adam, scheduler), WordPairs),
     "labelled": Case(partial(SequenceClassification, WordVotes, adam, scheduler), FirstWord),
+    "latent": Case(
+        partial(
+            Variational,
+            partial(VAE, latent_dim=2, hidden_channels=(8,)),
+            adam,
+            scheduler,
+            likelihood="gaussian",
+            beta_steps=12,
+            num_samples=3,
+            conditional=True,
+        ),
+        Points,
+    ),
     "tagged": Case(partial(Tagging, partial(WordVotes, each=True), adam, scheduler), Names),
 }
 
