@@ -3,18 +3,17 @@
 B counts examples, Z is the width of the noise, K the classes of a conditional pair.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from trellis.networks.mlp import MLP
 from trellis.nn.activation import Activation, activation_module
 from trellis.nn.checks import at_least_one
+from trellis.nn.examples import check_examples, check_labels, num_entries, one_hot
 
 Output = Literal["identity", "sigmoid", "tanh"]
 
@@ -53,11 +52,11 @@ class MLPGenerator(nn.Module):
         class_embed_dim: int = 0,
     ) -> None:
         super().__init__()
-        self.shape, self.latent_dim = _checked(shape), at_least_one("latent_dim", latent_dim)
-        self.condition = Condition(num_classes, class_embed_dim)
+        self.shape, self.latent_dim = tuple(shape), at_least_one("latent_dim", latent_dim)
+        self.condition = Condition("MLPGenerator", num_classes, class_embed_dim)
         self.layers = MLP(
             latent_dim + self.condition.width,
-            math.prod(self.shape),
+            num_entries(self.shape),
             hidden_channels=hidden_channels,
             activation=activation,
             batch_norm=batch_norm,
@@ -102,10 +101,10 @@ class MLPDiscriminator(nn.Module):
         class_embed_dim: int = 0,
     ) -> None:
         super().__init__()
-        self.shape = _checked(shape)
-        self.condition = Condition(num_classes, class_embed_dim)
+        self.shape = tuple(shape)
+        self.condition = Condition("MLPDiscriminator", num_classes, class_embed_dim)
         self.layers = MLP(
-            math.prod(self.shape) + self.condition.width,
+            num_entries(self.shape) + self.condition.width,
             1,
             hidden_channels=hidden_channels,
             activation=activation,
@@ -115,7 +114,7 @@ class MLPDiscriminator(nn.Module):
             _normalise_(self)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        _check_examples(x, self.shape)
+        check_examples(x, self.shape, self.condition.network)
         return self.layers(self.condition(x.flatten(1), y)).squeeze(1)
 
 
@@ -159,7 +158,7 @@ class DCGANGenerator(nn.Module):
         side, doublings = _grid(shape)
         self.latent_dim = at_least_one("latent_dim", latent_dim)
         at_least_one("channels", channels)
-        self.condition = Condition(num_classes, class_embed_dim)
+        self.condition = Condition("DCGANGenerator", num_classes, class_embed_dim)
         widths = [channels * 2**i for i in reversed(range(doublings))]
         layers: list[nn.Module] = [
             nn.ConvTranspose2d(latent_dim + self.condition.width, widths[0], side, bias=False)
@@ -215,7 +214,7 @@ class DCGANDiscriminator(nn.Module):
         side, halvings = _grid(shape)
         at_least_one("channels", channels)
         self.shape = tuple(shape)
-        self.condition = Condition(num_classes, class_embed_dim)
+        self.condition = Condition("DCGANDiscriminator", num_classes, class_embed_dim)
         before = shape[0] + self.condition.width
         layers: list[nn.Module] = []
         for level in range(halvings):
@@ -232,7 +231,7 @@ class DCGANDiscriminator(nn.Module):
             _normalise_(self)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        _check_examples(x, self.shape)
+        check_examples(x, self.shape, self.condition.network)
         return self.layers(self.condition(x, y)).flatten()
 
 
@@ -240,47 +239,34 @@ class Condition(nn.Module):
     """Appends labels to examples, one-hot or as an embedding that is learnt; images get maps.
 
     Args:
+        network: whose labels they are, for the errors.
         num_classes: K; 0 takes no labels and changes nothing.
         embed_dim: numbers for each class; 0 makes one-hot vectors.
     Shape:
         x ``[B, C]`` or ``[B, C, H, W]``, y ``[B]`` -> the same with ``C + width``
     Raises:
-        ValueError: labels are missing, superfluous, of another number or out of range (not looked
-            for on a GPU, which would have to wait for the answer).
+        ValueError: a number below 0, or labels that are missing, superfluous, of another number
+            or out of range.
     """
 
-    def __init__(self, num_classes: int = 0, embed_dim: int = 0) -> None:
+    def __init__(self, network: str, num_classes: int = 0, embed_dim: int = 0) -> None:
         super().__init__()
         for name, value in (("num_classes", num_classes), ("class_embed_dim", embed_dim)):
             if value < 0:
                 raise ValueError(f"{name}={value}: give at least 0")
-        self.num_classes = num_classes
+        self.network, self.num_classes = network, num_classes
         self.width = (embed_dim or num_classes) if num_classes else 0
         self.embedding = nn.Embedding(num_classes, embed_dim) if self.width and embed_dim else None
 
     def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
-        if self.num_classes == 0:
-            if y is not None:
-                raise ValueError("y was given to a network without classes: give num_classes")
-            return x
+        check_labels(y, self.num_classes, self.network)
         if y is None:
-            raise ValueError(f"y is missing: give labels [B] below num_classes={self.num_classes}")
-        if y.shape != x.shape[:1]:
+            return x
+        if len(y) != len(x):
             raise ValueError(f"y {list(y.shape)}: give one label for each of {len(x)} examples")
-        if y.device.type == "cpu" and y.numel():
-            least, most = (int(end) for end in y.aminmax())
-            if least < 0 or most >= self.num_classes:
-                wrong = least if least < 0 else most
-                raise ValueError(f"y holds label {wrong}: give 0 to {self.num_classes - 1}")
-        label = self.embedding(y) if self.embedding else F.one_hot(y, self.num_classes)
+        label = self.embedding(y) if self.embedding else one_hot(y, self.num_classes)
         label = label.to(x.dtype)[(...,) + (None,) * (x.dim() - 2)]
         return torch.cat([x, label.expand(-1, -1, *x.shape[2:])], dim=1)
-
-
-def _checked(shape: Sequence[int]) -> tuple[int, ...]:
-    if not shape or min(shape) < 1:
-        raise ValueError(f"shape={tuple(shape)}: give the sizes of an example, each at least 1")
-    return tuple(shape)
 
 
 def _grid(shape: Sequence[int]) -> tuple[int, int]:
@@ -306,14 +292,6 @@ def _output(name: Output) -> nn.Module:
 def _check_noise(z: Tensor, latent_dim: int) -> None:
     if z.dim() != 2 or z.size(1) != latent_dim:
         raise ValueError(f"z {list(z.shape)}: give noise [B, {latent_dim}]")
-
-
-def _check_examples(x: Tensor, shape: tuple[int, ...]) -> None:
-    if x.shape[1:] != shape:
-        raise ValueError(
-            f"x {list(x.shape)} does not fit a discriminator of shape={shape}: give "
-            f"[B, {', '.join(map(str, shape))}]"
-        )
 
 
 def _initialize_(network: nn.Module) -> None:

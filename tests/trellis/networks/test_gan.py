@@ -87,7 +87,7 @@ def test_labels_matter_in_both(name, embedding):
     torch.testing.assert_close(x[1], x[2])
     logits = d(x[1:2].expand(3, *shape), torch.tensor([0, 2, 2]))
     assert logits.shape == (3,)
-    assert abs(float(logits[0] - logits[1])) > 1e-7
+    assert abs(float((logits[0] - logits[1]).detach())) > 1e-7
     torch.testing.assert_close(logits[1], logits[2])
 
 
@@ -189,20 +189,20 @@ def test_inputs_that_do_not_fit(name):
     z, x, y = torch.randn(2, 4), torch.randn(2, *shape), torch.tensor([0, 1])
     with pytest.raises(ValueError, match=r"z \[2, 5\]: give noise \[B, 4\]"):
         generator(shape)(torch.randn(2, 5))
-    with pytest.raises(ValueError, match="does not fit a discriminator of shape"):
+    with pytest.raises(ValueError, match=r"does not fit \w+Discriminator\(shape="):
         discriminator(shape)(x[:, :, :1])
     for network, first in (
         (generator(shape, 3), z),
         (discriminator(shape, 3), x),
     ):
-        with pytest.raises(ValueError, match="y is missing: give labels"):
+        with pytest.raises(ValueError, match="is conditional: give labels y"):
             network(first)
-        with pytest.raises(ValueError, match="y holds label 3: give 0 to 2"):
+        with pytest.raises(ValueError, match="label 3 is out of range.*takes 0 to 2"):
             network(first, torch.tensor([1, 3]))
-        with pytest.raises(ValueError, match="y holds label -1"):
+        with pytest.raises(ValueError, match="label -1 is out of range"):
             network(first, torch.tensor([-1, 0]))
         with pytest.raises(ValueError, match=r"y \[3\]: give one label for each of 2"):
             network(first, torch.tensor([0, 1, 1]))
     for network, first in ((generator(shape), z), (discriminator(shape), x)):
-        with pytest.raises(ValueError, match="network without classes"):
+        with pytest.raises(ValueError, match="is not conditional"):
             network(first, y)
