@@ -129,6 +129,11 @@ class Variational(Objective):
             "num_parameters": self.likelihood.num_parameters,
         }
         if self.conditional:
+            if spec.out_channels < 2:
+                raise ValueError(
+                    f"conditional=True: the data has out_channels={spec.out_channels}, but "
+                    f"labels of at least 2 classes are needed; leave it out"
+                )
             sizes["num_classes"] = spec.out_channels
         self.network = build_network(
             self.network_factory, sizes, "x", "y", "num_samples", objective=self
@@ -164,10 +169,17 @@ class Variational(Objective):
 
         Args:
             num_samples: how many.
-            y: labels ``[num_samples]``, where the objective is conditional.
+            y: labels ``[num_samples]``, where the objective is conditional; ``None`` takes the
+                classes in turn.
             generator: of the codes; the global one by default.
+        Raises:
+            ValueError: labels, but the objective is not conditional.
         """
-        parameters = self.network.sample(num_samples, self._condition(y), generator=generator)
+        if y is not None and not self.conditional:
+            raise ValueError("y is given, but conditional=False: leave y out")
+        if y is None and self.conditional:
+            y = torch.arange(num_samples, device=self.device) % self.spec.out_channels
+        parameters = self.network.sample(num_samples, y, generator=generator)
         return self.likelihood.mean(parameters)
 
     def log_likelihood(
