@@ -80,6 +80,7 @@ class GAN(Objective):
     monitor = "val/generator_steps"
     monitor_mode = "max"
     generator: Any  # with latent_dim, which nn.Module does not declare
+    discriminator: nn.Module
 
     def __init__(
         self,
@@ -166,8 +167,8 @@ class GAN(Objective):
         batches = int(self.trainer.estimated_stepping_batches)  # max_steps, if these come first
         if self.trainer.max_epochs in (None, -1):
             return batches
-        return min(batches, int(self.trainer.num_training_batches * self.trainer.max_epochs)
-                   // self.critic_steps)  # fmt: skip
+        epochs = self.trainer.num_training_batches * self.trainer.max_epochs
+        return int(min(batches, epochs / self.critic_steps))
 
     def setup(self, stage: str) -> None:
         self._critic_steps = 0
@@ -255,9 +256,10 @@ class GAN(Objective):
         # An epoch's schedulers step before what follows its last batch, as Lightning's own do:
         # then checkpoints of the validation and of the end of the epoch agree.
         for scheduler in self._schedulers():
-            often = steps_often(scheduler)
-            if generator_stepped if often else self.trainer.is_last_batch:
-                scheduler.step() if not hasattr(scheduler, "monitor") else None
+            if hasattr(scheduler, "monitor"):
+                continue  # until it has been logged
+            if generator_stepped if steps_often(scheduler) else self.trainer.is_last_batch:
+                scheduler.step()
 
     def on_train_epoch_end(self) -> None:
         for scheduler in self._schedulers():
@@ -268,7 +270,7 @@ class GAN(Objective):
         x, y = batch
         labels, metrics = (y,) if self.conditional else (), self.evaluated(stage)
         # The same noise in each evaluation, and none of what training draws from.
-        seed = int(metrics["real_logits"].count)  # type: ignore[call-overload]
+        seed = int(metrics["real_logits"].count)  # type: ignore[arg-type]
         fake = self(self._noise(len(x), torch.Generator().manual_seed(seed)), *labels)
         metrics["real_logits"].update(self.discriminator(x, *labels).mean(), len(x))
         metrics["fake_logits"].update(self.discriminator(fake, *labels).mean(), len(x))

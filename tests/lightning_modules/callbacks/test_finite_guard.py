@@ -62,6 +62,22 @@ def test_large_gradients_are_finite(tmp_path):
     assert trainer.global_step == 4
 
 
+class BrokenWeight(L.Callback):
+    """Puts NaN into one weight before one step."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if trainer.global_step == 2:
+            with torch.no_grad():
+                pl_module.network.layers[0].weight[1, 2] = math.nan
+
+
+def test_weights_that_are_broken_already_are_named(tmp_path):
+    with pytest.raises(
+        FloatingPointError, match=r"step 2:.*, nor are the weights of network.layers.0.weight;"
+    ):
+        trainer_in(tmp_path, BrokenWeight()).fit(Classification(), datamodule=Digits())
+
+
 class NanFeatures(DataModule):
     """A feature that is missing in one example."""
 
