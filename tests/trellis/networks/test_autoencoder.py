@@ -38,7 +38,11 @@ def test_the_linear_autoencoder_finds_principal_components(digits: Tensor, tied:
     rest = pca.explained_variance_[components:].sum() * (len(digits) - 1) / len(digits)
     network = MLPAutoencoder((64,), latent_dim=components, hidden_channels=(), tied=tied).double()
     optimizer = torch.optim.LBFGS(
-        network.parameters(), max_iter=400, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        network.parameters(),
+        max_iter=400,
+        history_size=20,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
     )
 
     def loss() -> Tensor:
