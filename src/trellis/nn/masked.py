@@ -161,7 +161,7 @@ class MaskedMLP(nn.Module):
         *layers, last = self.layers
         for layer in layers:
             hidden = self.activation(layer(hidden))
-        return last(hidden).unflatten(1, (self.in_features, self.num_parameters))
+        return last(hidden).view(-1, self.in_features, self.num_parameters)
 
     def generate(
         self,

@@ -145,6 +145,28 @@ class FlatView(Transform):
         return z.unflatten(1, self.shape), z.new_zeros(len(z))
 
 
+class Scaling(Transform):
+    """Each feature times a positive factor, which is learnt and begins at one.
+
+    Args:
+        features: D.
+    Shape:
+        x ``[B, D]`` -> z ``[B, D]``, log-determinant ``[B]``
+
+    Source: Dinh et al. 2015, section 3.3.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(at_least_one("features", features)))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x * self.log_scale.exp(), self.log_scale.sum().expand(len(x))
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return z * (-self.log_scale).exp(), -self.log_scale.sum().expand(len(z))
+
+
 class Elementwise(Protocol):
     """A rising map of numbers, each by parameters of its own.
 
