@@ -176,16 +176,14 @@ def _images_below(folder: Path) -> Iterator[Path]:
 
 def _read(files: list[tuple[Path, int]], size: tuple[int, ...] | None, grey: bool) -> Tensor:
     """Bytes ``[N, C, H, W]``."""
-    first, result = None, None
+    first = _pixels(files[0][0], size, grey)
+    result = torch.empty(len(files), *first.shape, dtype=torch.uint8)
     for number, (path, _) in enumerate(files):
-        pixels = _pixels(path, size, grey)
-        if first is None:
-            first = (path, pixels.shape)
-            result = torch.empty(len(files), *pixels.shape, dtype=torch.uint8)
-        if pixels.shape != first[1]:
+        pixels = first if number == 0 else _pixels(path, size, grey)
+        if pixels.shape != first.shape:
             raise ValueError(
-                f"images of different sizes: {first[0]} has {_measures(first[1])}, {path} has "
-                f"{_measures(pixels.shape)}: give size= to bring all to one"
+                f"images of different sizes: {files[0][0]} has {_measures(first.shape)}, {path} "
+                f"has {_measures(pixels.shape)}: give size= to bring all to one"
             )
         result[number] = pixels
     return result

@@ -186,7 +186,7 @@ def _key(datamodule: Any, steps: int) -> str:
         for part in _chunks(datamodule.loader(split)):
             for tensor in part:
                 digest.update(f"{split} {tensor.dtype} {list(tensor.shape)}".encode())
-                digest.update(tensor.contiguous().numpy())
+                digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
 
 

@@ -129,6 +129,6 @@ def _grid(low: Tensor, high: Tensor, resolution: int) -> tuple[Tensor, float]:
 
 def _dots(axes: Axes, x: Tensor, colours: str | list[str]) -> None:
     size = min(max(20_000 / max(len(x), 1), 2), 30)
-    axes.scatter(*x.T.numpy(), s=size, c=colours, alpha=0.6, linewidths=0)
+    axes.scatter(x[:, 0].numpy(), x[:, 1].numpy(), s=size, c=colours, alpha=0.6, linewidths=0)
     axes.set_aspect("equal")
     axes.spines[["top", "right"]].set_visible(False)
