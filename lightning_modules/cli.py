@@ -62,6 +62,11 @@ def usage() -> str:
 def _guarded(command: str, run: Callable[[list[str]], None], words: list[str]) -> None:
     try:
         run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output has gone: end as a Unix tool does
+        # Python flushes what is left when it ends; let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as stop:  # Lightning's own ends of an interrupted run

@@ -93,7 +93,6 @@ def _number(args: argparse.Namespace, default: int) -> int:
 
 
 def _write_text(model: Any, args: argparse.Namespace) -> None:
-    from trellis.lightning_modules.commands.text_models import quiet_when_nobody_reads
     from trellis.sequence.tokenizer import from_json
 
     if not model.spec.tokenizer:
@@ -102,11 +101,10 @@ def _write_text(model: Any, args: argparse.Namespace) -> None:
     ids = _encode(args.prompt, tokenizer)
     shown = ids if args.prompt else []
     texts = [tokenizer.decode([*shown, *new]) for new in _continue(model, ids, args)]
-    with quiet_when_nobody_reads():
-        for number, text in enumerate(texts, 1):
-            if len(texts) > 1:
-                print(f"--- {number} of {len(texts)}")
-            print(text)
+    for number, text in enumerate(texts, 1):
+        if len(texts) > 1:
+            print(f"--- {number} of {len(texts)}")
+        print(text)
 
 
 def _encode(prompt: str, tokenizer: "Tokenizer") -> list[int]:

@@ -1,9 +1,6 @@
-"""What the commands that use a checkpoint share: their models, their output."""
+"""What the commands that use a checkpoint share: their models, what they say."""
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -46,18 +43,6 @@ def load_as(path: str, kind: type[Kind], device: str) -> Kind:
     if not isinstance(objective, kind):
         raise ValueError(f"{path} holds a {type(objective).__name__}, not a {kind.__name__}")
     return objective
-
-
-@contextmanager
-def quiet_when_nobody_reads() -> Iterator[None]:
-    """End as a Unix tool does when the reader of its output has gone: silently, with 141."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes what is left when it ends; let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
 
 
 def say(command: str, *words: Any) -> None:

@@ -32,7 +32,7 @@ def main(words: list[str]) -> None:
     args = _parser().parse_args(words[1:])
     _check_files(args)
     # These imports take seconds, and a wrong option needs none of them.
-    from trellis.lightning_modules.commands.text_models import load_as, quiet_when_nobody_reads
+    from trellis.lightning_modules.commands.text_models import load_as
     from trellis.lightning_modules.sequence_to_sequence import SequenceToSequence
     from trellis.lightning_modules.translation import Translator
 
@@ -44,7 +44,7 @@ def main(words: list[str]) -> None:
         max_source_tokens=args.max_source_tokens,
         max_tokens=args.max_tokens,
     )
-    with quiet_when_nobody_reads(), ExitStack() as stack:
+    with ExitStack() as stack:
         source: Any = sys.stdin.buffer
         if args.file != "-":
             source = stack.enter_context(open(args.file, "rb"))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -250,3 +251,14 @@ def test_reproduce_prints_json(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert result["mean"] == pytest.approx(sum(result["values"]) / 2)
     assert result["verdict"] == "confirmed"
     assert result["seeds"] == 2
+
+
+def test_it_ends_silently_when_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit) as stop:
+            trellis("list")
+        assert stop.value.code == 141
+        pipe.flush()  # what Python does at its end

@@ -1,7 +1,5 @@
 """``trellis generate``: what it writes, and what it refuses."""
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ from torch import Tensor
 
 from trellis import load
 from trellis.lightning_modules import cli
-from trellis.lightning_modules.commands.text_models import quiet_when_nobody_reads
 from trellis.networks.gpt import GPT
 from trellis.sequence.tokenizer import CharTokenizer, WordTokenizer
 from trellis.spec import TokenSpec
@@ -194,14 +191,3 @@ def test_impossible_options_are_named(
 
 def test_a_missing_checkpoint_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no checkpoint nowhere.ckpt" in failing(capsys, "generate", "nowhere.ckpt")
-
-
-def test_it_ends_silently_when_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    with open(writer, "w") as pipe:
-        monkeypatch.setattr(sys, "stdout", pipe)
-        with pytest.raises(SystemExit) as stop, quiet_when_nobody_reads():
-            print("to be")
-        assert stop.value.code == 141
-        pipe.flush()  # what Python does at its end
