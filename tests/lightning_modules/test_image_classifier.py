@@ -222,7 +222,10 @@ class Odd(Stripes):
             Odd(TensorSpec(10, 2)),
             r"Eye, Odd: examples of shape \[10\] are no images: .*such as 784",
         ),
-        (Odd(TensorSpec(9, 2)), "at least 4x4 pixels in at least 2 classes; Odd has 3x3 in 2"),
+        (
+            Odd(TensorSpec(1, 2, (3, 3))),
+            "at least 4x4 pixels in at least 2 classes; Odd has 3x3 in 2",
+        ),
         (Odd(TensorSpec(1, 1, (6, 6))), "Odd has 6x6 in 1"),
     ],
 )

@@ -1,0 +1,182 @@
+"""What the codes of autoencoders hold, as images; drawn when a fit is over.
+
+Legend: N images, L code entries.
+"""
+
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+
+from trellis.analysis.images import image_picture
+from trellis.analysis.pictures import empty_figure
+from trellis.lightning_modules.autoencoder import Autoencoder
+from trellis.lightning_modules.callbacks.after_fit import evaluation
+from trellis.lightning_modules.callbacks.generative_pictures import (
+    data_spec,
+    first_examples,
+    require_images,
+)
+from trellis.lightning_modules.logging import log_picture
+from trellis.lightning_modules.variational import Variational
+from trellis.nn.checks import at_least_one
+
+
+class Reconstructions(L.Callback):
+    """The first validation images above what is left of them, ``val/reconstructions``.
+
+    Args:
+        num_images: to show, side by side.
+    Raises:
+        ValueError: the objective is neither ``Autoencoder`` nor ``Variational``, or the data no
+            images.
+    """
+
+    def __init__(self, num_images: int = 10) -> None:
+        self.num_images = at_least_one("num_images", num_images)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        _require(self, trainer, pl_module, Autoencoder, Variational)
+
+    @rank_zero_only
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if (found := _images(trainer, self.num_images)) is None:
+            return
+        x, y = found
+        with evaluation(pl_module), trainer.precision_plugin.forward_context():
+            again = decode(pl_module, encode(pl_module, x, y), y)
+        rows = torch.cat([x.float(), again.float()])
+        figure = image_picture(rows, pl_module.spec, columns=len(x))  # type: ignore[arg-type]
+        log_picture(trainer, "val/reconstructions", figure)
+
+
+class Interpolations(L.Callback):
+    """Images whose codes lie on the line between those of two validation images,
+    ``val/interpolations``: a row for each pair, which stands at its ends.
+
+    With labels, a row keeps that of its first image.
+
+    Args:
+        num_pairs: rows.
+        steps: images in a row, both ends included, at least 2.
+    Raises:
+        ValueError: the objective is neither ``Autoencoder`` nor ``Variational``, the data no
+            images, or fewer than two steps.
+    """
+
+    def __init__(self, num_pairs: int = 5, steps: int = 10) -> None:
+        self.num_pairs = at_least_one("num_pairs", num_pairs)
+        if steps < 2:
+            raise ValueError(f"steps={steps}: give at least 2, both ends")
+        self.steps = steps
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        _require(self, trainer, pl_module, Autoencoder, Variational)
+
+    @rank_zero_only
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        found = _images(trainer, 2 * self.num_pairs)
+        if found is None or len(found[0]) < 2:
+            return
+        x, y = (part[: len(part) // 2 * 2] for part in found)
+        with evaluation(pl_module), trainer.precision_plugin.forward_context():
+            codes = encode(pl_module, x, y)
+            share = torch.linspace(0, 1, self.steps, device=x.device)[:, None]
+            rows = torch.lerp(codes[::2, None], codes[1::2, None], share)  # [pairs, steps, L]
+            labels = y[::2].repeat_interleave(self.steps)
+            images = decode(pl_module, rows.flatten(0, 1), labels).float()
+        figure = image_picture(images, pl_module.spec, columns=self.steps)  # type: ignore[arg-type]
+        log_picture(trainer, "val/interpolations", figure)
+
+
+class LatentTraversals(L.Callback):
+    """What each entry of the code changes, ``val/latent_traversals``: a row for an entry.
+
+    Along a row the entry goes from ``-reach`` to ``reach``, in standard deviations of the prior;
+    the others stay 0. The entries in use come first: those whose mean given an image varies most
+    over validation images. With labels, all images have class 0.
+
+    Args:
+        num_entries: rows, as far as the code has so many.
+        steps: images in a row.
+        reach: where a row ends.
+        num_images: validation images that tell which entries are in use.
+    Raises:
+        ValueError: the objective is not ``Variational``, or the data no images.
+
+    Source: Higgins et al. 2017, figure 4; Burda et al. 2016, section 5.2 (entries in use).
+    """
+
+    def __init__(
+        self, num_entries: int = 10, steps: int = 11, reach: float = 3.0, num_images: int = 500
+    ) -> None:
+        self.num_entries = at_least_one("num_entries", num_entries)
+        self.steps = at_least_one("steps", steps)
+        self.num_images = at_least_one("num_images", num_images)
+        if not reach > 0:
+            raise ValueError(f"reach={reach}: give more than 0")
+        self.reach = reach
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        _require(self, trainer, pl_module, Variational)
+
+    @rank_zero_only
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if (found := _images(trainer, self.num_images)) is None:
+            return
+        with evaluation(pl_module), trainer.precision_plugin.forward_context():
+            codes = encode(pl_module, *found)
+            chosen = codes.var(0, unbiased=False).argsort(descending=True)[: self.num_entries]
+            values = torch.linspace(-self.reach, self.reach, self.steps).to(codes)
+            rows = codes.new_zeros(len(chosen), self.steps, codes.size(1))
+            rows[torch.arange(len(chosen)), :, chosen] = values
+            labels = found[1].new_zeros(len(chosen) * self.steps)
+            images = decode(pl_module, rows.flatten(0, 1), labels).float()
+        figure = image_picture(images, pl_module.spec, columns=self.steps)  # type: ignore[arg-type]
+        log_picture(trainer, "val/latent_traversals", figure)
+
+
+def encode(objective: Any, x: Tensor, y: Tensor) -> Tensor:
+    """Codes ``[N, L]`` of examples: means where they are distributions.
+
+    Args:
+        objective: ``Autoencoder`` or ``Variational``.
+        x: examples.
+        y: labels, read where the objective is conditional.
+    """
+    return objective.predict_step((x, y), 0)
+
+
+def decode(objective: Any, code: Tensor, y: Tensor) -> Tensor:
+    """Examples ``[N, *shape]`` of codes: means of p(x | z).
+
+    Args:
+        objective: ``Autoencoder`` or ``Variational``.
+        code: ``[N, L]``.
+        y: labels, read where the objective is conditional.
+    """
+    if isinstance(objective, Autoencoder):
+        parameters = objective.network.decode(code).unsqueeze(1)
+    else:
+        parameters = objective.network.decode(code, y if objective.conditional else None)
+    return objective.likelihood.mean(parameters)
+
+
+def _images(trainer: L.Trainer, number: int) -> tuple[Tensor, Tensor] | None:
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return None
+    return first_examples(trainer, number)
+
+
+def _require(
+    callback: L.Callback, trainer: L.Trainer, pl_module: L.LightningModule, *kinds: type
+) -> None:
+    """Refuse before the training what would fail after it."""
+    name = type(callback).__name__
+    empty_figure(1, 1)  # matplotlib is an extra
+    if not isinstance(pl_module, kinds):
+        known = " and ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"{name} works with {known}, not with {type(pl_module).__name__}")
+    require_images(name, data_spec(trainer, pl_module))
