@@ -18,13 +18,13 @@ NAMES = [f"{path.parent.name}/{path.name}" for path in CONFIGS]
 
 
 class StopAfter(L.Callback):
-    """Press Ctrl-C in the given step."""
+    """Press Ctrl-C as the given step ends; a GAN may take several batches for one."""
 
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        if trainer.global_step == self.step - 1:
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.global_step == self.step:
             os.kill(os.getpid(), signal.SIGINT)
 
 
