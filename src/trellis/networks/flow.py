@@ -53,7 +53,7 @@ class Flow(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         check_examples(x, self.shape, type(self).__name__)
-        z, log_det = self.transform(x, self._context(y))
+        z, log_det = self.transform(x, self._context(y, x.dtype))
         return self._log_prob_of_noise(z) + log_det
 
     log_prob = forward
@@ -63,9 +63,9 @@ class Flow(nn.Module):
             return z.square().sum(1) * -0.5 - 0.5 * z.size(1) * math.log(2 * math.pi)
         return -(F.softplus(z) + F.softplus(-z)).sum(1)
 
-    def _context(self, y: Tensor | None) -> Tensor | None:
+    def _context(self, y: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         check_labels(y, self.num_classes, type(self).__name__)
-        return None if y is None else one_hot(y, self.num_classes)
+        return None if y is None else one_hot(y, self.num_classes).to(dtype)
 
     @torch.no_grad()
     def sample(
@@ -91,4 +91,4 @@ class Flow(nn.Module):
             z.normal_(generator=generator)
         else:
             z.uniform_(generator=generator).clamp_(1e-7, 1 - 1e-7).logit_()
-        return self.transform.inverse(z, self._context(y))[0]
+        return self.transform.inverse(z, self._context(y, z.dtype))[0]
