@@ -40,7 +40,8 @@ class LatentVariableFactory(Protocol):
 
     ``num_parameters`` is how many numbers the likelihood needs for each entry of an example;
     ``num_classes`` is given where the objective is conditional. The network has ``forward(x, y,
-    num_samples) -> Latents``, ``encode``, ``decode`` and ``sample``, as ``VAE`` has them.
+    num_samples) -> Latents``, ``encode``, ``decode``, ``reconstruct`` and ``sample``, as ``VAE``
+    has them.
     """
 
     def __call__(self, shape: tuple[int, ...], num_parameters: int) -> nn.Module: ...
@@ -155,8 +156,7 @@ class Variational(Objective):
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Reconstructions ``[B, *shape]``: means of p(x | z) at the mean code."""
-        mean, _ = self.network.encode(x, self._condition(y))
-        return self.likelihood.mean(self.network.decode(mean, self._condition(y)))
+        return self.likelihood.mean(self.network.reconstruct(x, self._condition(y)))
 
     def sample(
         self,

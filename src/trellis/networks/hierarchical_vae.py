@@ -107,6 +107,11 @@ class HierarchicalVAE(nn.Module):
         mean, _ = self._halves(self.upper_decoder, z)
         return self._write(mean, self._labels(y))
 
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Parameters ``[B, P, *shape]`` of p(x | z1) at the mean lower code of each example."""
+        labels = self._labels(y)
+        return self._write(self._lower(x, labels)[0], labels)
+
     @torch.no_grad()
     def sample(
         self,

@@ -82,6 +82,10 @@ class _GaussianVAE(nn.Module, ABC):
         z = z if labels is None else torch.cat([z, labels], -1)
         return self._write(z).view(-1, self.num_parameters, *self.shape)
 
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Parameters ``[B, P, *shape]`` of p(x | z) at the mean code of each example."""
+        return self.decode(self.encode(x, y)[0], y)
+
     def _labels(self, y: Tensor | None) -> Tensor | None:
         check_labels(y, self.num_classes, type(self).__name__)
         return None if y is None else one_hot(y, self.num_classes)

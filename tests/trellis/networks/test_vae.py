@@ -81,6 +81,7 @@ def test_densities_are_those_of_torch_at_the_codes_that_were_drawn(
     torch.testing.assert_close(latents.kl, torch.distributions.kl_divergence(posterior, prior))
     for k in range(6):
         torch.testing.assert_close(latents.parameters[k], network.decode(z[k], y))
+    torch.testing.assert_close(network.reconstruct(x, y), network.decode(mean, y))
 
 
 def test_densities_of_both_levels_are_those_of_torch() -> None:
@@ -118,6 +119,7 @@ def test_densities_of_both_levels_are_those_of_torch() -> None:
     kl = (kl + lower.log_prob(z1) - above.log_prob(z1)).mean(0)
     torch.testing.assert_close(latents.kl, kl, rtol=1e-4, atol=1e-4)
     mean = lower.mean
+    torch.testing.assert_close(network.reconstruct(x).flatten(1), network.decoder(mean))
     torch.testing.assert_close(network.encode(x)[0], normal(network.upper_encoder, mean).mean)
     mean = normal(network.upper_decoder, z2[0]).mean
     torch.testing.assert_close(network.decode(z2[0]).flatten(1), network.decoder(mean))
