@@ -69,6 +69,92 @@ def test_normalised_pixels(look_alike: Path) -> None:
     torch.testing.assert_close(scaled, (plain - 0.1307) / 0.3081)
 
 
+BINARY = {"static": True, "dynamic": True, "dequantized": False, "logit": False}
+
+
+def by_number(data: MNIST, split: str, epoch: int = 0) -> torch.Tensor:
+    """Values of a split's images in the order of the file, whatever the order of the batches."""
+    loader = data.loader(split)  # type: ignore[arg-type]
+    loader.set_epoch(epoch)
+    order = loader.batches()
+    images = torch.cat([x.flatten(1) for x, _ in loader])
+    return images[torch.cat(list(order)).argsort()]
+
+
+@pytest.mark.parametrize("kind", BINARY)
+def test_the_spec_says_what_the_pixels_are(look_alike: Path, kind: str) -> None:
+    data = ready(look_alike, pixels=kind, num_val=8, alpha=0.01)
+    assert data.spec.values == ("binary" if BINARY[kind] else kind)
+    assert data.spec.alpha == (0.01 if kind == "logit" else 0.0)
+    assert data.spec.shape == (1, 28, 28)
+    assert ready(look_alike, num_val=8).spec.values == "real"
+
+
+@pytest.mark.parametrize("kind", BINARY)
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_values_stand_for_the_bytes_of_the_file(look_alike: Path, kind: str, split: str) -> None:
+    data = ready(look_alike, pixels=kind, num_val=8, batch_size=5, alpha=0.01)
+    k, values = data.splits[split][0].double(), by_number(data, split).double()
+    if BINARY[kind]:
+        assert ((values == 0) | (values == 1)).all()
+        assert values[k == 255].min() == 1
+        assert values[k == 0].max() == 0
+        gap = values - k / 255
+        assert gap.mean().abs() < 4 * 0.41 / len(gap.flatten()) ** 0.5
+    else:
+        x = (values.sigmoid() - 0.01) / 0.98 if kind == "logit" else values
+        assert (x * 256 >= k - 1e-3).all()
+        assert (x * 256 < k + 1 + 1e-3).all()
+
+
+@pytest.mark.parametrize("kind", BINARY)
+def test_an_epoch_draws_anew_unless_the_bits_are_static(look_alike: Path, kind: str) -> None:
+    data, again = (ready(look_alike, pixels=kind, num_val=8, batch_size=5) for _ in range(2))
+    first, second = by_number(data, "train"), by_number(data, "train", epoch=1)
+    assert torch.equal(first, second) == (kind == "static")
+    assert torch.equal(first, by_number(again, "train"))
+    assert torch.equal(second, by_number(again, "train", epoch=1))
+    for split in ("val", "test"):
+        assert torch.equal(by_number(data, split), by_number(data, split, epoch=1))
+
+
+@pytest.mark.parametrize("kind", BINARY)
+def test_values_are_the_same_after_a_resume(look_alike: Path, kind: str) -> None:
+    def batches(skip: int) -> list[torch.Tensor]:
+        loader = ready(look_alike, pixels=kind, num_val=8, batch_size=5).train_dataloader()
+        loader.load_state_dict({"batches": skip})
+        loader.set_epoch(3)
+        return [x for x, _ in loader]
+
+    assert torch.equal(torch.cat(batches(0)[4:]), torch.cat(batches(4)))
+
+
+@pytest.mark.parametrize("kind", BINARY)
+def test_evaluation_does_not_depend_on_the_batch_size(look_alike: Path, kind: str) -> None:
+    small, large = (
+        ready(look_alike, pixels=kind, num_val=8, batch_size=size, flatten=size == 3)
+        for size in (3, 64)
+    )
+    for split in ("val", "test"):
+        assert torch.equal(by_number(small, split), by_number(large, split))
+
+
+def test_splits_and_batches_draw_their_own(look_alike: Path) -> None:
+    """The same byte becomes other values in another split, batch and row."""
+    data = ready(look_alike, pixels="dequantized", num_val=8, batch_size=5)
+    for split in ("train", "val", "test"):
+        data.splits[split][0].zero_()
+    rows = torch.cat([by_number(data, split) for split in ("train", "val", "test")])
+    assert len(rows.unique(dim=0)) == 50
+
+
+def test_unknown_pixels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="pixels='bytes': choose from unit, static, dynamic"):
+        MNIST(str(tmp_path), pixels="bytes")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="alpha=0.5: give more than 0 and less than 0.5"):
+        MNIST(str(tmp_path), pixels="logit", alpha=0.5)
+
+
 def test_validation_comes_from_the_training_images(look_alike: Path) -> None:
     data = ready(look_alike, num_val=8, pixels="unit", batch_size=3)
     train, val, test = (numbers(data, split) for split in ("train", "val", "test"))
