@@ -73,25 +73,28 @@ class MADE(nn.Module):
         self.shape, self.num_classes = tuple(shape), num_classes
         features = num_entries(self.shape)
         generator = torch.Generator().manual_seed(seed)
-        chains, direct_maps = [], []
-        for _ in range(num_masks):
-            ranks = torch.arange(features)
-            if order == "random":
-                ranks = torch.randperm(features, generator=generator)
-            # Without hidden layers the masked network is the affine map.
-            for maps, sizes in ((chains, hidden_sizes), (direct_maps, ())):
-                maps.append(
-                    MaskedMLP(
-                        features,
-                        1,
-                        hidden_sizes=sizes,
-                        activation=activation,
-                        order=ranks,
-                        context_features=num_classes if maps is chains else 0,
-                    )
+        orders = [torch.arange(features)]
+        if order == "random":
+            orders = [torch.randperm(features, generator=generator) for _ in range(num_masks)]
+        self.chains = _shared(
+            [
+                MaskedMLP(
+                    features,
+                    1,
+                    hidden_sizes=hidden_sizes,
+                    activation=activation,
+                    order=ranks,
+                    context_features=num_classes,
                 )
-        self.chains = _shared(chains)
-        self.direct = _shared(direct_maps) if direct else None
+                for ranks in orders
+            ]
+        )
+        # Without hidden layers the masked network is an affine map.
+        self.direct = (
+            _shared([MaskedMLP(features, 1, hidden_sizes=(), order=ranks) for ranks in orders])
+            if direct
+            else None
+        )
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         check_examples(x, self.shape, "MADE")
@@ -161,7 +164,7 @@ class MADE(nn.Module):
                 return torch.bernoulli(logits.squeeze(2).sigmoid(), generator=generator)
 
             return network.generate(choose, count, context)
-        layer = cast(MaskedLinear, self.direct[chain].layers[0])
+        layer = cast(MaskedLinear, cast(MaskedMLP, self.direct[chain]).layers[0])
         weight, bias = layer.masked_weight(), layer.bias
         x = weight.new_zeros(count, network.in_features)
 
