@@ -106,9 +106,8 @@ class Autoencoder(Objective):
                 f"likelihood='bernoulli' is no probability of {spec.values!r} values; give data "
                 f"with pixels='unit' or a binary kind, or unit_gaussian"
             )
-        self.network = build_network(
-            self.network_factory, {"shape": spec.shape}, "x", objective=self
-        )
+        sizes: dict[str, Any] = {"shape": spec.shape}
+        self.network = build_network(self.network_factory, sizes, "x", objective=self)
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
         return {"reconstruction_nats": BatchMean(), "squared_error": BatchMean()}
