@@ -278,7 +278,7 @@ class GAN(Objective):
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
         if self.trainer.state.fn == "fit":
-            self.log("val/generator_steps", float(self.trainer.global_step))
+            self.log("val/generator_steps", float(self.trainer.global_step), sync_dist=True)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """As many samples as the batch has examples, of their classes in a conditional pair."""
