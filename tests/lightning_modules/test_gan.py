@@ -380,6 +380,48 @@ def test_a_step_by_hand(tmp_path):
             torch.testing.assert_close(a, b)
 
 
+def test_a_critic_s_step_by_hand(tmp_path):
+    """A linear critic w x + b has slope |w| everywhere: the penalty is (|w| - 1)^2."""
+    torch.manual_seed(0)
+    linear = partial(MLPDiscriminator, hidden_channels=())
+    objective = wgan(discriminator=linear, discriminator_optimizer=sgd, spec=TensorSpec(2, 1))
+    objective.configure_model()
+    layer = objective.discriminator.layers.layers[0]
+    w, x = layer.weight.detach().clone().squeeze(0), torch.randn(4, 2)
+    made = []
+    objective.generator.register_forward_hook(lambda _, __, out: made.append(out.detach()))
+    quiet_trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(objective, datamodule=Given(x))
+    slope = 10.0 * 2 * (w.norm() - 1) * w / w.norm()
+    expected = w - 0.1 * (made[0].mean(0) - x.mean(0) + slope)
+    torch.testing.assert_close(layer.weight.detach().squeeze(0), expected)
+
+
+def test_noise_is_on_all_the_discriminator_learns_from(tmp_path):
+    seen = []
+
+    class Seen(MLPDiscriminator):
+        def forward(self, x, y=None):
+            seen.append(x.detach())
+            return super().forward(x, y)
+
+    def constant(shape, num_classes=0) -> nn.Module:
+        network = MLPGenerator(shape, latent_dim=1, hidden_channels=())
+        for parameter in network.parameters():
+            nn.init.zeros_(parameter)
+        return network
+
+    x = torch.full((1000, 2), 5.0)
+    with pytest.warns(UserWarning, match="cannot be imported"):
+        objective = GAN(constant, Seen, instance_noise=0.3)
+    trainer = quiet_trainer(tmp_path, max_epochs=1, num_sanity_val_steps=0)
+    trainer.fit(objective, datamodule=Given(x, batch_size=1000))
+    # On real examples, on generated ones, on these again for the generator; then in evaluation.
+    means = [float(one.mean()) for one in seen]
+    assert means == pytest.approx([5.0, 0.0, 0.0, 5.0, 0.0], abs=0.05)
+    assert [float(one.std()) for one in seen] == pytest.approx([0.3] * 3 + [0.0] * 2, abs=0.02)
+    assert not torch.equal(seen[1], seen[2])
+
+
 def test_weights_are_clipped(tmp_path):
     case = Case(partial(gan, discriminator=MLPDiscriminator, weight_clip=0.01), Points)
     done = run(case, tmp_path, max_epochs=1)
@@ -398,11 +440,18 @@ def test_evaluation_draws_nothing_from_training(tmp_path):
 
 
 def test_evaluation_reports_mean_logits(tmp_path):
-    done = run(Case(partial(gan, discriminator=MLPDiscriminator), Points), tmp_path, max_epochs=1)
-    (result,) = quiet_trainer(tmp_path).test(done.objective, datamodule=Points(), verbose=False)
-    expected = done.objective.discriminator(Points().x).mean().detach()
-    assert result["test/real_logits"] == pytest.approx(float(expected), abs=1e-6)
-    assert set(result) == {"test/real_logits", "test/fake_logits"}
+    objective = gan(discriminator=MLPDiscriminator, spec=TensorSpec(6, 3))
+    objective.configure_model()
+    last = objective.generator.layers.layers[-1]
+    nn.init.zeros_(last.weight)  # whatever the noise, it draws its bias
+    (result,) = quiet_trainer(tmp_path).test(objective, datamodule=Points(), verbose=False)
+    with torch.no_grad():
+        real = objective.discriminator(Points().x).mean()
+        fake = objective.discriminator(last.bias[None])
+    assert result == {
+        "test/real_logits": pytest.approx(float(real), abs=1e-6),
+        "test/fake_logits": pytest.approx(float(fake), abs=1e-6),
+    }
 
 
 def test_checkpoint_opens_and_draws(tmp_path):
