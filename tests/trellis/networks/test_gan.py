@@ -42,6 +42,9 @@ def test_layers_are_those_of_the_paper():
             layer.register_forward_hook(lambda _, __, out: sizes.append(tuple(out.shape[1:])))
     network(torch.randn(2, 5))
     assert sizes == [(32, 4, 4), (16, 8, 8), (8, 16, 16), (4, 32, 32), (3, 64, 64)]
+    hidden = [nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU]
+    kinds = [type(layer) for layer in network.layers]
+    assert kinds == [*hidden * 4, nn.ConvTranspose2d, nn.Sigmoid]
     sizes.clear()
     network = DCGANDiscriminator((1, 28, 28), channels=4)
     for layer in network.layers:
@@ -53,6 +56,16 @@ def test_layers_are_those_of_the_paper():
     assert kinds == [
         nn.Conv2d, nn.LeakyReLU, nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU, nn.Conv2d,
     ]  # fmt: skip
+
+
+def test_options_reach_the_perceptrons():
+    g = MLPGenerator((2,), hidden_channels=(3,), activation="tanh", batch_norm=True)
+    assert any(isinstance(layer, nn.BatchNorm1d) for layer in g.modules())
+    assert any(isinstance(layer, nn.Tanh) for layer in g.modules())
+    d = MLPDiscriminator((2,), hidden_channels=(3,), activation="elu", dropout=0.4)
+    assert [layer.p for layer in d.modules() if isinstance(layer, nn.Dropout)] == [0.4]
+    assert any(isinstance(layer, nn.ELU) for layer in d.modules())
+    assert not any(isinstance(layer, nn.BatchNorm1d) for layer in d.modules())
 
 
 def test_weights_start_from_the_paper_s_normal():
