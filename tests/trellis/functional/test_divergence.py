@@ -101,6 +101,16 @@ def test_f_divergences_of_the_courses_generators() -> None:
     torch.testing.assert_close(f_divergence(P, Q, lambda u: -u.log()), kl_divergence(Q, P))
 
 
+def test_generators_are_what_they_say() -> None:
+    """The divergences leave out what is linear in them."""
+    half = torch.tensor(0.5).double()
+    assert float(negative_entropy(half)) == pytest.approx(-0.5 * math.log(2))
+    assert float(squared_deviation(half)) == 0.25
+    expected = -0.5 * math.log(2) - 1.5 * math.log(1.5)
+    assert float(adversarial(half)) == pytest.approx(expected)
+    assert negative_entropy(0 * half) == adversarial(0 * half) == 0
+
+
 @pytest.mark.parametrize(
     "divergence",
     [
