@@ -30,7 +30,7 @@ class MADE(nn.Module):
     Args:
         shape: of an example.
         num_classes: labels that examples are conditioned on; 0 for none.
-        hidden_sizes: widths of the hidden layers.
+        hidden_channels: widths of the hidden layers.
         activation: of the hidden layers.
         order: of the bits in the chain: as they stand, or shuffled.
         num_masks: chains with orders of their own over the same weights. Training draws one of
@@ -47,7 +47,7 @@ class MADE(nn.Module):
     Deviates: hidden units have evenly spread degrees and keep them in all M chains, where the
     paper draws them; probabilities of whole examples are averaged, so that they still sum to 1.
 
-    >>> MADE((3,), hidden_sizes=(8,))(torch.tensor([[0.0, 1.0, 1.0]])).shape
+    >>> MADE((3,), hidden_channels=(8,))(torch.tensor([[0.0, 1.0, 1.0]])).shape
     torch.Size([1])
     """
 
@@ -58,7 +58,7 @@ class MADE(nn.Module):
         shape: tuple[int, ...],
         num_classes: int = 0,
         *,
-        hidden_sizes: Sequence[int] = (500, 500),
+        hidden_channels: Sequence[int] = (500, 500),
         activation: Activation = "relu",
         order: Order = "natural",
         num_masks: int = 1,
@@ -70,6 +70,8 @@ class MADE(nn.Module):
             raise ValueError(f"order={order!r}: choose natural or random")
         if at_least_one("num_masks", num_masks) > 1 and order == "natural":
             raise ValueError(f"num_masks={num_masks}: several chains differ in order='random'")
+        for width in hidden_channels:
+            at_least_one("a width of hidden_channels", width)
         self.shape, self.num_classes = tuple(shape), num_classes
         features = num_entries(self.shape)
         generator = torch.Generator().manual_seed(seed)
@@ -81,7 +83,7 @@ class MADE(nn.Module):
                 MaskedMLP(
                     features,
                     1,
-                    hidden_sizes=hidden_sizes,
+                    hidden_sizes=hidden_channels,
                     activation=activation,
                     order=ranks,
                     context_features=num_classes,

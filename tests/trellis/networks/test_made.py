@@ -14,7 +14,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "natural": {},
     "random": {"order": "random", "seed": 3},
     "direct": {"order": "random", "direct": True},
-    "affine": {"hidden_sizes": ()},
+    "affine": {"hidden_channels": ()},
     "conditional": {"num_classes": 3, "direct": True},
     "many": {"order": "random", "num_masks": 3, "direct": True, "num_classes": 2},
 }
@@ -23,7 +23,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def sharp(shape: tuple[int, ...], **options: Any) -> MADE:
     """A network whose bits depend on each other strongly."""
     torch.manual_seed(0)
-    network = MADE(shape, **{"hidden_sizes": (40, 30), **options}).eval()
+    network = MADE(shape, **{"hidden_channels": (40, 30), **options}).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(4)
@@ -95,7 +95,7 @@ def test_samples_follow_the_probabilities(name: str) -> None:
 
 
 def test_sampling_costs_far_less_than_a_pass_for_each_bit() -> None:
-    network = MADE((400,), hidden_sizes=(400, 400)).eval()
+    network = MADE((400,), hidden_channels=(400, 400)).eval()
     times: dict[str, float] = {"samples": math.inf, "passes": math.inf}
     for _ in range(3):
         start = time.perf_counter()
@@ -138,14 +138,14 @@ def test_weights_are_enough_to_rebuild(name: str) -> None:
     assert torch.equal(network(x, label(network, 64)), other(x, label(other, 64)))
 
 
-@pytest.mark.parametrize(("hidden_sizes", "bits_left"), [((16,), 2), ((), 3)])
+@pytest.mark.parametrize(("hidden_channels", "bits_left"), [((16,), 2), ((), 3)])
 def test_an_exclusive_or_takes_a_hidden_layer(
-    hidden_sizes: tuple[int, ...], bits_left: int
+    hidden_channels: tuple[int, ...], bits_left: int
 ) -> None:
     """Two coins and whether they differ are 2 bits; an affine map sees three coins."""
     torch.manual_seed(0)
     x = torch.tensor([[0.0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]])
-    network = MADE((3,), hidden_sizes=hidden_sizes)
+    network = MADE((3,), hidden_channels=hidden_channels)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
     for _ in range(200):
         optimizer.zero_grad()
@@ -159,7 +159,7 @@ def test_an_exclusive_or_takes_a_hidden_layer(
     ("options", "message"),
     [
         ({"shape": ()}, r"shape=\(\): give that of one example"),
-        ({"hidden_sizes": (0,)}, "hidden_sizes=0: give at least 1"),
+        ({"hidden_channels": (0,)}, "a width of hidden_channels=0: give at least 1"),
         ({"order": "raster"}, "order='raster': choose natural or random"),
         ({"num_masks": 0}, "num_masks=0: give at least 1"),
         ({"num_masks": 2}, "num_masks=2: several chains differ in order='random'"),
