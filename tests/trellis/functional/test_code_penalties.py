@@ -32,11 +32,8 @@ def test_activity_at_the_target_costs_nothing_whatever_single_examples_do() -> N
 
 
 def test_a_unit_that_is_always_off_still_learns() -> None:
-    code = torch.full((3, 2), 1e-20, requires_grad=True)
-    value = activation_kl(code * 1.0, 0.1)
-    assert value.isfinite()
     zeros = torch.zeros(3, 2)
-    assert activation_kl(zeros, 0.1) > activation_kl(zeros + 0.01, 0.1) > 0
+    assert math.inf > activation_kl(zeros, 0.1) > activation_kl(zeros + 0.01, 0.1) > 0
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0, -0.5, 2.0])
