@@ -97,8 +97,10 @@ class DensityPicture(L.Callback):
         if found is None:
             return
 
+        like = next(pl_module.parameters())  # perhaps in double precision
+
         def log_prob(x: Tensor) -> Tensor:
-            return pl_module(x.to(pl_module.device)).float()
+            return pl_module(x.to(like)).float()
 
         with evaluation(pl_module), trainer.precision_plugin.forward_context():
             figure = density_picture(log_prob, found[0], resolution=self.resolution)
@@ -131,10 +133,10 @@ class FlowGrid(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        transform = _transform(pl_module)
+        transform, like = _transform(pl_module), next(pl_module.parameters())
 
         def to_data(z: Tensor) -> Tensor:
-            return transform.inverse(z.to(pl_module.device))[0].float()
+            return transform.inverse(z.to(like))[0].float()
 
         with evaluation(pl_module), trainer.precision_plugin.forward_context():
             figure = flow_grid_picture(to_data, reach=self.reach, lines=self.lines)

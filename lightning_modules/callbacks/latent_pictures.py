@@ -83,7 +83,7 @@ class Interpolations(L.Callback):
         x, y = (part[: len(part) // 2 * 2] for part in found)
         with evaluation(pl_module), trainer.precision_plugin.forward_context():
             codes = encode(pl_module, x, y)
-            share = torch.linspace(0, 1, self.steps, device=x.device)[:, None]
+            share = torch.linspace(0, 1, self.steps).to(codes)[:, None]
             rows = torch.lerp(codes[::2, None], codes[1::2, None], share)  # [pairs, steps, L]
             labels = y[::2].repeat_interleave(self.steps)
             images = decode(pl_module, rows.flatten(0, 1), labels).float()

@@ -57,7 +57,8 @@ def density_picture(
     Raises:
         ValueError: points of another kind, or none.
     """
-    low, high = _window(_points("x", x))
+    x = _points("x", x)
+    low, high = _window(x)
     grid, area = _grid(low, high, resolution)
     with torch.no_grad():
         density = torch.cat([log_prob(part).cpu() for part in grid.split(10_000)]).exp()
@@ -72,7 +73,7 @@ def density_picture(
     )
     figure.colorbar(image, ax=left, fraction=0.046, pad=0.03)
     left.set_title(f"density; {float(density.sum() * area):.3f} of it in this window")
-    _dots(right, x.detach().cpu(), PALETTE[0])
+    _dots(right, x, PALETTE[0])
     right.set(title=f"{len(x)} points of the data", xlim=extent[:2], ylim=extent[2:])
     return figure
 

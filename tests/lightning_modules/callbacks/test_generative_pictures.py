@@ -189,6 +189,13 @@ def test_pictures_leave_no_trace_in_the_run(tmp_path) -> None:
     assert trainers[1].lightning_module.network.dropout.training
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_pictures_in_other_precisions(tmp_path, drawn, precision) -> None:
+    extra = SampleGrid(8), DensityPicture(resolution=9), FlowGrid(lines=2)
+    run(tmp_path, density(), Plane(), *extra, precision=precision)
+    assert len({name for name, *_ in drawn}) == 3
+
+
 def test_a_trial_run_or_one_without_validation_draws_no_density(tmp_path, drawn) -> None:
     extra = SampleGrid(8), DensityPicture(), FlowGrid()
     run(tmp_path, density(), Plane(), *extra, fast_dev_run=True)

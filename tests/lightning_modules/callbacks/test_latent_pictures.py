@@ -164,6 +164,13 @@ def test_pictures_leave_no_trace_in_the_run(tmp_path) -> None:
     assert torch.equal(before["torch"], after["torch"])
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_pictures_in_other_precisions(tmp_path, drawn, precision) -> None:
+    extra = Reconstructions(), Interpolations(), LatentTraversals()
+    run(tmp_path, variational(), Shades(), *extra, precision=precision)
+    assert len(drawn) == 3
+
+
 def test_a_trial_run_or_one_without_validation_draws_nothing(tmp_path, drawn) -> None:
     extra = Reconstructions(), Interpolations(), LatentTraversals()
     run(tmp_path, variational(), Shades(), *extra, fast_dev_run=True)
