@@ -131,6 +131,21 @@ def test_the_middle_is_scaled_to_the_size(tmp_path: Path) -> None:
     assert everything(ready(tmp_path, size=(3, 7)), "val")[0].shape == (1, 3, 3, 7)
 
 
+@pytest.mark.parametrize("upright", [False, True])
+def test_the_middle_is_as_large_as_the_shape_allows(tmp_path: Path, upright: bool) -> None:
+    """Twice as wide as high of a square: all columns, the inner half of the rows."""
+    square = np.full((12, 12, 3), 100, "uint8")
+    square[:, :3] = square[:, 9:] = 200
+    square[:3] = square[9:] = 0
+    for number in range(3):
+        write(tmp_path / f"{number}.png", square.swapaxes(0, 1).copy() if upright else square)
+    x, _ = everything(ready(tmp_path, size=(6, 3) if upright else (3, 6)), "train")
+    x = x[0].mT if upright else x[0]
+    assert x.shape == (3, 3, 6)
+    expected = torch.tensor([200, 150, 100, 100, 150, 200]).expand(3, 3, 6) / 255
+    torch.testing.assert_close(x, expected, atol=0.05, rtol=0)
+
+
 def test_a_camera_held_upright(tmp_path: Path) -> None:
     """The orientation that cameras write beside the pixels is followed."""
     exif = Image.Exif()
