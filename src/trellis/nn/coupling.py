@@ -28,7 +28,7 @@ class Coupling(Transform):
         channels: features D, or channels C.
         elementwise: the map f: additive for NICE, affine for RealNVP, or a spline.
         conditioner: from ``coupled_sizes(channels, swap)[0]`` channels, and K of context, to P
-            for each of the other half's, those of one number side by side.
+            for each of the other half's: first the first parameter of all, then the second.
         swap: the second half stays and decides.
     Shape:
         x ``[B, D]`` or ``[B, C, H, W]``, context ``[B, K]`` -> z as x, log-determinant ``[B]``
@@ -67,8 +67,8 @@ class Coupling(Transform):
     def _conditioned(self, kept: Tensor, mapped: Tensor, context: Tensor | None) -> Tensor:
         parameters = self.conditioner(beside(kept, context))
         count = self.elementwise.num_parameters
-        parameters = parameters.view(len(kept), mapped.size(1), count, *mapped.shape[2:])
-        return parameters.movedim(2, -1)  # [B, D, P] or [B, C, H, W, P]
+        parameters = parameters.view(len(kept), count, *mapped.shape[1:])
+        return parameters.movedim(1, -1)  # [B, D, P] or [B, C, H, W, P]
 
     def _whole(self, kept: Tensor, mapped: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
         parts = [mapped, kept] if self.swap else [kept, mapped]
@@ -116,7 +116,7 @@ class CheckerboardCoupling(Transform):
         swap: bool = False,
     ) -> None:
         super().__init__()
-        self.channels = at_least_one("channels", channels)
+        at_least_one("channels", channels)
         self.elementwise, self.conditioner, self.swap = elementwise, conditioner, swap
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -130,8 +130,8 @@ class CheckerboardCoupling(Transform):
     def _conditioned(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         keep = checkerboard(x.size(2), x.size(3), x.device) ^ self.swap
         parameters = self.conditioner(beside(x * keep, context))
-        each = (self.channels, self.elementwise.num_parameters)
-        return keep, parameters.unflatten(1, each).movedim(2, -1)
+        parameters = parameters.view(len(x), self.elementwise.num_parameters, *x.shape[1:])
+        return keep, parameters.movedim(1, -1)
 
     def _whole(
         self, keep: Tensor, x: Tensor, mapped: Tensor, log_slope: Tensor

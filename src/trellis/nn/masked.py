@@ -51,10 +51,11 @@ class MaskedLinear(nn.Linear):
             )
         # As floats: a product with booleans would convert them at every step.
         self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
+        self.is_full = bool(mask.all())
 
     def masked_weight(self) -> Tensor:
         """The weights that count, zeros for the others."""
-        return self.weight * self.mask
+        return self.weight if self.is_full else self.weight * self.mask
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.masked_weight(), self.bias)

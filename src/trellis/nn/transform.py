@@ -37,28 +37,31 @@ class Chain(Transform):
     """Transforms one after another; their log-determinants add up.
 
     Args:
-        transforms: in the order in which data meets them.
+        transforms: in the order in which data meets them; one at least.
 
     Source: Rezende and Mohamed 2015, eq. 6-7.
     """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
         super().__init__()
+        at_least_one("number of transforms", len(transforms))
         self.transforms = cast(Sequence[Transform], nn.ModuleList(transforms))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        total = x.new_zeros(())
-        for transform in self.transforms:
+        first, *rest = self.transforms
+        x, total = first(x, context)
+        for transform in rest:
             x, log_det = transform(x, context)
             total = total + log_det
-        return x, total.expand(len(x))
+        return x, total
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        total = z.new_zeros(())
-        for transform in reversed(self.transforms):
+        *rest, last = self.transforms
+        z, total = last.inverse(z, context)
+        for transform in reversed(rest):
             z, log_det = transform.inverse(z, context)
             total = total + log_det
-        return z, total.expand(len(z))
+        return z, total
 
 
 class Inverse(Transform):

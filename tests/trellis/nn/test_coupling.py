@@ -79,7 +79,7 @@ def test_the_coupling_of_the_course() -> None:
     bound = torch.tensor(affine.max_scale).log().item()
     # F before the soft clip that bounds it.
     before = [scale / (1 - abs(scale) / bound) for scale in (0.5, -0.25)]
-    coupling = Coupling(4, affine, Constants(0.0, before[0], 1.0, before[1]))
+    coupling = Coupling(4, affine, Constants(0.0, 1.0, *before))
     z = torch.tensor([[9.0, 9.0, 1.0, 2.0]])
     x, log_det = coupling(z)
     torch.testing.assert_close(x[0, 2:], torch.tensor([1.648721, 2.557602]))
