@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -98,13 +99,14 @@ def image_classifier(datamodule: Any, folder: Path, steps: int = 450) -> ImageCl
     check_classifiable("image_classifier", datamodule)
     at_least_one("steps", steps)
     path = folder / f"smallcnn-{_key(datamodule, steps)}.ckpt"
-    found = _read(path, datamodule.spec)
+    with _own_randomness():
+        found = _read(path, datamodule.spec)
     if found is not None:
         return found
     name = type(datamodule).__name__
     rank_zero_info(f"training a small classifier of {name}'s images, once: {steps} steps")
     # Whoever asks may do so in an evaluation, where gradients are off.
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), _own_randomness():
         network = _train(datamodule, steps)
     accuracy = _accuracy(network, datamodule)
     labels = torch.cat([y for _, y in _chunks(datamodule.loader("train"))])
@@ -138,23 +140,29 @@ def _visible(x: Tensor, spec: TensorSpec) -> Tensor:
     return images.to_pixels(x, spec)
 
 
+@contextmanager
+def _own_randomness() -> Iterator[None]:
+    """Trained or read, a classifier leaves the run that asks for it its random numbers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would seed a GPU as well
+        yield
+
+
 def _new_network(spec: TensorSpec) -> cnn.SmallCNN:
     return cnn.SmallCNN(images.image_shape(spec)[0], spec.out_channels)
 
 
 def _train(datamodule: Any, steps: int) -> cnn.SmallCNN:
     loader, spec = datamodule.loader("train"), datamodule.spec
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = _new_network(spec).train()
-        optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-        schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-        for indices in islice(_batches(loader.num_examples), steps):
-            x, y = loader.fetch(indices)
-            optimizer.zero_grad()
-            F.cross_entropy(network(_visible(x, spec)), y).backward()
-            optimizer.step()
-            schedule.step()
+    network = _new_network(spec).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+    for indices in islice(_batches(loader.num_examples), steps):
+        x, y = loader.fetch(indices)
+        optimizer.zero_grad()
+        F.cross_entropy(network(_visible(x, spec)), y).backward()
+        optimizer.step()
+        schedule.step()
     return network.eval()
 
 

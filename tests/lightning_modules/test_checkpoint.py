@@ -65,7 +65,7 @@ def assert_same(a, b) -> None:
     "network", [MLP, mlp, small_network], ids=["class", "partial", "function"]
 )
 def test_load_without_naming_a_class(network, tmp_path, monkeypatch):
-    monkeypatch.setenv("TRELLIS_TRUST", "test_checkpoint")
+    monkeypatch.setenv("TRELLIS_TRUST", __name__.partition(".")[0])
     objective, path = fitted(Classification(network, adam, scheduler), tmp_path)
     loaded = trellis.load(path)
     assert not loaded.training

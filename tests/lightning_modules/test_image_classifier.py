@@ -80,6 +80,13 @@ def test_features_are_what_the_last_layer_sees(folder: Path) -> None:
     assert not classifier.network.training
 
 
+def test_trained_or_read_it_leaves_the_run_its_random_numbers(tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    for _ in ("trained", "read"):
+        image_classifier(Stripes(), tmp_path, 2)
+        assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_second_time_nothing_is_trained(folder: Path, monkeypatch) -> None:
     first = image_classifier(digits(), folder, STEPS)
     monkeypatch.setattr(module, "_train", None)
@@ -156,18 +163,31 @@ def test_a_damaged_file_is_replaced(tmp_path: Path, damage) -> None:
 
 
 class Evil:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
     def __reduce__(self):
-        return os.system, ("touch /tmp/evil-was-here",)
+        return os.mkdir, (str(self.mark),)
 
 
-@pytest.mark.parametrize("content", [{"state_dict": Evil()}, {"state_dict": {}}, [1]])
-def test_a_forged_file_is_never_run(tmp_path: Path, content) -> None:
+@pytest.mark.parametrize("key", ["state_dict", "other"])
+def test_a_forged_file_is_never_run(tmp_path: Path, key: str) -> None:
+    mark, folder = tmp_path / "evil-was-here", tmp_path / "classifiers"
+    image_classifier(Stripes(), folder, 2)
+    [path] = folder.iterdir()
+    torch.save({key: Evil(mark)}, path)
+    with pytest.warns(UserWarning, match="cannot be used"):
+        image_classifier(Stripes(), folder, 2)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}}, [1]])
+def test_a_file_of_another_kind_is_replaced(tmp_path: Path, content) -> None:
     image_classifier(Stripes(), tmp_path, 2)
     [path] = tmp_path.iterdir()
     torch.save(content, path)
     with pytest.warns(UserWarning, match="cannot be used"):
         image_classifier(Stripes(), tmp_path, 2)
-    assert not Path("/tmp/evil-was-here").exists()
 
 
 def test_a_folder_that_takes_no_files_costs_the_training_alone(tmp_path: Path) -> None:
