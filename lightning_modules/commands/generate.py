@@ -44,7 +44,7 @@ def main(words: list[str]) -> None:
         write_samples(model, path, _number(args, 64), args.label, args.seed)
     else:
         raise ValueError(
-            f"{args.checkpoint} holds a {type(model).__name__}, which generates nothing: give a "
+            f"{args.checkpoint} holds {type(model).__name__}, which generates nothing: give a "
             f"CausalLM, or an objective that draws samples, such as DensityEstimation, "
             f"Variational or GAN"
         )

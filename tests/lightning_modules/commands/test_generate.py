@@ -158,7 +158,7 @@ def test_another_objective_is_refused_by_name(
     words = WordTokenizer(["to be or not to be"])
     path = translator_of(words, words, tmp_path)
     text = failing(capsys, "generate", path)
-    assert f"{path} holds a SequenceToSequence, which generates nothing: give a CausalLM" in text
+    assert f"{path} holds SequenceToSequence, which generates nothing: give a CausalLM" in text
 
 
 def test_tokens_that_are_no_text_are_refused(

@@ -173,7 +173,7 @@ def test_an_objective_that_generates_nothing_is_named(
     objective = Classification(spec=POINTS)
     objective.configure_model()
     text = failing(capsys, "generate", save(objective, Path("c.ckpt")))
-    assert "c.ckpt holds a Classification, which generates nothing: give a CausalLM, or" in text
+    assert "c.ckpt holds Classification, which generates nothing: give a CausalLM, or" in text
 
 
 def test_a_wrong_file_is_found_before_anything_is_loaded(
