@@ -1,9 +1,9 @@
 r"""Gradients of expectations by sampling: through the density, or through the sample.
 
 For :math:`E_{z \sim q_\theta}[f(z)]` both are unbiased. The score function needs no derivative of
-f and takes discrete z; the reparameterised one usually varies far less: for the mean of
-:math:`z \sim N(1, 1)` and :math:`f = z^2` both expect 2, with a variance of 4 reparameterised, of 30
-by the score, and of 18 with the mean of f as a baseline. Legend: K samples.
+f and takes discrete z; the reparameterised one usually varies far less. For the mean of
+:math:`z \sim N(1, 1)` and :math:`f = z^2` both expect 2; the variance is 4 reparameterised, 30 by
+the score, and 18 with the mean of f as a baseline. Legend: K samples.
 """
 
 from torch import Tensor
