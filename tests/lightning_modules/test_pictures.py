@@ -1,10 +1,10 @@
 import csv
 import sys
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
+from short_runs import run
 from torch import nn
 from torch_geometric.data import Batch, Data
 
@@ -21,7 +21,6 @@ from trellis.lightning_modules.classification import Classification
 from trellis.lightning_modules.graph_classification import GraphClassification
 from trellis.lightning_modules.node_classification import NodeClassification
 from trellis.lightning_modules.regression import Regression
-from trellis.lightning_modules.trainer import Trainer
 from trellis.spec import GraphSpec
 
 
@@ -68,22 +67,6 @@ def drawn(monkeypatch):
     return figures
 
 
-def run(root, model, data, *callbacks, **options):
-    L.seed_everything(0, verbose=False)
-    options = {"max_epochs": 2, "log_every_n_steps": 1, **options}
-    trainer = Trainer(
-        run_name="r",
-        default_root_dir=root,
-        callbacks=list(callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        accelerator="cpu",
-        **options,
-    )
-    trainer.fit(model, datamodule=data)
-    return trainer
-
-
 def counts_of(figure):
     axes = figure.axes[0]
     counts = torch.zeros(len(axes.get_yticklabels()), len(axes.get_xticklabels()))
@@ -108,7 +91,7 @@ def table(file):
 
 def test_confusion_of_examples_counts_each_once(tmp_path, drawn):
     model, data = Classification(network=Noisy), Digits()
-    trainer = run(tmp_path, model, data, ConfusionMatrix())
+    trainer = run(tmp_path, model, data, ConfusionMatrix(), max_epochs=2)
     model.eval()
     for split in ("val", "test"):
         if split == "test":
@@ -125,7 +108,7 @@ def test_confusion_of_examples_counts_each_once(tmp_path, drawn):
 
 def test_confusion_of_nodes_counts_those_of_the_split(tmp_path, drawn):
     model, data = NodeClassification(), KarateClub()
-    trainer = run(tmp_path, model, data, ConfusionMatrix())
+    trainer = run(tmp_path, model, data, ConfusionMatrix(), max_epochs=2)
     trainer.test(model, datamodule=data, verbose=False)
     graph = data.data
     predicted = model.eval()(graph.x, graph.edge_index).argmax(-1)
@@ -153,7 +136,7 @@ def test_limits_of_validation_hold_for_pictures_too(tmp_path, drawn):
 
 def test_the_graph_is_drawn_with_every_node_and_its_mistakes(tmp_path, drawn):
     model, data = NodeClassification(), KarateClub()
-    trainer = run(tmp_path, model, data, GraphPicture())
+    trainer = run(tmp_path, model, data, GraphPicture(), max_epochs=2)
     graph = data.data
     wrong = model.eval()(graph.x, graph.edge_index).argmax(-1) != graph.y
     axes = drawn["graph"].axes[0]
@@ -172,7 +155,9 @@ def test_a_graph_too_large_to_see_is_not_drawn(tmp_path, drawn):
 
 
 def test_learning_curves_are_those_of_the_csv(tmp_path, drawn):
-    trainer = run(tmp_path, Classification(), Digits(), LearningCurves(), log_every_n_steps=10)
+    trainer = run(
+        tmp_path, Classification(), Digits(), LearningCurves(), log_every_n_steps=10, max_epochs=2
+    )
     with (trainer.run_dir / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     loss = drawn["learning_curves"].axes[0]
@@ -193,8 +178,8 @@ def test_without_a_csv_the_curves_say_so(tmp_path, drawn):
 
 def test_pictures_leave_no_trace_in_the_run(tmp_path):
     callbacks = (ConfusionMatrix(), LearningCurves())
-    plain = run(tmp_path, Classification(network=Noisy), Digits())
-    drawn = run(tmp_path, Classification(network=Noisy), Digits(), *callbacks)
+    plain = run(tmp_path, Classification(network=Noisy), Digits(), max_epochs=2)
+    drawn = run(tmp_path, Classification(network=Noisy), Digits(), *callbacks, max_epochs=2)
     states = [
         torch.load(t.run_dir / "checkpoints/last.ckpt", weights_only=True) for t in (plain, drawn)
     ]

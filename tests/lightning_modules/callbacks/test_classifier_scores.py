@@ -5,9 +5,9 @@ import math
 from functools import partial
 from pathlib import Path
 
-import lightning as L
 import pytest
 import torch
+from short_runs import run
 from torch import Tensor, nn
 
 from trellis.datamodules.digits import Digits
@@ -60,21 +60,6 @@ class Replay(Objective):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("classifiers"))
-
-
-def run(root: Path, model, data, *callbacks, **options) -> Trainer:
-    L.seed_everything(0, verbose=False)
-    trainer = Trainer(
-        run_name="r",
-        default_root_dir=root,
-        callbacks=list(callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        accelerator="cpu",
-        **{"max_epochs": 1, "log_every_n_steps": 10, **options},
-    )
-    trainer.fit(model, datamodule=data)
-    return trainer
 
 
 def scores(trainer: Trainer, split: str = "val") -> dict[str, float]:

@@ -3,10 +3,10 @@
 import sys
 from functools import partial
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
+from short_runs import run
 from torch import Tensor, nn
 
 from trellis.analysis.images import image_grid
@@ -23,7 +23,6 @@ from trellis.lightning_modules.classification import Classification
 from trellis.lightning_modules.density_estimation import DensityEstimation
 from trellis.lightning_modules.node_classification import NodeClassification
 from trellis.lightning_modules.sampling import draw_samples
-from trellis.lightning_modules.trainer import Trainer
 from trellis.nn.transform import Transform
 from trellis.spec import TensorSpec
 
@@ -86,21 +85,6 @@ class Plane(DataModule):
 
 def density(**options) -> DensityEstimation:
     return DensityEstimation(Gaussian, partial(torch.optim.SGD, lr=1e-4), **options)
-
-
-def run(root, model, data, *callbacks, **options) -> Trainer:
-    L.seed_everything(0, verbose=False)
-    trainer = Trainer(
-        run_name="r",
-        default_root_dir=root,
-        callbacks=list(callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        accelerator="cpu",
-        **{"max_epochs": 1, "log_every_n_steps": 1, **options},
-    )
-    trainer.fit(model, datamodule=data)
-    return trainer
 
 
 @pytest.fixture

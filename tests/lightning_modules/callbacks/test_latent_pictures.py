@@ -3,9 +3,9 @@
 import sys
 from functools import partial
 
-import lightning as L
 import pytest
 import torch
+from short_runs import run
 from torch import Tensor
 
 from trellis.analysis.images import image_grid
@@ -20,7 +20,6 @@ from trellis.lightning_modules.callbacks.latent_pictures import (
     Reconstructions,
 )
 from trellis.lightning_modules.classification import Classification
-from trellis.lightning_modules.trainer import Trainer
 from trellis.lightning_modules.variational import Variational
 from trellis.networks.autoencoder import MLPAutoencoder
 from trellis.networks.vae import VAE
@@ -55,22 +54,6 @@ def squares() -> Autoencoder:
 
 def variational(**options) -> Variational:
     return Variational(partial(VAE, latent_dim=3, hidden_channels=(8,)), sgd, **options)
-
-
-def run(root, model, data, *callbacks, **options) -> Trainer:
-    L.seed_everything(0, verbose=False)
-    trainer = Trainer(
-        run_name="r",
-        default_root_dir=root,
-        callbacks=list(callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        accelerator="cpu",
-        **{"max_epochs": 1, "log_every_n_steps": 1, **options},
-    )
-    trainer.fit(model, datamodule=data)
-    model.eval()
-    return trainer
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import csv
 from functools import partial
 
-import lightning as L
 import pytest
 import torch
+from short_runs import run
 from torch import Tensor, nn
 
 from trellis.datamodules.base import DataModule, tensor_loader
@@ -14,7 +14,6 @@ from trellis.lightning_modules.base import Objective
 from trellis.lightning_modules.callbacks.samples import ModeCoverage
 from trellis.lightning_modules.classification import Classification
 from trellis.lightning_modules.evaluation import BatchMean
-from trellis.lightning_modules.trainer import Trainer
 from trellis.metrics.modes import mode_coverage
 from trellis.spec import TensorSpec
 
@@ -72,21 +71,6 @@ class Bag(Objective):
         return x
 
 
-def run(root, model, data, *callbacks, **options) -> Trainer:
-    L.seed_everything(0, verbose=False)
-    trainer = Trainer(
-        run_name="r",
-        default_root_dir=root,
-        callbacks=list(callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        accelerator="cpu",
-        **{"max_epochs": 2, "log_every_n_steps": 1, **options},
-    )
-    trainer.fit(model, datamodule=data)
-    return trainer
-
-
 def logged(trainer, key: str) -> list[float]:
     with (trainer.run_dir / "metrics.csv").open(newline="") as file:
         return [float(row[key]) for row in csv.DictReader(file) if row.get(key)]
@@ -95,7 +79,7 @@ def logged(trainer, key: str) -> list[float]:
 @pytest.mark.parametrize("corners", [4, 3, 1])
 def test_modes_are_counted_at_each_validation(tmp_path, corners) -> None:
     model = Bag(corners)
-    trainer = run(tmp_path, model, Corners(), ModeCoverage(num_samples=300))
+    trainer = run(tmp_path, model, Corners(), ModeCoverage(num_samples=300), max_epochs=2)
     assert logged(trainer, "val/modes") == [corners] * 2
     expected = [mode_coverage(x, CORNERS, 0.1).high_quality for x in model.drawn]
     assert logged(trainer, "val/high_quality") == pytest.approx(expected)
@@ -125,8 +109,8 @@ def test_the_draws_are_those_of_the_seed(tmp_path) -> None:
 
 
 def test_counting_leaves_no_trace_in_the_run(tmp_path) -> None:
-    plain = run(tmp_path, Bag(), Corners())
-    counted = run(tmp_path, Bag(), Corners(), ModeCoverage(100))
+    plain = run(tmp_path, Bag(), Corners(), max_epochs=2)
+    counted = run(tmp_path, Bag(), Corners(), ModeCoverage(100), max_epochs=2)
     states = [
         torch.load(t.run_dir / "checkpoints/last.ckpt", weights_only=True)
         for t in (plain, counted)
@@ -148,7 +132,7 @@ def test_the_modes_may_choose_the_best_state(tmp_path) -> None:
     from trellis.lightning_modules.callbacks.checkpointing import BestAndLast
 
     saving = BestAndLast(monitor="val/modes", mode="max")
-    trainer = run(tmp_path, Bag(3), Corners(), ModeCoverage(100), saving)
+    trainer = run(tmp_path, Bag(3), Corners(), ModeCoverage(100), saving, max_epochs=2)
     assert saving.best_model_score == 3
     assert (trainer.run_dir / "checkpoints/best.ckpt").is_file()
 

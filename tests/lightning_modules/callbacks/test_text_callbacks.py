@@ -4,10 +4,10 @@ import csv
 import sys
 from functools import partial
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
+from short_runs import run
 
 from trellis.datamodules.copy_reverse import CopyReverse
 from trellis.datamodules.digits import Digits
@@ -17,7 +17,6 @@ from trellis.lightning_modules.callbacks.text import Alignments, SampledText, Tr
 from trellis.lightning_modules.causal_lm import CausalLM
 from trellis.lightning_modules.classification import Classification
 from trellis.lightning_modules.sequence_to_sequence import SequenceToSequence
-from trellis.lightning_modules.trainer import Trainer
 from trellis.networks.recurrent import RecurrentLM
 from trellis.networks.recurrent_seq2seq import RecurrentSeq2Seq
 from trellis.networks.transformer import TransformerSeq2Seq
@@ -31,21 +30,6 @@ SMALL = partial(RecurrentSeq2Seq, embed_dim=8, hidden_size=8)
 def reverse(**options) -> CopyReverse:
     options = {"num_symbols": 5, "length": 6, "min_length": 3, "num_val": 7, **options}
     return CopyReverse(num_train=32, num_test=4, batch_size=4, **options)
-
-
-def run(root, model, data, *callbacks, **options) -> Trainer:
-    L.seed_everything(0, verbose=False)
-    trainer = Trainer(
-        run_name="r",
-        default_root_dir=root,
-        callbacks=list(callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        accelerator="cpu",
-        **{"max_epochs": 1, "log_every_n_steps": 1, **options},
-    )
-    trainer.fit(model, datamodule=data)
-    return trainer
 
 
 def seq2seq(network=SMALL) -> SequenceToSequence:
