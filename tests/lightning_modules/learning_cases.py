@@ -16,8 +16,10 @@ from torch_geometric.nn import GCNConv, global_add_pool
 from trellis.datamodules.base import DataModule, tensor_loader
 from trellis.datamodules.copy_reverse import CopyReverse
 from trellis.datamodules.loader import Loader
+from trellis.lightning_modules.autoencoder import Autoencoder
 from trellis.lightning_modules.causal_lm import CausalLM
 from trellis.lightning_modules.classification import Classification
+from trellis.lightning_modules.density_estimation import DensityEstimation
 from trellis.lightning_modules.graph_classification import GraphClassification
 from trellis.lightning_modules.masked_lm import MaskedLM
 from trellis.lightning_modules.node_classification import NodeClassification
@@ -27,6 +29,8 @@ from trellis.lightning_modules.sequence_to_sequence import SequenceToSequence
 from trellis.lightning_modules.tagging import Tagging
 from trellis.lightning_modules.trainer import Trainer
 from trellis.lightning_modules.variational import Variational
+from trellis.networks.autoencoder import MLPAutoencoder
+from trellis.networks.flow_autoregressive import NSF
 from trellis.networks.gnn import GCN
 from trellis.networks.mlp import MLP
 from trellis.networks.recurrent import RecurrentLM
@@ -156,6 +160,25 @@ CASES = {
     ),
     "masked": Case(partial(MaskedLM, WordGuesser, adam, scheduler), WordPairs),
     "labelled": Case(partial(SequenceClassification, WordVotes, adam, scheduler), FirstWord),
+    "codes": Case(
+        partial(
+            Autoencoder,
+            partial(MLPAutoencoder, latent_dim=2, hidden_channels=(8,)),
+            adam,
+            scheduler,
+            gaussian_noise=0.1,
+            masking=0.1,
+            sparsity=0.01,
+            contraction=0.01,
+        ),
+        Points,
+    ),
+    "density": Case(
+        partial(
+            DensityEstimation, partial(NSF, hidden_channels=(8,)), adam, stepwise, conditional=True
+        ),
+        Points,
+    ),
     "latent": Case(
         partial(
             Variational,
