@@ -13,6 +13,7 @@ CONFIGS = {
 }
 
 extras = {
+    "rl": ["gymnasium>=1.1,<2"],
     "text": ["tokenizers>=0.20", "sacrebleu>=2.4"],
     "viz": ["matplotlib>=3.8"],
     "wandb": ["wandb>=0.19,<1"],

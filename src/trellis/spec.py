@@ -127,6 +127,28 @@ class LabelledTokenSpec:
     classes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """What an agent sees and does in an environment.
+
+    Args:
+        environment: gymnasium's id.
+        observation_shape: of one observation, real numbers; ``()`` if it is one of
+            ``num_observations`` states.
+        num_observations: states, where an observation is the number of one; else 0.
+        num_actions: of a discrete choice; 0 where actions are real numbers.
+        action_low: least value of each entry of a real action.
+        action_high: largest value of each.
+    """
+
+    environment: str
+    observation_shape: tuple[int, ...]
+    num_observations: int = 0
+    num_actions: int = 0
+    action_low: tuple[float, ...] = ()
+    action_high: tuple[float, ...] = ()
+
+
 def differences(old: Any, new: Any) -> list[str]:
     """Sizes in which two specs of one class differ, as ``name: old != new``.
 
