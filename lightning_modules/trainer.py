@@ -1,6 +1,7 @@
 """Lightning's Trainer with the house's defaults; every option of Lightning's still holds."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import lightning as L
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import PassThroughProfiler
 
 from trellis.lightning_modules.callbacks.checkpointing import BestAndLast
 from trellis.lightning_modules.callbacks.graceful_stop import GracefulStop
@@ -61,6 +63,7 @@ class Trainer(L.Trainer):
         plugins = _listed(plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
+        options["profiler"] = options.get("profiler") or _NoProfiler()
         quiet = logger is False or options.get("fast_dev_run")
         super().__init__(
             default_root_dir=default_root_dir,
@@ -115,6 +118,15 @@ class Trainer(L.Trainer):
             )
         finally:
             callbacks[:] = [c for c in callbacks if not isinstance(c, _InitialWeights)]
+
+
+class _NoProfiler(PassThroughProfiler):
+    """Lightning's enters a generator for each hook of each callback, some 60 times a step."""
+
+    nothing = nullcontext()
+
+    def profile(self, action_name: str) -> Any:
+        return self.nothing
 
 
 class _InitialWeights(Callback):
