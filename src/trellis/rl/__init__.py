@@ -1,0 +1,1 @@
+"""Reinforcement learning without a trainer: tables, bandits, buffers and schedules."""
