@@ -1,0 +1,87 @@
+"""Distributions that torch has not: a Gaussian squashed between bounds."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+Sizes = torch.Size | list[int] | tuple[int, ...]
+
+
+class SquashedGaussian(Distribution):
+    r"""Vectors between bounds: a Gaussian, a tanh, a stretch.
+
+    .. math::
+        a = c + h \tanh u, \quad u \sim N(\mu, \sigma^2), \quad
+        \ln p(a) = \sum_i \ln N(u_i; \mu_i, \sigma_i^2) - \ln (1 - \tanh^2 u_i) - \ln h_i
+
+    with c the middle of the bounds and h half of what lies between them.
+
+    Args:
+        mean: of u.
+        log_std: natural logarithm of its standard deviation.
+        low: least value of each entry.
+        high: largest value of each entry.
+    Shape:
+        mean and log_std ``[..., A]``, low and high ``[A]``; the distribution is one of vectors
+        ``[A]``, a batch ``[...]`` of them
+
+    Source: Haarnoja et al. 2018, appendix C.
+    """
+
+    # What torch's base class asks of a distribution by these names.
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    has_rsample = True
+
+    def __init__(self, mean: Tensor, log_std: Tensor, low: Tensor, high: Tensor) -> None:
+        super().__init__(mean.shape[:-1], mean.shape[-1:], validate_args=False)
+        self.loc, self.log_std = mean, log_std
+        self.middle, self.half = (high + low) / 2, (high - low) / 2
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Between the bounds."""
+        low, high = self.middle - self.half, self.middle + self.half
+        return constraints.independent(constraints.interval(low, high), 1)
+
+    @property
+    def mode(self) -> Tensor:
+        """Where u is likeliest: what a policy does when it does not explore."""
+        return self.middle + self.half * self.loc.tanh()
+
+    def rsample(self, sample_shape: Sizes = ()) -> Tensor:
+        """Vectors that are differentiable by the parameters."""
+        return self.middle + self.half * self._noise(sample_shape).tanh()
+
+    def rsample_with_log_prob(self) -> tuple[Tensor, Tensor]:
+        """A vector each with its log-probability, exact at the very bounds too.
+
+        Shape:
+            ``[..., A]`` and ``[...]``
+        """
+        u = self._noise(())
+        return self.middle + self.half * u.tanh(), self._log_prob(u)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Of vectors strictly between the bounds; those on one count as the nearest inside.
+
+        Shape:
+            ``[..., A]`` -> ``[...]``
+        """
+        squashed = (value - self.middle) / self.half
+        inside = 1 - torch.finfo(squashed.dtype).eps
+        return self._log_prob(squashed.clamp(-inside, inside).atanh())
+
+    def _noise(self, sample_shape: Sizes) -> Tensor:
+        shape = (*sample_shape, *self.loc.shape)
+        noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+        return self.loc + self.log_std.exp() * noise
+
+    def _log_prob(self, u: Tensor) -> Tensor:
+        standard = (u - self.loc) * (-self.log_std).exp()
+        gaussian = -0.5 * standard.square() - self.log_std - 0.5 * math.log(2 * math.pi)
+        # ln(1 - tanh^2 u) without the difference, which rounds to zero where |u| is large.
+        slope = 2 * (math.log(2) - u - F.softplus(-2 * u))
+        return (gaussian - slope - self.half.log()).sum(-1)
