@@ -48,12 +48,13 @@ class SumOfNodes(nn.Module):
 def test_any_module_can_be_the_trunk() -> None:
     own = SumOfNodes()
     weight, state = own.linear.weight.clone(), torch.get_rng_state()
-    trunk = Trunk((5, 3), trunk=own, hidden_channels=(4,))
+    assert Trunk((5, 3), trunk=own, hidden_channels=()).out_channels == 6
     assert own.training
+    assert torch.equal(torch.get_rng_state(), state)  # trying it drew no dropout
+    trunk = Trunk((5, 3), trunk=own, hidden_channels=(4,))
     assert torch.equal(own.linear.weight, weight)
     assert trunk(torch.randn(2, 5, 3)).shape == (2, 4)
     assert trunk.front is own
-    torch.set_rng_state(state)
     flat = Trunk((5, 3), trunk=nn.Flatten(), hidden_channels=())
     assert flat.out_channels == 15
 

@@ -26,7 +26,7 @@ def test_value() -> None:
     value = network(x)
     torch.testing.assert_close(value, network.head(network.features(x))[:, 0])
     assert gradients(network, value.square().sum()) == names(network)
-    norm = float(network.head.weight.norm())
+    norm = float(network.head.weight.detach().norm())
     assert norm == pytest.approx(1.0)
     table = Value((), num_observations=5, hidden_channels=())
     torch.testing.assert_close(table(torch.arange(5)), table.head.weight[0] + table.head.bias)
