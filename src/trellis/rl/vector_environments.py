@@ -1,0 +1,179 @@
+"""Gymnasium's environments side by side: made by name, described, played to the end.
+
+An environment that ended is reset in the step that follows (gymnasium's NEXT_STEP): that step's
+action is ignored and its reward is 0, and the observation that it returns begins an episode. So
+each observation is followed by the one that the action led to, except in a step of reset.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trellis.spec import EnvironmentSpec
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+
+# Steps after which an episode that goes on is a mistake.
+PATIENCE = 100_000
+
+
+class Episodes(NamedTuple):
+    """Whole episodes of E environments.
+
+    Args:
+        returns: sums of rewards ``[E]``, not discounted.
+        lengths: steps ``[E]``.
+    """
+
+    returns: Tensor
+    lengths: Tensor
+
+
+def make_environments(
+    environment: str, num_envs: int, options: Mapping[str, Any] | None = None
+) -> "VectorEnv":
+    """Environments side by side: by their own vectorised entry point where there is one.
+
+    Args:
+        environment: gymnasium's id.
+        num_envs: how many.
+        options: arguments of the environment, such as ``max_episode_steps``.
+    Raises:
+        ImportError: gymnasium is missing; says how to get it.
+        ValueError: an unknown id; names the nearest.
+    """
+    gymnasium = _gymnasium()
+    from gymnasium.vector import AutoresetMode
+
+    options = dict(options or {})
+    if _known(gymnasium, environment).vector_entry_point is not None:
+        made = gymnasium.make_vec(environment, num_envs, "vector_entry_point", **options)
+        if made.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP:
+            return made
+        made.close()
+    return gymnasium.make_vec(
+        environment,
+        num_envs,
+        "sync",
+        vector_kwargs={"autoreset_mode": AutoresetMode.NEXT_STEP, "copy": False},
+        disable_env_checker=True,
+        **options,
+    )
+
+
+def _gymnasium() -> Any:
+    try:
+        import gymnasium
+    except ImportError:
+        raise ImportError(
+            'environments need gymnasium: pip install "torch-trellis[rl]"', name="gymnasium"
+        ) from None
+    return gymnasium
+
+
+def _known(gymnasium: Any, environment: str) -> Any:
+    module, _, name = environment.rpartition(":")
+    if module.startswith("trellis."):
+        import_module(module)
+    elif module:  # a checkpoint names it, too: it must not import what it likes
+        raise ValueError(f"environment={environment!r}: import {module} yourself and give {name}")
+    if name in gymnasium.registry:
+        return gymnasium.registry[name]
+    near = difflib.get_close_matches(name, gymnasium.registry, 3, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else "see gymnasium.pprint_registry()"
+    raise ValueError(f"environment={environment!r} is unknown to gymnasium: {hint}")
+
+
+def environment_spec(environment: str, environments: "VectorEnv") -> EnvironmentSpec:
+    """What an agent sees and does there.
+
+    Args:
+        environment: their id.
+        environments: from ``make_environments``.
+    Raises:
+        ValueError: observations or actions of a kind that no agent of the house knows.
+    """
+    from gymnasium.spaces import Box, Discrete
+
+    seen, done = environments.single_observation_space, environments.single_action_space
+    for what, space in (("observations", seen), ("actions", done)):
+        if not isinstance(space, Box | Discrete):
+            raise ValueError(
+                f"environment={environment!r}: its {what} are a {type(space).__name__}; agents "
+                f"know Box and Discrete, wrap it"
+            )
+        if isinstance(space, Discrete) and space.start != 0:
+            raise ValueError(
+                f"environment={environment!r}: its {what} begin at {space.start}; wrap it so that "
+                f"they begin at 0"
+            )
+    numbers: dict[str, Any] = {}
+    if isinstance(seen, Discrete):
+        numbers["num_observations"] = int(seen.n)
+    if isinstance(done, Discrete):
+        numbers["num_actions"] = int(done.n)
+    elif isinstance(done, Box):
+        if len(done.shape) != 1:
+            raise ValueError(
+                f"environment={environment!r}: actions of shape {list(done.shape)}; agents act by "
+                f"vectors, wrap it"
+            )
+        numbers["action_low"] = tuple(float(bound) for bound in done.low)
+        numbers["action_high"] = tuple(float(bound) for bound in done.high)
+    return EnvironmentSpec(environment, tuple(seen.shape or ()), **numbers)
+
+
+def observation_dtype(environments: "VectorEnv") -> torch.dtype:
+    """Type of the observations as tensors: bytes stay bytes, states are indices, else float32."""
+    dtype = np.dtype(environments.single_observation_space.dtype)
+    if dtype == np.uint8:
+        return torch.uint8
+    discrete = environments.single_observation_space.shape == ()
+    return torch.long if discrete and dtype.kind in "iu" else torch.float32
+
+
+def as_given(actions: np.ndarray, spec: EnvironmentSpec) -> np.ndarray:
+    """What the environments are given for ``actions``: real ones are cut to their bounds."""
+    if spec.num_actions:
+        return actions
+    return np.clip(actions, spec.action_low, spec.action_high).astype(np.float32)
+
+
+@torch.inference_mode()
+def play(
+    environments: "VectorEnv", spec: EnvironmentSpec, act: Callable[[Tensor], Tensor], seed: int
+) -> Episodes:
+    """One episode of each environment, from its first observation to its end.
+
+    Args:
+        environments: from ``make_environments``; they are reset first.
+        spec: theirs.
+        act: from observations ``[N, *shape]`` to actions ``[N]`` or ``[N, A]``.
+        seed: of the environments.
+    Raises:
+        ValueError: an episode does not end.
+    """
+    dtype = observation_dtype(environments)
+    observations, _ = environments.reset(seed=seed)
+    running = np.ones(environments.num_envs, dtype=bool)
+    returns, lengths = np.zeros(len(running)), np.zeros(len(running), dtype=np.int64)
+    for _ in range(PATIENCE):
+        actions = act(torch.as_tensor(observations, dtype=dtype)).cpu().numpy()
+        observations, rewards, terminated, truncated, _ = environments.step(
+            as_given(actions, spec)
+        )
+        returns += np.where(running, rewards, 0.0)
+        lengths += running
+        running &= ~(terminated | truncated)
+        if not running.any():
+            return Episodes(torch.from_numpy(returns).float(), torch.from_numpy(lengths))
+    raise ValueError(
+        f"environment={spec.environment!r}: {running.sum()} episodes go on after {PATIENCE} "
+        f"steps; give its options max_episode_steps"
+    )
