@@ -59,6 +59,10 @@ class NStepTransitions:
         Shape:
             ``[N, ...]`` each -> ``[K, ...]``
         """
+        if self.n == 1:
+            step = (observations, actions, rewards, next_observations, terminated)
+            new = Transitions(*step, torch.full_like(rewards, self.gamma))
+            return new if mask is None else Transitions(*(field[mask] for field in new))
         steps = torch.ones_like(terminated) if mask is None else mask
         # Copies, for an environment may write its next observation over this one.
         new = Transitions(

@@ -102,12 +102,17 @@ class ReplayBuffer:
                     f"{name} {list(given.shape)} of {given.dtype}: give {list(wanted)} of "
                     f"{room.dtype}"
                 )
-        first = min(count, self.capacity - self.position)
-        for room, given in zip(self.storage, transitions, strict=True):
-            room[self.position : self.position + first] = given[:first]
-            room[: count - first] = given[first:]
-        where = torch.arange(self.position, self.position + count) % self.capacity
-        self.position = (self.position + count) % self.capacity
+        start, end = self.position, self.position + count
+        where = torch.arange(start, end)
+        if end <= self.capacity:
+            for room, given in zip(self.storage, transitions, strict=True):
+                room[start:end] = given
+        else:
+            where %= self.capacity
+            for room, given in zip(self.storage, transitions, strict=True):
+                room[start:] = given[: self.capacity - start]
+                room[: end - self.capacity] = given[self.capacity - start :]
+        self.position = end % self.capacity
         self.size = min(self.size + count, self.capacity)
         return where
 

@@ -6,7 +6,7 @@ import torch
 from trellis.rl.sum_tree import SumTree
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 8, 13])
+@pytest.mark.parametrize("size", [1, 2, 3, 64, 65, 200, 5000])
 def test_finds_what_a_running_sum_does(size) -> None:
     generator = torch.Generator().manual_seed(size)
     tree, weights = SumTree(size), torch.zeros(size).double()
@@ -26,9 +26,16 @@ def test_finds_what_a_running_sum_does(size) -> None:
 
 
 def test_an_empty_leaf_is_never_found() -> None:
-    tree = SumTree(5)
-    tree.set(torch.tensor([1, 3]), torch.tensor([1.0, 2.0]))
-    assert tree.find(torch.tensor([0.0, 1.0, 3.0, 3.1])).tolist() == [1, 3, 3, 3]
+    tree = SumTree(500)
+    tree.set(torch.tensor([1, 300]), torch.tensor([1.0, 2.0]))
+    assert tree.find(torch.tensor([0.0, 1.0, 3.0, 3.1])).tolist() == [1, 300, 300, 300]
+
+
+def test_rounding_does_not_add_up() -> None:
+    tree, where = SumTree(100), torch.arange(100)
+    for weight in (1e9, 1e-9, 1e9, 1e-9):
+        tree.set(where, torch.full((100,), weight).double())
+    assert tree.total == pytest.approx(1e-7, rel=1e-12)
 
 
 def test_bad_input() -> None:
