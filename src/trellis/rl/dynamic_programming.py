@@ -17,7 +17,7 @@ from trellis.nn.checks import at_least_one, probability
 from trellis.rl.policies import epsilon_greedy
 
 TIES = 1e-9  # actions whose values differ by less are equally good
-MAX_SWEEPS = 100_000
+MAX_SWEEPS = 1_000_000  # a random walk along the cliff takes 100,000 to settle
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,8 @@ def evaluate_policy(
         gamma: discount per step, in [0, 1].
         in_place: one array of values instead of two.
         sweeps: stop after as many, at whatever the values are; ``None`` sweeps until they stay.
-        tolerance: largest change of a value in the last sweep.
+        tolerance: largest change of a value in the last sweep, in units of the largest value
+            where that exceeds 1.
     Shape:
         policy: ``[S, A]``; values: ``[S]``
     Raises:
@@ -208,7 +209,8 @@ def value_iteration(
         gamma: discount per step, in [0, 1].
         in_place: one array of values instead of two.
         sweeps: stop after as many, at whatever the values are; ``None`` sweeps until they stay.
-        tolerance: largest change of a value in the last sweep.
+        tolerance: largest change of a value in the last sweep, in units of the largest value
+            where that exceeds 1.
     Raises:
         ValueError: gamma out of range, or values that do not settle.
 
@@ -243,7 +245,8 @@ def _sweep(
                 values[state] = backup(state, values)
         else:
             values = backup(slice(None), old)
-        if sweeps is None and (values - old).abs().amax() <= tolerance:
+        scale = max(1.0, values.abs().amax().item())
+        if sweeps is None and (values - old).abs().amax() <= tolerance * scale:
             return Evaluation(values, sweep)
     if sweeps is None:
         raise ValueError(
