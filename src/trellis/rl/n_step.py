@@ -74,7 +74,7 @@ class NStepTransitions:
             torch.ones_like(rewards),
         )
         self.waiting.append((new, steps.clone()))
-        ended = (terminated | truncated) & steps
+        ended = terminated | truncated
         ready: list[Transitions] = []
         for index, (old, waits) in enumerate(self.waiting):
             # After an end nobody waits in an environment, so a masked step adds to nothing.
