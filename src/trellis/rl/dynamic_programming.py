@@ -157,6 +157,8 @@ def evaluate_policy(
     policy = policy.to(mdp.transitions.dtype)
     rewards = (policy * mdp.expected_rewards).sum(1)  # [S]
     step = torch.einsum("sa,sat->st", policy, mdp.transitions)  # [S, S]
+    if gamma == 1.0 and sweeps is None:
+        _check_sums(step, rewards)
 
     def backup(states: slice | int, values: Tensor) -> Tensor:
         return rewards[states] + gamma * (step[states] @ values)
@@ -223,6 +225,19 @@ def value_iteration(
 
     values, done = _sweep(mdp, backup, gamma, in_place, sweeps, tolerance)
     return Solution(greedy_policy(mdp, values, gamma), values, done)
+
+
+def _check_sums(step: Tensor, rewards: Tensor) -> None:
+    """Without discount no state may pay that the policy ``step [S, S]`` visits for ever."""
+    reached = (step > 0) | torch.eye(len(step), dtype=torch.bool)
+    for _ in range(len(step).bit_length()):  # each time twice as far
+        reached = (reached.double() @ reached.double()) > 0
+    for_ever = (~reached | reached.T).all(1)  # whatever it reaches leads back
+    if (wrong := (for_ever & (rewards != 0)).nonzero()).numel():
+        raise ValueError(
+            f"gamma=1.0: the policy visits state {int(wrong[0])} for ever and is paid each time; "
+            f"give a gamma below 1, or a policy that ends"
+        )
 
 
 def _sweep(

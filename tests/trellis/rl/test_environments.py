@@ -1,5 +1,8 @@
 """The courses' tables by dynamic programming, and environments that step as their tables say."""
 
+import runpy
+import sys
+
 import pytest
 import torch
 
@@ -245,3 +248,10 @@ def test_rewards_of_transitions_are_paid() -> None:
     while not paid[-1][2]:
         paid.append(environment.step(0))
     assert [(s, r) for s, r, *_ in paid] == [(0, 1.0)] * (len(paid) - 1) + [(1, 5.0)]
+
+
+def test_without_gymnasium(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = sys.modules[jump_grid.__module__].__file__
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(ImportError, match=r"pip install .torch-trellis\[rl\]"):
+        runpy.run_path(str(source))
