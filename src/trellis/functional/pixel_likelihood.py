@@ -156,6 +156,8 @@ def _unpacked(x: Tensor, parameters: Tensor, count: int) -> tuple[Tensor, ...]:
             f"parameters {list(parameters.shape)} do not fit x {list(x.shape)}: give "
             f"[..., {', '.join(map(str, expected))}]"
         )
+    if count == 1:  # a view, whose gradient is one too; that of unbind copies
+        return (parameters.squeeze(-x.ndim),)
     return parameters.unbind(-x.ndim) if count < LEVELS else ()
 
 
