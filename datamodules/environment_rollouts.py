@@ -23,7 +23,7 @@ from trellis.rl.vector_environments import (
     observation_dtype,
     play,
 )
-from trellis.spec import EnvironmentSpec
+from trellis.spec import EnvironmentSpec, differences
 
 # Seeds of the episodes to validate and to test on: the same for all runs, apart from training's.
 EVALUATION_SEEDS = {"val": 1_000_000, "test": 2_000_000}
@@ -149,6 +149,15 @@ class EnvironmentRollouts(DataModule):
             raise ValueError(
                 f"EnvironmentRollouts needs an objective that acts, such as PPO; "
                 f"{type(module).__name__} has no act(observations)"
+            )
+        theirs = getattr(module, "spec", None)
+        if (
+            theirs is not None
+            and theirs != self.spec
+            and (wrong := differences(theirs, self.spec))
+        ):
+            raise ValueError(
+                f"{type(module).__name__} was made for another environment: {'; '.join(wrong)}"
             )
         return module
 

@@ -72,6 +72,25 @@ class Aim(gymnasium.Env):
         return self.shown, -float((action[0] - self.shown[0] / 2) ** 2), True, False, {}
 
 
+class Steady(gymnasium.Env):
+    """One state, 1 each step, three steps: until the end, or until somebody stops watching."""
+
+    observation_space, action_space = Discrete(1), Discrete(2)
+
+    def __init__(self, terminates: bool = False) -> None:
+        self.terminates = terminates
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.time = 0
+        return 0, {}
+
+    def step(self, action: Any) -> Any:
+        self.time += 1
+        over = self.time == 3
+        return 0, 1.0, over and self.terminates, over and not self.terminates, {}
+
+
 class Hidden(Clock):
     """Keeps something that no attribute shows."""
 
@@ -80,7 +99,7 @@ class Hidden(Clock):
         self.simulator = iter([1, 2, 3])
 
 
-for kind in (Clock, Guess, Aim, Hidden):
+for kind in (Clock, Guess, Aim, Steady, Hidden):
     name = f"Test{kind.__name__}-v0"
     if name not in gymnasium.registry:
         gymnasium.register(name, kind)

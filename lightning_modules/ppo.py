@@ -1,0 +1,193 @@
+"""Proximal policy optimisation: several passes over each rollout, none of them too far."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+from torch.optim import Optimizer
+from torchmetrics import Metric
+
+from trellis.functional.policy_gradient import (
+    clipped_surrogate_loss,
+    clipped_value_loss,
+    standardized,
+)
+from trellis.functional.returns import gae
+from trellis.lightning_modules.base import Objective, Stage, build_network
+from trellis.lightning_modules.on_policy import (
+    ActorCriticFactory,
+    Experience,
+    choose,
+    clip_gradients,
+    configure,
+    count_episodes,
+    end_rollout,
+    episode_metrics,
+    flat,
+    judge,
+    one_step,
+    refuse_trainer_options,
+    sizes,
+    step,
+)
+from trellis.networks.value import ActorCriticNetwork
+from trellis.nn.checks import at_least_one, probability
+from trellis.spec import EnvironmentSpec
+
+
+class PPO(Objective):
+    r"""A policy and its value learn from each rollout in several epochs of minibatches.
+
+    .. math:: L = L_\text{clip}(\pi) + c_v L(V) - c_e H(\pi)
+
+    Batch: a ``Rollout``. Its advantages are those of the network that acted, with mean 0 and
+    deviation 1 in each minibatch; a last step that was broken off by a time limit, or by the end
+    of the rollout, counts with the value of what followed. All steps on a rollout are counted as
+    one: ``global_step``, ``max_steps`` and schedules count rollouts; a ``Schedule`` whose decay
+    is linear anneals to 0 as the run ends.
+
+    Logged: ``train/return``, the mean of the last 100 finished episodes; the loss and its parts,
+    ``train/kl`` of the last minibatch (old from new policy, estimated as rho - 1 - log rho) and
+    the share of ``train/clipped`` ratios there. Evaluation: ``val/return`` and
+    ``val/episode_length`` of whole episodes with deterministic actions.
+
+    Args:
+        network: from the sizes of an environment to a policy with a value.
+        optimizer: from parameters to an optimiser.
+        lr_scheduler: from the optimiser to a scheduler, stepped once a rollout.
+        spec: sizes of the environment; ``None`` asks the data module.
+        num_epochs: passes over a rollout.
+        num_minibatches: parts of a pass, drawn anew for each.
+        gamma: discount per step, in [0, 1].
+        lam: lambda of the advantages, in [0, 1].
+        clip: epsilon, how far the ratio of probabilities pays.
+        value_clip: the same for values; ``None`` leaves them free.
+        value_coef: weight of the value's loss.
+        entropy_coef: weight of the policy's entropy, in nats.
+        max_grad_norm: gradients are scaled down to this norm; ``None`` leaves them.
+    Raises:
+        ValueError: a number out of range, or clipping and accumulation by the trainer.
+
+    Source: Schulman et al. 2017; details as CleanRL (Huang et al. 2022, "The 37 implementation
+    details of PPO", 1 to 11). Deviates: time limits keep the value of what followed.
+    """
+
+    spec_type = EnvironmentSpec
+    monitor = "val/return"
+    monitor_mode = "max"
+    network: Any  # with policy and value, which nn.Module does not declare
+
+    def __init__(
+        self,
+        network: ActorCriticFactory = ActorCriticNetwork,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        spec: EnvironmentSpec | None = None,
+        num_epochs: int = 4,
+        num_minibatches: int = 4,
+        gamma: float = 0.99,
+        lam: float = 0.95,
+        clip: float = 0.2,
+        value_clip: float | None = 0.2,
+        value_coef: float = 0.5,
+        entropy_coef: float = 0.01,
+        max_grad_norm: float | None = 0.5,
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler, spec)
+        self.automatic_optimization = False
+        self.num_epochs = at_least_one("num_epochs", num_epochs)
+        self.num_minibatches = at_least_one("num_minibatches", num_minibatches)
+        self.gamma, self.lam = probability("gamma", gamma), probability("lam", lam)
+        for name, value in (("value_coef", value_coef), ("entropy_coef", entropy_coef)):
+            if not value >= 0:
+                raise ValueError(f"{name}={value}: give at least 0")
+        for name, limit in (
+            ("clip", clip),
+            ("value_clip", value_clip),
+            ("max_grad_norm", max_grad_norm),
+        ):
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name}={limit}: give more than 0")
+        self.save_hyperparameters()
+        self.network_factory = network
+        self.clip, self.value_clip, self.max_grad_norm = clip, value_clip, max_grad_norm
+        self.value_coef, self.entropy_coef = value_coef, entropy_coef
+
+    def build(self, spec: EnvironmentSpec) -> None:
+        self.network = build_network(
+            self.network_factory, sizes(spec), "observation", objective=self
+        )
+
+    def metrics(self, spec: EnvironmentSpec) -> Mapping[str, Metric]:
+        return episode_metrics()
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        refuse_trainer_options(self)
+        return super().configure_callbacks()
+
+    def configure_optimizers(self) -> Any:
+        return configure(self)
+
+    def forward(self, observation: Tensor) -> Any:
+        """The distribution over actions and the value of ``observation [B, *shape]``."""
+        return self.network(observation)
+
+    def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
+        """Actions for ``observations [N, *shape]``, drawn or the most probable."""
+        return choose(self.network.policy(observations), deterministic)
+
+    def training_step(self, rollout: Any, batch_idx: int) -> None:
+        experience = self._experience(rollout)
+        count = len(experience.actions)
+        if count == 0:  # all environments began new episodes
+            return
+        parts = min(self.num_minibatches, count)
+        with one_step(self) as optimizer:
+            for _ in range(self.num_epochs):
+                for rows in torch.randperm(count).tensor_split(parts):
+                    losses = self._losses(experience.rows(rows.to(self.device)))
+                    step(self, optimizer, losses["loss"])
+        end_rollout(self, rollout.recent_returns, **losses)
+
+    def _experience(self, rollout: Any) -> Experience:
+        values, next_values, log_prob = judge(self.network, rollout)
+        advantages = gae(
+            rollout.rewards,
+            values,
+            next_values,
+            rollout.terminated,
+            rollout.truncated,
+            self.gamma,
+            self.lam,
+        )
+        return flat(rollout, advantages, advantages + values, values, log_prob)
+
+    def _losses(self, part: Experience) -> dict[str, Tensor]:
+        distribution, values = self.network(part.observations)
+        log_prob = distribution.log_prob(part.actions)
+        advantages = standardized(part.advantages)
+        policy = clipped_surrogate_loss(log_prob, part.log_prob, advantages, self.clip)
+        limit = float("inf") if self.value_clip is None else self.value_clip
+        value = clipped_value_loss(values, part.values, part.returns, limit)
+        entropy = distribution.entropy().mean()
+        with torch.no_grad():
+            change = log_prob - part.log_prob
+            ratio = change.exp()
+        return {
+            "loss": policy + self.value_coef * value - self.entropy_coef * entropy,
+            "policy_loss": policy,
+            "value_loss": value,
+            "entropy": entropy,
+            "kl": (ratio - 1 - change).mean(),
+            "clipped": ((ratio - 1).abs() > self.clip).float().mean(),
+        }
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        # Here FiniteGuard has seen whose gradient is not finite.
+        clip_gradients(optimizer, self.max_grad_norm)
+
+    def evaluate(self, batch: Any, stage: Stage) -> None:
+        count_episodes(self.evaluated(stage), batch)
