@@ -9,12 +9,13 @@ from pathlib import Path
 from trellis.lightning_modules.ledger import configs_dir, ledger, measured, shown
 
 KINDS = ("networks", "objectives", "data", "configs", "ledger")
-SIZES = (  # what networks of graphs and tensors, of texts, and of pairs of texts begin with
-    ("in_channels", "out_channels"),
-    ("num_tokens",),
-    ("num_tokens", "out_channels"),
-    ("source_tokens", "target_tokens"),
-)
+# What a spec can say: a network asks for nothing else, all other arguments have defaults.
+SIZES = {
+    *("in_channels", "out_channels", "shape", "num_parameters"),
+    *("num_tokens", "pad_id"),
+    *("source_tokens", "target_tokens", "source_pad_id", "target_pad_id"),
+    *("observation_shape", "num_actions", "action_dim", "action_low", "action_high"),
+}
 MARKS = ("<!-- ledger -->", "<!-- /ledger -->")
 
 
@@ -62,7 +63,7 @@ def classes(package: str, base: str | None) -> list[tuple[str, str]]:
     Args:
         package: dotted name; its files are parsed, not imported.
         base: only what descends from this and leaves nothing abstract; ``None`` takes every class
-            that starts with the sizes of some kind of data, which is what makes a network.
+            that can be built from the sizes of some kind of data, which is what makes a network.
     """
     spec = importlib.util.find_spec(package)
     folders = (spec and spec.submodule_search_locations) or []
@@ -73,7 +74,7 @@ def classes(package: str, base: str | None) -> list[tuple[str, str]]:
     for name, node in known.items():
         line = [*_line(node, known)]
         if base is None:
-            fits = _sizes(line) in SIZES
+            fits = _is_network(_required(line))
         else:
             fits = known.get(base) in line[1:] and not _is_abstract(line)
         if fits and not name.startswith("_"):
@@ -95,10 +96,20 @@ def _methods(line: list[ast.ClassDef]) -> dict[str, ast.FunctionDef]:
     return {item.name: item for item in items if isinstance(item, ast.FunctionDef)}
 
 
-def _sizes(line: list[ast.ClassDef]) -> tuple[str, ...]:
-    """Names of the positional arguments of the constructor."""
+def _required(line: list[ast.ClassDef]) -> set[str]:
+    """Names of the arguments of the constructor that have no defaults."""
     init = _methods(line).get("__init__")
-    return tuple(argument.arg for argument in init.args.args[1:]) if init else ()
+    if init is None:
+        return set()
+    positional = init.args.args[1 : len(init.args.args) - len(init.args.defaults)]
+    named = zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
+    return {each.arg for each in positional} | {each.arg for each, value in named if value is None}
+
+
+def _is_network(required: set[str]) -> bool:
+    # What takes channels and does not say what comes out is a part of one.
+    is_part = "in_channels" in required and "out_channels" not in required
+    return bool(required) and required <= SIZES and not is_part
 
 
 def _is_abstract(line: list[ast.ClassDef]) -> bool:
