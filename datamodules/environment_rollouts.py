@@ -16,6 +16,7 @@ from trellis.datamodules.loader import Loader
 from trellis.nn.checks import at_least_one
 from trellis.rl.environment_state import load_state, save_state
 from trellis.rl.vector_environments import (
+    EVALUATION_SEEDS,
     Episodes,
     as_given,
     environment_spec,
@@ -25,8 +26,6 @@ from trellis.rl.vector_environments import (
 )
 from trellis.spec import EnvironmentSpec, differences
 
-# Seeds of the episodes to validate and to test on: the same for all runs, apart from training's.
-EVALUATION_SEEDS = {"val": 1_000_000, "test": 2_000_000}
 REMEMBERED = 100  # finished episodes whose returns are reported
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "predict": ("run", "write the predictions of a checkpoint on the test split"),
     "generate": ("generate", "text, images or points from a generative checkpoint"),
     "translate": ("translate", "lines of a file, by the translator of a checkpoint"),
+    "play": ("play", "episodes of an agent of a checkpoint, in numbers or as a film"),
     "list": ("list", "networks, objectives, data, configs and the ledger"),
     "reproduce": ("reproduce", "run a published result again and compare"),
 }

@@ -99,7 +99,20 @@ class Hidden(Clock):
         self.simulator = iter([1, 2, 3])
 
 
-for kind in (Clock, Guess, Aim, Steady, Hidden):
+class Film(Clock):
+    """Draws its time as a shade of grey."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(self, render_mode: str | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.render_mode = render_mode
+
+    def render(self) -> np.ndarray:
+        return np.full((8, 12, 3), 20 * self.time, dtype=np.uint8)
+
+
+for kind in (Clock, Guess, Aim, Steady, Film, Hidden):
     name = f"Test{kind.__name__}-v0"
     if name not in gymnasium.registry:
         gymnasium.register(name, kind)

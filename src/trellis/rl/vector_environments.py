@@ -19,6 +19,8 @@ from trellis.spec import EnvironmentSpec
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
+# Seeds of the episodes to validate and to test on: the same for all runs, apart from training's.
+EVALUATION_SEEDS = {"val": 1_000_000, "test": 2_000_000}
 # Steps after which an episode that goes on is a mistake.
 PATIENCE = 100_000
 
@@ -147,7 +149,11 @@ def as_given(actions: np.ndarray, spec: EnvironmentSpec) -> np.ndarray:
 
 @torch.inference_mode()
 def play(
-    environments: "VectorEnv", spec: EnvironmentSpec, act: Callable[[Tensor], Tensor], seed: int
+    environments: "VectorEnv",
+    spec: EnvironmentSpec,
+    act: Callable[[Tensor], Tensor],
+    seed: int,
+    watch: Callable[[], object] | None = None,
 ) -> Episodes:
     """One episode of each environment, from its first observation to its end.
 
@@ -156,6 +162,7 @@ def play(
         spec: theirs.
         act: from observations ``[N, *shape]`` to actions ``[N]`` or ``[N, A]``.
         seed: of the environments.
+        watch: called before each step and at the end.
     Raises:
         ValueError: an episode does not end.
     """
@@ -163,6 +170,8 @@ def play(
     observations, _ = environments.reset(seed=seed)
     running = np.ones(environments.num_envs, dtype=bool)
     returns, lengths = np.zeros(len(running)), np.zeros(len(running), dtype=np.int64)
+    watch = watch or (lambda: None)
+    watch()
     for _ in range(PATIENCE):
         actions = act(torch.as_tensor(observations, dtype=dtype)).cpu().numpy()
         observations, rewards, terminated, truncated, _ = environments.step(
@@ -171,6 +180,7 @@ def play(
         returns += np.where(running, rewards, 0.0)
         lengths += running
         running &= ~(terminated | truncated)
+        watch()
         if not running.any():
             return Episodes(torch.from_numpy(returns).float(), torch.from_numpy(lengths))
     raise ValueError(

@@ -1,0 +1,141 @@
+"""``trellis play``: episodes of the agent of a checkpoint, in numbers or as a film."""
+
+import argparse
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+def main(words: list[str]) -> None:
+    """Play episodes and print their returns; film one of them where ``--video`` is given.
+
+    Args:
+        words: the command line after ``trellis``.
+    Raises:
+        ValueError: an objective that does not act, no episodes, a film that cannot be written.
+        ImportError: what draws the environment, or Pillow, is missing.
+    """
+    args = _parser().parse_args(words[1:])
+    path = _check_video(args.video)
+    # These imports take seconds, and a wrong option needs none of them.
+    from trellis.lightning_modules.checkpoint import read
+    from trellis.lightning_modules.commands.text_models import load_on
+    from trellis.nn.checks import at_least_one
+    from trellis.rl.vector_environments import EVALUATION_SEEDS
+    from trellis.spec import EnvironmentSpec
+
+    at_least_one("episodes", args.episodes)
+    agent: Any = load_on(args.checkpoint, args.device)
+    if not isinstance(agent.spec, EnvironmentSpec) or not hasattr(agent, "act"):
+        raise ValueError(
+            f"{args.checkpoint} holds a {type(agent).__name__}, which does not act: give the "
+            f"checkpoint of an agent, such as PPO"
+        )
+    saved = read(args.checkpoint, weights=False).get("datamodule_hyper_parameters", {})
+    options = dict(saved.get("options") or {})
+    seed = EVALUATION_SEEDS["test"] if args.seed is None else args.seed
+    if path is None:
+        episodes = _play(agent, args.episodes, options, seed, not args.sample)
+    else:
+        film: list[Any] = []
+        episodes = _play(agent, 1, {**options, "render_mode": "rgb_array"}, seed, not args.sample,
+                         film)  # fmt: skip
+        _write(film, path)
+    _report(agent.spec.environment, episodes)
+    if path is not None:
+        print(f"film: {path}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trellis play", description=__doc__)
+    add = parser.add_argument
+    add("checkpoint", help="of an agent, such as PPO")
+    add("--episodes", type=int, default=10, help="each in an environment of its own (10)")
+    add("--seed", type=int, help="of the environments; that of trellis test by default")
+    add("--sample", action="store_true", help="draw actions instead of the most probable ones")
+    add("--video", help="film one episode, the only one then, as a .gif")
+    add("--device", default="cpu", help="cpu, cuda or another of torch's (cpu)")
+    return parser
+
+
+def _check_video(video: str | None) -> Path | None:
+    if video is None:
+        return None
+    path = Path(video)
+    if path.suffix != ".gif":
+        raise ValueError(f"--video {video}: give a name that ends in .gif")
+    if path.exists():
+        raise ValueError(f"--video {video} is there already: name another file, or move it")
+    if not path.parent.is_dir():
+        raise ValueError(f"--video {video}: there is no folder {path.parent}")
+    if find_spec("PIL") is None:
+        raise ImportError("--video writes with Pillow: pip install pillow", name="PIL")
+    return path
+
+
+def _play(
+    agent: Any,
+    number: int,
+    options: dict[str, Any],
+    seed: int,
+    deterministic: bool,
+    film: list[Any] | None = None,
+) -> Any:
+    import torch
+
+    from trellis.rl.vector_environments import make_environments, play
+
+    try:
+        environments = make_environments(agent.spec.environment, number, options)
+    except TypeError as error:
+        if film is None:
+            raise
+        raise ValueError(f"{_NO_PICTURES}: {error}") from None
+
+    def look() -> None:
+        if film is not None:
+            film.append(_picture(environments))
+
+    torch.manual_seed(seed)  # of drawn actions
+    try:
+        return play(
+            environments,
+            agent.spec,
+            lambda seen: agent.act(seen.to(agent.device), deterministic=deterministic),
+            seed,
+            look,
+        )
+    finally:
+        environments.close()
+
+
+_NO_PICTURES = "--video: this environment draws no pictures (render_mode rgb_array)"
+
+
+def _picture(environments: Any) -> Any:
+    """What the first environment looks like, in 256 colours: a film has hundreds of pictures."""
+    from gymnasium.error import DependencyNotInstalled
+    from PIL import Image
+
+    try:
+        pictures = environments.render()
+    except DependencyNotInstalled as error:
+        raise ImportError(f"--video: {error}") from None
+    if not pictures or pictures[0] is None:
+        raise ValueError(_NO_PICTURES)
+    return Image.fromarray(pictures[0]).quantize()
+
+
+def _write(film: list[Any], path: Path) -> None:
+    """A GIF, 25 pictures a second."""
+    film[0].save(path, save_all=True, append_images=film[1:], duration=40, loop=0)
+
+
+def _report(environment: str, episodes: Any) -> None:
+    returns, lengths = episodes.returns, episodes.lengths.float()
+    deviation = f" +- {float(returns.std()):.4g}" if len(returns) > 1 else ""
+    print(
+        f"{environment}: return {float(returns.mean()):.4g}{deviation} "
+        f"({len(returns)} episodes, {float(returns.min()):.4g} to {float(returns.max()):.4g}), "
+        f"{float(lengths.mean()):.4g} steps each"
+    )
