@@ -99,6 +99,8 @@ class RedBlueDoors(gymnasium.Env[Any, Any]):
         blue: probability that the blue door pays.
     Raises:
         ValueError: no probability.
+
+    Source: after Silver 2015, lecture 5, whose doors are left and right.
     """
 
     def __init__(self, red: float = 0.8, blue: float = 0.5):

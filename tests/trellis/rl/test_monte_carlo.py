@@ -93,6 +93,16 @@ def test_control_averages_first_visits(random_walk: FiniteMDP) -> None:
     torch.testing.assert_close(found, expected)
 
 
+def test_control_continues_by_the_best_estimate_after_a_time_limit(
+    random_walk: FiniteMDP,
+) -> None:
+    """One step at a time: from 4 to the right is worth half of the best in 5, which is 1."""
+    environment = TimeLimit(TabularEnvironment(random_walk), 1)
+    found = mc_control(environment, [4, 5], 60, 0.5, step_size=1.0).values
+    assert found[5].tolist() == [0.25, 1.0]
+    assert found[4, 1] == 0.5
+
+
 def test_exploring_starts_try_every_action() -> None:
     """The greedy policy alone would never learn what its other actions are worth."""
     found = mc_control(TimeLimit(corner_grid(), 50), [1], 60, 1.0).values
