@@ -90,8 +90,8 @@ class EnvironmentRollouts(DataModule):
         options: arguments of the environment, such as ``max_episode_steps``.
     Raises:
         ImportError: gymnasium is missing.
-        ValueError: an unknown environment, named with the nearest; a size below 1; fewer
-            ``total_steps`` than one rollout has.
+        ValueError: a size below 1; fewer ``total_steps`` than one rollout has; in ``setup`` an
+            unknown environment, with the nearest names.
     """
 
     spec: EnvironmentSpec
@@ -122,12 +122,12 @@ class EnvironmentRollouts(DataModule):
             )
         self.num_rollouts = total_steps // (num_envs * num_steps)
         self.environment, self.options, self.seed = environment, dict(options or {}), seed
-        probe = make_environments(environment, 1, self.options)
-        self.spec = environment_spec(environment, probe)
-        probe.close()
         self._environments: Any = None
 
     def setup(self, stage: str | None = None) -> None:
+        probe = make_environments(self.environment, 1, self.options)
+        self.spec = environment_spec(self.environment, probe)
+        probe.close()
         if stage in (None, "fit"):
             self._begin()
 

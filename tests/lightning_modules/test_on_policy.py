@@ -198,10 +198,10 @@ def test_what_is_logged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_of_reset_teach_nothing(kind: str) -> None:
     data = rollouts()
-    objective = KINDS[kind](spec=data.spec)
-    objective.configure_model()
     data.trainer = environment_cases.Still()
     data.setup("fit")
+    objective = KINDS[kind](spec=data.spec)
+    objective.configure_model()
     rollout = next(iter(data.train_dataloader()))
     assert not rollout.mask.all()
 
@@ -244,10 +244,10 @@ def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path: Path) -> None:
 
 def test_reinforce_leaves_out_what_it_does_not_know() -> None:
     data = rollouts(num_steps=7, options={"length": 3})
-    objective = KINDS["reinforce"](spec=data.spec, gamma=0.5, baseline="none")
-    objective.configure_model()
     data.trainer = environment_cases.Still()
     data.setup("fit")
+    objective = KINDS["reinforce"](spec=data.spec, gamma=0.5, baseline="none")
+    objective.configure_model()
     rollout = next(iter(data.train_dataloader()))
     seen = {}
     module = __import__(type(objective).__module__, fromlist=["step"])
