@@ -122,7 +122,7 @@ class ActorCritic(Objective):
         losses = self._losses(rollout)
         with one_step(self) as optimizer:
             step(self, optimizer, losses["loss"])
-        end_rollout(self, rollout.recent_returns, **losses)
+        end_rollout(self, rollout, **losses)
 
     def _losses(self, rollout: Any) -> dict[str, Tensor]:
         shape, keep = rollout.rewards.shape, rollout.mask.flatten()

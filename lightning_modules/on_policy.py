@@ -13,6 +13,7 @@ from torchmetrics import Metric, MetricCollection
 
 from trellis.lightning_modules.base import Objective, plan
 from trellis.lightning_modules.evaluation import BatchMean
+from trellis.nn.running_scale import RunningScale
 from trellis.spec import EnvironmentSpec
 
 
@@ -168,8 +169,15 @@ def clip_gradients(optimizer: Optimizer, max_norm: float | None) -> None:
         nn.utils.clip_grad_norm_(parameters, max_norm)
 
 
-def end_rollout(objective: Objective, recent_returns: Tensor, **values: Tensor) -> None:
-    """Step the scheduler, log ``values`` and how the last finished episodes went."""
+def end_rollout(objective: Objective, rollout: Any, **values: Tensor) -> None:
+    """Step the scheduler, log ``values`` and how the last finished episodes went.
+
+    Each ``RunningScale`` in the objective counts the observations of the rollout.
+    """
+    for module in objective.modules():
+        if isinstance(module, RunningScale):
+            module.update(rollout.observations[:-1].flatten(0, 1))
+    recent_returns = rollout.recent_returns
     scheduler: Any = objective.lr_schedulers()
     if scheduler is not None:
         scheduler.step()

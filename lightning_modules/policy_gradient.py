@@ -148,7 +148,7 @@ class PolicyGradient(Objective):
         loss = policy_gradient_loss(log_prob, advantages) - self.entropy_coef * entropy
         with one_step(self) as optimizer:
             step(self, optimizer, loss)
-        end_rollout(self, rollout.recent_returns, loss=loss, entropy=entropy)
+        end_rollout(self, rollout, loss=loss, entropy=entropy)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Here FiniteGuard has seen whose gradient is not finite.

@@ -47,7 +47,8 @@ class PPO(Objective):
     deviation 1 in each minibatch; a last step that was broken off by a time limit, or by the end
     of the rollout, counts with the value of what followed. All steps on a rollout are counted as
     one: ``global_step``, ``max_steps`` and schedules count rollouts; a ``Schedule`` whose decay
-    is linear anneals to 0 as the run ends.
+    is linear anneals to 0 as the run ends. Observations are scaled by a ``RunningScale`` as the
+    network's ``trunk``.
 
     Logged: ``train/return``, the mean of the last 100 finished episodes; the loss and its parts,
     ``train/kl`` of the last minibatch (old from new policy, estimated as rho - 1 - log rho) and
@@ -150,7 +151,7 @@ class PPO(Objective):
                 for rows in torch.randperm(count).tensor_split(parts):
                     losses = self._losses(experience.rows(rows.to(self.device)))
                     step(self, optimizer, losses["loss"])
-        end_rollout(self, rollout.recent_returns, **losses)
+        end_rollout(self, rollout, **losses)
 
     def _experience(self, rollout: Any) -> Experience:
         values, next_values, log_prob = judge(self.network, rollout)

@@ -15,6 +15,7 @@ from trellis.datamodules.environment_rollouts import EnvironmentRollouts, Rollou
 from trellis.lightning_modules.actor_critic import ActorCritic
 from trellis.lightning_modules.ppo import PPO
 from trellis.networks.value import ActorCriticNetwork
+from trellis.nn.running_scale import RunningScale
 
 sgd = partial(torch.optim.SGD, lr=1.0)
 network = partial(ActorCriticNetwork, hidden_channels=(5,), orthogonal=False)
@@ -158,3 +159,21 @@ def test_every_step_is_in_one_minibatch_of_each_epoch(
         assert sorted(seen.tolist()) == sorted(expected.tolist())
         assert not torch.equal(seen, expected)
     assert not torch.equal(parts[0], parts[4])
+
+
+def test_observations_are_scaled_by_what_was_seen_before(tmp_path: Path) -> None:
+    scaled = partial(ActorCriticNetwork, hidden_channels=(5,), trunk=RunningScale(3))
+    data = Keep("TestClock-v0", 3, 9, 81, options={"length": 1}, num_val_episodes=1)
+    with pytest.warns(UserWarning, match="not in the checkpoint"):
+        done = run(Case(partial(PPO, network=scaled), lambda: data), tmp_path)
+    assert done.error is None
+    seen = [rollout.observations[:-1].flatten(0, 1) for rollout in data.made]
+    for number, net in enumerate([*data.networks, done.objective.network]):
+        for scale in (net.features.front, net.value_features.front):
+            assert scale.count == 27 * number
+            if number:
+                so_far = torch.cat(seen[:number])
+                torch.testing.assert_close(scale.mean, so_far.mean(0))
+                torch.testing.assert_close(scale.var, so_far.var(0, correction=0))
+    saved = torch.load(done.last, weights_only=True)["state_dict"]
+    assert saved["network.features.front.count"] == 81
