@@ -61,6 +61,8 @@ def test_a_time_limit_keeps_the_estimate_of_what_follows() -> None:
         assert ended.tolist() == [1, 4]
     both = [episode, Episode([1, 2], [], [8.0])]
     assert batch_td(both, 3, 0.5).tolist() == pytest.approx([5, 8, 0])
+    both[0] = episode._replace(terminated=True)
+    assert batch_td(both, 3, 0.5).tolist() == pytest.approx([1, 8, 0])
 
 
 @pytest.mark.parametrize("gamma", [1.0, 0.8])
