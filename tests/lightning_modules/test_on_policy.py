@@ -59,7 +59,7 @@ def reached(done: Run) -> float:
 @pytest.mark.parametrize("kind", KINDS)
 def test_learns_what_to_answer_and_not_without_a_rate(kind: str, tmp_path: Path) -> None:
     data = partial(
-        rollouts, "TestGuess-v0", num_envs=8, total_steps=8 * 16 * 30, num_val_episodes=20
+        rollouts, "TestGuess-v0", num_envs=8, total_steps=8 * 16 * 24, num_val_episodes=20
     )
     assert reached(fit(KINDS[kind], tmp_path, data, val_check_interval=1.0)) == 1.0
     still = partial(KINDS[kind], optimizer=partial(torch.optim.Adam, lr=0.0))
@@ -87,9 +87,11 @@ def test_a_time_limit_keeps_the_value(
 ) -> None:
     """With gamma 1/2: 1 + 1/2 + ... = 2 for ever, or the mean over the three steps to an end."""
     table = partial(ActorCriticNetwork, hidden_channels=())
-    objective = partial(KINDS[kind], network=table, gamma=0.5, value_coef=1.0)
+    objective = partial(KINDS[kind], network=table, gamma=0.5, value_coef=1.0,
+        optimizer=partial(torch.optim.Adam, lr=0.05),
+    )  # fmt: skip
     data = partial(
-        rollouts, "TestSteady-v0", total_steps=48 * 80, options={"terminates": terminates}
+        rollouts, "TestSteady-v0", total_steps=48 * 50, options={"terminates": terminates}
     )
     done = fit(objective, tmp_path, data, val_check_interval=1.0)
     assert done.error is None
