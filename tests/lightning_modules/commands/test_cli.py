@@ -53,6 +53,14 @@ def test_help_and_list_answer_at_once() -> None:
         assert "GCN" in done.stdout or "fit" in done.stdout
 
 
+def test_a_size_that_data_refuses_is_named_and_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = ("--data=SyntheticDensities", "--data.batch_size=0")
+    text = failing(capsys, "fit", "--model=DensityEstimation", *data)
+    assert text.splitlines()[-1] == "trellis fit: error: batch_size=0: give at least 1"
+
+
 def test_list_names_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
     trellis("list")
     text = capsys.readouterr().out
