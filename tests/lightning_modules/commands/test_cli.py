@@ -57,7 +57,8 @@ def test_a_size_that_data_refuses_is_named_and_nothing_else(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = ("--data=SyntheticDensities", "--data.batch_size=0")
-    text = failing(capsys, "fit", "--model=DensityEstimation", *data)
+    model = ("--model=DensityEstimation", "--model.network=NSF")
+    text = failing(capsys, "fit", *model, *data)
     assert text.splitlines()[-1] == "trellis fit: error: batch_size=0: give at least 1"
 
 
