@@ -12,11 +12,10 @@ from torchmetrics import Metric
 
 from trellis.functional.policy_gradient import policy_gradient_loss, standardized
 from trellis.functional.returns import gae
-from trellis.lightning_modules.base import Objective, Stage, build_network
+from trellis.lightning_modules.base import Objective, Stage, build_network, clip_gradients
 from trellis.lightning_modules.on_policy import (
     ActorCriticFactory,
     choose,
-    clip_gradients,
     configure,
     count_episodes,
     end_rollout,

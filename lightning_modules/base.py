@@ -213,6 +213,16 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
             )
 
 
+def clip_gradients(optimizer: Optimizer, max_norm: float | None) -> None:
+    """Scale the gradients of one optimiser down to a common norm; ``None`` leaves them.
+
+    For objectives that step by themselves; the trainer's ``gradient_clip_val`` serves the others.
+    """
+    if max_norm is not None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+
+
 @contextmanager
 def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     """What an evaluation draws: the same each time, and nothing that training would have drawn.

@@ -5,7 +5,6 @@ Lightning takes seconds to import; help, version and lists answer without it.
 
 import difflib
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -78,9 +77,7 @@ def _guarded(command: str, run: Callable[[list[str]], None], words: list[str]) -
     except Exception as error:
         if os.environ.get("TRELLIS_TRACEBACK"):
             raise
-        # jsonargparse puts what a data module says among all that it might have been instead.
-        told = re.search(r"Union subtypes\nSubtypes: .*\nErrors:\n  - (.+)\n", str(error))
-        text = " ".join((told[1] if told else str(error)).split()) or type(error).__name__
+        text = " ".join(str(error).split()) or type(error).__name__
         # What trellis and Lightning check reads as a sentence; anything else may be a defect.
         if not isinstance(error, _BAD_INPUT) and "Misconfiguration" not in type(error).__name__:
             text += f"\n({type(error).__name__}; TRELLIS_TRACEBACK=1 shows where)"

@@ -20,7 +20,14 @@ from trellis.functional.adversarial import (
     instance_noise,
     interpolates,
 )
-from trellis.lightning_modules.base import Objective, Stage, build_network, plan, steps_often
+from trellis.lightning_modules.base import (
+    Objective,
+    Stage,
+    build_network,
+    clip_gradients,
+    plan,
+    steps_often,
+)
 from trellis.lightning_modules.evaluation import BatchMean
 from trellis.networks.gan import MLPDiscriminator, MLPGenerator
 from trellis.nn.checks import at_least_one
@@ -245,9 +252,7 @@ class GAN(Objective):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Here a scaler has scaled back, and FiniteGuard has seen whose gradient is not finite.
-        if self.max_grad_norm is not None:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        clip_gradients(optimizer, self.max_grad_norm)
 
     def _schedulers(self) -> list[Any]:
         return self.lr_schedulers() or []  # type: ignore[return-value]

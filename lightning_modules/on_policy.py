@@ -7,8 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
 from torch import Tensor, nn
-from torch.distributions import Categorical, Distribution
-from torch.optim import Optimizer
+from torch.distributions import Distribution
 from torchmetrics import Metric, MetricCollection
 
 from trellis.lightning_modules.base import Objective, plan
@@ -21,7 +20,7 @@ class ActorCriticFactory(Protocol):
     """Builds a policy with a value from the sizes of an environment; called by keyword.
 
     The network has ``forward(observation) -> (distribution, value)``, ``policy(observation)`` and
-    ``value(observation)``; a distribution has ``sample``, ``mean`` or ``mode``, ``log_prob`` and
+    ``value(observation)``; a distribution has ``sample``, ``mode``, ``log_prob`` and
     ``entropy``. Either ``num_actions`` or ``action_dim`` is 0.
     """
 
@@ -76,11 +75,7 @@ def choose(distribution: Distribution, deterministic: bool) -> Tensor:
     >>> choose(torch.distributions.Categorical(torch.tensor([[0.1, 0.9]])), deterministic=True)
     tensor([1])
     """
-    if not deterministic:
-        return distribution.sample()
-    if isinstance(distribution, Categorical):
-        return distribution.logits.argmax(-1)
-    return distribution.mean
+    return distribution.mode if deterministic else distribution.sample()
 
 
 def episode_metrics() -> Mapping[str, Metric]:
@@ -160,13 +155,6 @@ def step(objective: Objective, optimizer: LightningOptimizer, loss: Tensor) -> N
     optimizer.zero_grad()
     objective.manual_backward(loss)
     optimizer.step()
-
-
-def clip_gradients(optimizer: Optimizer, max_norm: float | None) -> None:
-    """Scale all gradients down to a common norm; ``None`` leaves them."""
-    if max_norm is not None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, max_norm)
 
 
 def end_rollout(objective: Objective, rollout: Any, **values: Tensor) -> None:

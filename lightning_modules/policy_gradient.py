@@ -12,10 +12,9 @@ from torchmetrics import Metric
 
 from trellis.functional.policy_gradient import policy_gradient_loss
 from trellis.functional.returns import discounted_returns
-from trellis.lightning_modules.base import Objective, Stage, build_network
+from trellis.lightning_modules.base import Objective, Stage, build_network, clip_gradients
 from trellis.lightning_modules.on_policy import (
     choose,
-    clip_gradients,
     configure,
     count_episodes,
     end_rollout,

@@ -16,12 +16,11 @@ from trellis.functional.policy_gradient import (
     standardized,
 )
 from trellis.functional.returns import gae
-from trellis.lightning_modules.base import Objective, Stage, build_network
+from trellis.lightning_modules.base import Objective, Stage, build_network, clip_gradients
 from trellis.lightning_modules.on_policy import (
     ActorCriticFactory,
     Experience,
     choose,
-    clip_gradients,
     configure,
     count_episodes,
     end_rollout,

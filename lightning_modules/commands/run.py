@@ -4,6 +4,7 @@ import csv
 import difflib
 import json
 import logging
+import re
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -82,6 +83,16 @@ class TrellisCLI(LightningCLI):
         config = self.config[self.subcommand] if self.subcommand else self.config
         if config.trainer.run_name == "run":
             config.trainer.run_name = self._run_name or _short_names(config)
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            # jsonargparse puts what a data module says among all that it might have been instead.
+            told = re.search(r"Union subtypes\nSubtypes: .*\nErrors:\n  - (.+)\n", str(error))
+            if told is None:
+                raise
+            raise ValueError(told[1]) from error
 
     def after_fit(self) -> None:
         trainer: Any = self.trainer

@@ -196,7 +196,7 @@ def best_of_others(rates: dict[str, float]) -> float:
 
 @pytest.mark.parametrize(
     ("what", "build", "layers", "judge"),
-    [("nsf", nsfs, 3, "zuko"), ("maf", mafs, 5, "zuko"), ("realnvp", realnvps, 4, "normflows")],
+    [("nsf", nsfs, 3, "zuko"), ("maf", mafs, 3, "zuko"), ("realnvp", realnvps, 4, "normflows")],
 )
 def test_moons(
     what: str, build: Callable[..., dict[str, nn.Module]], layers: int, judge: str

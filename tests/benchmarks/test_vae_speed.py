@@ -220,7 +220,7 @@ def measured(root: Path, data_dir: str, epochs: int) -> dict[str, tuple[float, f
         return speed, bound
 
     first, *others = SIDES
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(len(others)) as pool:
         waiting = {name: pool.submit(take_part, name) for name in others}
         results = {first: take_part(first)}
         results |= {name: result.result() for name, result in waiting.items()}

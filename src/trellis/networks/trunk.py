@@ -3,7 +3,6 @@
 B counts observations, C colours, F features.
 """
 
-import copy
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from trellis.nn.activation import Activation, activation_module
 from trellis.nn.checks import at_least_one
 from trellis.nn.examples import one_hot
+from trellis.nn.initialization import orthogonal_
 
 PIXELS = 36  # the least side that the three convolutions leave anything of
 
@@ -187,29 +187,6 @@ def head(in_channels: int, out_channels: int, gain: float | None) -> nn.Linear:
     if gain is not None:
         orthogonal_(layer, gain)
     return layer
-
-
-def orthogonal_(module: nn.Module, gain: float) -> None:
-    r"""Start each affine map and convolution anew, in place: :math:`W W^\top = g^2 I`, b = 0.
-
-    Of a wide matrix the rows are orthogonal, of a high one the columns.
-
-    Args:
-        module: searched to its leaves.
-        gain: g.
-
-    Source: Saxe et al. 2014.
-    """
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            nn.init.orthogonal_(layer.weight, gain)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-
-def copied(trunk: nn.Module | None) -> nn.Module | None:
-    """Another of the same weights, for a second network that is to learn apart."""
-    return copy.deepcopy(trunk)
 
 
 def _front(observation_shape: tuple[int, ...], num_observations: int) -> nn.Module:

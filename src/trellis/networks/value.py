@@ -4,6 +4,7 @@ B counts observations, A is the number of entries of a real-valued action. All t
 as ``trellis.networks.trunk.Trunk`` does, and its options.
 """
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent
 
 from trellis.networks.policy import CategoricalHead, GaussianHead
-from trellis.networks.trunk import Trunk, copied, head, hidden_layers, orthogonal_
+from trellis.networks.trunk import Trunk, head, hidden_layers
 from trellis.nn.activation import Activation
 from trellis.nn.checks import at_least_one
+from trellis.nn.initialization import orthogonal_
 
 
 class Value(nn.Module):
@@ -249,7 +251,7 @@ class ActorCriticNetwork(nn.Module):
             )
 
         self.features = features(trunk)
-        self.value_features = None if shared else features(copied(trunk))
+        self.value_features = None if shared else features(copy.deepcopy(trunk))
         width = self.features.out_channels
         self.policy_head = (
             CategoricalHead(width, num_actions, orthogonal)

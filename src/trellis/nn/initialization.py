@@ -1,8 +1,10 @@
 """How weights start: schemes that keep the scale of signals from layer to layer."""
 
-from typing import Literal, get_args
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
 Initialization = Literal["torch", "xavier", "he"]
 
@@ -28,13 +30,29 @@ def initialize_(module: nn.Module, scheme: Initialization) -> None:
     if scheme not in get_args(Initialization):
         names = ", ".join(get_args(Initialization))
         raise ValueError(f"initialization={scheme!r}: choose from {names}")
-    if scheme == "torch":
-        return
+    if scheme == "xavier":
+        _start(module, nn.init.xavier_uniform_)
+    elif scheme == "he":
+        _start(module, partial(nn.init.kaiming_normal_, nonlinearity="relu"))
+
+
+def orthogonal_(module: nn.Module, gain: float) -> None:
+    r"""Start every ``Linear`` and ``Conv2d`` anew, in place: :math:`W W^\top = g^2 I`, b = 0.
+
+    Of a wide matrix the rows are orthogonal, of a high one the columns.
+
+    Args:
+        module: searched to its leaves.
+        gain: g.
+
+    Source: Saxe et al. 2014.
+    """
+    _start(module, partial(nn.init.orthogonal_, gain=gain))
+
+
+def _start(module: nn.Module, weight_: Callable[[Tensor], Any]) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
-            if scheme == "xavier":
-                nn.init.xavier_uniform_(layer.weight)
-            else:
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            weight_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trellis.nn.initialization import initialize_
+from trellis.nn.initialization import initialize_, orthogonal_
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +29,13 @@ def test_he_is_normal_by_the_fan_in_of_a_filter() -> None:
         assert layer.weight.std().item() == pytest.approx(std, rel=0.02)
         assert layer.weight.abs().max() > 3 * std  # a tail that no uniform has
         assert layer.bias.abs().max() == 0
+
+
+def test_orthogonal_rows_of_a_given_length() -> None:
+    layer = nn.Linear(6, 4)
+    orthogonal_(layer, 2.0)
+    torch.testing.assert_close(layer.weight @ layer.weight.T, 4 * torch.eye(4))
+    assert layer.bias.abs().sum() == 0
 
 
 def test_torch_keeps_what_is_there() -> None:
