@@ -1,36 +1,30 @@
 """Advantage actor-critic: one step for each rollout, along advantages of a learnt value."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
-from torch.optim import Optimizer
-from torchmetrics import Metric
 
 from trellis.functional.policy_gradient import policy_gradient_loss, standardized
 from trellis.functional.returns import gae
-from trellis.lightning_modules.base import Objective, Stage, build_network, clip_gradients
-from trellis.lightning_modules.on_policy import (
-    ActorCriticFactory,
+from trellis.lightning_modules.agent import (
+    Agent,
     choose,
-    configure,
-    count_episodes,
-    end_rollout,
-    episode_metrics,
+    end_step,
     one_step,
-    refuse_trainer_options,
+    scheduled,
     sizes,
     step,
 )
+from trellis.lightning_modules.base import Objective, build_network
+from trellis.lightning_modules.on_policy import ActorCriticFactory
 from trellis.networks.value import ActorCriticNetwork
-from trellis.nn.checks import probability
+from trellis.nn.checks import not_negative, positive, probability
 from trellis.spec import EnvironmentSpec
 
 
-class ActorCritic(Objective):
+class ActorCritic(Agent, Objective):
     r"""A policy follows the advantages that its value sees; the value follows the returns.
 
     .. math:: L = -\frac1B \sum_i A_i \log \pi(a_i \mid s_i)
@@ -61,9 +55,6 @@ class ActorCritic(Objective):
     Source: Mnih et al. 2016, algorithm S3, all environments in step.
     """
 
-    spec_type = EnvironmentSpec
-    monitor = "val/return"
-    monitor_mode = "max"
     network: Any  # with policy and value, which nn.Module does not declare
 
     def __init__(
@@ -82,30 +73,19 @@ class ActorCritic(Objective):
         super().__init__(optimizer, lr_scheduler, spec)
         self.automatic_optimization = False
         self.gamma, self.lam = probability("gamma", gamma), probability("lam", lam)
-        for name, value in (("value_coef", value_coef), ("entropy_coef", entropy_coef)):
-            if not value >= 0:
-                raise ValueError(f"{name}={value}: give at least 0")
-        if max_grad_norm is not None and not max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm={max_grad_norm}: give more than 0, or leave it out")
+        self.value_coef = not_negative("value_coef", value_coef)
+        self.entropy_coef = not_negative("entropy_coef", entropy_coef)
+        self.max_grad_norm = positive("max_grad_norm", max_grad_norm)
         self.save_hyperparameters()
         self.network_factory, self.standardize = network, standardize
-        self.value_coef, self.entropy_coef = value_coef, entropy_coef
-        self.max_grad_norm = max_grad_norm
 
     def build(self, spec: EnvironmentSpec) -> None:
         self.network = build_network(
             self.network_factory, sizes(spec), "observation", objective=self
         )
 
-    def metrics(self, spec: EnvironmentSpec) -> Mapping[str, Metric]:
-        return episode_metrics()
-
-    def configure_callbacks(self) -> list[L.Callback]:
-        refuse_trainer_options(self)
-        return super().configure_callbacks()
-
     def configure_optimizers(self) -> Any:
-        return configure(self)
+        return scheduled(self, [self.optimizer(self.network.parameters())])
 
     def forward(self, observation: Tensor) -> Any:
         """The distribution over actions and the value of ``observation [B, *shape]``."""
@@ -119,9 +99,9 @@ class ActorCritic(Objective):
         if not bool(rollout.mask.any()):  # all environments began new episodes
             return
         losses = self._losses(rollout)
-        with one_step(self) as optimizer:
+        with one_step(self) as [optimizer]:
             step(self, optimizer, losses["loss"])
-        end_rollout(self, rollout, **losses)
+        end_step(self, rollout, **losses)
 
     def _losses(self, rollout: Any) -> dict[str, Tensor]:
         shape, keep = rollout.rewards.shape, rollout.mask.flatten()
@@ -152,10 +132,3 @@ class ActorCritic(Objective):
             "value_loss": value,
             "entropy": entropy,
         }
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        # Here FiniteGuard has seen whose gradient is not finite.
-        clip_gradients(optimizer, self.max_grad_norm)
-
-    def evaluate(self, batch: Any, stage: Stage) -> None:
-        count_episodes(self.evaluated(stage), batch)

@@ -140,9 +140,25 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_callbacks(self) -> list[L.Callback]:
+        if not self.automatic_optimization:
+            self._refuse_trainer_options()
         # One given to the trainer by hand stays; Lightning would replace it by ours.
         given = {type(callback) for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
         return [make() for make in (ExactResume, FiniteGuard) if make not in given]
+
+    def _refuse_trainer_options(self) -> None:
+        """The trainer clips and accumulates for one optimiser that steps once a batch."""
+        name, clip = type(self).__name__, self.trainer.gradient_clip_val
+        if clip:
+            raise ValueError(
+                f"gradient_clip_val={clip}: {name} makes its own steps; give the model "
+                f"max_grad_norm={clip} instead"
+            )
+        if (batches := self.trainer.accumulate_grad_batches) != 1:
+            raise ValueError(
+                f"accumulate_grad_batches={batches}: {name} steps with every batch; "
+                f"give the data a larger batch_size or num_steps instead"
+            )
 
     def on_fit_start(self) -> None:
         # trellis.load hands an objective over for use; Lightning would train it without dropout.

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
@@ -30,7 +29,7 @@ from trellis.lightning_modules.base import (
 )
 from trellis.lightning_modules.evaluation import BatchMean
 from trellis.networks.gan import MLPDiscriminator, MLPGenerator
-from trellis.nn.checks import at_least_one
+from trellis.nn.checks import at_least_one, not_negative, positive
 from trellis.spec import TensorSpec
 
 
@@ -108,21 +107,14 @@ class GAN(Objective):
         super().__init__(generator_optimizer, lr_scheduler, spec)
         self.automatic_optimization = False
         self.critic_steps = at_least_one("critic_steps", critic_steps)
-        for name, value in (
-            ("gradient_penalty", gradient_penalty),
-            ("instance_noise", instance_noise),
-        ):
-            if not value >= 0:
-                raise ValueError(f"{name}={value}: give at least 0")
-        for name, limit in (("weight_clip", weight_clip), ("max_grad_norm", max_grad_norm)):
-            if limit is not None and not limit > 0:
-                raise ValueError(f"{name}={limit}: give more than 0, or leave it out")
+        self.gradient_penalty = not_negative("gradient_penalty", gradient_penalty)
+        self.instance_noise = not_negative("instance_noise", instance_noise)
+        self.weight_clip = positive("weight_clip", weight_clip)
+        self.max_grad_norm = positive("max_grad_norm", max_grad_norm)
         self.save_hyperparameters()
         self.factories = {"generator": generator, "discriminator": discriminator}
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
         self.loss, self.conditional = loss(), conditional
-        self.gradient_penalty, self.weight_clip = gradient_penalty, weight_clip
-        self.instance_noise, self.max_grad_norm = instance_noise, max_grad_norm
         self._critic_steps = 0  # since the generator's last step
 
     def build(self, spec: TensorSpec) -> None:
@@ -141,20 +133,6 @@ class GAN(Objective):
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
         return {"real_logits": BatchMean(), "fake_logits": BatchMean()}
-
-    def configure_callbacks(self) -> list[L.Callback]:
-        clip, accumulate = self.trainer.gradient_clip_val, self.trainer.accumulate_grad_batches
-        if clip:
-            raise ValueError(
-                f"gradient_clip_val={clip}: a GAN has two networks; give the model "
-                f"max_grad_norm={clip} instead"
-            )
-        if accumulate != 1:
-            raise ValueError(
-                f"accumulate_grad_batches={accumulate}: a GAN steps with every batch; give the "
-                f"data a larger batch_size instead"
-            )
-        return super().configure_callbacks()
 
     def configure_optimizers(self) -> Any:
         networks = (self.generator, self.discriminator)

@@ -1,31 +1,25 @@
 """REINFORCE: whole episodes tell how good their actions were."""
 
-from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torchmetrics import Metric
 
 from trellis.functional.policy_gradient import policy_gradient_loss
 from trellis.functional.returns import discounted_returns
-from trellis.lightning_modules.base import Objective, Stage, build_network, clip_gradients
-from trellis.lightning_modules.on_policy import (
+from trellis.lightning_modules.agent import (
+    Agent,
     choose,
-    configure,
-    count_episodes,
-    end_rollout,
-    episode_metrics,
+    end_step,
     one_step,
-    refuse_trainer_options,
+    scheduled,
     sizes,
     step,
 )
+from trellis.lightning_modules.base import Objective, build_network
 from trellis.networks.policy import CategoricalPolicy
-from trellis.nn.checks import probability
+from trellis.nn.checks import not_negative, positive, probability
 from trellis.spec import EnvironmentSpec
 
 
@@ -45,7 +39,7 @@ class PolicyFactory(Protocol):
     ) -> nn.Module: ...
 
 
-class PolicyGradient(Objective):
+class PolicyGradient(Agent, Objective):
     r"""The gradient of the expected return, from the rewards that followed each action.
 
     .. math:: L = -\frac1B \sum_i (G_i - b) \log \pi(a_i \mid s_i) - c_e H(\pi)
@@ -76,10 +70,6 @@ class PolicyGradient(Objective):
     :math:`\gamma^t` before a step, as everywhere in practice.
     """
 
-    spec_type = EnvironmentSpec
-    monitor = "val/return"
-    monitor_mode = "max"
-
     def __init__(
         self,
         network: PolicyFactory = CategoricalPolicy,
@@ -96,28 +86,18 @@ class PolicyGradient(Objective):
         self.gamma = probability("gamma", gamma)
         if baseline not in ("mean", "none"):
             raise ValueError(f"baseline={baseline!r}: choose from mean, none")
-        if not entropy_coef >= 0:
-            raise ValueError(f"entropy_coef={entropy_coef}: give at least 0")
-        if max_grad_norm is not None and not max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm={max_grad_norm}: give more than 0, or leave it out")
+        self.entropy_coef = not_negative("entropy_coef", entropy_coef)
+        self.max_grad_norm = positive("max_grad_norm", max_grad_norm)
         self.save_hyperparameters()
         self.network_factory, self.baseline = network, baseline
-        self.entropy_coef, self.max_grad_norm = entropy_coef, max_grad_norm
 
     def build(self, spec: EnvironmentSpec) -> None:
         of_both = sizes(spec)
         of_both.pop("action_dim" if spec.num_actions else "num_actions")
         self.network = build_network(self.network_factory, of_both, "observation", objective=self)
 
-    def metrics(self, spec: EnvironmentSpec) -> Mapping[str, Metric]:
-        return episode_metrics()
-
-    def configure_callbacks(self) -> list[L.Callback]:
-        refuse_trainer_options(self)
-        return super().configure_callbacks()
-
     def configure_optimizers(self) -> Any:
-        return configure(self)
+        return scheduled(self, [self.optimizer(self.network.parameters())])
 
     def forward(self, observation: Tensor) -> Any:
         """The distribution over actions for ``observation [B, *shape]``."""
@@ -145,13 +125,6 @@ class PolicyGradient(Objective):
         advantages = returns - returns.mean() if self.baseline == "mean" else returns
         entropy = distribution.entropy()[keep].mean()
         loss = policy_gradient_loss(log_prob, advantages) - self.entropy_coef * entropy
-        with one_step(self) as optimizer:
+        with one_step(self) as [optimizer]:
             step(self, optimizer, loss)
-        end_rollout(self, rollout, loss=loss, entropy=entropy)
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        # Here FiniteGuard has seen whose gradient is not finite.
-        clip_gradients(optimizer, self.max_grad_norm)
-
-    def evaluate(self, batch: Any, stage: Stage) -> None:
-        count_episodes(self.evaluated(stage), batch)
+        end_step(self, rollout, loss=loss, entropy=entropy)

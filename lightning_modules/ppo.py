@@ -1,14 +1,10 @@
 """Proximal policy optimisation: several passes over each rollout, none of them too far."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
-from torch.optim import Optimizer
-from torchmetrics import Metric
 
 from trellis.functional.policy_gradient import (
     clipped_surrogate_loss,
@@ -16,28 +12,23 @@ from trellis.functional.policy_gradient import (
     standardized,
 )
 from trellis.functional.returns import gae
-from trellis.lightning_modules.base import Objective, Stage, build_network, clip_gradients
-from trellis.lightning_modules.on_policy import (
-    ActorCriticFactory,
-    Experience,
+from trellis.lightning_modules.agent import (
+    Agent,
     choose,
-    configure,
-    count_episodes,
-    end_rollout,
-    episode_metrics,
-    flat,
-    judge,
+    end_step,
     one_step,
-    refuse_trainer_options,
+    scheduled,
     sizes,
     step,
 )
+from trellis.lightning_modules.base import Objective, build_network
+from trellis.lightning_modules.on_policy import ActorCriticFactory, Experience, flat, judge
 from trellis.networks.value import ActorCriticNetwork
-from trellis.nn.checks import at_least_one, probability
+from trellis.nn.checks import at_least_one, not_negative, positive, probability
 from trellis.spec import EnvironmentSpec
 
 
-class PPO(Objective):
+class PPO(Agent, Objective):
     r"""A policy and its value learn from each rollout in several epochs of minibatches.
 
     .. math:: L = L_\text{clip}(\pi) + c_v L(V) - c_e H(\pi)
@@ -75,9 +66,6 @@ class PPO(Objective):
     details of PPO", 1 to 11). Deviates: time limits keep the value of what followed.
     """
 
-    spec_type = EnvironmentSpec
-    monitor = "val/return"
-    monitor_mode = "max"
     network: Any  # with policy and value, which nn.Module does not declare
 
     def __init__(
@@ -101,35 +89,21 @@ class PPO(Objective):
         self.num_epochs = at_least_one("num_epochs", num_epochs)
         self.num_minibatches = at_least_one("num_minibatches", num_minibatches)
         self.gamma, self.lam = probability("gamma", gamma), probability("lam", lam)
-        for name, value in (("value_coef", value_coef), ("entropy_coef", entropy_coef)):
-            if not value >= 0:
-                raise ValueError(f"{name}={value}: give at least 0")
-        for name, limit in (
-            ("clip", clip),
-            ("value_clip", value_clip),
-            ("max_grad_norm", max_grad_norm),
-        ):
-            if limit is not None and not limit > 0:
-                raise ValueError(f"{name}={limit}: give more than 0")
+        self.value_coef = not_negative("value_coef", value_coef)
+        self.entropy_coef = not_negative("entropy_coef", entropy_coef)
+        positive("clip", clip)
+        self.clip, self.value_clip = clip, positive("value_clip", value_clip)
+        self.max_grad_norm = positive("max_grad_norm", max_grad_norm)
         self.save_hyperparameters()
         self.network_factory = network
-        self.clip, self.value_clip, self.max_grad_norm = clip, value_clip, max_grad_norm
-        self.value_coef, self.entropy_coef = value_coef, entropy_coef
 
     def build(self, spec: EnvironmentSpec) -> None:
         self.network = build_network(
             self.network_factory, sizes(spec), "observation", objective=self
         )
 
-    def metrics(self, spec: EnvironmentSpec) -> Mapping[str, Metric]:
-        return episode_metrics()
-
-    def configure_callbacks(self) -> list[L.Callback]:
-        refuse_trainer_options(self)
-        return super().configure_callbacks()
-
     def configure_optimizers(self) -> Any:
-        return configure(self)
+        return scheduled(self, [self.optimizer(self.network.parameters())])
 
     def forward(self, observation: Tensor) -> Any:
         """The distribution over actions and the value of ``observation [B, *shape]``."""
@@ -145,12 +119,12 @@ class PPO(Objective):
         if count == 0:  # all environments began new episodes
             return
         parts = min(self.num_minibatches, count)
-        with one_step(self) as optimizer:
+        with one_step(self) as [optimizer]:
             for _ in range(self.num_epochs):
                 for rows in torch.randperm(count).tensor_split(parts):
                     losses = self._losses(experience.rows(rows.to(self.device)))
                     step(self, optimizer, losses["loss"])
-        end_rollout(self, rollout, **losses)
+        end_step(self, rollout, **losses)
 
     def _experience(self, rollout: Any) -> Experience:
         values, next_values, log_prob = judge(self.network, rollout)
@@ -184,10 +158,3 @@ class PPO(Objective):
             "kl": (ratio - 1 - change).mean(),
             "clipped": ((ratio - 1).abs() > self.clip).float().mean(),
         }
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        # Here FiniteGuard has seen whose gradient is not finite.
-        clip_gradients(optimizer, self.max_grad_norm)
-
-    def evaluate(self, batch: Any, stage: Stage) -> None:
-        count_episodes(self.evaluated(stage), batch)

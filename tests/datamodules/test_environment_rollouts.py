@@ -8,7 +8,8 @@ import pytest
 import torch
 from environment_cases import NoAgent, Still
 
-from trellis.datamodules.environment_rollouts import EnvironmentRollouts, Rollout
+from trellis.datamodules.environment_rollouts import EnvironmentRollouts
+from trellis.rl.collector import Rollout
 
 
 def ready(agent: Any = None, **options: Any) -> EnvironmentRollouts:
@@ -28,7 +29,7 @@ def joined(rollouts: list[Rollout], field: str) -> torch.Tensor:
 def test_rollouts_against_the_clock() -> None:
     agent = Still()
     data = ready(agent, options={"length": 2})
-    data._environments.envs[1].unwrapped.length = 4
+    data._collector._environments.envs[1].unwrapped.length = 4
     rollouts = list(data.train_dataloader())
     assert len(rollouts) == 5
     before = torch.cat([rollout.observations[:-1] for rollout in rollouts])  # [25, 2, 3]
@@ -57,7 +58,7 @@ def test_rollouts_against_the_clock() -> None:
     # Sums 1 + ... + length, in the order of their ends.
     assert rollouts[-1].recent_returns.tolist() == [6, 15, 10, 21, 15, 28, 21]
     assert rollouts[0].recent_returns.tolist() == [6, 15]
-    for number, environment in enumerate(data._environments.envs):
+    for number, environment in enumerate(data._collector._environments.envs):
         acted = joined(rollouts, "actions")[:, number][mask[:, number]]
         assert acted.tolist() == environment.unwrapped.actions
 
@@ -88,7 +89,7 @@ def test_real_actions_are_drawn_whole_and_given_cut() -> None:
     (rollout, *_) = data.train_dataloader()
     assert rollout.actions.shape == (5, 2, 2)
     assert rollout.actions.abs().max() > 1
-    for number, environment in enumerate(data._environments.envs):
+    for number, environment in enumerate(data._collector._environments.envs):
         acted = rollout.actions[:, number][rollout.mask[:, number]].clamp(-1, 1)
         torch.testing.assert_close(
             torch.tensor(environment.unwrapped.actions)[: len(acted)], acted
@@ -214,6 +215,6 @@ def test_an_environment_that_raises() -> None:
 def test_an_objective_that_does_not_act() -> None:
     data = ready()
     data.trainer = SimpleNamespace(lightning_module=NoAgent(), world_size=1, global_rank=0)
-    with pytest.raises(ValueError, match=r"NoAgent has no act\(observations\)"):
+    with pytest.raises(ValueError, match=r"can act\(observations\); NoAgent cannot: take PPO"):
         next(iter(data.train_dataloader()))
     assert np.isfinite(data.state_dict()["steps"])

@@ -1,4 +1,6 @@
-"""Agents that learn from rollouts of their own: what they learn, count, log, save and resume."""
+"""Agents that learn from contextlib import nullcontext
+from contextlib import nullcontext
+from rollouts of their own: what they learn, count, log, save and resume."""
 
 import os
 import signal
@@ -217,8 +219,8 @@ def test_steps_of_reset_teach_nothing(kind: str) -> None:
         module = __import__(type(objective).__module__, fromlist=["step"])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "step", one)
-            patch.setattr(module, "one_step", lambda _: pytest.MonkeyPatch.context())
-            patch.setattr(module, "end_rollout", lambda *_, **__: None)
+            patch.setattr(module, "one_step", lambda _: nullcontext([None]))
+            patch.setattr(module, "end_step", lambda *_, **__: None)
             objective.training_step(rollout._replace(actions=actions), 0)
         return torch.cat(
             [g.flatten() for g in torch.autograd.grad(seen["loss"], [*objective.parameters()])]
@@ -256,8 +258,8 @@ def test_reinforce_leaves_out_what_it_does_not_know() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "policy_gradient_loss", lambda *both: seen.update(both=both) or 0)
         patch.setattr(module, "step", lambda *_: None)
-        patch.setattr(module, "one_step", lambda _: pytest.MonkeyPatch.context())
-        patch.setattr(module, "end_rollout", lambda *_, **__: None)
+        patch.setattr(module, "one_step", lambda _: nullcontext([None]))
+        patch.setattr(module, "end_step", lambda *_, **__: None)
         objective.training_step(rollout, 0)
     # Episodes of four steps in three environments; a step of reset; two more steps, no end.
     log_prob, returns = seen["both"]
@@ -281,7 +283,7 @@ def test_reinforce_needs_an_end(tmp_path: Path) -> None:
     ("option", "words"),
     [
         ({"gradient_clip_val": 1.0}, "give the model max_grad_norm=1.0"),
-        ({"accumulate_grad_batches": 2}, "give the data more num_steps"),
+        ({"accumulate_grad_batches": 2}, "give the data a larger batch_size or num_steps"),
     ],
 )
 def test_options_of_the_trainer_that_do_not_fit(

@@ -11,11 +11,12 @@ import torch
 from learning_cases import Case, run
 from torch import Tensor, nn
 
-from trellis.datamodules.environment_rollouts import EnvironmentRollouts, Rollout
+from trellis.datamodules.environment_rollouts import EnvironmentRollouts
 from trellis.lightning_modules.actor_critic import ActorCritic
 from trellis.lightning_modules.ppo import PPO
 from trellis.networks.value import ActorCriticNetwork
 from trellis.nn.running_scale import RunningScale
+from trellis.rl.collector import Rollout
 
 sgd = partial(torch.optim.SGD, lr=1.0)
 network = partial(ActorCriticNetwork, hidden_channels=(5,), orthogonal=False)

@@ -29,6 +29,28 @@ def probability(name: str, value: float) -> float:
     return value
 
 
+def not_negative(name: str, value: float) -> float:
+    """``value``, once it is known to be a weight.
+
+    Raises:
+        ValueError: it is below 0, or no number.
+    """
+    if not value >= 0:
+        raise ValueError(f"{name}={value}: give at least 0")
+    return value
+
+
+def positive(name: str, value: float | None) -> float | None:
+    """``value``, once it is known to be a limit; ``None`` is none.
+
+    Raises:
+        ValueError: it is not above 0.
+    """
+    if value is not None and not value > 0:
+        raise ValueError(f"{name}={value}: give more than 0, or leave it out")
+    return value
+
+
 def check_sizes(in_channels: int, out_channels: int) -> None:
     """The two sizes every network takes.
 

@@ -1,0 +1,260 @@
+"""Environments that run on from one rollout to the next, with random numbers of their own.
+
+T counts steps, N environments side by side.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trellis.nn.checks import at_least_one
+from trellis.rl.environment_state import load_state, save_state
+from trellis.rl.vector_environments import (
+    as_given,
+    environment_spec,
+    make_environments,
+    observation_dtype,
+)
+
+REMEMBERED = 100  # finished episodes whose returns are reported
+
+
+class Rollout(NamedTuple):
+    """T steps of N environments, all under one policy.
+
+    Args:
+        observations: ``[T + 1, N, *shape]``; step t leads from t to t + 1, the last entry is what
+            the rollout ends with. After the last step of an episode comes its final observation.
+        actions: ``[T, N]``, or real ones ``[T, N, A]`` as the agent drew them, before they were
+            cut to the environment's bounds.
+        rewards: ``[T, N]``.
+        terminated: bool ``[T, N]``, the episode came to an end by itself.
+        truncated: bool ``[T, N]``, it was broken off, by a time limit mostly.
+        mask: bool ``[T, N]``, false where the step did nothing but begin a new episode: there is
+            nothing to learn from it.
+        recent_returns: of the last 100 finished episodes ``[E]``, not discounted; fewer at first.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    mask: Tensor
+    recent_returns: Tensor
+
+
+class Collector:
+    """Makes rollouts, each of which begins where the last one ended.
+
+    Environments are stepped by their own vectorised implementation where there is one. The random
+    numbers that actions are drawn with are a stream of its own, which goes into its state.
+
+    Args:
+        environment: gymnasium's id.
+        num_envs: N.
+        options: arguments of the environment, such as ``max_episode_steps``.
+        seed: of the environments and of the actions: numbers that differ between runs, processes
+            and whatever else is not to act alike.
+    Attributes:
+        spec: what an agent sees and does there.
+        steps: that each environment has made.
+    Raises:
+        ImportError: gymnasium is missing.
+        ValueError: an unknown environment, with the nearest names; no environments.
+
+    >>> collector = Collector("CartPole-v1", num_envs=2)
+    >>> collector.collect(lambda observations: torch.zeros(2, dtype=torch.long), 5).rewards
+    tensor([[1., 1.],
+            [1., 1.],
+            [1., 1.],
+            [1., 1.],
+            [1., 1.]])
+    """
+
+    def __init__(
+        self,
+        environment: str,
+        num_envs: int,
+        options: Mapping[str, Any] | None = None,
+        seed: Sequence[int] = (0, 0),
+    ) -> None:
+        self.environment, self.num_envs = environment, at_least_one("num_envs", num_envs)
+        self.seed = tuple(seed)
+        self._environments: Any = make_environments(environment, num_envs, options)
+        self.spec = environment_spec(environment, self._environments)
+        self._dtype = observation_dtype(self._environments)
+        self._begin(0)
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._environments.close()
+
+    def _begin(self, start: int) -> None:
+        """Environments at the beginning of episodes, after ``start`` steps of each."""
+        seeds = np.random.SeedSequence((*self.seed, start)).generate_state(2) >> 1
+        self._observation, _ = self._environments.reset(seed=int(seeds[0]))
+        self._ended = np.zeros(self.num_envs, dtype=bool)
+        self._return = np.zeros(self.num_envs)
+        self._recent: deque[float] = deque(maxlen=REMEMBERED)
+        self.steps, self._inside = start, False
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(seeds[1]))
+            self._random: dict[str, Tensor] = {"cpu": torch.get_rng_state()}
+
+    def collect(
+        self,
+        act: Callable[[Tensor], Tensor],
+        num_steps: int,
+        device: torch.device | str = "cpu",
+    ) -> Rollout:
+        """The next ``num_steps`` steps of each environment.
+
+        Args:
+            act: from observations ``[N, *shape]`` to actions ``[N]`` or ``[N, A]``.
+            num_steps: T.
+            device: where ``act`` wants its observations; rollouts are on the CPU.
+        Raises:
+            RuntimeError: an environment raised an error; says which, and after how many steps.
+            ValueError: a reward or an observation that is not finite.
+        """
+        steps, width, device = at_least_one("num_steps", num_steps), self.num_envs, _device(device)
+        observations = torch.empty(
+            steps + 1, width, *self.spec.observation_shape, dtype=self._dtype
+        )
+        shape = () if self.spec.num_actions else (len(self.spec.action_low),)
+        actions = torch.empty(
+            steps, width, *shape, dtype=torch.long if self.spec.num_actions else torch.float
+        )
+        rewards, flags = np.empty((steps, width)), np.empty((2, steps, width), dtype=bool)
+        self._inside = True  # until the last step, environments and numbers do not fit together
+        with torch.inference_mode(), self._own_randomness(device):
+            self._fill(act, device, observations, actions, rewards, flags)
+        self._inside = False
+        self._check(observations, rewards)
+        # The environments may go on in the memory of what they returned.
+        self._observation = observations[-1].numpy().copy()
+        mask = np.concatenate([self._ended[None], (flags[0] | flags[1])[:-1]])
+        self._count(rewards, flags[0] | flags[1])
+        return Rollout(
+            observations,
+            actions,
+            torch.from_numpy(rewards).float(),
+            torch.from_numpy(flags[0]),
+            torch.from_numpy(flags[1]),
+            torch.from_numpy(~mask),
+            torch.tensor(list(self._recent)),
+        )
+
+    def _fill(
+        self,
+        act: Callable[[Tensor], Tensor],
+        device: torch.device,
+        observations: Tensor,
+        actions: Tensor,
+        rewards: np.ndarray,
+        flags: np.ndarray,
+    ) -> None:
+        """The steps of a rollout, into memory that is there: where a run spends its time."""
+        seen, done = observations.numpy(), actions.numpy()
+        elsewhere = device.type != "cpu"
+        discrete, step = self.spec.num_actions > 0, self._environments.step
+        seen[0] = self._observation
+        for t, (now, action) in enumerate(zip(observations, actions, strict=False)):
+            action.copy_(act(now.to(device) if elsewhere else now))
+            given = done[t] if discrete else as_given(done[t], self.spec)
+            try:
+                seen[t + 1], rewards[t], flags[0, t], flags[1, t], _ = step(given)
+            except Exception as error:
+                raise RuntimeError(
+                    f"{self.environment}: {type(error).__name__} in step {self.steps + t + 1} "
+                    f"of each environment: {error}"
+                ) from error
+
+    def _check(self, observations: Tensor, rewards: np.ndarray) -> None:
+        for name, values in (("reward", rewards), ("observation", observations.numpy()[1:])):
+            if not np.isfinite(values.sum()) and not np.isfinite(values).all():
+                step, number = np.argwhere(~np.isfinite(values))[0][:2]
+                self._inside = True
+                raise ValueError(
+                    f"{self.environment}: the {name} of environment {number} in its step "
+                    f"{self.steps + step + 1} is not finite"
+                )
+
+    def _count(self, rewards: np.ndarray, ends: np.ndarray) -> None:
+        """Add the rewards to the episodes they belong to; those of a step of reset are 0."""
+        begin = 0
+        for step in np.flatnonzero(ends.any(axis=1)).tolist():
+            self._return += rewards[begin : step + 1].sum(axis=0)
+            self._recent.extend(self._return[ends[step]].tolist())
+            self._return[ends[step]] = 0.0
+            begin = step + 1
+        self._return += rewards[begin:].sum(axis=0)
+        self._ended = ends[-1].copy()
+        self.steps += len(rewards)
+
+    @contextmanager
+    def _own_randomness(self, device: torch.device) -> Iterator[None]:
+        """Draw from this stream; leave the one that training draws from as it was."""
+        cuda = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(cuda):
+            torch.set_rng_state(self._random["cpu"])
+            for each in cuda:
+                if "cuda" in self._random:
+                    torch.cuda.set_rng_state(self._random["cuda"], each)
+            yield
+            self._random["cpu"] = torch.get_rng_state()
+            for each in cuda:
+                self._random["cuda"] = torch.cuda.get_rng_state(each)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands: plain types and tensors."""
+        return {
+            "environment": self.environment,
+            "environments": None if self._inside else save_state(self._environments),
+            "observation": torch.from_numpy(np.array(self._observation)),
+            "ended": self._ended.tolist(),
+            "return": self._return.tolist(),
+            "recent": list(self._recent),
+            "steps": self.steps,
+            "random": dict(self._random),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], *, episodes: bool = True) -> bool:
+        """Go on where another stopped.
+
+        Environments whose state could not be read (simulators written in C, the one that raised
+        an error) begin new episodes instead, with other random numbers than the first.
+
+        Args:
+            state: of a collector in the same environment.
+            episodes: false begins new ones in any case, for the state is that of another process.
+        Returns:
+            whether it goes on within the episodes.
+
+        Raises:
+            ValueError: it is the state of another environment.
+        """
+        if state["environment"] != self.environment:
+            raise ValueError(
+                f"the checkpoint was made in {state['environment']}, this run is in "
+                f"{self.environment}"
+            )
+        self._begin(state["steps"])
+        self._recent.extend(state["recent"])
+        if not episodes or state["environments"] is None or len(state["ended"]) != self.num_envs:
+            return False
+        load_state(self._environments, state["environments"])
+        self._observation = state["observation"].numpy()
+        self._ended, self._return = np.array(state["ended"]), np.array(state["return"])
+        self._random = dict(state["random"])
+        return True
+
+
+def _device(device: torch.device | str) -> torch.device:
+    return torch.device(device) if isinstance(device, str) else device
