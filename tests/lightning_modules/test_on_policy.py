@@ -1,9 +1,9 @@
 """Agents that learn from contextlib import nullcontext
-from contextlib import nullcontext
 from rollouts of their own: what they learn, count, log, save and resume."""
 
 import os
 import signal
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
