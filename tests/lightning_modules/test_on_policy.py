@@ -1,5 +1,4 @@
-"""Agents that learn from contextlib import nullcontext
-from rollouts of their own: what they learn, count, log, save and resume."""
+"""Agents that learn from rollouts of their own: what they learn, count, log, save and resume."""
 
 import os
 import signal
