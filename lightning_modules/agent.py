@@ -28,6 +28,8 @@ class Agent:
     monitor: ClassVar[str] = "val/return"
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
     max_grad_norm: float | None = None
+    gamma: float
+    n_step: int = 1  # rewards that a transition of a replay memory spans
 
     def metrics(self, spec: EnvironmentSpec) -> Mapping[str, Metric]:
         return {"return": BatchMean(), "episode_length": BatchMean()}

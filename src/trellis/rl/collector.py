@@ -63,6 +63,7 @@ class Collector:
             and whatever else is not to act alike.
     Attributes:
         spec: what an agent sees and does there.
+        observation_dtype: of the tensors that observations come in.
         steps: that each environment has made.
     Raises:
         ImportError: gymnasium is missing.
@@ -88,7 +89,7 @@ class Collector:
         self.seed = tuple(seed)
         self._environments: Any = make_environments(environment, num_envs, options)
         self.spec = environment_spec(environment, self._environments)
-        self._dtype = observation_dtype(self._environments)
+        self.observation_dtype = observation_dtype(self._environments)
         self._begin(0)
 
     def close(self) -> None:
@@ -125,7 +126,7 @@ class Collector:
         """
         steps, width, device = at_least_one("num_steps", num_steps), self.num_envs, _device(device)
         observations = torch.empty(
-            steps + 1, width, *self.spec.observation_shape, dtype=self._dtype
+            steps + 1, width, *self.spec.observation_shape, dtype=self.observation_dtype
         )
         shape = () if self.spec.num_actions else (len(self.spec.action_low),)
         actions = torch.empty(

@@ -16,7 +16,7 @@ from trellis.rl.sum_tree import SumTree
 class Transitions(NamedTuple):
     r"""Steps, or several steps as one, each apart from its episode.
 
-    A target is ``rewards + discounts * ~terminated * V(next_observations)``.
+    Where they are drawn for U updates at once, each field is ``[U, B, ...]``.
 
     Args:
         observations: ``[B, *shape]``.
@@ -33,6 +33,21 @@ class Transitions(NamedTuple):
     next_observations: Tensor
     terminated: Tensor
     discounts: Tensor
+
+    def targets(self, next_values: Tensor) -> Tensor:
+        """What the values of the actions are to be, by those of what followed: ``[B]``.
+
+        Args:
+            next_values: V of ``next_observations``, ``[B]``.
+        Raises:
+            ValueError: of another shape, as ``[B, 1]``, whose targets would be ``[B, B]``.
+        """
+        if next_values.shape != self.rewards.shape:
+            raise ValueError(
+                f"next_values {list(next_values.shape)}: give one for each transition, "
+                f"{list(self.rewards.shape)}"
+            )
+        return self.rewards + self.discounts * ~self.terminated * next_values
 
 
 class ReplayBuffer:
