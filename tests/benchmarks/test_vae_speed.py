@@ -9,21 +9,16 @@ beside it, for information, the loop with that too. Each side has a thread of it
 """
 
 import os
-import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import median
-from threading import Condition
 
-import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from turns import Ticks, Turns, in_turns
 
 from trellis import Trainer
 from trellis.datamodules.mnist import MNIST
@@ -54,50 +49,6 @@ class BareVAE(nn.Module):
         logits = self.output(F.relu(self.upper(z)))
         nats = F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)
         return nats - 0.5 * (1 + log_variance - mean.pow(2) - log_variance.exp()).sum(1)
-
-
-class Turns:
-    """One side at a time."""
-
-    def __init__(self, sides: Iterable[str]) -> None:
-        self.order, self.changed = deque(sides), Condition()
-
-    def take(self, side: str) -> None:
-        with self.changed:
-            self.changed.wait_for(lambda: self.order[0] == side)
-
-    def give(self, *, last: bool = False) -> None:
-        with self.changed:
-            side = self.order.popleft()
-            if not last:
-                self.order.append(side)
-            self.changed.notify_all()
-
-
-class Ticks(L.Callback):
-    """Seconds of each step; every 20 steps it is the turn of the next side."""
-
-    def __init__(self, turns: Turns, side: str) -> None:
-        self.turns, self.side = turns, side
-        self.steps: list[float] = []
-
-    def on_train_start(self, *args: object) -> None:
-        self.start = time.perf_counter()
-
-    def on_train_batch_end(self, *args: object) -> None:
-        self.steps.append(time.perf_counter() - self.start)
-        if len(self.steps) % 20 == 0:
-            self.turns.give()
-            self.turns.take(self.side)
-        self.start = time.perf_counter()
-
-    def per_second(self) -> float:
-        """Images by the median step."""
-        return BATCH / median(self.steps)
-
-    def overall(self) -> float:
-        """Images by the whole time."""
-        return BATCH * len(self.steps) / sum(self.steps)
 
 
 def bare_loop(
@@ -202,16 +153,11 @@ def measured(root: Path, data_dir: str, epochs: int) -> dict[str, tuple[float, f
     """Images per second, and the bound of the test images, of each side."""
     data = MNIST(data_dir, BATCH, flatten=True, num_val=0, pixels="unit")
     data.setup()
-    turns = Turns(SIDES)
 
-    def take_part(name: str) -> tuple[float, float]:
-        ticks = Ticks(turns, name)
-        turns.take(name)
-        try:
-            torch.manual_seed(0)
-            bound = SIDES[name](data, epochs, root, ticks)
-        finally:
-            turns.give(last=True)
+    def take_part(name: str, turns: Turns) -> tuple[float, float]:
+        ticks = Ticks(turns, name, BATCH)
+        torch.manual_seed(0)
+        bound = SIDES[name](data, epochs, root, ticks)
         speed = ticks.per_second()
         print(
             f"\n{name}: {speed:,.0f} images/s by the median step, {ticks.overall():,.0f} overall, "
@@ -219,12 +165,7 @@ def measured(root: Path, data_dir: str, epochs: int) -> dict[str, tuple[float, f
         )
         return speed, bound
 
-    first, *others = SIDES
-    with ThreadPoolExecutor(len(others)) as pool:
-        waiting = {name: pool.submit(take_part, name) for name in others}
-        results = {first: take_part(first)}
-        results |= {name: result.result() for name, result in waiting.items()}
-    return results
+    return in_turns(SIDES, take_part)
 
 
 def test_training_is_no_slower_than_a_loop_and_faster_than_pythae(
