@@ -141,5 +141,19 @@ class Still:
         return torch.randint(self.num_actions, (count,))
 
 
+class Explorer(Still):
+    """One that explores, and learns from a memory."""
+
+    gamma, n_step = 0.5, 1
+
+    def __init__(self, num_actions: int = 2, n_step: int = 1) -> None:
+        super().__init__(num_actions)
+        self.n_step, self.progress = n_step, list[float]()
+
+    def explore(self, observations: Tensor, progress: float) -> Tensor:
+        self.progress.append(progress)
+        return self.act(observations)
+
+
 class NoAgent(nn.Module):
     """An objective that does not act."""
