@@ -52,7 +52,7 @@ class Rollout(NamedTuple):
 class Collector:
     """Makes rollouts, each of which begins where the last one ended.
 
-    Environments are stepped by their own vectorised implementation where there is one. The random
+    Environments are stepped by their own vectorised implementation where that is faster. The random
     numbers that actions are drawn with are a stream of its own, which goes into its state.
 
     Args:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Seeds of the episodes to validate and to test on: the same for all runs, apart from training's.
 EVALUATION_SEEDS = {"val": 1_000_000, "test": 2_000_000}
+# So many are stepped one by one: a vectorised step costs as much for one as for many.
+FEW = 3
 # Steps after which an episode that goes on is a mistake.
 PATIENCE = 100_000
 
@@ -40,7 +42,7 @@ class Episodes(NamedTuple):
 def make_environments(
     environment: str, num_envs: int, options: Mapping[str, Any] | None = None
 ) -> "VectorEnv":
-    """Environments side by side: by their own vectorised entry point where there is one.
+    """Environments side by side: by their own vectorised entry point where that is faster.
 
     Args:
         environment: gymnasium's id.
@@ -54,7 +56,8 @@ def make_environments(
     from gymnasium.vector import AutoresetMode
 
     options = dict(options or {})
-    if _known(gymnasium, environment).vector_entry_point is not None:
+    known = _known(gymnasium, environment)
+    if num_envs > FEW and known.vector_entry_point is not None:
         made = gymnasium.make_vec(environment, num_envs, "vector_entry_point", **options)
         if made.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP:
             return made

@@ -31,10 +31,14 @@ def test_specs() -> None:
 
 
 def test_own_vectorised_entry_point_else_one_by_one() -> None:
-    own, others = make_environments("CartPole-v1", 2), make_environments("Acrobot-v1", 2)
+    own, few, others = (
+        make_environments(name, count)
+        for name, count in (("CartPole-v1", 4), ("CartPole-v1", 3), ("Acrobot-v1", 4))
+    )
     assert not isinstance(own, SyncVectorEnv)
+    assert isinstance(few, SyncVectorEnv)
     assert isinstance(others, SyncVectorEnv)
-    for made in (own, others):
+    for made in (own, few, others):
         assert made.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
 
 
