@@ -67,8 +67,8 @@ class EnvironmentReplay(DataModule):
     ``agent.gamma``. With priorities the agent reports its errors with ``update_priorities``; all
     batches of a block are drawn by those from before.
 
-    Environments are stepped by their own vectorised implementation where that is faster. A run ends
-    with ``total_steps``, whatever ``max_epochs`` says; validate in between with the trainer's
+    Environments are stepped by their own vectorised implementation where that is faster. A run
+    ends with ``total_steps``, whatever ``max_epochs`` says; validate in between with the trainer's
     ``val_check_interval``. Steps that only reset an environment count as steps.
 
     All of it goes into the checkpoint: the memory, the random numbers of actions and of draws, the

@@ -25,8 +25,8 @@ class EnvironmentRollouts(DataModule):
     ``Episodes`` in evaluation, one batch of ``num_val_episodes`` or ``num_test_episodes``, each of
     an environment of its own whose seed is the same in all runs, with deterministic actions.
 
-    Environments are stepped by their own vectorised implementation where that is faster. A run ends
-    with ``total_steps``, whatever ``max_epochs`` says; validate in between with the trainer's
+    Environments are stepped by their own vectorised implementation where that is faster. A run
+    ends with ``total_steps``, whatever ``max_epochs`` says; validate in between with the trainer's
     ``val_check_interval``. Steps that only reset an environment count as steps.
 
     The random numbers that actions are drawn with are a stream of its own. It goes into the

@@ -52,8 +52,8 @@ class Rollout(NamedTuple):
 class Collector:
     """Makes rollouts, each of which begins where the last one ended.
 
-    Environments are stepped by their own vectorised implementation where that is faster. The random
-    numbers that actions are drawn with are a stream of its own, which goes into its state.
+    Environments are stepped by their own vectorised implementation where that is faster. The
+    random numbers that actions are drawn with are a stream of its own, which goes into its state.
 
     Args:
         environment: gymnasium's id.
