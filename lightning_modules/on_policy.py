@@ -5,6 +5,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from trellis.functional.returns import gae
+
 
 class ActorCriticFactory(Protocol):
     """Builds a policy with a value from the sizes of an environment; called by keyword.
@@ -76,3 +78,19 @@ def judge(network: nn.Module, rollout: Any) -> tuple[Tensor, Tensor, Tensor]:
         values = values.view(steps, width)
         last = network.value(rollout.observations[-1])  # type: ignore[operator]
     return values, torch.cat([values[1:], last[None]]), log_prob
+
+
+def experience(network: nn.Module, rollout: Any, gamma: float, lam: float) -> Experience:
+    """The steps of a rollout with their advantages, by the network that acted.
+
+    Args:
+        network: with a policy and a value.
+        rollout: of the data module.
+        gamma: discount per step, in [0, 1].
+        lam: lambda of the advantages, in [0, 1].
+    """
+    values, next_values, log_prob = judge(network, rollout)
+    advantages = gae(
+        rollout.rewards, values, next_values, rollout.terminated, rollout.truncated, gamma, lam
+    )
+    return flat(rollout, advantages, advantages + values, values, log_prob)

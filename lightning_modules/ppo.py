@@ -11,7 +11,6 @@ from trellis.functional.policy_gradient import (
     clipped_value_loss,
     standardized,
 )
-from trellis.functional.returns import gae
 from trellis.lightning_modules.agent import (
     Agent,
     choose,
@@ -22,7 +21,7 @@ from trellis.lightning_modules.agent import (
     step,
 )
 from trellis.lightning_modules.base import Objective, build_network
-from trellis.lightning_modules.on_policy import ActorCriticFactory, Experience, flat, judge
+from trellis.lightning_modules.on_policy import ActorCriticFactory, Experience, experience
 from trellis.networks.value import ActorCriticNetwork
 from trellis.nn.checks import at_least_one, not_negative, positive, probability
 from trellis.spec import EnvironmentSpec
@@ -114,30 +113,17 @@ class PPO(Agent, Objective):
         return choose(self.network.policy(observations), deterministic)
 
     def training_step(self, rollout: Any, batch_idx: int) -> None:
-        experience = self._experience(rollout)
-        count = len(experience.actions)
+        seen = experience(self.network, rollout, self.gamma, self.lam)
+        count = len(seen.actions)
         if count == 0:  # all environments began new episodes
             return
         parts = min(self.num_minibatches, count)
         with one_step(self) as [optimizer]:
             for _ in range(self.num_epochs):
                 for rows in torch.randperm(count).tensor_split(parts):
-                    losses = self._losses(experience.rows(rows.to(self.device)))
+                    losses = self._losses(seen.rows(rows.to(self.device)))
                     step(self, optimizer, losses["loss"])
         end_step(self, rollout, **losses)
-
-    def _experience(self, rollout: Any) -> Experience:
-        values, next_values, log_prob = judge(self.network, rollout)
-        advantages = gae(
-            rollout.rewards,
-            values,
-            next_values,
-            rollout.terminated,
-            rollout.truncated,
-            self.gamma,
-            self.lam,
-        )
-        return flat(rollout, advantages, advantages + values, values, log_prob)
 
     def _losses(self, part: Experience) -> dict[str, Tensor]:
         distribution, values = self.network(part.observations)

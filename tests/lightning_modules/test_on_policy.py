@@ -20,6 +20,7 @@ from trellis.lightning_modules.actor_critic import ActorCritic
 from trellis.lightning_modules.base import Objective
 from trellis.lightning_modules.policy_gradient import PolicyGradient
 from trellis.lightning_modules.ppo import PPO
+from trellis.lightning_modules.trpo import TRPO
 from trellis.networks.policy import CategoricalPolicy, GaussianPolicy
 from trellis.networks.value import ActorCriticNetwork
 from trellis.optim.schedule import Schedule
@@ -32,6 +33,15 @@ learning: dict[str, Any] = {"optimizer": adam, "lr_scheduler": linear}
 KINDS: dict[str, Any] = {
     "ppo": partial(PPO, network=small, num_minibatches=3, **learning),
     "a2c": partial(ActorCritic, network=small, standardize=True, **learning),
+    "trpo": partial(
+        TRPO,
+        network=small,
+        max_kl=0.1,
+        fisher_share=0.5,
+        num_epochs=3,
+        num_minibatches=2,
+        **learning,
+    ),  # fmt: skip
     "reinforce": partial(
         PolicyGradient, network=partial(CategoricalPolicy, hidden_channels=(8,)), **learning
     ),
@@ -63,7 +73,9 @@ def test_learns_what_to_answer_and_not_without_a_rate(kind: str, tmp_path: Path)
         rollouts, "TestGuess-v0", num_envs=8, total_steps=8 * 16 * 24, num_val_episodes=20
     )
     assert reached(fit(KINDS[kind], tmp_path, data, val_check_interval=1.0)) == 1.0
-    still = partial(KINDS[kind], optimizer=partial(torch.optim.Adam, lr=0.0))
+    # The policy of TRPO has no rate, but a length.
+    rest = {"max_kl": 1e-12} if kind == "trpo" else {"optimizer": partial(adam, lr=0.0)}
+    still = partial(KINDS[kind], **rest)
     assert reached(fit(still, tmp_path, data, val_check_interval=1.0)) < 0.8
 
 
@@ -81,16 +93,18 @@ def test_learns_where_to_aim(kind: str, tmp_path: Path) -> None:
     assert middle.item() == pytest.approx(0.4, abs=0.25)
 
 
-@pytest.mark.parametrize("kind", ["ppo", "a2c"])
+@pytest.mark.parametrize("kind", ["ppo", "a2c", "trpo"])
 @pytest.mark.parametrize(("terminates", "value"), [(False, 2.0), (True, (1.75 + 1.5 + 1) / 3)])
 def test_a_time_limit_keeps_the_value(
     kind: str, terminates: bool, value: float, tmp_path: Path
 ) -> None:
     """With gamma 1/2: 1 + 1/2 + ... = 2 for ever, or the mean over the three steps to an end."""
     table = partial(ActorCriticNetwork, hidden_channels=())
-    objective = partial(KINDS[kind], network=table, gamma=0.5, value_coef=1.0,
-        optimizer=partial(torch.optim.Adam, lr=0.05),
-    )  # fmt: skip
+    objective = partial(
+        KINDS[kind], network=table, gamma=0.5, optimizer=partial(torch.optim.Adam, lr=0.05)
+    )
+    if kind != "trpo":
+        objective = partial(objective, value_coef=1.0)
     data = partial(
         rollouts, "TestSteady-v0", total_steps=48 * 50, options={"terminates": terminates}
     )
@@ -198,7 +212,8 @@ def test_what_is_logged(tmp_path: Path) -> None:
     assert logged.values[0]["train/return"] == pytest.approx((6 + 10 + 15) / 3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# That of TRPO has more than a loss, and is in a test of its own.
+@pytest.mark.parametrize("kind", ["ppo", "a2c", "reinforce"])
 def test_steps_of_reset_teach_nothing(kind: str) -> None:
     data = rollouts()
     data.trainer = environment_cases.Still()

@@ -1,7 +1,7 @@
 """One update of PPO and of A2C against loops over single steps, written from the papers."""
 
 import copy
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ GAMMA, LAM = 0.9, 0.7
 def advantages(net: nn.Module, rollout: Rollout) -> dict[tuple[int, int], float]:
     """Of each step that is none of reset, by summing TD errors forwards to the episode's end."""
 
+    @cache
     def value(t: int, n: int) -> float:
         return net(rollout.observations[t, n][None])[1].item()
 
