@@ -18,7 +18,7 @@ from trellis.lightning_modules.agent import (
     step,
 )
 from trellis.lightning_modules.base import Objective, build_network
-from trellis.lightning_modules.on_policy import ActorCriticFactory
+from trellis.lightning_modules.on_policy import ActorCriticFactory, scale_rewards
 from trellis.networks.value import ActorCriticNetwork
 from trellis.nn.checks import not_negative, positive, probability
 from trellis.spec import EnvironmentSpec
@@ -98,7 +98,7 @@ class ActorCritic(Agent, Objective):
     def training_step(self, rollout: Any, batch_idx: int) -> None:
         if not bool(rollout.mask.any()):  # all environments began new episodes
             return
-        losses = self._losses(rollout)
+        losses = self._losses(scale_rewards(self.network, rollout))
         with one_step(self) as [optimizer]:
             step(self, optimizer, losses["loss"])
         end_step(self, rollout, **losses)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trellis.functional.returns import gae
+from trellis.nn.reward_scale import RewardScale
 
 
 class ActorCriticFactory(Protocol):
@@ -78,6 +79,18 @@ def judge(network: nn.Module, rollout: Any) -> tuple[Tensor, Tensor, Tensor]:
         values = values.view(steps, width)
         last = network.value(rollout.observations[-1])  # type: ignore[operator]
     return values, torch.cat([values[1:], last[None]]), log_prob
+
+
+def scale_rewards(network: nn.Module, rollout: Any) -> Any:
+    """The rollout with rewards as the network's ``RewardScale`` has them, if it has one.
+
+    Called once a rollout, which it counts.
+    """
+    for part in network.modules():
+        if isinstance(part, RewardScale):
+            part.update(rollout.rewards, rollout.terminated | rollout.truncated, rollout.mask)
+            rollout = rollout._replace(rewards=part(rollout.rewards))
+    return rollout
 
 
 def experience(network: nn.Module, rollout: Any, gamma: float, lam: float) -> Experience:

@@ -21,7 +21,12 @@ from trellis.lightning_modules.agent import (
     step,
 )
 from trellis.lightning_modules.base import Objective, build_network
-from trellis.lightning_modules.on_policy import ActorCriticFactory, Experience, experience
+from trellis.lightning_modules.on_policy import (
+    ActorCriticFactory,
+    Experience,
+    experience,
+    scale_rewards,
+)
 from trellis.networks.value import ActorCriticNetwork
 from trellis.nn.checks import at_least_one, not_negative, positive, probability
 from trellis.spec import EnvironmentSpec
@@ -37,7 +42,7 @@ class PPO(Agent, Objective):
     of the rollout, counts with the value of what followed. All steps on a rollout are counted as
     one: ``global_step``, ``max_steps`` and schedules count rollouts; a ``Schedule`` whose decay
     is linear anneals to 0 as the run ends. Observations are scaled by a ``RunningScale`` as the
-    network's ``trunk``.
+    network's ``trunk``, rewards by a ``RewardScale`` as its ``reward_scale``.
 
     Logged: ``train/return``, the mean of the last 100 finished episodes; the loss and its parts,
     ``train/kl`` of the last minibatch (old from new policy, estimated as rho - 1 - log rho) and
@@ -113,6 +118,7 @@ class PPO(Agent, Objective):
         return choose(self.network.policy(observations), deterministic)
 
     def training_step(self, rollout: Any, batch_idx: int) -> None:
+        rollout = scale_rewards(self.network, rollout)
         seen = experience(self.network, rollout, self.gamma, self.lam)
         count = len(seen.actions)
         if count == 0:  # all environments began new episodes

@@ -26,7 +26,12 @@ from trellis.lightning_modules.agent import (
     step,
 )
 from trellis.lightning_modules.base import Objective, build_network
-from trellis.lightning_modules.on_policy import ActorCriticFactory, Experience, experience
+from trellis.lightning_modules.on_policy import (
+    ActorCriticFactory,
+    Experience,
+    experience,
+    scale_rewards,
+)
 from trellis.networks.value import ActorCriticNetwork
 from trellis.nn.checks import at_least_one, not_negative, positive, probability
 from trellis.spec import EnvironmentSpec
@@ -133,6 +138,7 @@ class TRPO(Agent, Objective):
         return choose(self.network.policy(observations), deterministic)
 
     def training_step(self, rollout: Any, batch_idx: int) -> None:
+        rollout = scale_rewards(self.network, rollout)
         seen = experience(self.network, rollout, self.gamma, self.lam)
         if len(seen.actions) == 0:  # all environments began new episodes
             return

@@ -23,7 +23,9 @@ from trellis.lightning_modules.ppo import PPO
 from trellis.lightning_modules.trpo import TRPO
 from trellis.networks.policy import CategoricalPolicy, GaussianPolicy
 from trellis.networks.value import ActorCriticNetwork
+from trellis.nn.reward_scale import RewardScale
 from trellis.optim.schedule import Schedule
+from trellis.rl.collector import Rollout
 from trellis.spec import EnvironmentSpec
 
 adam = partial(torch.optim.Adam, lr=0.02)
@@ -46,6 +48,7 @@ KINDS: dict[str, Any] = {
         PolicyGradient, network=partial(CategoricalPolicy, hidden_channels=(8,)), **learning
     ),
 }
+ACTOR_CRITICS = ["ppo", "a2c", "trpo"]
 
 
 def rollouts(environment: str = "TestClock-v0", **options: Any) -> EnvironmentRollouts:
@@ -93,7 +96,7 @@ def test_learns_where_to_aim(kind: str, tmp_path: Path) -> None:
     assert middle.item() == pytest.approx(0.4, abs=0.25)
 
 
-@pytest.mark.parametrize("kind", ["ppo", "a2c", "trpo"])
+@pytest.mark.parametrize("kind", ACTOR_CRITICS)
 @pytest.mark.parametrize(("terminates", "value"), [(False, 2.0), (True, (1.75 + 1.5 + 1) / 3)])
 def test_a_time_limit_keeps_the_value(
     kind: str, terminates: bool, value: float, tmp_path: Path
@@ -146,6 +149,52 @@ def test_stopped_and_resumed_is_uninterrupted(
     assert all(map(torch.equal, missed, resumed.recorder.batches))
     ((one,), (other,)) = (done.trainer.lr_scheduler_configs for done in (whole, resumed))
     assert one.scheduler.get_last_lr() == other.scheduler.get_last_lr() == [0.0]
+
+
+class Scaled(ActorCriticNetwork):
+    """Its value is that of scaled rewards."""
+
+    def __init__(self, **sizes: Any) -> None:
+        super().__init__(hidden_channels=(8,), reward_scale=RewardScale(0.9), **sizes)
+
+
+class Rich(EnvironmentRollouts):
+    """Pays a thousand times as much."""
+
+    def _rollout(self) -> Rollout:
+        made = super()._rollout()
+        return made._replace(rewards=1000 * made.rewards)
+
+
+@pytest.mark.parametrize("kind", ACTOR_CRITICS)
+def test_the_unit_of_scaled_rewards_does_not_matter(kind: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"num_envs": 3, "num_steps": 16, "total_steps": 48 * 3}
+    rich = partial(Rich, "TestClock-v0", **options, options={"length": 2}, num_val_episodes=2)
+    logged = Logged()
+    for network, same in ((Scaled, True), (small, False)):
+        objective = partial(KINDS[kind], network=network)
+        poor = fit(objective, tmp_path, partial(rollouts, **options))
+        paid = fit(objective, tmp_path, rich, callbacks=[logged], log_every_n_steps=1)
+        assert poor.error is paid.error is None
+        weights = [
+            torch.cat([p.detach().flatten() for p in done.objective.network.parameters()])
+            for done in (poor, paid)
+        ]
+        assert torch.allclose(*weights, rtol=1e-3, atol=1e-3) == same
+    # What is logged is not scaled: the rollout's own returns, at most 1 + 2 + ... + 8.
+    assert all(10 < values["train/return"] < 36 for values in logged.values)
+
+
+@pytest.mark.parametrize("kind", ACTOR_CRITICS)
+def test_the_scale_of_rewards_is_resumed(kind: str, tmp_path: Path) -> None:
+    objective = partial(KINDS[kind], network=Scaled)
+    whole = fit(objective, tmp_path / "whole")
+    stopped = fit(objective, tmp_path, callbacks=[Kill(4)])
+    saved = torch.load(stopped.last, weights_only=True)["state_dict"]
+    assert 48 < saved["network.reward_scale.count"] < 48 * 5  # steps of reset are none
+    resumed = fit(objective, tmp_path, seed=99, ckpt_path=stopped.last)
+    assert_equal_weights(whole, resumed)
+    assert whole.weights["network.reward_scale.sums"].abs().sum() > 0
 
 
 def test_resumed_from_the_best(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from trellis.networks.trunk import Trunk, head, hidden_layers
 from trellis.nn.activation import Activation
 from trellis.nn.checks import at_least_one
 from trellis.nn.initialization import orthogonal_
+from trellis.nn.reward_scale import RewardScale
 
 
 class Value(nn.Module):
@@ -206,6 +207,8 @@ class ActorCriticNetwork(nn.Module):
         trunk: any module that makes vectors of observations.
         orthogonal: starts as orthogonal matrices, the policy's head small.
         log_std: what the logarithms of a Gaussian's deviations start at.
+        reward_scale: what rewards are divided by before the value learns from them; ``None``
+            leaves them.
     Shape:
         observation ``[B, *observation_shape]`` -> a distribution of batch ``[B]``, as
         ``CategoricalPolicy`` or ``GaussianPolicy`` return it, and the value ``[B]``
@@ -232,6 +235,7 @@ class ActorCriticNetwork(nn.Module):
         trunk: nn.Module | None = None,
         orthogonal: bool = True,
         log_std: float = 0.0,
+        reward_scale: RewardScale | None = None,
     ) -> None:
         super().__init__()
         if (num_actions > 0) == (action_dim > 0):
@@ -259,6 +263,7 @@ class ActorCriticNetwork(nn.Module):
             else GaussianHead(width, action_dim, orthogonal, log_std)
         )
         self.value_head = head(width, 1, 1.0 if orthogonal else None)
+        self.reward_scale = reward_scale
 
     def forward(self, observation: Tensor) -> tuple[Categorical | Independent, Tensor]:
         features = self.features(observation)
