@@ -35,6 +35,7 @@ class ReplayBlock(NamedTuple):
         transitions: fields ``[U, B, ...]``.
         observations: of the T steps that were made for this block, ``[T + 1, N, *shape]``.
         recent_returns: of the last 100 finished episodes ``[E]``, not discounted; fewer at first.
+        env_steps: that all environments have made so far.
         weights: to multiply losses by ``[U, B]``; 1 without priorities.
         where: of the transitions in the memory ``[U, B]``, to report their errors by; ``None``
             without priorities.
@@ -43,6 +44,7 @@ class ReplayBlock(NamedTuple):
     transitions: Transitions
     observations: Tensor
     recent_returns: Tensor
+    env_steps: Tensor
     weights: Tensor
     where: Tensor | None = None
 
@@ -139,7 +141,7 @@ class EnvironmentReplay(DataModule):
         self._collector: Any = None
 
     @property
-    def env_steps(self) -> int:
+    def steps_each(self) -> int:
         """Steps that each environment makes in the whole run."""
         return self.random_steps + self.num_blocks * self.num_steps
 
@@ -189,7 +191,7 @@ class EnvironmentReplay(DataModule):
         trainer: Any = self.trainer
         if missing := max(0, self.random_steps - collector.steps):
             self._remember(collector.collect(self._random_actions, missing))
-        progress = collector.steps / self.env_steps
+        progress = collector.steps / self.steps_each
         rollout = collector.collect(
             partial(agent.explore, progress=progress), self.num_steps, agent.device
         )
@@ -199,7 +201,12 @@ class EnvironmentReplay(DataModule):
             trainer.should_stop = True
         transitions, weights, where = self._draw()
         return ReplayBlock(
-            transitions, rollout.observations, rollout.recent_returns, weights, where
+            transitions,
+            rollout.observations,
+            rollout.recent_returns,
+            rollout.env_steps,
+            weights,
+            where,
         )
 
     def _random_actions(self, observations: Tensor) -> Tensor:
@@ -239,7 +246,7 @@ class EnvironmentReplay(DataModule):
             drawn = memory.sample(shape[0] * shape[1], self._generator)
             weights, where = torch.ones(()).expand(shape), None
         else:
-            beta = linear(self._collector.steps, start=BETA, end=1.0, num_steps=self.env_steps)
+            beta = linear(self._collector.steps, start=BETA, end=1.0, num_steps=self.steps_each)
             # A batch after the other: of each, the largest weight is 1.
             samples = [memory.sample(shape[1], beta, self._generator) for _ in range(shape[0])]
             drawn = Transitions(

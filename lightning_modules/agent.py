@@ -20,8 +20,10 @@ class Agent:
     """A mixin beside ``Objective``: ``class PPO(Agent, Objective)``.
 
     Evaluation: ``val/return`` and ``val/episode_length`` of whole episodes with deterministic
-    actions. A subclass has ``act(observations, deterministic=False) -> actions``, which data
-    modules call, and sets ``automatic_optimization`` to false and ``max_grad_norm``.
+    actions. Logged with each batch: ``train/env_steps``, steps of the environments so far, and
+    ``train/return``, the mean of the last 100 finished episodes. A subclass has
+    ``act(observations, deterministic=False) -> actions``, which data modules call, and sets
+    ``automatic_optimization`` to false and ``max_grad_norm``.
     """
 
     spec_type: ClassVar[type] = EnvironmentSpec
@@ -105,20 +107,26 @@ def one_step(objective: Objective) -> Iterator[list[LightningOptimizer]]:
 
 
 def step(objective: Objective, optimizer: LightningOptimizer, loss: Tensor) -> None:
-    """One step of the optimiser along the gradient of ``loss``."""
+    """One step of the optimiser along the gradient of ``loss``.
+
+    Nobody else's parameters get a gradient: a policy climbs the value that a critic gives it
+    without moving the critic.
+    """
     optimizer.zero_grad()
-    objective.manual_backward(loss)
+    parameters = (each for group in optimizer.param_groups for each in group["params"])
+    own = [parameter for parameter in parameters if parameter.requires_grad]
+    objective.manual_backward(loss, inputs=own)
     optimizer.step()
 
 
 def end_step(objective: Objective, batch: Any, **values: Tensor) -> None:
-    """Step the schedulers, log ``values`` and how the last finished episodes went.
+    """Step the schedulers, log ``values``, the steps so far and how the last episodes went.
 
     Each ``RunningScale`` in the objective counts the observations of the batch.
 
     Args:
         objective: that learnt from the batch.
-        batch: with ``observations [T + 1, N, *shape]`` and ``recent_returns [E]``.
+        batch: with ``observations [T + 1, N, *shape]``, ``recent_returns [E]``, ``env_steps``.
         values: to be logged.
     """
     for module in scales(objective):
@@ -128,7 +136,7 @@ def end_step(objective: Objective, batch: Any, **values: Tensor) -> None:
         scheduler.step()
     if len(batch.recent_returns):
         values = {"return": batch.recent_returns.mean(), **values}
-    objective.log_train(**values)
+    objective.log_train(env_steps=batch.env_steps.float(), **values)
 
 
 def scales(module: nn.Module) -> list[RunningScale]:

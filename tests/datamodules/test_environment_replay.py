@@ -50,7 +50,7 @@ def test_the_memory_against_the_clock(n: int) -> None:
     # Each step begins one transition, but for those that still wait at the end.
     keys = {(float(a), float(b), float(c)) for a, b, c in found.observations}
     assert len(keys) == len(found.rewards)
-    made = 2 * data.env_steps - sum(e.unwrapped.episode - 1 for e in environments(data))
+    made = 2 * data.steps_each - sum(e.unwrapped.episode - 1 for e in environments(data))
     assert made - 2 * (n - 1) <= len(keys) <= made
 
 
@@ -61,10 +61,11 @@ def environments(data: EnvironmentReplay) -> Any:
 def test_random_actions_first_and_then_the_agent() -> None:
     agent = Explorer()
     data = ready(agent)
-    assert (data.random_steps, data.env_steps) == (10, 40)
+    assert (data.random_steps, data.steps_each) == (10, 40)
     blocks = list(data.train_dataloader())
     assert agent.progress == [p / 40 for p in range(10, 40, 3) for _ in range(3)]
     assert agent.should_stop
+    assert [int(block.env_steps) for block in blocks] == [20 + 6 * i for i in range(1, 11)]
     # What the agent saw is what is handed on, to scale observations by.
     seen = torch.stack(agent.seen)
     assert torch.equal(seen, torch.cat([block.observations[:-1] for block in blocks]))
@@ -131,7 +132,7 @@ def test_priorities_follow_the_errors() -> None:
     # Weights take back .4 of the bias at the start of a run, and all of it at its end.
     at = block.weights[block.where == 0]
     steps = data._collector.steps
-    beta = 0.4 + 0.6 * steps / data.env_steps
+    beta = 0.4 + 0.6 * steps / data.steps_each
     torch.testing.assert_close(at, torch.full_like(at, 3**-beta))
 
 

@@ -58,6 +58,7 @@ def test_rollouts_against_the_clock() -> None:
     # Sums 1 + ... + length, in the order of their ends.
     assert rollouts[-1].recent_returns.tolist() == [6, 15, 10, 21, 15, 28, 21]
     assert rollouts[0].recent_returns.tolist() == [6, 15]
+    assert [int(rollout.env_steps) for rollout in rollouts] == [10, 20, 30, 40, 50]
     for number, environment in enumerate(data._collector._environments.envs):
         acted = joined(rollouts, "actions")[:, number][mask[:, number]]
         assert acted.tolist() == environment.unwrapped.actions

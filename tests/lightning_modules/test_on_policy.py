@@ -250,10 +250,9 @@ def test_what_is_logged(tmp_path: Path) -> None:
         partial(KINDS["ppo"], optimizer=partial(torch.optim.Adam, lr=0.0)), tmp_path,
         callbacks=[logged], log_every_n_steps=1, logger=True,
     )  # fmt: skip
-    assert set(logged.values[0]) == {
-        f"train/{name}"
-        for name in ("return", "loss", "policy_loss", "value_loss", "entropy", "kl", "clipped")
-    }
+    names = "env_steps return loss policy_loss value_loss entropy kl clipped"
+    assert set(logged.values[0]) == {f"train/{name}" for name in names.split()}
+    assert [values["train/env_steps"] for values in logged.values] == [48 * i for i in range(1, 9)]
     # A policy that does not move; two equal chances at first; episodes of 1 + 2 + 3 and so on.
     assert logged.values[0]["train/kl"] == pytest.approx(0, abs=1e-6)
     assert logged.values[0]["train/clipped"] == 0

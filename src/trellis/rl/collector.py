@@ -38,6 +38,7 @@ class Rollout(NamedTuple):
         mask: bool ``[T, N]``, false where the step did nothing but begin a new episode: there is
             nothing to learn from it.
         recent_returns: of the last 100 finished episodes ``[E]``, not discounted; fewer at first.
+        env_steps: that all environments have made so far, these included.
     """
 
     observations: Tensor
@@ -47,6 +48,7 @@ class Rollout(NamedTuple):
     truncated: Tensor
     mask: Tensor
     recent_returns: Tensor
+    env_steps: Tensor
 
 
 class Collector:
@@ -150,6 +152,7 @@ class Collector:
             torch.from_numpy(flags[1]),
             torch.from_numpy(~mask),
             torch.tensor(list(self._recent)),
+            torch.tensor(self.steps * width),
         )
 
     def _fill(
