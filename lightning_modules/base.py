@@ -150,10 +150,9 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
         """The trainer clips and accumulates for one optimiser that steps once a batch."""
         name, clip = type(self).__name__, self.trainer.gradient_clip_val
         if clip:
-            raise ValueError(
-                f"gradient_clip_val={clip}: {name} makes its own steps; give the model "
-                f"max_grad_norm={clip} instead"
-            )
+            own = "max_grad_norm" in self.hparams
+            advice = f"give the model max_grad_norm={clip} instead" if own else "leave it out"
+            raise ValueError(f"gradient_clip_val={clip}: {name} makes its own steps; {advice}")
         if (batches := self.trainer.accumulate_grad_batches) != 1:
             raise ValueError(
                 f"accumulate_grad_batches={batches}: {name} steps with every batch; "
