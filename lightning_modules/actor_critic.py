@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
@@ -104,11 +105,11 @@ class ActorCritic(Agent, Objective):
         end_step(self, rollout, **losses)
 
     def _losses(self, rollout: Any) -> dict[str, Tensor]:
-        shape, keep = rollout.rewards.shape, rollout.mask.flatten()
         distribution, values = self.network(rollout.observations[:-1].flatten(0, 1))
+        log_prob = distribution.log_prob(rollout.actions.flatten(0, 1))
         with torch.no_grad():
             last = self.network.value(rollout.observations[-1])
-            now = values.detach().view(shape)
+            now = values.detach().view(rollout.rewards.shape)
             advantages = gae(
                 rollout.rewards,
                 now,
@@ -118,14 +119,17 @@ class ActorCritic(Agent, Objective):
                 self.gamma,
                 self.lam,
             ).flatten()
-            returns = (advantages + values)[keep]
-        advantages = advantages[keep]
+        returns = advantages + values.detach()
+        steps = [log_prob, distribution.entropy(), values, advantages, returns]
+        if not bool(rollout.mask.all()):
+            keep = rollout.mask.flatten().nonzero().squeeze(1)
+            steps = [each.index_select(0, keep) for each in steps]
+        log_prob, entropies, values, advantages, returns = steps
         if self.standardize:
             advantages = standardized(advantages)
-        log_prob = distribution.log_prob(rollout.actions.flatten(0, 1))
-        policy = policy_gradient_loss(log_prob[keep], advantages)
-        value = (values[keep] - returns).square().mean() / 2
-        entropy = distribution.entropy()[keep].mean()
+        policy = policy_gradient_loss(log_prob, advantages)
+        value = F.mse_loss(values, returns) / 2
+        entropy = entropies.mean()
         return {
             "loss": policy + self.value_coef * value - self.entropy_coef * entropy,
             "policy_loss": policy,

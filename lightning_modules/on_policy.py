@@ -1,5 +1,6 @@
 """What objectives share that learn from rollouts of their own policy, each used once."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -47,9 +48,11 @@ class Experience(NamedTuple):
     values: Tensor
     log_prob: Tensor
 
-    def rows(self, indices: Tensor) -> "Experience":
-        """Some of the steps."""
-        return Experience(*(field.index_select(0, indices) for field in self))
+    def shuffled(self, parts: int) -> Iterator["Experience"]:
+        """All steps in another order, in parts whose sizes differ by one at most."""
+        order = torch.randperm(len(self.actions)).to(self.actions.device)
+        fields = (field.index_select(0, order).tensor_split(parts) for field in self)
+        return (Experience(*part) for part in zip(*fields, strict=True))
 
 
 def flat(rollout: Any, *others: Tensor) -> Experience:

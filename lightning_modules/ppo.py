@@ -126,12 +126,12 @@ class PPO(Agent, Objective):
         parts = min(self.num_minibatches, count)
         with one_step(self) as [optimizer]:
             for _ in range(self.num_epochs):
-                for rows in torch.randperm(count).tensor_split(parts):
-                    losses = self._losses(seen.rows(rows.to(self.device)))
+                for part in seen.shuffled(parts):
+                    log_prob, losses = self._losses(part)
                     step(self, optimizer, losses["loss"])
-        end_step(self, rollout, **losses)
+        end_step(self, rollout, **losses, **self._change(log_prob.detach(), part.log_prob))
 
-    def _losses(self, part: Experience) -> dict[str, Tensor]:
+    def _losses(self, part: Experience) -> tuple[Tensor, dict[str, Tensor]]:
         distribution, values = self.network(part.observations)
         log_prob = distribution.log_prob(part.actions)
         advantages = standardized(part.advantages)
@@ -139,14 +139,18 @@ class PPO(Agent, Objective):
         limit = float("inf") if self.value_clip is None else self.value_clip
         value = clipped_value_loss(values, part.values, part.returns, limit)
         entropy = distribution.entropy().mean()
-        with torch.no_grad():
-            change = log_prob - part.log_prob
-            ratio = change.exp()
-        return {
+        return log_prob, {
             "loss": policy + self.value_coef * value - self.entropy_coef * entropy,
             "policy_loss": policy,
             "value_loss": value,
             "entropy": entropy,
+        }
+
+    def _change(self, log_prob: Tensor, old_log_prob: Tensor) -> dict[str, Tensor]:
+        """How far the policy is from the one that acted."""
+        change = log_prob - old_log_prob
+        ratio = change.exp()
+        return {
             "kl": (ratio - 1 - change).mean(),
             "clipped": ((ratio - 1).abs() > self.clip).float().mean(),
         }

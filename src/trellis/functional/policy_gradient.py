@@ -5,6 +5,7 @@ the state it was taken in, and carry no gradient.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from trellis.functional.returns import importance_ratio
@@ -39,7 +40,7 @@ def policy_gradient_loss(log_prob: Tensor, advantages: Tensor) -> Tensor:
     Source: Williams 1992; Sutton and Barto 2018, eq. 13.8.
     """
     _same(log_prob, advantages)
-    return -(log_prob * advantages.detach()).mean()
+    return log_prob.dot(advantages.detach()) / -len(log_prob)
 
 
 def clipped_surrogate_loss(
@@ -71,8 +72,10 @@ def clipped_surrogate_loss(
     _same(log_prob, advantages)
     ratio = importance_ratio(log_prob, old_log_prob)
     advantages = advantages.detach()
-    near = ratio.clamp(1 - clip, 1 + clip)
-    return -torch.minimum(ratio * advantages, near * advantages).mean()
+    with torch.no_grad():  # the gradient of a minimum takes three times as long
+        near = ratio.clamp(1 - clip, 1 + clip)
+        enough = (ratio - near) * advantages > 0
+    return torch.where(enough, near, ratio).dot(advantages) / -len(ratio)
 
 
 def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip: float) -> Tensor:
@@ -95,8 +98,10 @@ def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip
     """
     _same(values, returns)
     returns = returns.detach()
-    near = old_values.detach() + (values - old_values.detach()).clamp(-clip, clip)
-    return torch.maximum((values - returns).square(), (near - returns).square()).mean() / 2
+    with torch.no_grad():
+        near = old_values + (values - old_values).clamp(-clip, clip)
+        farther = (near - returns).abs() > (values - returns).abs()
+    return F.mse_loss(torch.where(farther, near, values), returns) / 2
 
 
 def _same(one: Tensor, other: Tensor) -> None:

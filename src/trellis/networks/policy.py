@@ -12,7 +12,7 @@ from torch.distributions import Categorical, Independent, Normal
 
 from trellis.networks.trunk import Trunk, head
 from trellis.nn.activation import Activation
-from trellis.nn.distribution import SquashedGaussian
+from trellis.nn.distribution import Choice, SquashedGaussian
 
 # A head this small makes all actions nearly as likely at first (Andrychowicz et al. 2021, 3.2).
 POLICY_GAIN = 0.01
@@ -250,8 +250,7 @@ class CategoricalHead(nn.Module):
         self.linear = head(in_channels, num_actions, POLICY_GAIN if orthogonal else None)
 
     def forward(self, features: Tensor) -> Categorical:
-        # Their checks of every value would cost more than the distributions.
-        return Categorical(logits=self.linear(features), validate_args=False)
+        return Choice(self.linear(features))
 
 
 class GaussianHead(nn.Module):

@@ -2,10 +2,17 @@
 
 import pytest
 import torch
-from torch.distributions import AffineTransform, Independent, Normal, TransformedDistribution
+from torch.distributions import (
+    AffineTransform,
+    Categorical,
+    Independent,
+    Normal,
+    TransformedDistribution,
+    kl_divergence,
+)
 from torch.distributions.transforms import TanhTransform
 
-from trellis.nn.distribution import SquashedGaussian
+from trellis.nn.distribution import Choice, SquashedGaussian
 
 LOW, HIGH = torch.tensor([-2.0, 0.0, 1.0]).double(), torch.tensor([2.0, 0.5, 7.0]).double()
 
@@ -85,3 +92,47 @@ def test_far_out_nothing_overflows() -> None:
     assert mean.grad.item() == pytest.approx(2.0)
     for edge in (-1.0, 1.0):
         assert torch.isfinite(distribution.log_prob(torch.full((1, 1), edge))).all()
+
+
+def choices() -> tuple[Choice, Categorical, torch.Tensor]:
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).mul(3).double()
+    logits.requires_grad_()
+    return Choice(logits), Categorical(logits=logits), logits
+
+
+def test_a_choice_is_torchs_categorical() -> None:
+    ours, reference, logits = choices()
+    numbers = torch.tensor([0, 2, 1, 1, 0])
+    other = Categorical(logits=torch.zeros(5, 3).double())
+    for found, expected in (
+        (ours.log_prob(numbers), reference.log_prob(numbers)),
+        (ours.log_prob(numbers[:4, None]), reference.log_prob(numbers[:4, None])),
+        (ours.entropy(), reference.entropy()),
+        (kl_divergence(ours, other), kl_divergence(reference, other)),
+        (ours.probs, reference.probs),
+    ):
+        torch.testing.assert_close(found, expected)
+        weights = torch.arange(1.0, found.numel() + 1).view_as(found).double()
+        (mine,) = torch.autograd.grad((weights * found).sum(), logits, retain_graph=True)
+        (theirs,) = torch.autograd.grad((weights * expected).sum(), logits, retain_graph=True)
+        torch.testing.assert_close(mine, theirs)
+    assert torch.equal(ours.mode, reference.mode)
+    wide = ours.expand((2, 5))
+    assert wide.batch_shape == (2, 5)
+    torch.testing.assert_close(wide.entropy()[1], reference.entropy())
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (2, 3)])
+def test_a_choice_draws_what_torch_draws(shape: tuple[int, ...]) -> None:
+    ours, reference, _ = choices()
+    torch.manual_seed(0)
+    found = ours.sample(shape)
+    torch.manual_seed(0)
+    expected = reference.sample(shape)
+    assert found.shape == (*shape, 5)
+    assert not found.requires_grad
+    if not shape:  # of many at once torch draws all of one choice, then all of the next
+        assert torch.equal(found, expected)
+    often = ours.sample((4000,))
+    shares = torch.stack([(often == number).double().mean(0) for number in range(3)], -1)
+    torch.testing.assert_close(shares, reference.probs.detach(), atol=0.03, rtol=0)
