@@ -351,6 +351,8 @@ def test_reinforce_needs_an_end(tmp_path: Path) -> None:
 def test_options_of_the_trainer_that_do_not_fit(
     kind: str, option: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
+    if kind == "trpo" and "max_grad_norm" in words:  # its policy has another measure of length
+        words = "TRPO makes its own steps"
     assert words in str(fit(KINDS[kind], tmp_path, **option).error)
 
 

@@ -39,7 +39,10 @@ class Played(VectorEnv):
 def made(seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     rewards = 5 * torch.randn(T, N, generator=generator) + 3
-    return rewards, torch.rand(T, N, generator=generator) < 0.1
+    ended = torch.rand(T, N, generator=generator) < 0.1
+    ended[[0, 29]] = True  # with rollouts
+    ended[28] = False
+    return rewards, ended
 
 
 def updated(scale: RewardScale, rewards: Tensor, ended: Tensor, mask: Any = None) -> RewardScale:
