@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
@@ -214,12 +215,10 @@ class TRPO(Agent, Objective):
         return torch.zeros_like(kl), torch.zeros_like(kl), torch.zeros_like(kl)
 
     def _fit_value(self, seen: Experience, optimizer: Any) -> Tensor:
-        loss, count = seen.returns.new_zeros(()), len(seen.returns)
+        loss, parts = seen.returns.new_zeros(()), min(self.num_minibatches, len(seen.returns))
         for _ in range(self.num_epochs):
-            for rows in torch.randperm(count).tensor_split(min(self.num_minibatches, count)):
-                part = rows.to(self.device)
-                errors = self.network.value(seen.observations[part]) - seen.returns[part]
-                loss = errors.square().mean() / 2
+            for part in seen.shuffled(parts):
+                loss = F.mse_loss(self.network.value(part.observations), part.returns) / 2
                 step(self, optimizer, loss)
         return loss
 
