@@ -70,8 +70,8 @@ class SAC(Agent, Objective):
             bounds, or clipping and accumulation by the trainer.
 
     Source: Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", algorithm 1.
-    Deviates: the loss of alpha has its logarithm in place of it, as the authors' code; of n steps,
-    only the last one's entropy counts.
+    Deviates: the loss of alpha has its logarithm in place of it, as the authors' code; squared
+    errors are not halved; of n steps, only the last one's entropy counts.
     """
 
     policy: nn.Module

@@ -166,6 +166,7 @@ def test_critics_share_nothing() -> None:
         data.setup("fit")
         objective = KINDS[kind](critic=partial(critic, trunk=trunk), spec=data.spec)
         objective.configure_model()
+        assert all(part.training for part in objective.modules())  # what was tried goes on
         one, two = (list(each.parameters()) for each in objective.critics)
         assert len({id(parameter) for parameter in one + two}) == len(one) + len(two) == 12
         assert not torch.equal(one[-2], two[-2])

@@ -104,6 +104,7 @@ def test_chance_costs_less_the_more_there_is(entropy: float, rises: bool, tmp_pa
 def test_a_fixed_temperature_has_no_optimiser(tmp_path: Path) -> None:
     done = fit(partial(KINDS["sac"], alpha=0.2), tmp_path)
     assert done.objective.log_alpha.exp().item() == pytest.approx(0.2)
+    assert not done.objective.log_alpha.requires_grad
     assert len(done.trainer.optimizers) == 2
     assert len(fit(KINDS["sac"], tmp_path).trainer.optimizers) == 3
 
