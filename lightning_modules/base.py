@@ -20,6 +20,7 @@ from torchmetrics import Metric, MetricCollection
 from trellis.hyperparameters import PlainHyperparameters, importable_name, to_plain
 from trellis.lightning_modules.callbacks.finite_guard import FiniteGuard
 from trellis.lightning_modules.callbacks.resume import ExactResume
+from trellis.lightning_modules.light_step import LightStep
 from trellis.optim.schedule import Schedule
 from trellis.spec import differences
 
@@ -33,7 +34,7 @@ class NetworkFactory(Protocol):
     def __call__(self, in_channels: int, out_channels: int) -> nn.Module: ...
 
 
-class Objective(PlainHyperparameters, L.LightningModule, ABC):
+class Objective(PlainHyperparameters, LightStep, L.LightningModule, ABC):
     """Base of the objectives: builds networks when the data is known, logs, evaluates.
 
     A subclass takes its networks as factories, calls ``save_hyperparameters`` in ``__init__`` and
@@ -131,11 +132,13 @@ class Objective(PlainHyperparameters, L.LightningModule, ABC):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
+        if not gradient_clip_val:
+            return
         precision = self.trainer.precision_plugin
         if isinstance(precision, MixedPrecision) and precision.scaler is None:
             # Without a scaler nothing is unscaled, yet Lightning refuses fused optimisers here.
             algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
-            Precision.clip_gradients(precision, optimizer, gradient_clip_val or 0.0, algorithm)
+            Precision.clip_gradients(precision, optimizer, gradient_clip_val, algorithm)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 

@@ -208,7 +208,7 @@ class Variational(Objective):
     ) -> tuple[Tensor, Tensor]:
         """The log-weights and ln p(x | z), ``[K, B]`` each."""
         log_likelihood = self.likelihood.log_prob(x, latents.parameters)
-        prior = latents.log_prior - latents.log_posterior
+        prior = latents.log_prior() - latents.log_posterior()
         return log_likelihood + beta * prior, log_likelihood
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -219,7 +219,7 @@ class Variational(Objective):
             loss = -iwae(weights).mean()
         else:
             log_likelihood = self.likelihood.log_prob(x, latents.parameters)
-            loss = (beta * latents.kl - log_likelihood.mean(0)).mean()
+            loss = (beta * latents.kl - log_likelihood).mean()
         self.log_train(loss=loss)
         return loss
 

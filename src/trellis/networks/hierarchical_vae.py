@@ -85,15 +85,21 @@ class HierarchicalVAE(nn.Module):
         z1 = torch.addcmul(mean, log_scale.exp(), noise)  # [K, B, M]
         log_lower = gaussian_log_prob(noise) - log_scale.sum(-1)
         upper_mean, upper_log_scale = self._halves(self.upper_encoder, z1)
-        noise = torch.randn_like(upper_mean)
-        z2 = torch.addcmul(upper_mean, upper_log_scale.exp(), noise)  # [K, B, L]
-        log_upper = gaussian_log_prob(noise) - upper_log_scale.sum(-1)
+        upper_noise = torch.randn_like(upper_mean)
+        z2 = torch.addcmul(upper_mean, upper_log_scale.exp(), upper_noise)  # [K, B, L]
         log_prior_lower = gaussian_log_prob(z1, *self._halves(self.upper_decoder, z2))
         kl = gaussian_kl(upper_mean, upper_log_scale) + log_lower - log_prior_lower
         repeated = None if labels is None else labels.repeat(num_samples, 1)
         parameters = self._write(z1.flatten(0, 1), repeated).unflatten(0, z1.shape[:2])
+
+        def log_posterior() -> Tensor:
+            return log_lower + gaussian_log_prob(upper_noise) - upper_log_scale.sum(-1)
+
         return Latents(
-            parameters, gaussian_log_prob(z2) + log_prior_lower, log_lower + log_upper, kl.mean(0)
+            parameters,
+            log_prior=lambda: gaussian_log_prob(z2) + log_prior_lower,
+            log_posterior=log_posterior,
+            kl=kl.mean(0),
         )
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ likelihood for each entry of an example.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,14 +24,15 @@ class Latents(NamedTuple):
 
     Args:
         parameters: of p(x | z) for each code, ``[K, B, P, *shape]``.
-        log_prior: ln p(z), ``[K, B]``, in nats as all that follows.
-        log_posterior: ln q(z | x), ``[K, B]``.
+        log_prior: gives ln p(z), ``[K, B]``, in nats as all that follows. A function, for a bound
+            with the divergence in closed form needs neither this nor the next.
+        log_posterior: gives ln q(z | x), ``[K, B]``.
         kl: KL(q(z | x) || p(z)), ``[B]``.
     """
 
     parameters: Tensor
-    log_prior: Tensor
-    log_posterior: Tensor
+    log_prior: Callable[[], Tensor]
+    log_posterior: Callable[[], Tensor]
     kl: Tensor
 
 
@@ -65,9 +66,12 @@ class _GaussianVAE(nn.Module, ABC):
         z = torch.addcmul(mean, log_scale.exp(), noise)  # [K, B, L]
         labels = None if y is None else y.repeat(num_samples)
         parameters = self.decode(z.flatten(0, 1), labels).unflatten(0, z.shape[:2])
-        log_posterior = gaussian_log_prob(noise) - log_scale.sum(-1)
-        kl = gaussian_kl(mean, log_scale)
-        return Latents(parameters, gaussian_log_prob(z), log_posterior, kl)
+        return Latents(
+            parameters,
+            log_prior=lambda: gaussian_log_prob(z),
+            log_posterior=lambda: gaussian_log_prob(noise) - log_scale.sum(-1),
+            kl=gaussian_kl(mean, log_scale),
+        )
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log-scale of the code, ``[B, L]`` each."""

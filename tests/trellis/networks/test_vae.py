@@ -55,7 +55,7 @@ def test_shapes(name: str, num_classes: int, num_parameters: int) -> None:
     x, y = torch.rand(B, *SHAPE), torch.arange(B) % 3 if num_classes else None
     latents = network(x, y, 7)
     assert latents.parameters.shape == (7, B, num_parameters, *SHAPE)
-    assert latents.log_prior.shape == latents.log_posterior.shape == (7, B)
+    assert latents.log_prior().shape == latents.log_posterior().shape == (7, B)
     assert latents.kl.shape == (B,)
     assert [t.shape for t in network.encode(x, y)] == [(B, L)] * 2
     z, y = torch.randn(2, L), None if y is None else y[:2]
@@ -76,8 +76,10 @@ def test_densities_are_those_of_torch_at_the_codes_that_were_drawn(
     mean, log_scale = network.encode(x, y)
     posterior = Independent(Normal(mean, log_scale.exp()), 1)
     prior = Independent(Normal(torch.zeros_like(mean), 1.0), 1)
-    torch.testing.assert_close(latents.log_posterior, posterior.log_prob(z), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(latents.log_prior, prior.log_prob(z))
+    torch.testing.assert_close(
+        latents.log_posterior(), posterior.log_prob(z), rtol=1e-4, atol=1e-4
+    )
+    torch.testing.assert_close(latents.log_prior(), prior.log_prob(z))
     torch.testing.assert_close(latents.kl, torch.distributions.kl_divergence(posterior, prior))
     for k in range(6):
         torch.testing.assert_close(latents.parameters[k], network.decode(z[k], y))
@@ -113,8 +115,8 @@ def test_densities_of_both_levels_are_those_of_torch() -> None:
     above = flat(network.upper_decoder, z2)
     prior = Independent(Normal(torch.zeros(L), 1.0), 1)
     expected = lower.log_prob(z1) + upper.log_prob(z2)
-    torch.testing.assert_close(latents.log_posterior, expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(latents.log_prior, prior.log_prob(z2) + above.log_prob(z1))
+    torch.testing.assert_close(latents.log_posterior(), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(latents.log_prior(), prior.log_prob(z2) + above.log_prob(z1))
     kl = torch.distributions.kl_divergence(upper, prior.expand((6, B)))
     kl = (kl + lower.log_prob(z1) - above.log_prob(z1)).mean(0)
     torch.testing.assert_close(latents.kl, kl, rtol=1e-4, atol=1e-4)
@@ -130,7 +132,7 @@ def test_log_ratios_average_to_the_divergence(name: str) -> None:
     network, x = build(name), torch.rand(B, *SHAPE)
     with torch.no_grad():
         latents = network(x, None, 10_000)
-    ratio = latents.log_posterior - latents.log_prior
+    ratio = latents.log_posterior() - latents.log_prior()
     error = ratio.std(0) / math.sqrt(10_000)
     assert ((ratio.mean(0) - latents.kl).abs() < 4 * error).all()
     assert (latents.kl > 10 * error).all()
@@ -155,7 +157,7 @@ def test_the_likelihood_is_the_integral_over_all_codes(name: str) -> None:
         parameters = network.decoder(grid).view(1501, 1, 1, 1, 4, 4).expand(-1, 2, -1, -1, -1, -1)
         evidence = (bernoulli(x, parameters) + log_prior[:, None]).logsumexp(0) + step
         latents = network(x, None, 40_000)
-        weights = bernoulli(x, latents.parameters) + latents.log_prior - latents.log_posterior
+        weights = bernoulli(x, latents.parameters) + latents.log_prior() - latents.log_posterior()
         torch.testing.assert_close(iwae(weights), evidence, atol=0.05, rtol=0)
         assert (weights.mean(0) < evidence).all()
         probs = network.decoder(grid).flatten(1).sigmoid()
