@@ -47,7 +47,8 @@ class EnvironmentRollouts(DataModule):
     Raises:
         ImportError: gymnasium is missing.
         ValueError: a size below 1; fewer ``total_steps`` than one rollout has; in ``setup`` an
-            unknown environment, with the nearest names.
+            unknown environment, with the nearest names; in training an objective that does not
+            act, or that learns from a memory.
     """
 
     spec: EnvironmentSpec
@@ -98,6 +99,11 @@ class EnvironmentRollouts(DataModule):
 
     def _rollout(self) -> Rollout:
         agent, collector = agent_of(self, "act"), self._collector
+        if hasattr(agent, "explore"):
+            raise ValueError(
+                f"{type(agent).__name__} learns from a memory, which EnvironmentRollouts does not "
+                f"keep: take EnvironmentReplay"
+            )
         trainer: Any = self.trainer
         rollout = collector.collect(agent.act, self.num_steps, agent.device)
         if collector.steps * trainer.world_size >= self.num_rollouts * self.num_steps:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from environment_cases import NoAgent, Still
+from environment_cases import Explorer, NoAgent, Still
 
 from trellis.datamodules.environment_rollouts import EnvironmentRollouts
 from trellis.rl.collector import Rollout
@@ -219,3 +219,9 @@ def test_an_objective_that_does_not_act() -> None:
     with pytest.raises(ValueError, match=r"can act\(observations\); NoAgent cannot: take PPO"):
         next(iter(data.train_dataloader()))
     assert np.isfinite(data.state_dict()["steps"])
+
+
+def test_an_objective_that_wants_a_memory() -> None:
+    data = ready(Explorer())
+    with pytest.raises(ValueError, match="Explorer learns from a memory.*take EnvironmentReplay"):
+        next(iter(data.train_dataloader()))
