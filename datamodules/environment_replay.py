@@ -23,6 +23,7 @@ from trellis.rl.collector import Rollout
 from trellis.rl.n_step import NStepTransitions
 from trellis.rl.replay import PrioritizedReplay, ReplayBuffer, Transitions
 from trellis.rl.schedules import linear
+from trellis.rl.vector_environments import Episodes
 from trellis.spec import EnvironmentSpec
 
 BETA = 0.4  # how much of the bias of priorities is taken back at first; all of it at the end
@@ -173,9 +174,11 @@ class EnvironmentReplay(DataModule):
     def loader(self, split: Split) -> Loader[Any]:
         if split == "train":
             return Loader(self.num_blocks, lambda _: self._block(), pad=True)
-        # Evaluated by the first process alone.
-        number = self.episodes[split]
-        return Loader(1, lambda _: evaluate(self, split, self.environment, self.options, number))
+        # The same episodes in each process: one without a batch would be an error to Lightning.
+        return Loader(1, lambda _: self._evaluate(split), pad=True)
+
+    def _evaluate(self, split: Split) -> Episodes:
+        return evaluate(self, split, self.environment, self.options, self.episodes[split])
 
     def update_priorities(self, where: Tensor, errors: Tensor) -> None:
         """Tell what the errors of a block's transitions were.

@@ -15,6 +15,7 @@ from trellis.datamodules.base import DataModule, Split
 from trellis.datamodules.loader import Loader
 from trellis.nn.checks import at_least_one
 from trellis.rl.collector import Rollout
+from trellis.rl.vector_environments import Episodes
 from trellis.spec import EnvironmentSpec
 
 
@@ -93,9 +94,11 @@ class EnvironmentRollouts(DataModule):
     def loader(self, split: Split) -> Loader[Any]:
         if split == "train":
             return Loader(self.num_rollouts, lambda _: self._rollout(), pad=True)
-        # Evaluated by the first process alone.
-        number = self.episodes[split]
-        return Loader(1, lambda _: evaluate(self, split, self.environment, self.options, number))
+        # The same episodes in each process: one without a batch would be an error to Lightning.
+        return Loader(1, lambda _: self._evaluate(split), pad=True)
+
+    def _evaluate(self, split: Split) -> Episodes:
+        return evaluate(self, split, self.environment, self.options, self.episodes[split])
 
     def _rollout(self) -> Rollout:
         agent, collector = agent_of(self, "act"), self._collector
