@@ -120,7 +120,9 @@ class ActorCritic(Agent, Objective):
                 self.lam,
             ).flatten()
         returns = advantages + values.detach()
-        steps = [log_prob, distribution.entropy(), values, advantages, returns]
+        with torch.set_grad_enabled(self.entropy_coef > 0):
+            entropies = distribution.entropy()
+        steps = [log_prob, entropies, values, advantages, returns]
         if not bool(rollout.mask.all()):
             keep = rollout.mask.flatten().nonzero().squeeze(1)
             steps = [each.index_select(0, keep) for each in steps]

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 from torch.optim import Optimizer
 from torchmetrics import Metric
@@ -32,6 +33,11 @@ class Agent:
     max_grad_norm: float | None = None
     gamma: float
     n_step: int = 1  # rewards that a transition of a replay memory spans
+
+    @cached_property
+    def running_scales(self: Any) -> list[RunningScale]:
+        """Those of observations in its networks, looked for once."""
+        return [part for part in self.modules() if isinstance(part, RunningScale)]
 
     def metrics(self, spec: EnvironmentSpec) -> Mapping[str, Metric]:
         return {"return": BatchMean(), "episode_length": BatchMean()}
@@ -119,7 +125,7 @@ def step(objective: Objective, optimizer: LightningOptimizer, loss: Tensor) -> N
     optimizer.step()
 
 
-def end_step(objective: Objective, batch: Any, **values: Tensor) -> None:
+def end_step(objective: Any, batch: Any, **values: Tensor) -> None:
     """Step the schedulers, log ``values``, the steps so far and how the last episodes went.
 
     Each ``RunningScale`` in the objective counts the observations of the batch.
@@ -129,7 +135,7 @@ def end_step(objective: Objective, batch: Any, **values: Tensor) -> None:
         batch: with ``observations [T + 1, N, *shape]``, ``recent_returns [E]``, ``env_steps``.
         values: to be logged.
     """
-    for module in scales(objective):
+    for module in objective.running_scales:
         module.update(batch.observations[:-1].flatten(0, 1))
     found: Any = objective.lr_schedulers()
     for scheduler in found if isinstance(found, list) else [found] if found else []:
@@ -137,8 +143,3 @@ def end_step(objective: Objective, batch: Any, **values: Tensor) -> None:
     if len(batch.recent_returns):
         values = {"return": batch.recent_returns.mean(), **values}
     objective.log_train(env_steps=batch.env_steps.float(), **values)
-
-
-def scales(module: nn.Module) -> list[RunningScale]:
-    """The running scales of observations in ``module``."""
-    return [part for part in module.modules() if isinstance(part, RunningScale)]

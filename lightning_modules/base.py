@@ -236,9 +236,13 @@ def clip_gradients(optimizer: Optimizer, max_norm: float | None) -> None:
 
     For objectives that step by themselves; the trainer's ``gradient_clip_val`` serves the others.
     """
-    if max_norm is not None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if max_norm is None or not gradients:
+        return
+    # As torch's clip_grad_norm_, which sorts them by device and type first, for half of its time.
+    norm = torch.stack(torch._foreach_norm(gradients)).norm()
+    torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
 
 
 @contextmanager

@@ -126,19 +126,27 @@ class DQN(Agent, Objective):
     def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
         """Actions for ``observations [N, *shape]``: the best, or a share ``epsilon`` at random."""
         best = self.network(observations).argmax(-1)
-        return best if deterministic else self._disturbed(best, self.epsilon)
+        if deterministic:
+            return best
+        chance, others = self._random(observations, self.epsilon)
+        return torch.where(chance, others, best)
 
     def explore(self, observations: Tensor, progress: float) -> Tensor:
         """Actions for ``observations [N, *shape]``, the fewer at random the further the run is."""
-        return self._disturbed(self.network(observations).argmax(-1), self._epsilon(progress))
+        chance, others = self._random(observations, self._epsilon(progress))
+        if bool(chance.all()):  # as of one environment early in a run: no values are needed
+            return others
+        return torch.where(chance, others, self.network(observations).argmax(-1))
 
     def _epsilon(self, progress: float) -> float:
         share = progress / self.exploration if self.exploration else 1.0
         return 1.0 + (self.epsilon - 1.0) * min(share, 1.0)
 
-    def _disturbed(self, best: Tensor, epsilon: float) -> Tensor:
-        random = torch.rand(best.shape, device=best.device) < epsilon
-        return torch.where(random, torch.randint_like(best, self.spec.num_actions), best)
+    def _random(self, observations: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        """Whether an action is a random one, and which: ``[N]`` each."""
+        shape, device = (len(observations),), observations.device
+        chance = torch.rand(shape, device=device) < epsilon
+        return chance, torch.randint(self.spec.num_actions, shape, device=device)
 
     def training_step(self, block: Any, batch_idx: int) -> None:
         errors, updates = [], len(block.weights)
