@@ -7,6 +7,7 @@ each observation is followed by the one that the action led to, except in a step
 
 import difflib
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 EVALUATION_SEEDS = {"val": 1_000_000, "test": 2_000_000}
 # So many are stepped one by one: a vectorised step costs as much for one as for many, and more
 # between two steps of a network, which leave the processor's caches less of it.
-FEW = 4
+FEW = 8
 # Steps after which an episode that goes on is a mistake.
 PATIENCE = 100_000
 
@@ -63,14 +64,10 @@ def make_environments(
         if made.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP:
             return made
         made.close()
-    return gymnasium.make_vec(
-        environment,
-        num_envs,
-        "sync",
-        vector_kwargs={"autoreset_mode": AutoresetMode.NEXT_STEP, "copy": False},
-        disable_env_checker=True,
-        **options,
-    )
+    from trellis.rl.serial_environments import SerialEnvironments
+
+    one = partial(gymnasium.make, environment, disable_env_checker=True, **options)
+    return SerialEnvironments([one] * num_envs, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
 def _gymnasium() -> Any:

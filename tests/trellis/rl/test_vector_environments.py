@@ -33,7 +33,7 @@ def test_specs() -> None:
 def test_own_vectorised_entry_point_else_one_by_one() -> None:
     own, few, others = (
         make_environments(name, count)
-        for name, count in (("CartPole-v1", 5), ("CartPole-v1", 4), ("Acrobot-v1", 5))
+        for name, count in (("CartPole-v1", 9), ("CartPole-v1", 8), ("Acrobot-v1", 9))
     )
     assert not isinstance(own, SyncVectorEnv)
     assert isinstance(few, SyncVectorEnv)
