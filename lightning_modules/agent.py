@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
+import lightning as L
+import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
 from torch import Tensor
 from torch.distributions import Distribution
@@ -38,6 +40,13 @@ class Agent:
     def running_scales(self: Any) -> list[RunningScale]:
         """Those of observations in its networks, looked for once."""
         return [part for part in self.modules() if isinstance(part, RunningScale)]
+
+    def transfer_batch_to_device(
+        self: Any, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        if device.type == "cpu":  # where experience is made; Lightning would take it apart to see
+            return batch
+        return L.LightningModule.transfer_batch_to_device(self, batch, device, dataloader_idx)
 
     def metrics(self, spec: EnvironmentSpec) -> Mapping[str, Metric]:
         return {"return": BatchMean(), "episode_length": BatchMean()}
@@ -113,15 +122,9 @@ def one_step(objective: Objective) -> Iterator[list[LightningOptimizer]]:
 
 
 def step(objective: Objective, optimizer: LightningOptimizer, loss: Tensor) -> None:
-    """One step of the optimiser along the gradient of ``loss``.
-
-    Nobody else's parameters get a gradient: a policy climbs the value that a critic gives it
-    without moving the critic.
-    """
+    """One step of the optimiser along the gradient of ``loss``."""
     optimizer.zero_grad()
-    parameters = (each for group in optimizer.param_groups for each in group["params"])
-    own = [parameter for parameter in parameters if parameter.requires_grad]
-    objective.manual_backward(loss, inputs=own)
+    objective.manual_backward(loss)
     optimizer.step()
 
 
