@@ -246,6 +246,19 @@ def clip_gradients(optimizer: Optimizer, max_norm: float | None) -> None:
 
 
 @contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Gradients pass through ``network``, none are computed for its parameters."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_()
+
+
+@contextmanager
 def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     """What an evaluation draws: the same each time, and nothing that training would have drawn.
 

@@ -7,7 +7,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from trellis.lightning_modules.agent import Agent, end_step, one_step, scheduled, step
-from trellis.lightning_modules.base import Objective
+from trellis.lightning_modules.base import Objective, frozen
 from trellis.lightning_modules.off_policy import (
     BoundedPolicyFactory,
     StateActionValueFactory,
@@ -132,7 +132,8 @@ class DDPG(Agent, Objective):
                 step(self, critic_optimizer, loss)
                 errors.append(error)
                 observations = transitions.observations
-                policy_loss = -self.critic(observations, self.policy(observations)).mean()
+                with frozen(self.critic):
+                    policy_loss = -self.critic(observations, self.policy(observations)).mean()
                 step(self, optimizer, policy_loss)
                 polyak_update_(self.target_critic, self.critic, self.tau)
                 polyak_update_(self.target_policy, self.policy, self.tau)

@@ -1,7 +1,6 @@
 """Generative adversarial networks: two networks, two optimisers, one count of steps."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +23,7 @@ from trellis.lightning_modules.base import (
     Stage,
     build_network,
     clip_gradients,
+    frozen,
     plan,
     steps_often,
 )
@@ -215,7 +215,7 @@ class GAN(Objective):
         return loss
 
     def _generator_step(self, fake: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
-        with _frozen(self.discriminator):
+        with frozen(self.discriminator):
             loss = self.loss.generator(self._judged(fake, labels))
             self._step(self._optimizers()[0], loss)
         return loss
@@ -275,16 +275,3 @@ class GAN(Objective):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         self._critic_steps = checkpoint.get("trellis", {}).get("critic_steps", 0)
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """Gradients pass through, none are computed for the parameters."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_()

@@ -8,7 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from trellis.lightning_modules.agent import Agent, end_step, one_step, scheduled, step
-from trellis.lightning_modules.base import Objective
+from trellis.lightning_modules.base import Objective, frozen
 from trellis.lightning_modules.off_policy import (
     BoundedPolicyFactory,
     StateActionValueFactory,
@@ -162,7 +162,8 @@ class SAC(Agent, Objective):
 
     def _policy_loss(self, observations: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         actions, log_prob = self._drawn(observations)
-        values = least_value(self.critics, observations, actions)
+        with frozen(self.critics):
+            values = least_value(self.critics, observations, actions)
         return (alpha * log_prob - values).mean(), -log_prob.detach().mean()
 
     def _drawn(self, observations: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from trellis.lightning_modules.agent import Agent, end_step, one_step, scheduled, step
-from trellis.lightning_modules.base import Objective
+from trellis.lightning_modules.base import Objective, frozen
 from trellis.lightning_modules.off_policy import (
     BoundedPolicyFactory,
     StateActionValueFactory,
@@ -143,7 +143,9 @@ class TD3(Agent, Objective):
                 errors.append(error)
                 if (self.global_step * updates + number) % self.policy_delay == 0:
                     observations = transitions.observations
-                    policy_loss = -self.critics[0](observations, self.policy(observations)).mean()
+                    with frozen(self.critics):
+                        values = self.critics[0](observations, self.policy(observations))
+                    policy_loss = -values.mean()
                     step(self, optimizer, policy_loss)
                     self._policy_losses["policy_loss"] = policy_loss.detach()
                     polyak_update_(self.target_critics, self.critics, self.tau)
