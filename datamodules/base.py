@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
@@ -53,6 +54,13 @@ class DataModule(PlainHyperparameters, L.LightningDataModule, ABC):
 
     def predict_dataloader(self) -> Iterable[Any]:
         return self.loader("test")
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        if device.type == "cpu":  # where batches are made; Lightning would take them apart to see
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
 
 def tensor_loader(

@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-import lightning as L
-import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
 from torch import Tensor
 from torch.distributions import Distribution
@@ -40,13 +38,6 @@ class Agent:
     def running_scales(self: Any) -> list[RunningScale]:
         """Those of observations in its networks, looked for once."""
         return [part for part in self.modules() if isinstance(part, RunningScale)]
-
-    def transfer_batch_to_device(
-        self: Any, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> Any:
-        if device.type == "cpu":  # where experience is made; Lightning would take it apart to see
-            return batch
-        return L.LightningModule.transfer_batch_to_device(self, batch, device, dataloader_idx)
 
     def metrics(self, spec: EnvironmentSpec) -> Mapping[str, Metric]:
         return {"return": BatchMean(), "episode_length": BatchMean()}

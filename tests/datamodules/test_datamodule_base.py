@@ -18,6 +18,7 @@ from trellis.datamodules.base import (
     read_gzip,
     whole_graph_loader,
 )
+from trellis.datamodules.synthetic_points import SyntheticPoints
 
 CONTENT = b"what the mirror holds"
 SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -173,3 +174,10 @@ def test_a_graph_is_yielded_as_often_as_asked() -> None:
     assert [id(batch) for batch in whole_graph_loader(graph, 3)] == [id(graph)] * 3
     with pytest.raises(ValueError, match="steps_per_epoch=0: give at least 1"):
         whole_graph_loader(graph, 0)
+
+
+def test_batches_stay_where_they_are_made_or_go_to_the_accelerator() -> None:
+    data, batch = SyntheticPoints(), (torch.zeros(2), [torch.ones(3)])
+    assert data.transfer_batch_to_device(batch, torch.device("cpu"), 0) is batch
+    x, (y,) = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert x.device.type == y.device.type == "meta"

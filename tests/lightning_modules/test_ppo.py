@@ -179,12 +179,3 @@ def test_observations_are_scaled_by_what_was_seen_before(tmp_path: Path) -> None
                 torch.testing.assert_close(scale.var, so_far.var(0, correction=0))
     saved = torch.load(done.last, weights_only=True)["state_dict"]
     assert saved["network.features.front.count"] == 81
-
-
-def test_rollouts_stay_where_they_are_made_or_go_to_the_accelerator() -> None:
-    rollout = Rollout(*(torch.zeros(2) for _ in Rollout._fields))
-    agent = PPO()
-    assert agent.transfer_batch_to_device(rollout, torch.device("cpu"), 0) is rollout
-    moved = agent.transfer_batch_to_device(rollout, torch.device("meta"), 0)
-    assert isinstance(moved, Rollout)
-    assert all(field.device.type == "meta" for field in moved)
