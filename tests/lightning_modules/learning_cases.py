@@ -1,5 +1,7 @@
 """Small data, one case for each objective, and a way to run it: shared by the tests beside it."""
 
+import os
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -213,6 +215,17 @@ class Recorder(L.Callback):
             # global_step says to which weights the values belong.
             values = {k: float(v) for k, v in trainer.callback_metrics.items() if "val/" in k}
             self.metrics.append({"step": trainer.global_step, **values})
+
+
+class Kill(L.Callback):
+    """Press Ctrl-C as a batch of the run begins, counted from 0."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if trainer.current_epoch * trainer.num_training_batches + batch_idx == self.batch:
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 class Run(NamedTuple):

@@ -1,18 +1,15 @@
 """Deep Q-learning against loops over single transitions, and what it learns, saves and resumes."""
 
 import copy
-import os
-import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import environment_cases  # noqa: F401 - registers environments
-import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
-from learning_cases import Case, Run, assert_equal_weights, quiet_trainer, run
+from learning_cases import Case, Kill, Run, assert_equal_weights, quiet_trainer, run
 from torch import Tensor, nn
 
 import trellis
@@ -181,17 +178,6 @@ def test_exploration_falls_in_a_straight_line() -> None:
     objective = agent(spec=data.spec, epsilon=0.1, exploration=0.0)
     objective.configure_model()
     assert (objective.explore(states, 0.0) == best).float().mean() > 0.0
-
-
-class Kill(L.Callback):
-    """Press Ctrl-C in one block of the run."""
-
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
-
-    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, index: int) -> None:
-        if index == self.batch:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.fixture(scope="module", params=KINDS)

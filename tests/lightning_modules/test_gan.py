@@ -1,15 +1,13 @@
 """A GAN's two optimisers behave like one model: what counts, resumes, stops and is saved."""
 
 import math
-import os
-import signal
 from functools import partial
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
-from learning_cases import Case, Points, Run, assert_equal_weights, quiet_trainer, run
+from learning_cases import Case, Kill, Points, Run, assert_equal_weights, quiet_trainer, run
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
@@ -63,17 +61,6 @@ class Given(DataModule):
 
     def loader(self, split: str):
         return tensor_loader(self.x, self.y, batch_size=self.batch_size, train=False)
-
-
-class Kill(L.Callback):
-    """Press Ctrl-C in a batch of the run, counted from 0."""
-
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        if trainer.current_epoch * trainer.num_training_batches + batch_idx == self.batch:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -1,16 +1,13 @@
 """Agents with real-valued actions: what they learn, count, save, resume and refuse."""
 
-import os
-import signal
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
-from learning_cases import Run, assert_equal_weights, quiet_trainer
+from learning_cases import Kill, Run, assert_equal_weights, quiet_trainer
 from off_policy_cases import HIGH, KINDS, LOW, adam, critic, fit, kept, replay, squashed
 from torch import nn
 
@@ -42,17 +39,6 @@ def test_learns_where_to_aim_and_not_without_a_rate(kind: str, tmp_path: Path) -
     done = fit(partial(KINDS[kind], optimizer=still), tmp_path, short, val_check_interval=1.0)
     assert done.error is None
     assert done.recorder.metrics[-1]["val/return"] < -0.04
-
-
-class Kill(L.Callback):
-    """Press Ctrl-C in one block of the run."""
-
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
-
-    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, index: int) -> None:
-        if index == self.batch:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -1,7 +1,5 @@
 """Agents that learn from rollouts of their own: what they learn, count, log, save and resume."""
 
-import os
-import signal
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -11,7 +9,7 @@ import environment_cases  # noqa: F401 - registers environments
 import lightning as L
 import pytest
 import torch
-from learning_cases import Case, Run, assert_equal_weights, quiet_trainer, run
+from learning_cases import Case, Kill, Run, assert_equal_weights, quiet_trainer, run
 from torch import Tensor
 
 import trellis
@@ -114,17 +112,6 @@ def test_a_time_limit_keeps_the_value(
     done = fit(objective, tmp_path, data, val_check_interval=1.0)
     assert done.error is None
     assert done.objective.network.value(torch.tensor([0])).item() == pytest.approx(value, abs=0.05)
-
-
-class Kill(L.Callback):
-    """Press Ctrl-C in one rollout of the run."""
-
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
-
-    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, index: int) -> None:
-        if index == self.batch:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.fixture(scope="module", params=KINDS)
