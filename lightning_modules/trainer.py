@@ -50,6 +50,7 @@ class Trainer(L.Trainer):
         **options: Any,
     ) -> None:
         self.run_folder = RunFolder(default_root_dir, run_name)
+        self._validates: bool | None = None
         callbacks = _listed(callbacks)
         if not any(isinstance(callback, GracefulStop) for callback in callbacks):
             callbacks.append(GracefulStop())
@@ -80,6 +81,17 @@ class Trainer(L.Trainer):
         """The folder of this run, created on first use; every process must ask for it together."""
         path = self.run_folder.path if self.is_global_zero else Path()
         return self.strategy.broadcast(path)
+
+    @property
+    def enable_validation(self) -> bool:
+        """Whether training validates.
+
+        Lightning asks after each step and looks through the module and its data for it; nothing
+        there changes between two steps.
+        """
+        if self._validates is None or not self.training:
+            self._validates = bool(super().enable_validation)
+        return self._validates and self.limit_val_batches > 0
 
     def fit(
         self,
@@ -112,6 +124,7 @@ class Trainer(L.Trainer):
         for callback in callbacks:
             if isinstance(callback, WandbRun):
                 callback.begin(self, ckpt_path)
+        self._validates = None
         try:
             super().fit(
                 model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only

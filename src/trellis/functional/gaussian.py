@@ -62,5 +62,5 @@ def gaussian_kl(
         mean = mean - other_mean
     if other_log_scale is not None:
         mean, log_scale = mean * torch.exp(-other_log_scale), log_scale - other_log_scale
-    variance = torch.exp(2 * log_scale)
-    return (mean.square() + variance - 1 - 2 * log_scale).sum(-1).mul(0.5)
+    log_variance = 2 * log_scale
+    return (mean.square() + torch.expm1(log_variance) - log_variance).sum(-1).mul(0.5)

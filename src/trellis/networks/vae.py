@@ -65,9 +65,9 @@ class _GaussianVAE(nn.Module, ABC):
         noise = torch.randn(num_samples, *mean.shape, device=mean.device, dtype=mean.dtype)
         z = torch.addcmul(mean, log_scale.exp(), noise)  # [K, B, L]
         labels = None if y is None else y.repeat(num_samples)
-        parameters = self.decode(z.flatten(0, 1), labels).unflatten(0, z.shape[:2])
+        parameters = self.decode(z.flatten(0, 1), labels)  # [K B, P, *shape]
         return Latents(
-            parameters,
+            parameters.view(*z.shape[:2], *parameters.shape[1:]),
             log_prior=lambda: gaussian_log_prob(z),
             log_posterior=lambda: gaussian_log_prob(noise) - log_scale.sum(-1),
             kl=gaussian_kl(mean, log_scale),
