@@ -65,8 +65,8 @@ class Ticks(L.Callback):
         return self.size * self.every / median(sum(self.steps[n - self.every : n]) for n in ends)
 
     def overall(self) -> float:
-        """By the whole time."""
-        return self.size * len(self.steps) / sum(self.steps)
+        """By the whole time, but for the first step, which prepares others."""
+        return self.size * len(self.steps[1:]) / sum(self.steps[1:])
 
 
 def in_turns(sides: Iterable[str], take_part: Callable[[str, Turns], Result]) -> dict[str, Result]:
