@@ -39,10 +39,11 @@ class FiniteGuard(L.Callback):
             return
         # A sum is finite only if all entries are; of squares it would overflow sooner, and on a
         # CPU the largest entry takes 20 times as long to find.
-        total = torch.stack([grad.sum(dtype=_wide(grad.dtype)) for grad in gradients]).sum()
-        if self._on_cpu(total):
-            self._raise_unless_finite(total, trainer, pl_module)
+        sums = [grad.sum(dtype=_wide(grad.dtype)) for grad in gradients]
+        if self._on_cpu(sums[0]):
+            self._raise_unless_finite(sum(each.item() for each in sums), trainer, pl_module)
             return
+        total = torch.stack(sums).sum()
         self._total = total if self._total is None else self._total + total
         if trainer.global_step % self.every_n_steps == 0:
             self.check(trainer, pl_module)
@@ -60,12 +61,12 @@ class FiniteGuard(L.Callback):
         """Read what was gathered since the last reading."""
         total, self._total = self._total, None
         if total is not None:
-            self._raise_unless_finite(total, trainer, pl_module)
+            self._raise_unless_finite(total.item(), trainer, pl_module)
 
     def _raise_unless_finite(
-        self, total: Tensor, trainer: L.Trainer, pl_module: L.LightningModule
+        self, total: float, trainer: L.Trainer, pl_module: L.LightningModule
     ) -> None:
-        if math.isfinite(total.item()):
+        if math.isfinite(total):
             return
         named = dict(pl_module.named_parameters())
         bad = [
