@@ -1,6 +1,6 @@
 """Experience of an agent that learns from all it ever did: a memory that grows as it acts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,46 +29,93 @@ from trellis.spec import EnvironmentSpec
 BETA = 0.4  # how much of the bias of priorities is taken back at first; all of it at the end
 
 
-class ReplayBlock(NamedTuple):
-    """What U updates learn from: a batch of B transitions each.
+class ReplayBatch(NamedTuple):
+    """What one update learns from.
 
     Args:
-        transitions: fields ``[U, B, ...]``.
-        observations: of the T steps that were made for this block, ``[T + 1, N, *shape]``.
-        recent_returns: of the last 100 finished episodes ``[E]``, not discounted; fewer at first.
-        env_steps: that all environments have made so far.
-        weights: to multiply losses by ``[U, B]``; 1 without priorities.
-        where: of the transitions in the memory ``[U, B]``, to report their errors by; ``None``
+        transitions: fields ``[B, ...]``.
+        weights: to multiply losses by ``[B]``; 1 without priorities.
+        where: of the transitions in the memory ``[B]``, to report their errors by; ``None``
             without priorities.
     """
 
     transitions: Transitions
-    observations: Tensor
-    recent_returns: Tensor
-    env_steps: Tensor
     weights: Tensor
     where: Tensor | None = None
 
-    def batches(self) -> Iterator[tuple[Transitions, Tensor]]:
-        """Transitions and their weights ``[B]``, for one update after the other."""
-        fields = (field.unbind() for field in (*self.transitions, self.weights))
-        for *transitions, weights in zip(*fields, strict=True):
-            yield Transitions(*transitions), weights
+
+class ReplayBlock:
+    """Some updates and the steps that are made between them: an iterable of ``ReplayBatch``.
+
+    Before each batch it lets the agent act, as it is by then. What came of that can be read
+    afterwards.
+
+    Args:
+        num_updates: batches.
+        act: makes the steps that come before a batch, given its number.
+        draw: one batch.
+        report: told errors of transitions, where there are priorities.
+    """
+
+    def __init__(
+        self,
+        num_updates: int,
+        act: Callable[[int], Rollout | None],
+        draw: Callable[[], ReplayBatch],
+        report: Callable[[Tensor, Tensor], None],
+    ) -> None:
+        self.num_updates, self._act, self._draw, self._report = num_updates, act, draw, report
+        self.rollouts: list[Rollout] = []
+
+    def __len__(self) -> int:
+        return self.num_updates
+
+    def __iter__(self) -> Iterator[ReplayBatch]:
+        for number in range(self.num_updates):
+            if (rollout := self._act(number)) is not None:
+                self.rollouts.append(rollout)
+            yield self._draw()
+
+    def report(self, batch: ReplayBatch, errors: Tensor) -> None:
+        """Tell the memory how wrong the values of a batch were; for naught without priorities.
+
+        Args:
+            batch: the last one.
+            errors: TD errors of either sign, ``[B]``; of K critics ``[K, B]``, whose mean counts.
+        """
+        if batch.where is not None:
+            sizes = errors.detach().abs()
+            self._report(batch.where, sizes.mean(0) if sizes.dim() == 2 else sizes)
+
+    @property
+    def observations(self) -> Tensor:
+        """Of the steps that were made, ``[T + 1, N, *shape]``."""
+        parts = [rollout.observations[:-1] for rollout in self.rollouts]
+        return torch.cat([*parts, self.rollouts[-1].observations[-1:]])
+
+    @property
+    def recent_returns(self) -> Tensor:
+        """Of the last 100 finished episodes ``[E]``, not discounted; fewer at first."""
+        return self.rollouts[-1].recent_returns
+
+    @property
+    def env_steps(self) -> Tensor:
+        """That all environments have made so far."""
+        return self.rollouts[-1].env_steps
 
 
 class EnvironmentReplay(DataModule):
     """Steps of gymnasium's environments by the agent that is trained, remembered and drawn again.
 
-    Batch: a ``ReplayBlock`` in training: the agent makes ``num_steps`` steps of each environment,
-    then ``num_updates`` batches are drawn at once from what is remembered. Many of both pay for
-    the trainer once; one of each is what papers describe. ``Episodes`` in evaluation, one batch of
-    ``num_val_episodes`` or ``num_test_episodes``, each of an environment of its own whose seed is
-    the same in all runs, with deterministic actions.
+    Batch: a ``ReplayBlock`` in training: ``num_updates`` batches, drawn one after the other from
+    what is remembered, and ``num_steps`` steps of each environment, spread evenly between them.
+    With ten times as many of both the agent does the same and the trainer a tenth. ``Episodes`` in
+    evaluation, one batch of ``num_val_episodes`` or ``num_test_episodes``, each of an environment
+    of its own whose seed is the same in all runs, with deterministic actions.
 
     The agent acts by its ``explore(observations, progress)``; progress is the share of
     ``total_steps`` that is made. Transitions span ``agent.n_step`` rewards, discounted by
-    ``agent.gamma``. With priorities the agent reports its errors with ``update_priorities``; all
-    batches of a block are drawn by those from before.
+    ``agent.gamma``. With priorities the agent reports its errors to the block.
 
     Environments are stepped by their own vectorised implementation where that is faster. A run
     ends with ``total_steps``, whatever ``max_epochs`` says; validate in between with the trainer's
@@ -82,8 +129,8 @@ class EnvironmentReplay(DataModule):
     Args:
         environment: gymnasium's id.
         num_envs: N, environments side by side.
-        num_steps: T, steps of each for a block.
-        num_updates: U, batches of a block.
+        num_steps: T, steps of each in a block.
+        num_updates: U, batches of a block; the first is drawn after T / U steps.
         total_steps: steps of all environments together, the first random ones among them.
         learning_starts: steps with random actions before the first block.
         capacity: transitions that are remembered.
@@ -140,6 +187,7 @@ class EnvironmentReplay(DataModule):
             )
         self.environment, self.options, self.seed = environment, dict(options or {}), seed
         self._collector: Any = None
+        self._ones = torch.ones(batch_size)
 
     @property
     def steps_each(self) -> int:
@@ -180,37 +228,31 @@ class EnvironmentReplay(DataModule):
     def _evaluate(self, split: Split) -> Episodes:
         return evaluate(self, split, self.environment, self.options, self.episodes[split])
 
-    def update_priorities(self, where: Tensor, errors: Tensor) -> None:
-        """Tell what the errors of a block's transitions were.
-
-        Args:
-            where: of the block, ``[U, B]``.
-            errors: TD errors of either sign, ``[U, B]``.
-        """
-        self._memory.update(where.flatten().cpu(), errors.flatten())
-
     def _block(self) -> ReplayBlock:
-        agent, collector = agent_of(self, "act", "explore"), self._collector
+        agent, collector, steps = agent_of(self, "act", "explore"), self._collector, self.num_steps
         trainer: Any = self.trainer
-        if missing := max(0, self.random_steps - collector.steps):
-            self._remember(collector.collect(self._random_actions, missing))
-        progress = collector.steps / self.steps_each
-        rollout = collector.collect(
-            partial(agent.explore, progress=progress), self.num_steps, agent.device
-        )
-        self._remember(rollout)
-        made = (collector.steps - self.random_steps) * trainer.world_size
-        if made >= self.num_blocks * self.num_steps:
+        before = max(0, collector.steps - self.random_steps)
+        if (before + steps) * trainer.world_size >= self.num_blocks * steps:
             trainer.should_stop = True
-        transitions, weights, where = self._draw()
+
+        def act(number: int) -> Rollout | None:
+            if missing := max(0, self.random_steps - collector.steps):
+                self._remember(collector.collect(self._random_actions, missing))
+            # At the latest with the first of several updates that share a step.
+            done, until = (-(-n * steps // self.num_updates) for n in (number, number + 1))
+            if done == until:
+                return None
+            explore = partial(agent.explore, progress=collector.steps / self.steps_each)
+            rollout = collector.collect(explore, until - done, agent.device)
+            self._remember(rollout)
+            return rollout
+
         return ReplayBlock(
-            transitions,
-            rollout.observations,
-            rollout.recent_returns,
-            rollout.env_steps,
-            weights,
-            where,
+            self.num_updates, act, lambda: self._draw(agent.device), self._update_priorities
         )
+
+    def _update_priorities(self, where: Tensor, errors: Tensor) -> None:
+        self._memory.update(where, errors)
 
     def _random_actions(self, observations: Tensor) -> Tensor:
         count = len(observations)
@@ -238,26 +280,23 @@ class EnvironmentReplay(DataModule):
             new = Transitions(*(torch.cat(fields) for fields in zip(*ready, strict=True)))
         self._memory.add(Transitions(*(field[-self.capacity :] for field in new)))
 
-    def _draw(self) -> tuple[Transitions, Tensor, Tensor | None]:
-        shape, memory = (self.num_updates, self.batch_size), self._memory
+    def _draw(self, device: torch.device) -> ReplayBatch:
+        memory, size = self._memory, self.batch_size
         if not len(memory):
             raise ValueError(
                 f"learning_starts={self.random_steps * self.num_envs}: no transition is complete "
                 f"by then, give more"
             )
         if self.priority is None:
-            drawn = memory.sample(shape[0] * shape[1], self._generator)
-            weights, where = torch.ones(()).expand(shape), None
+            batch = ReplayBatch(memory.sample(size, self._generator), self._ones)
         else:
             beta = linear(self._collector.steps, start=BETA, end=1.0, num_steps=self.steps_each)
-            # A batch after the other: of each, the largest weight is 1.
-            samples = [memory.sample(shape[1], beta, self._generator) for _ in range(shape[0])]
-            drawn = Transitions(
-                *(torch.cat(f) for f in zip(*(s.transitions for s in samples), strict=True))
-            )
-            weights = torch.stack([sample.weights for sample in samples])
-            where = torch.stack([sample.where for sample in samples])
-        return Transitions(*(field.unflatten(0, shape) for field in drawn)), weights, where
+            drawn = memory.sample(size, beta, self._generator)
+            batch = ReplayBatch(drawn.transitions, drawn.weights, drawn.where)
+        if device.type == "cpu":
+            return batch
+        transitions = Transitions(*(field.to(device) for field in batch.transitions))
+        return ReplayBatch(transitions, batch.weights.to(device), batch.where)
 
     def state_dict(self) -> dict[str, Any]:
         if self._collector is None:

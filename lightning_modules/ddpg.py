@@ -16,7 +16,6 @@ from trellis.lightning_modules.off_policy import (
     critic_loss,
     disturbed,
     register_bounds,
-    report_errors,
 )
 from trellis.networks.policy import DeterministicPolicy
 from trellis.networks.value import StateActionValue
@@ -124,20 +123,18 @@ class DDPG(Agent, Objective):
         return disturbed(actions, self.action_low, self.action_high, self.noise)
 
     def training_step(self, block: Any, batch_idx: int) -> None:
-        errors: list[Tensor] = []
         with one_step(self) as [optimizer, critic_optimizer]:
-            for transitions, weights in block.batches():
-                targets = self._targets(transitions)
-                loss, error = critic_loss([self.critic], transitions, weights, targets)
+            for batch in block:
+                targets = self._targets(batch.transitions)
+                loss, errors = critic_loss([self.critic], batch, targets)
                 step(self, critic_optimizer, loss)
-                errors.append(error)
-                observations = transitions.observations
+                block.report(batch, errors)
+                observations = batch.transitions.observations
                 with frozen(self.critic):
                     policy_loss = -self.critic(observations, self.policy(observations)).mean()
                 step(self, optimizer, policy_loss)
                 polyak_update_(self.target_critic, self.critic, self.tau)
                 polyak_update_(self.target_policy, self.policy, self.tau)
-        report_errors(self, block, errors)
         end_step(self, block, critic_loss=loss, policy_loss=policy_loss)
 
     @torch.no_grad()

@@ -149,20 +149,15 @@ class DQN(Agent, Objective):
         return chance, torch.randint(self.spec.num_actions, shape, device=device)
 
     def training_step(self, block: Any, batch_idx: int) -> None:
-        errors, updates = [], len(block.weights)
         with one_step(self) as [optimizer]:
-            for number, (transitions, weights) in enumerate(block.batches(), 1):
-                values = self._values(transitions)
-                targets = self._targets(transitions)
-                loss = (weights * self.loss(values, targets, reduction="none")).mean()
+            for number, batch in enumerate(block, 1):
+                values = self._values(batch.transitions)
+                targets = self._targets(batch.transitions)
+                loss = (batch.weights * self.loss(values, targets, reduction="none")).mean()
                 step(self, optimizer, loss)
-                errors.append((values - targets).detach())
-                if (self.global_step * updates + number) % self.target_period == 0:
+                block.report(batch, values - targets)
+                if (self.global_step * len(block) + number) % self.target_period == 0:
                     polyak_update_(self.target, self.network, self.tau)
-        if block.where is not None:
-            self.trainer.datamodule.update_priorities(  # type: ignore[attr-defined]
-                block.where, torch.stack(errors)
-            )
         end_step(self, block, loss=loss, value=values.mean())
 
     def _values(self, transitions: Transitions) -> Tensor:

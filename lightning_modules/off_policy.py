@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from trellis.lightning_modules.base import Objective, build_network
-from trellis.rl.replay import Transitions
 from trellis.spec import EnvironmentSpec
 
 
@@ -150,7 +149,7 @@ def disturbed(
 
 
 def critic_loss(
-    critics: Iterable[nn.Module], transitions: Transitions, weights: Tensor, targets: Tensor
+    critics: Iterable[nn.Module], batch: Any, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
     r"""Mean squared error of each critic, summed over critics.
 
@@ -158,15 +157,14 @@ def critic_loss(
 
     Args:
         critics: K of them.
-        transitions: B of them.
-        weights: of the transitions, ``[B]``.
+        batch: a ``ReplayBatch`` of B transitions and their weights w.
         targets: y, without gradient, ``[B]``.
     Returns:
         the loss, and the errors ``[K, B]`` with the sign of Q - y.
     """
-    values = [critic(transitions.observations, transitions.actions) for critic in critics]
-    errors = torch.stack(values) - targets
-    return (weights * errors.square()).mean(-1).sum(), errors
+    seen, done = batch.transitions.observations, batch.transitions.actions
+    errors = torch.stack([critic(seen, done) for critic in critics]) - targets
+    return (batch.weights * errors.square()).mean(-1).sum(), errors
 
 
 def least_value(critics: Iterable[nn.Module], observations: Tensor, actions: Tensor) -> Tensor:
@@ -175,17 +173,3 @@ def least_value(critics: Iterable[nn.Module], observations: Tensor, actions: Ten
     Source: Fujimoto et al. 2018, eq. 10 (clipped double Q-learning).
     """
     return torch.stack([critic(observations, actions) for critic in critics]).amin(0)
-
-
-def report_errors(objective: Objective, block: Any, errors: Iterable[Tensor]) -> None:
-    """Tell a memory with priorities how wrong the critics were, on average over them.
-
-    Args:
-        objective: whose trainer has the data module.
-        block: a ``ReplayBlock`` of U batches.
-        errors: of each update, ``[K, B]``.
-    """
-    if block.where is not None:
-        sizes = torch.stack([each.detach().abs().mean(0) for each in errors])  # [U, B]
-        datamodule: Any = objective.trainer.datamodule  # type: ignore[attr-defined]
-        datamodule.update_priorities(block.where, sizes)

@@ -16,7 +16,6 @@ from trellis.lightning_modules.off_policy import (
     build_policy,
     critic_loss,
     least_value,
-    report_errors,
 )
 from trellis.networks.policy import SquashedGaussianPolicy
 from trellis.networks.value import StateActionValue
@@ -136,20 +135,19 @@ class SAC(Agent, Objective):
         return self.policy(observations).sample()
 
     def training_step(self, block: Any, batch_idx: int) -> None:
-        errors: list[Tensor] = []
         with one_step(self) as [optimizer, critic_optimizer, *alpha_optimizer]:
-            for transitions, weights in block.batches():
+            for batch in block:
                 alpha = self.log_alpha.detach().exp()
-                targets = self._targets(transitions, alpha)
-                loss, error = critic_loss(self.critics, transitions, weights, targets)
+                targets = self._targets(batch.transitions, alpha)
+                loss, errors = critic_loss(self.critics, batch, targets)
                 step(self, critic_optimizer, loss)
-                errors.append(error)
-                policy_loss, entropy = self._policy_loss(transitions.observations, alpha)
+                block.report(batch, errors)
+                observations = batch.transitions.observations
+                policy_loss, entropy = self._policy_loss(observations, alpha)
                 step(self, optimizer, policy_loss)
                 for each in alpha_optimizer:
                     step(self, each, self.log_alpha * (entropy - self.target_entropy))
                 polyak_update_(self.target_critics, self.critics, self.tau)
-        report_errors(self, block, errors)
         values = {"critic_loss": loss, "policy_loss": policy_loss, "entropy": entropy}
         end_step(self, block, alpha=self.log_alpha.exp(), **values)
 

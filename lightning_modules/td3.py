@@ -17,7 +17,6 @@ from trellis.lightning_modules.off_policy import (
     disturbed,
     least_value,
     register_bounds,
-    report_errors,
 )
 from trellis.networks.policy import DeterministicPolicy
 from trellis.networks.value import StateActionValue
@@ -133,16 +132,14 @@ class TD3(Agent, Objective):
         return disturbed(actions, self.action_low, self.action_high, noise, limit)
 
     def training_step(self, block: Any, batch_idx: int) -> None:
-        errors: list[Tensor] = []
-        updates = len(block.weights)
         with one_step(self) as [optimizer, critic_optimizer]:
-            for number, (transitions, weights) in enumerate(block.batches()):
-                targets = self._targets(transitions)
-                loss, error = critic_loss(self.critics, transitions, weights, targets)
+            for number, batch in enumerate(block):
+                targets = self._targets(batch.transitions)
+                loss, errors = critic_loss(self.critics, batch, targets)
                 step(self, critic_optimizer, loss)
-                errors.append(error)
-                if (self.global_step * updates + number) % self.policy_delay == 0:
-                    observations = transitions.observations
+                block.report(batch, errors)
+                if (self.global_step * len(block) + number) % self.policy_delay == 0:
+                    observations = batch.transitions.observations
                     with frozen(self.critics):
                         values = self.critics[0](observations, self.policy(observations))
                     policy_loss = -values.mean()
@@ -150,7 +147,6 @@ class TD3(Agent, Objective):
                     self._policy_losses["policy_loss"] = policy_loss.detach()
                     polyak_update_(self.target_critics, self.critics, self.tau)
                     polyak_update_(self.target_policy, self.policy, self.tau)
-        report_errors(self, block, errors)
         end_step(self, block, critic_loss=loss, **self._policy_losses)
 
     @torch.no_grad()

@@ -206,9 +206,9 @@ class Recorder(L.Callback):
         self.metrics: list[dict[str, float]] = []
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        while isinstance(batch, (tuple, list)):
-            batch = batch[0]
-        self.batches.append(getattr(batch, "x", batch).clone())
+        first = batch[0] if isinstance(batch, (tuple, list)) else getattr(batch, "x", batch)
+        # Of a block of updates, what the agent saw between them.
+        self.batches.append(getattr(first, "observations", first).clone())
 
     def on_validation_end(self, trainer, pl_module) -> None:
         if not trainer.sanity_checking:

@@ -15,7 +15,7 @@ from gymnasium.spaces import Box
 from learning_cases import Case, Run, run
 from torch import Tensor, nn
 
-from trellis.datamodules.environment_replay import EnvironmentReplay, ReplayBlock
+from trellis.datamodules.environment_replay import EnvironmentReplay, ReplayBatch
 from trellis.lightning_modules.ddpg import DDPG
 from trellis.lightning_modules.sac import SAC
 from trellis.lightning_modules.td3 import TD3
@@ -80,21 +80,20 @@ def fit(objective: partial, root: Path, data: Any = replay, **options: Any) -> R
 
 
 class Keep(EnvironmentReplay):
-    """Keeps the blocks it serves, the networks before the first, and what it is told of errors."""
+    """Keeps its batches, the networks before the first, and what it is told of errors."""
 
-    def _block(self) -> ReplayBlock:
+    def _draw(self, device: torch.device) -> ReplayBatch:
         module: Any = self.trainer.lightning_module
         if not hasattr(self, "made"):
-            self.made: list[ReplayBlock] = []
+            self.made: list[ReplayBatch] = []
             self.told: list[Tensor] = []
             self.networks = copy.deepcopy(dict(module.named_children()))
-        block = super()._block()
-        self.made.append(block)
-        return block
+        self.made.append(super()._draw(device))
+        return self.made[-1]
 
-    def update_priorities(self, where: Tensor, errors: Tensor) -> None:
+    def _update_priorities(self, where: Tensor, errors: Tensor) -> None:
         self.told.append(errors)
-        super().update_priorities(where, errors)
+        super()._update_priorities(where, errors)
 
 
 def kept(**options: Any) -> Keep:

@@ -33,24 +33,23 @@ def test_updates_by_loops(of_data: dict[str, Any], tmp_path: Path) -> None:
     pi, q = data.networks["policy"], data.networks["critic"]
     old_pi, old_q = data.networks["target_policy"], data.networks["target_critic"]
     first = copy.deepcopy(data.networks)
-    for number, block in enumerate(data.made):
-        assert block.transitions.terminated.any()
-        assert not block.transitions.terminated.all()
-        for update, (batch, weights) in enumerate(block.batches()):
-            goals = []
-            for i in range(16):
-                after = batch.next_observations[i][None]
-                goals.append(goal(batch, i, old_q(after, old_pi(after)).item()))
-            loss, errors = squared_errors(q, batch, weights, goals)
-            descend(q.parameters(), loss, LR)
-            gain = sum(q(s[None], pi(s[None]))[0] for s in batch.observations) / 16
-            descend(pi.parameters(), -gain, LR)
-            follow(old_q, q, TAU)
-            follow(old_pi, pi, TAU)
-            if of_data:
-                told = data.told[number][update]
-                torch.testing.assert_close(told, torch.tensor(errors).abs(), atol=1e-5, rtol=1e-4)
-    assert len(data.told) == (3 if of_data else 0)
+    for update, (batch, weights, _) in enumerate(data.made):
+        assert batch.terminated.any()
+        assert not batch.terminated.all()
+        goals = []
+        for i in range(16):
+            after = batch.next_observations[i][None]
+            goals.append(goal(batch, i, old_q(after, old_pi(after)).item()))
+        loss, errors = squared_errors(q, batch, weights, goals)
+        descend(q.parameters(), loss, LR)
+        gain = sum(q(s[None], pi(s[None]))[0] for s in batch.observations) / 16
+        descend(pi.parameters(), -gain, LR)
+        follow(old_q, q, TAU)
+        follow(old_pi, pi, TAU)
+        if of_data:
+            told = data.told[update]
+            torch.testing.assert_close(told, torch.tensor(errors).abs(), atol=1e-5, rtol=1e-4)
+    assert len(data.told) == (6 if of_data else 0)
     for name, network in data.networks.items():
         if name in ("policy", "critic", "target_policy", "target_critic"):
             assert_same(getattr(done.objective, name), network)

@@ -1,6 +1,5 @@
 """Deep Q-learning against loops over single transitions, and what it learns, saves and resumes."""
 
-import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from learning_cases import Case, Kill, Run, assert_equal_weights, quiet_trainer, run
+from off_policy_cases import Keep
 from torch import Tensor, nn
 
 import trellis
-from trellis.datamodules.environment_replay import EnvironmentReplay, ReplayBlock
+from trellis.datamodules.environment_replay import EnvironmentReplay
 from trellis.lightning_modules.dqn import DQN
 from trellis.networks.value import QNetwork
 from trellis.optim.schedule import Schedule
@@ -46,26 +46,6 @@ def fit(objective: partial, root: Path, data: Any = replay, **options: Any) -> R
     )
 
 
-class Keep(EnvironmentReplay):
-    """Keeps the blocks it serves, and the objective before each of them."""
-
-    def _block(self) -> ReplayBlock:
-        self.agents = [
-            *getattr(self, "agents", []), copy.deepcopy(self._networks()),
-        ]  # fmt: skip
-        block = super()._block()
-        self.made = [*getattr(self, "made", []), block]
-        return block
-
-    def _networks(self) -> tuple[nn.Module, nn.Module]:
-        module: Any = self.trainer.lightning_module
-        return module.network, module.target
-
-    def update_priorities(self, where: Tensor, errors: Tensor) -> None:
-        self.errors = [*getattr(self, "errors", []), errors]
-        super().update_priorities(where, errors)
-
-
 def loss_by_loops(
     net: nn.Module, target: nn.Module, batch: Any, weights: Tensor, double: bool, huber: bool
 ) -> tuple[Tensor, list[float]]:
@@ -94,33 +74,27 @@ def test_updates_by_loops(kind: str, tmp_path: Path) -> None:
     )  # fmt: skip
     done = fit(objective, tmp_path, lambda: data)
     assert done.error is None
-    net, target = data.agents[0]
-    updates = 0
-    for number, block in enumerate(data.made):
-        assert block.transitions.terminated.any()
-        reported = []
-        for batch, weights in block.batches():
-            optimizer = slow(net.parameters())
-            loss, errors = loss_by_loops(
-                net, target, batch, weights, bool(options), options.get("loss") == "huber"
-            )
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            reported.append(errors)
-            updates += 1
-            if updates % 3 == 0:
-                for old, new in zip(target.parameters(), net.parameters(), strict=True):
-                    old.data = (old + new.data) / 2
+    net, target = data.networks["network"], data.networks["target"]
+    for number, (batch, weights, _) in enumerate(data.made, 1):
+        assert batch.terminated.any()
+        optimizer = slow(net.parameters())
+        loss, errors = loss_by_loops(
+            net, target, batch, weights, bool(options), options.get("loss") == "huber"
+        )
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if number % 3 == 0:
+            for old, new in zip(target.parameters(), net.parameters(), strict=True):
+                old.data = (old + new.data) / 2
         if of_data:
-            torch.testing.assert_close(
-                data.errors[number], torch.tensor(reported), atol=1e-4, rtol=1e-4
-            )
-    assert updates == 6
+            sizes = torch.tensor(errors).abs()
+            torch.testing.assert_close(data.told[number - 1], sizes, atol=1e-4, rtol=1e-4)
+    assert number == 6
     for found, expected in ((done.objective.network, net), (done.objective.target, target)):
         for one, other in zip(found.parameters(), expected.parameters(), strict=True):
             torch.testing.assert_close(one.detach(), other.detach(), atol=1e-5, rtol=1e-4)
-    assert not hasattr(data, "errors") or of_data
+    assert len(data.told) == (6 if of_data else 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -204,6 +178,16 @@ def test_stopped_and_resumed_is_uninterrupted(
     assert resumed.trainer.global_step == whole.trainer.global_step == 8
     ((one,), (other,)) = (done.trainer.lr_scheduler_configs for done in (whole, resumed))
     assert one.scheduler.get_last_lr() == other.scheduler.get_last_lr() == [0.0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_larger_blocks_do_the_same(kind: str, tmp_path: Path) -> None:
+    options, of_data = KINDS[kind]
+    small_ones = fit(partial(agent, **options), tmp_path, partial(replay, **of_data))
+    data = partial(replay, num_steps=16, num_updates=8, **of_data)
+    large = fit(partial(agent, **options), tmp_path, data)
+    assert (small_ones.trainer.global_step, large.trainer.global_step) == (8, 2)
+    assert_equal_weights(small_ones, large)
 
 
 def test_a_checkpoint_plays_as_in_training(tmp_path: Path) -> None:

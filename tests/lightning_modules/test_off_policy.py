@@ -130,7 +130,7 @@ def test_what_is_remembered_lies_between_the_bounds(kind: str, tmp_path: Path) -
     loud = {} if kind == "sac" else {"noise": 5.0}
     done = fit(partial(KINDS[kind], **loud), tmp_path, lambda: data)
     assert done.error is None
-    actions = torch.cat([block.transitions.actions.flatten(0, 1) for block in data.made])
+    actions = torch.cat([batch.transitions.actions for batch in data.made])
     least, most = actions.amin(0), actions.amax(0)
     assert (least >= torch.tensor(LOW)).all()
     assert (most <= torch.tensor(HIGH)).all()

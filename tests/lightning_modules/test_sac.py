@@ -62,29 +62,28 @@ def test_updates_by_loops(
     pi, q = data.networks["policy"], data.networks["critics"]
     old_q, numbers = data.networks["target_critics"], iter(noise)
     first, log_alpha = copy.deepcopy(data.networks), math.log(options.get("alpha", 1.0))
-    for number, block in enumerate(data.made):
-        for update, (batch, weights) in enumerate(block.batches()):
-            alpha, goals, epsilon = math.exp(log_alpha), [], next(numbers)
-            for i in range(16):
-                after = batch.next_observations[i]
-                action, log_prob = drawn(pi, after, epsilon[i])
-                worth = min(net(after[None], action[None]).item() for net in old_q)
-                goals.append(goal(batch, i, worth - alpha * log_prob.item()))
-            (one, ones), (two, twos) = (squared_errors(net, batch, weights, goals) for net in q)
-            descend(q.parameters(), one + two, LR)
-            total, entropy, epsilon = torch.zeros(()), 0.0, next(numbers)
-            for i, observation in enumerate(batch.observations):
-                action, log_prob = drawn(pi, observation, epsilon[i])
-                worth = min(net(observation[None], action[None])[0] for net in q)
-                total = total + (alpha * log_prob - worth) / 16
-                entropy -= log_prob.item() / 16
-            descend(pi.parameters(), total, LR)
-            if "alpha" not in options:
-                log_alpha -= LR * (entropy - options.get("target_entropy", -2.0))
-            follow(old_q, q, TAU)
-            if of_data:
-                told, both = data.told[number][update], torch.tensor([ones, twos])
-                torch.testing.assert_close(told, both.abs().mean(0), atol=1e-5, rtol=1e-4)
+    for update, (batch, weights, _) in enumerate(data.made):
+        alpha, goals, epsilon = math.exp(log_alpha), [], next(numbers)
+        for i in range(16):
+            after = batch.next_observations[i]
+            action, log_prob = drawn(pi, after, epsilon[i])
+            worth = min(net(after[None], action[None]).item() for net in old_q)
+            goals.append(goal(batch, i, worth - alpha * log_prob.item()))
+        (one, ones), (two, twos) = (squared_errors(net, batch, weights, goals) for net in q)
+        descend(q.parameters(), one + two, LR)
+        total, entropy, epsilon = torch.zeros(()), 0.0, next(numbers)
+        for i, observation in enumerate(batch.observations):
+            action, log_prob = drawn(pi, observation, epsilon[i])
+            worth = min(net(observation[None], action[None])[0] for net in q)
+            total = total + (alpha * log_prob - worth) / 16
+            entropy -= log_prob.item() / 16
+        descend(pi.parameters(), total, LR)
+        if "alpha" not in options:
+            log_alpha -= LR * (entropy - options.get("target_entropy", -2.0))
+        follow(old_q, q, TAU)
+        if of_data:
+            told, both = data.told[update], torch.tensor([ones, twos])
+            torch.testing.assert_close(told, both.abs().mean(0), atol=1e-5, rtol=1e-4)
     for name in ("policy", "critics", "target_critics"):
         assert_same(getattr(done.objective, name), data.networks[name])
         assert distance(data.networks[name], first[name]) > 0.001

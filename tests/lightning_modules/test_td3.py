@@ -56,25 +56,23 @@ def test_updates_by_loops(
     assert (0.4 * torch.stack(noise)).abs().max() > 0.5
     pi, old_pi = data.networks["policy"], data.networks["target_policy"]
     q, old_q = data.networks["critics"], data.networks["target_critics"]
-    first, updates = copy.deepcopy(data.networks), 0
-    for number, block in enumerate(data.made):
-        for update, (batch, weights) in enumerate(block.batches()):
-            goals = []
-            for i in range(16):
-                after = batch.next_observations[i][None]
-                action = near(old_pi(after)[0], noise[updates][i])
-                goals.append(goal(batch, i, min(net(after, action).item() for net in old_q)))
-            (one, ones), (two, twos) = (squared_errors(net, batch, weights, goals) for net in q)
-            descend(q.parameters(), one + two, LR)
-            if updates % delay == 0:
-                gain = sum(q[0](s[None], pi(s[None]))[0] for s in batch.observations) / 16
-                descend(pi.parameters(), -gain, LR)
-                follow(old_q, q, TAU)
-                follow(old_pi, pi, TAU)
-            updates += 1
-            if of_data:
-                told, both = data.told[number][update], torch.tensor([ones, twos])
-                torch.testing.assert_close(told, both.abs().mean(0), atol=1e-5, rtol=1e-4)
+    first = copy.deepcopy(data.networks)
+    for update, (batch, weights, _) in enumerate(data.made):
+        goals = []
+        for i in range(16):
+            after = batch.next_observations[i][None]
+            action = near(old_pi(after)[0], noise[update][i])
+            goals.append(goal(batch, i, min(net(after, action).item() for net in old_q)))
+        (one, ones), (two, twos) = (squared_errors(net, batch, weights, goals) for net in q)
+        descend(q.parameters(), one + two, LR)
+        if update % delay == 0:
+            gain = sum(q[0](s[None], pi(s[None]))[0] for s in batch.observations) / 16
+            descend(pi.parameters(), -gain, LR)
+            follow(old_q, q, TAU)
+            follow(old_pi, pi, TAU)
+        if of_data:
+            told, both = data.told[update], torch.tensor([ones, twos])
+            torch.testing.assert_close(told, both.abs().mean(0), atol=1e-5, rtol=1e-4)
     for name in ("policy", "critics", "target_policy", "target_critics"):
         assert_same(getattr(done.objective, name), data.networks[name])
         assert distance(data.networks[name], first[name]) > 0.001
