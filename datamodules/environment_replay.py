@@ -34,7 +34,7 @@ class ReplayBatch(NamedTuple):
 
     Args:
         transitions: fields ``[B, ...]``.
-        weights: to multiply losses by ``[B]``; 1 without priorities.
+        weights: of their losses ``[B]``; 1 without priorities.
         where: of the transitions in the memory ``[B]``, to report their errors by; ``None``
             without priorities.
     """
@@ -42,6 +42,10 @@ class ReplayBatch(NamedTuple):
     transitions: Transitions
     weights: Tensor
     where: Tensor | None = None
+
+    def mean(self, losses: Tensor) -> Tensor:
+        """Mean over the transitions by their weights: ``[..., B]`` -> ``[...]``."""
+        return (losses if self.where is None else self.weights * losses).mean(-1)
 
 
 class ReplayBlock:

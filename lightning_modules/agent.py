@@ -114,7 +114,7 @@ def one_step(objective: Objective) -> Iterator[list[LightningOptimizer]]:
 
 def step(objective: Objective, optimizer: LightningOptimizer, loss: Tensor) -> None:
     """One step of the optimiser along the gradient of ``loss``."""
-    optimizer.zero_grad()
+    objective.optimizer_zero_grad(objective.current_epoch, 0, optimizer.optimizer)
     objective.manual_backward(loss)
     optimizer.step()
 

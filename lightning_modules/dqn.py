@@ -125,35 +125,36 @@ class DQN(Agent, Objective):
 
     def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
         """Actions for ``observations [N, *shape]``: the best, or a share ``epsilon`` at random."""
-        best = self.network(observations).argmax(-1)
         if deterministic:
-            return best
-        chance, others = self._random(observations, self.epsilon)
-        return torch.where(chance, others, best)
+            return self.network(observations).argmax(-1)
+        return self._disturbed(observations, self.epsilon)
 
     def explore(self, observations: Tensor, progress: float) -> Tensor:
         """Actions for ``observations [N, *shape]``, the fewer at random the further the run is."""
-        chance, others = self._random(observations, self._epsilon(progress))
-        if bool(chance.all()):  # as of one environment early in a run: no values are needed
-            return others
-        return torch.where(chance, others, self.network(observations).argmax(-1))
+        return self._disturbed(observations, self._epsilon(progress))
 
     def _epsilon(self, progress: float) -> float:
         share = progress / self.exploration if self.exploration else 1.0
         return 1.0 + (self.epsilon - 1.0) * min(share, 1.0)
 
-    def _random(self, observations: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-        """Whether an action is a random one, and which: ``[N]`` each."""
+    def _disturbed(self, observations: Tensor, epsilon: float) -> Tensor:
         shape, device = (len(observations),), observations.device
-        chance = torch.rand(shape, device=device) < epsilon
-        return chance, torch.randint(self.spec.num_actions, shape, device=device)
+        by_chance = torch.rand(shape) < epsilon
+        # Of one environment it is one or the other: half of the work is for naught.
+        if not by_chance.any():
+            return self.network(observations).argmax(-1)
+        others = torch.randint(self.spec.num_actions, shape, device=device)
+        if by_chance.all():
+            return others
+        best = self.network(observations).argmax(-1)
+        return torch.where(by_chance.to(device), others, best)
 
     def training_step(self, block: Any, batch_idx: int) -> None:
         with one_step(self) as [optimizer]:
             for number, batch in enumerate(block, 1):
                 values = self._values(batch.transitions)
                 targets = self._targets(batch.transitions)
-                loss = (batch.weights * self.loss(values, targets, reduction="none")).mean()
+                loss = batch.mean(self.loss(values, targets, reduction="none"))
                 step(self, optimizer, loss)
                 block.report(batch, values - targets)
                 if (self.global_step * len(block) + number) % self.target_period == 0:

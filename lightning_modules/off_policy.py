@@ -164,7 +164,7 @@ def critic_loss(
     """
     seen, done = batch.transitions.observations, batch.transitions.actions
     errors = torch.stack([critic(seen, done) for critic in critics]) - targets
-    return (batch.weights * errors.square()).mean(-1).sum(), errors
+    return batch.mean(errors.square()).sum(), errors
 
 
 def least_value(critics: Iterable[nn.Module], observations: Tensor, actions: Tensor) -> Tensor:

@@ -297,4 +297,4 @@ def test_dqn_beside_stable_baselines3(tmp_path: Path, monkeypatch: pytest.Monkey
         "stable-baselines3": of_baselines("DQN", num_envs=1, rollouts=10, **DQN_SETTINGS),
     }
     speed = measured(sides, 40_000, size=100, every=15, root=tmp_path)
-    assert speed["trellis"] >= 1.0 * speed["stable-baselines3"]
+    assert speed["trellis"] >= 1.3 * speed["stable-baselines3"]  # 1.5 on a quiet machine

@@ -64,7 +64,7 @@ class Trunk(nn.Module):
         self.out_channels = hidden_channels[-1] if hidden_channels else width
         if orthogonal:
             orthogonal_(self.layers, math.sqrt(2))
-            if trunk is None:
+            if trunk is None and self.front is not None:
                 orthogonal_(self.front, math.sqrt(2))
 
     def forward(self, observation: Tensor) -> Tensor:
@@ -74,10 +74,12 @@ class Trunk(nn.Module):
                 f"observation {list(observation.shape)} does not fit "
                 f"observation_shape={self.observation_shape}: give [B{sizes}]"
             )
-        return self.layers(self.front(observation))
+        return self.layers(observation if self.front is None else self.front(observation))
 
     def _width(self) -> int:
         """F, by trying: a module does not say what it returns."""
+        if self.front is None:
+            return self.observation_shape[0]
         kind = torch.long if self.num_observations else torch.float
         was, example = self.front.training, torch.zeros(2, *self.observation_shape, dtype=kind)
         try:
@@ -189,7 +191,7 @@ def head(in_channels: int, out_channels: int, gain: float | None) -> nn.Linear:
     return layer
 
 
-def _front(observation_shape: tuple[int, ...], num_observations: int) -> nn.Module:
+def _front(observation_shape: tuple[int, ...], num_observations: int) -> nn.Module | None:
     if observation_shape == ():
         if num_observations < 1:
             raise ValueError(
@@ -204,7 +206,7 @@ def _front(observation_shape: tuple[int, ...], num_observations: int) -> nn.Modu
         )
     if len(observation_shape) == 1:
         at_least_one("observation_shape[0]", observation_shape[0])
-        return nn.Identity()
+        return None
     if len(observation_shape) == 3 and min(observation_shape[1:]) >= PIXELS:
         return PixelTrunk(observation_shape[0])
     sizes = ", ".join(map(str, observation_shape))

@@ -110,12 +110,15 @@ class QNetwork(nn.Module):
             orthogonal=orthogonal,
         )
 
-        def stream(out_channels: int) -> nn.Sequential:
+        def stream(out_channels: int) -> nn.Module:
+            width = own[0] if own else self.features.out_channels
+            last = head(width, out_channels, 1.0 if orthogonal else None)
+            if not own:
+                return last
             layers = hidden_layers(self.features.out_channels, own, activation)
             if orthogonal:
                 orthogonal_(layers, 2**0.5)
-            width = own[0] if own else self.features.out_channels
-            return layers.append(head(width, out_channels, 1.0 if orthogonal else None))
+            return layers.append(last)
 
         self.actions = stream(num_actions)
         self.state = stream(1) if dueling else None

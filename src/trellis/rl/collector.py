@@ -105,6 +105,7 @@ class Collector:
         self._ended = np.zeros(self.num_envs, dtype=bool)
         self._return = np.zeros(self.num_envs)
         self._recent: deque[float] = deque(maxlen=REMEMBERED)
+        self._told: Tensor | None = None  # these returns as a tensor
         self.steps, self._inside = start, False
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(seeds[1]))
@@ -151,7 +152,7 @@ class Collector:
             torch.from_numpy(flags[0]),
             torch.from_numpy(flags[1]),
             torch.from_numpy(~mask),
-            torch.tensor(list(self._recent)),
+            self._recent_returns(),
             torch.tensor(self.steps * width),
         )
 
@@ -198,9 +199,15 @@ class Collector:
             self._recent.extend(self._return[ends[step]].tolist())
             self._return[ends[step]] = 0.0
             begin = step + 1
+            self._told = None
         self._return += rewards[begin:].sum(axis=0)
         self._ended = ends[-1].copy()
         self.steps += len(rewards)
+
+    def _recent_returns(self) -> Tensor:
+        if self._told is None:  # else no episode has ended since
+            self._told = torch.tensor(list(self._recent))
+        return self._told
 
     @contextmanager
     def _own_randomness(self, device: torch.device) -> Iterator[None]:

@@ -62,7 +62,9 @@ class NStepTransitions:
         if self.n == 1:
             step = (observations, actions, rewards, next_observations, terminated)
             new = Transitions(*step, torch.full_like(rewards, self.gamma))
-            return new if mask is None else Transitions(*(field[mask] for field in new))
+            if mask is None or bool(mask.all()):
+                return new
+            return Transitions(*(field[mask] for field in new))
         steps = torch.ones_like(terminated) if mask is None else mask
         # Copies, for an environment may write its next observation over this one.
         new = Transitions(

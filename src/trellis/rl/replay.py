@@ -47,7 +47,7 @@ class Transitions(NamedTuple):
                 f"next_values {list(next_values.shape)}: give one for each transition, "
                 f"{list(self.rewards.shape)}"
             )
-        return self.rewards + self.discounts * ~self.terminated * next_values
+        return torch.addcmul(self.rewards, self.discounts * ~self.terminated, next_values)
 
 
 class ReplayBuffer:

@@ -38,7 +38,6 @@ def test_q_network() -> None:
     torch.testing.assert_close(network(x), network.actions(network.features(x)))
     assert network(x).shape == (6, 3)
     assert gradients(network, network(x).square().sum()) == names(network)
-    assert len(network.actions) == 1
 
 
 @pytest.mark.parametrize("hidden", [(), (8,), (8, 7)])
@@ -58,10 +57,12 @@ def test_dueling(hidden) -> None:
     # A constant added to all advantages changes nothing: that is what the mean is taken off for.
     before = network(x)
     with torch.no_grad():
-        network.actions[-1].bias += 5.0
+        last = network.actions[-1] if hidden else network.actions
+        last.bias += 5.0
     torch.testing.assert_close(network(x), before)
     # Each stream has the last hidden layer to itself: map, activation, head.
-    assert len(network.state) == len(network.actions) == (3 if hidden else 1)
+    if hidden:
+        assert len(network.state) == len(network.actions) == 3
     assert len(network.features.layers) == 2 * max(len(hidden) - 1, 0)
 
 
