@@ -23,7 +23,8 @@ class Trunk(nn.Module):
 
     Without a ``trunk`` vectors stay as they are, the number of a state becomes a one-hot vector
     and an image goes through ``PixelTrunk``. With no hidden layers a one-hot vector makes every
-    head a table.
+    head a table. A trunk is to do the same in training: with batch norm or dropout, the policy
+    that learns is not the one that acted.
 
     Args:
         observation_shape: of one observation; ``()`` if it is one of ``num_observations`` states.

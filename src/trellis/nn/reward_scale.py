@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trellis.nn.checks import positive, probability
+from trellis.nn.running_scale import count_in_
 
 
 class RewardScale(nn.Module):
@@ -73,19 +74,9 @@ class RewardScale(nn.Module):
         for reward, factor in zip(rewards.where(mask, 0.0).unbind(), going.unbind(), strict=True):
             sums.append(before + reward)
             before = factor * sums[-1]
-        self._count(torch.stack(sums)[mask])
+        if len(counted := torch.stack(sums)[mask]):
+            count_in_(counted, self.mean, self.var, self.count)
         self.sums = sums[-1].where(~ended[-1], 0.0)
-
-    def _count(self, sums: Tensor) -> None:
-        if not len(sums):
-            return
-        total = self.count + len(sums)
-        share, gap = len(sums) / total, sums.mean() - self.mean
-        spread = sums.var(correction=0) - self.var
-        # What the buffers start with counts nothing: the first share is 1.
-        self.var += share * spread + share * (1 - share) * gap.square()
-        self.mean += share * gap
-        self.count.copy_(total)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         # A new network does not know yet how many environments there are.

@@ -51,10 +51,23 @@ class RunningScale(nn.Module):
     def update(self, x: Tensor) -> None:
         """Count ``x [B, C]`` in the statistics."""
         check_vectors(x, self.in_channels, "RunningScale")
-        total = self.count + len(x)
-        share, gap = len(x) / total, x.mean(0) - self.mean
-        spread = x.var(0, correction=0) - self.var
-        # What the buffers start with counts nothing: the first share is 1.
-        self.var += share * spread + share * (1 - share) * gap.square()
-        self.mean += share * gap
-        self.count.copy_(total)
+        count_in_(x, self.mean, self.var, self.count)
+
+
+def count_in_(x: Tensor, mean: Tensor, var: Tensor, count: Tensor) -> None:
+    """Join the statistics of ``x [B, ...]`` to those of what came before, in place.
+
+    Args:
+        x: one at least.
+        mean: so far, ``[...]``.
+        var: variance so far ``[...]``, by the number itself.
+        count: of those so far; of none, the others may be anything.
+
+    Source: Chan et al. 1979.
+    """
+    total = count + len(x)
+    share, gap = len(x) / total, x.mean(0) - mean
+    # Of none before the share is 1.
+    var += share * (x.var(0, correction=0) - var) + share * (1 - share) * gap.square()
+    mean += share * gap
+    count.copy_(total)
