@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -157,6 +158,9 @@ def _draw_nodes(
 def learning_curves(rows: Iterable[Mapping[str, Any]]) -> Figure:
     """The metrics of a run over its steps, one panel a metric, one line a split.
 
+    Those of an agent are drawn over the steps of its environments, if ``train/env_steps`` tells
+    them at two times at least; in between they are taken to go on evenly.
+
     Args:
         rows: of ``metrics.csv``: ``step`` and values named ``SPLIT/METRIC``; a value may be
             missing, empty or text. A value logged once is drawn as a point.
@@ -164,6 +168,7 @@ def learning_curves(rows: Iterable[Mapping[str, Any]]) -> Figure:
         ValueError: no row holds a value.
     """
     panels = _series(rows)
+    known = sorted(panels.pop("env_steps", {}).get("train", []))
     if not panels:
         raise ValueError("there is no metric to draw: no row has a step and a value")
     columns = min(len(panels), 3)
@@ -174,7 +179,7 @@ def learning_curves(rows: Iterable[Mapping[str, Any]]) -> Figure:
         for split in sorted(splits, key=lambda name: [*SPLITS, name].index(name)):
             steps, values = zip(*splits[split], strict=True)
             axes.plot(
-                steps,
+                np.interp(steps, *np.array(known).T) if len(known) > 1 else steps,
                 values,
                 label=f"{split} {values[-1]:.4g}" if split else f"{values[-1]:.4g}",
                 color=SPLITS.get(split, "#000000"),
@@ -188,7 +193,7 @@ def learning_curves(rows: Iterable[Mapping[str, Any]]) -> Figure:
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     for axes in grid[max(len(panels) - columns, 0) : len(panels)]:
-        axes.set_xlabel("step")
+        axes.set_xlabel("step of the environments" if len(known) > 1 else "step")
         axes.tick_params(labelbottom=True)
     return figure
 

@@ -173,6 +173,20 @@ def test_learning_curves_draw_what_the_rows_say():
     assert lines["val"].get_color() == val.get_color() != test.get_color()
 
 
+def test_agents_are_drawn_over_the_steps_of_their_environments():
+    rows = [
+        {"step": "4", "train/return": "1.0", "train/env_steps": "100"},
+        {"step": "5", "val/return": "1.5"},
+        {"step": "8", "train/return": "2.0", "train/env_steps": "300"},
+    ]
+    figure = learning_curves(rows)
+    (axes,) = (axes for axes in figure.axes if axes.get_title())
+    train, val = axes.lines
+    np.testing.assert_allclose(train.get_xydata(), [[100, 1], [300, 2]])
+    np.testing.assert_allclose(val.get_xydata(), [[150, 1.5]])
+    assert axes.get_xlabel() == "step of the environments"
+
+
 def test_a_name_without_a_split_has_a_panel_of_its_own():
     rows = [{"step": step, "lr-Adam": 0.1, "train/loss": 1.0, "a/b/c": 3.0} for step in range(3)]
     figure = learning_curves(rows)
