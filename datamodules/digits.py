@@ -5,6 +5,7 @@ from torch import Tensor
 
 from trellis.datamodules.base import DataModule, Split, tensor_loader
 from trellis.datamodules.loader import Loader
+from trellis.nn.checks import at_least_one
 from trellis.spec import TensorSpec
 
 
@@ -24,7 +25,7 @@ class Digits(DataModule):
     def __init__(self, batch_size: int = 32, flatten: bool = True) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        self.batch_size, self.flatten = batch_size, flatten
+        self.batch_size, self.flatten = at_least_one("batch_size", batch_size), flatten
         classes = tuple(str(digit) for digit in range(10))
         self.spec = (
             TensorSpec(64, 10, classes=classes) if flatten else TensorSpec(1, 10, (8, 8), classes)

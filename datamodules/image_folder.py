@@ -74,7 +74,8 @@ class ImageFolder(DataModule):
                 f"val_share={val_share}, test_share={test_share}: give shares that leave some to "
                 f"train on"
             )
-        self.batch_size, self.flatten, self.seed = batch_size, flatten, seed
+        self.batch_size = at_least_one("batch_size", batch_size)
+        self.flatten, self.seed = flatten, seed
         self.val_share, self.test_share = val_share, test_share
         self.values, self.alpha = PixelValues(pixels, alpha, seed), alpha
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}

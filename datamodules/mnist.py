@@ -19,6 +19,7 @@ from trellis.datamodules.base import (
 )
 from trellis.datamodules.loader import Loader
 from trellis.datamodules.pixels import VALUES, Pixels, PixelValues
+from trellis.nn.checks import at_least_one
 from trellis.spec import TensorSpec
 
 SPLITS = get_args(Split)
@@ -83,7 +84,8 @@ class MNIST(DataModule):
         if num_val < 0:
             raise ValueError(f"num_val={num_val}: give at least 0")
         self.raw = data_root(data_dir) / "MNIST" / "raw"
-        self.batch_size, self.flatten, self.num_val = batch_size, flatten, num_val
+        self.batch_size = at_least_one("batch_size", batch_size)
+        self.flatten, self.num_val = flatten, num_val
         self.values = None if pixels == "normalized" else PixelValues(pixels, alpha)
         classes = tuple(str(digit) for digit in range(10))
         channels, size = (784, ()) if flatten else (1, (28, 28))

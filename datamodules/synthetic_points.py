@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trellis.datamodules.base import DataModule, Split, tensor_loader
 from trellis.datamodules.loader import Loader
+from trellis.nn.checks import at_least_one
 from trellis.spec import TensorSpec
 
 Kind = Literal["moons", "rings", "xor", "spirals"]
@@ -59,7 +60,7 @@ class SyntheticPoints(DataModule):
         if not 0 <= noise < math.inf:
             raise ValueError(f"noise={noise}: give a standard deviation, at least 0")
         self.kind, self.num_examples, self.noise = kind, num_examples, noise
-        self.seed, self.batch_size = seed, batch_size
+        self.seed, self.batch_size = seed, at_least_one("batch_size", batch_size)
         self.num_classes = SHAPES[kind][0]
         self.spec = TensorSpec(2, self.num_classes)
 

@@ -16,6 +16,7 @@ from torch_geometric.utils import coalesce, degree, remove_self_loops
 from trellis.datamodules.base import DataModule, Split, data_root, fetch
 from trellis.datamodules.in_memory_graphs import InMemoryGraphs
 from trellis.datamodules.loader import Loader
+from trellis.nn.checks import at_least_one
 from trellis.spec import GraphSpec
 
 URL = "https://www.chrsmrrs.com/graphkerneldatasets"
@@ -75,7 +76,8 @@ class TUDataset(DataModule):
             raise ValueError(f"fold={fold}: give 0 to {NUM_FOLDS - 1}")
         if validation not in ("test_fold", "next_fold"):
             raise ValueError(f"validation={validation!r}: choose test_fold or next_fold")
-        self.collection, self.fold, self.batch_size = name, fold, batch_size
+        self.batch_size = at_least_one("batch_size", batch_size)
+        self.collection, self.fold = name, fold
         self.seed, self.validation = seed, validation
         self.raw = data_root(data_dir) / "TUDataset" / name / "raw"
         self.graphs: InMemoryGraphs | None = None

@@ -18,7 +18,11 @@ from trellis.datamodules.base import (
     read_gzip,
     whole_graph_loader,
 )
+from trellis.datamodules.digits import Digits
+from trellis.datamodules.image_folder import ImageFolder
+from trellis.datamodules.mnist import MNIST
 from trellis.datamodules.synthetic_points import SyntheticPoints
+from trellis.datamodules.tu_dataset import TUDataset
 
 CONTENT = b"what the mirror holds"
 SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -181,3 +185,11 @@ def test_batches_stay_where_they_are_made_or_go_to_the_accelerator() -> None:
     assert data.transfer_batch_to_device(batch, torch.device("cpu"), 0) is batch
     x, (y,) = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
     assert x.device.type == y.device.type == "meta"
+
+
+@pytest.mark.parametrize("kind", [Digits, ImageFolder, MNIST, SyntheticPoints, TUDataset])
+def test_no_batch_is_empty(kind: type) -> None:
+    """Said before anything is read or downloaded."""
+    given = {"path": "."} if kind is ImageFolder else {}
+    with pytest.raises(ValueError, match="batch_size=0: give at least 1"):
+        kind(batch_size=0, **given)
