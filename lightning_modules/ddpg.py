@@ -100,11 +100,8 @@ class DDPG(Agent, Objective):
         register_bounds(self, spec)
 
     def configure_optimizers(self) -> Any:
-        optimizers = [
-            self.optimizer(self.policy.parameters()),
-            self.critic_optimizer(self.critic.parameters()),
-        ]
-        return scheduled(self, optimizers)
+        of_policy = self.optimizer(self.policy.parameters())
+        return scheduled(self, [of_policy, self.critic_optimizer(self.critic.parameters())])
 
     def forward(self, observation: Tensor) -> Tensor:
         """Actions ``[B, A]`` for ``observation [B, *shape]``."""
@@ -113,14 +110,13 @@ class DDPG(Agent, Objective):
     def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
         """Actions for ``observations [N, *shape]``, as learnt or with noise."""
         actions = self.policy(observations)
-        return actions if deterministic else self._disturbed(actions)
+        if deterministic:
+            return actions
+        return disturbed(actions, self.action_low, self.action_high, self.noise)
 
     def explore(self, observations: Tensor, progress: float) -> Tensor:
         """Actions with noise for ``observations [N, *shape]``, however far the run is."""
-        return self._disturbed(self.policy(observations))
-
-    def _disturbed(self, actions: Tensor) -> Tensor:
-        return disturbed(actions, self.action_low, self.action_high, self.noise)
+        return self.act(observations)
 
     def training_step(self, block: Any, batch_idx: int) -> None:
         with one_step(self) as [optimizer, critic_optimizer]:

@@ -95,8 +95,7 @@ class PPO(Agent, Objective):
         self.gamma, self.lam = probability("gamma", gamma), probability("lam", lam)
         self.value_coef = not_negative("value_coef", value_coef)
         self.entropy_coef = not_negative("entropy_coef", entropy_coef)
-        positive("clip", clip)
-        self.clip, self.value_clip = clip, positive("value_clip", value_clip)
+        self.clip, self.value_clip = positive("clip", clip), positive("value_clip", value_clip)
         self.max_grad_norm = positive("max_grad_norm", max_grad_norm)
         self.save_hyperparameters()
         self.network_factory = network

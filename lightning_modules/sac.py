@@ -132,7 +132,7 @@ class SAC(Agent, Objective):
 
     def explore(self, observations: Tensor, progress: float) -> Tensor:
         """Actions drawn for ``observations [N, *shape]``, however far the run is."""
-        return self.policy(observations).sample()
+        return self.act(observations)
 
     def training_step(self, block: Any, batch_idx: int) -> None:
         with one_step(self) as [optimizer, critic_optimizer, *alpha_optimizer]:

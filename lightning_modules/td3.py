@@ -93,8 +93,7 @@ class TD3(Agent, Objective):
         self.gamma, self.n_step = probability("gamma", gamma), at_least_one("n_step", n_step)
         self.tau, self.noise = probability("tau", tau), not_negative("noise", noise)
         self.target_noise = not_negative("target_noise", target_noise)
-        positive("target_noise_clip", target_noise_clip)
-        self.target_noise_clip = target_noise_clip
+        self.target_noise_clip = positive("target_noise_clip", target_noise_clip)
         self.policy_delay = at_least_one("policy_delay", policy_delay)
         self.save_hyperparameters()
         self.policy_factory, self.critic_factory = policy, critic
@@ -109,11 +108,8 @@ class TD3(Agent, Objective):
         register_bounds(self, spec)
 
     def configure_optimizers(self) -> Any:
-        optimizers = [
-            self.optimizer(self.policy.parameters()),
-            self.critic_optimizer(self.critics.parameters()),
-        ]
-        return scheduled(self, optimizers)
+        of_policy = self.optimizer(self.policy.parameters())
+        return scheduled(self, [of_policy, self.critic_optimizer(self.critics.parameters())])
 
     def forward(self, observation: Tensor) -> Tensor:
         """Actions ``[B, A]`` for ``observation [B, *shape]``."""
@@ -126,7 +122,7 @@ class TD3(Agent, Objective):
 
     def explore(self, observations: Tensor, progress: float) -> Tensor:
         """Actions with noise for ``observations [N, *shape]``, however far the run is."""
-        return self._disturbed(self.policy(observations), self.noise)
+        return self.act(observations)
 
     def _disturbed(self, actions: Tensor, noise: float, limit: float = float("inf")) -> Tensor:
         return disturbed(actions, self.action_low, self.action_high, noise, limit)

@@ -108,9 +108,8 @@ class TRPO(Agent, Objective):
         super().__init__(optimizer, lr_scheduler, spec)
         self.automatic_optimization = False
         self.gamma, self.lam = probability("gamma", gamma), probability("lam", lam)
-        positive("max_kl", max_kl)
-        positive("fisher_share", probability("fisher_share", fisher_share))
-        self.max_kl, self.fisher_share = max_kl, fisher_share
+        self.max_kl = positive("max_kl", max_kl)
+        self.fisher_share = positive("fisher_share", probability("fisher_share", fisher_share))
         self.damping = not_negative("damping", damping)
         self.cg_iterations = at_least_one("cg_iterations", cg_iterations)
         not_negative("line_search_steps", line_search_steps)

@@ -1,7 +1,11 @@
 """Checks at the door of a network: one line that names the argument, its value and the fix."""
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
+
+Limit = TypeVar("Limit", bound=float | None)
 
 
 def at_least_one(name: str, value: int) -> int:
@@ -40,7 +44,7 @@ def not_negative(name: str, value: float) -> float:
     return value
 
 
-def positive(name: str, value: float | None) -> float | None:
+def positive(name: str, value: Limit) -> Limit:
     """``value``, once it is known to be a limit; ``None`` is none.
 
     Raises:

@@ -47,8 +47,7 @@ class RewardScale(nn.Module):
 
     def __init__(self, gamma: float, clip: float = 10.0) -> None:
         super().__init__()
-        self.gamma, self.clip = probability("gamma", gamma), clip
-        positive("clip", clip)
+        self.gamma, self.clip = probability("gamma", gamma), positive("clip", clip)
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("var", torch.ones(()))
         self.register_buffer("count", torch.zeros(()))

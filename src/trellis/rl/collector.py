@@ -127,7 +127,11 @@ class Collector:
             RuntimeError: an environment raised an error; says which, and after how many steps.
             ValueError: a reward or an observation that is not finite.
         """
-        steps, width, device = at_least_one("num_steps", num_steps), self.num_envs, _device(device)
+        steps, width, device = (
+            at_least_one("num_steps", num_steps),
+            self.num_envs,
+            torch.device(device),
+        )
         observations = torch.empty(
             steps + 1, width, *self.spec.observation_shape, dtype=self.observation_dtype
         )
@@ -265,7 +269,3 @@ class Collector:
         self._ended, self._return = np.array(state["ended"]), np.array(state["return"])
         self._random = dict(state["random"])
         return True
-
-
-def _device(device: torch.device | str) -> torch.device:
-    return torch.device(device) if isinstance(device, str) else device
