@@ -33,15 +33,16 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     package_dir={"trellis": "src/trellis", **ROOMS, **CONFIGS},
-    packages=[
-        *find_packages("src"),
-        *CONFIGS,
-        *(
-            package
-            for name, folder in ROOMS.items()
-            for package in (name, *(f"{name}.{sub}" for sub in find_packages(folder)))
-        ),
-    ],
+    # The rooms are links in src/trellis for editors and type checkers; where git made no links of
+    # them, as on Windows, this finds them all the same.
+    packages=sorted(
+        {
+            *find_packages("src"),
+            *CONFIGS,
+            *ROOMS,
+            *(f"{name}.{sub}" for name, room in ROOMS.items() for sub in find_packages(room)),
+        }
+    ),
     package_data={"trellis": ["py.typed"], **{name: ["*.yaml", "*.json"] for name in CONFIGS}},
     install_requires=[
         "torch>=2.6",

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import trellis
+from trellis.lightning_modules.commands.ledger import configs_dir, ledger
 from trellis.lightning_modules.commands.run import TrellisCLI, quieten
-from trellis.lightning_modules.ledger import configs_dir, ledger
 
 CONFIGS = sorted(configs_dir().glob("*/*.yaml"))
 NAMES = [f"{path.parent.name}/{path.name}" for path in CONFIGS]

@@ -1,1 +1,36 @@
-"""What a run does beside learning: saving, guarding, resuming, showing."""
+"""What a run shows: pictures, samples, scores."""
+
+from trellis.lightning_modules.callbacks.generative_pictures import (
+    DensityPicture,
+    FlowGrid,
+    SampleGrid,
+)
+from trellis.lightning_modules.callbacks.latent_pictures import (
+    Interpolations,
+    LatentTraversals,
+    Reconstructions,
+)
+from trellis.lightning_modules.callbacks.pictures import (
+    ConfusionMatrix,
+    GraphPicture,
+    LearningCurves,
+)
+from trellis.lightning_modules.callbacks.samples import ClassifierScores, ModeCoverage
+from trellis.lightning_modules.callbacks.text import Alignments, SampledText, Translations
+
+__all__ = [
+    "Alignments",
+    "ClassifierScores",
+    "ConfusionMatrix",
+    "DensityPicture",
+    "FlowGrid",
+    "GraphPicture",
+    "Interpolations",
+    "LatentTraversals",
+    "LearningCurves",
+    "ModeCoverage",
+    "Reconstructions",
+    "SampleGrid",
+    "SampledText",
+    "Translations",
+]

@@ -10,12 +10,12 @@ from torch import Tensor
 from trellis.analysis.images import image_picture, image_shape
 from trellis.analysis.pictures import empty_figure
 from trellis.analysis.points import density_picture, flow_grid_picture, scatter_picture
+from trellis.checks import at_least_one
+from trellis.generative.transform import Transform
 from trellis.lightning_modules.callbacks.after_fit import evaluation, validation_batches
-from trellis.lightning_modules.density_estimation import DensityEstimation
-from trellis.lightning_modules.logging import log_picture
-from trellis.lightning_modules.sampling import draw_samples, require_samples
-from trellis.nn.checks import at_least_one
-from trellis.nn.transform import Transform
+from trellis.lightning_modules.engine.logging import log_picture
+from trellis.lightning_modules.generative.density_estimation import DensityEstimation
+from trellis.lightning_modules.generative.sampling import draw_samples, require_samples
 from trellis.spec import TensorSpec
 
 

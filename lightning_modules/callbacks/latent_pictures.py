@@ -12,16 +12,16 @@ from torch import Tensor
 
 from trellis.analysis.images import image_picture
 from trellis.analysis.pictures import empty_figure
-from trellis.lightning_modules.autoencoder import Autoencoder
+from trellis.checks import at_least_one
 from trellis.lightning_modules.callbacks.after_fit import evaluation
 from trellis.lightning_modules.callbacks.generative_pictures import (
     data_spec,
     first_examples,
     require_images,
 )
-from trellis.lightning_modules.logging import log_picture
-from trellis.lightning_modules.variational import Variational
-from trellis.nn.checks import at_least_one
+from trellis.lightning_modules.engine.logging import log_picture
+from trellis.lightning_modules.generative.autoencoder import Autoencoder
+from trellis.lightning_modules.generative.variational import Variational
 
 
 class Reconstructions(L.Callback):

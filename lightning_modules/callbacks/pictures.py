@@ -14,12 +14,12 @@ from torch import Tensor
 from trellis.analysis import confusion_matrix, graph_picture, learning_curves
 from trellis.analysis.pictures import empty_figure
 from trellis.lightning_modules.callbacks.after_fit import evaluation, validation_batches
-from trellis.lightning_modules.classification import Classification
-from trellis.lightning_modules.graph_classification import GraphClassification
-from trellis.lightning_modules.logging import log_picture, log_table
-from trellis.lightning_modules.node_classification import NodeClassification
-from trellis.lightning_modules.sequence_classification import SequenceClassification
-from trellis.lightning_modules.tagging import Tagging
+from trellis.lightning_modules.engine.logging import log_picture, log_table
+from trellis.lightning_modules.graph.graph_classification import GraphClassification
+from trellis.lightning_modules.graph.node_classification import NodeClassification
+from trellis.lightning_modules.sequence.sequence_classification import SequenceClassification
+from trellis.lightning_modules.sequence.tagging import Tagging
+from trellis.lightning_modules.vector.classification import Classification
 
 
 class ConfusionMatrix(L.Callback):

@@ -8,18 +8,18 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from trellis.lightning_modules.base import Stage
-from trellis.lightning_modules.image_classifier import (
+from trellis.checks import at_least_one
+from trellis.lightning_modules.callbacks.image_classifier import (
     ImageClassifier,
     cache_folder,
     check_classifiable,
     image_classifier,
     split_images,
 )
-from trellis.lightning_modules.sampling import draw_samples, require_samples
+from trellis.lightning_modules.engine.objective import Stage
+from trellis.lightning_modules.generative.sampling import draw_samples, require_samples
 from trellis.metrics.frechet import frechet_distance, kernel_distance, moments
 from trellis.metrics.modes import class_coverage, mode_coverage
-from trellis.nn.checks import at_least_one
 
 
 class ModeCoverage(L.Callback):

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from trellis.analysis.alignments import alignment_picture
 from trellis.analysis.pictures import empty_figure
+from trellis.checks import at_least_one
 from trellis.lightning_modules.callbacks.after_fit import evaluation, validation_batches
-from trellis.lightning_modules.causal_lm import CausalLM
-from trellis.lightning_modules.logging import log_picture, log_table
-from trellis.lightning_modules.sequence_to_sequence import SequenceToSequence
-from trellis.nn.checks import at_least_one
+from trellis.lightning_modules.engine.logging import log_picture, log_table
+from trellis.lightning_modules.sequence.causal_lm import CausalLM
+from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
 from trellis.sequence.batches import TokenPairs
 from trellis.sequence.decoding import language_model, sample
 from trellis.sequence.tokenizer import from_json

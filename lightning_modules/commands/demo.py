@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from trellis.lightning_modules.commands.ledger import configs_dir
 from trellis.lightning_modules.commands.run import TrellisCLI, quieten
-from trellis.lightning_modules.ledger import configs_dir
 
 CONFIGS = {"GCN": "gcn_digits.yaml", "MLP without the graph": "mlp_digits.yaml"}
 

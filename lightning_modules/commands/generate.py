@@ -31,9 +31,9 @@ def main(words: list[str]) -> None:
     args = _parser().parse_args(words[1:])
     path = check_output(args.output)
     # These imports take seconds, and a wrong option needs none of them.
-    from trellis.lightning_modules.causal_lm import CausalLM
     from trellis.lightning_modules.commands.text_models import load_on
-    from trellis.lightning_modules.sampling import can_sample
+    from trellis.lightning_modules.generative.sampling import can_sample
+    from trellis.lightning_modules.sequence.causal_lm import CausalLM
 
     model = load_on(args.checkpoint, args.device)
     if isinstance(model, CausalLM):
@@ -142,7 +142,7 @@ def _continue(model: Any, ids: list[int], args: argparse.Namespace) -> list[list
     """Token ids that follow, for each sample."""
     import torch
 
-    from trellis.nn.checks import at_least_one
+    from trellis.checks import at_least_one
     from trellis.sequence.decoding import greedy, language_model, sample, without
 
     number = at_least_one("num", _number(args, 1))

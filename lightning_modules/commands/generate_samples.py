@@ -43,9 +43,9 @@ def write_samples(model: Any, path: Path, number: int, label: str | None, seed: 
     """
     import torch
 
+    from trellis.checks import at_least_one
     from trellis.lightning_modules.commands.text_models import say
-    from trellis.lightning_modules.sampling import draw_samples
-    from trellis.nn.checks import at_least_one
+    from trellis.lightning_modules.generative.sampling import draw_samples
 
     labels = _labels(model, at_least_one("num", number), label)
     if path.suffix in PICTURES:

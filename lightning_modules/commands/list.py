@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from trellis.lightning_modules.ledger import configs_dir, ledger, measured, shown
+from trellis.lightning_modules.commands.ledger import configs_dir, ledger, measured, shown
 
 KINDS = ("networks", "objectives", "data", "configs", "ledger")
 # What a spec can say: a network asks for nothing else, all other arguments have defaults.

@@ -18,9 +18,9 @@ def main(words: list[str]) -> None:
     args = _parser().parse_args(words[1:])
     path = _check_video(args.video)
     # These imports take seconds, and a wrong option needs none of them.
-    from trellis.lightning_modules.checkpoint import read
+    from trellis.checks import at_least_one
     from trellis.lightning_modules.commands.text_models import load_on
-    from trellis.nn.checks import at_least_one
+    from trellis.lightning_modules.engine.checkpoint import read
     from trellis.rl.vector_environments import EVALUATION_SEEDS
     from trellis.spec import EnvironmentSpec
 

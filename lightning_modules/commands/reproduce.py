@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trellis.lightning_modules.journal import Journal
-from trellis.lightning_modules.ledger import (
+from trellis.lightning_modules.commands.journal import Journal
+from trellis.lightning_modules.commands.ledger import (
     Number,
     Row,
     commit,

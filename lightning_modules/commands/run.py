@@ -19,10 +19,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 import trellis.datamodules
 import trellis.lightning_modules
 import trellis.networks
-from trellis.lightning_modules.checkpoint import read
+from trellis.lightning_modules.commands.ledger import configs_dir
 from trellis.lightning_modules.commands.parser import Parser, house_rules
-from trellis.lightning_modules.ledger import configs_dir
-from trellis.lightning_modules.trainer import Trainer
+from trellis.lightning_modules.engine.checkpoint import read
+from trellis.lightning_modules.engine.trainer import Trainer
 
 ROOMS = (trellis.networks, trellis.lightning_modules, trellis.datamodules)
 

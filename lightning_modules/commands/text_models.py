@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from trellis.lightning_modules.base import Objective
-from trellis.lightning_modules.checkpoint import load
+from trellis.lightning_modules.engine.checkpoint import load
+from trellis.lightning_modules.engine.objective import Objective
 
 Kind = TypeVar("Kind", bound=Objective)
 

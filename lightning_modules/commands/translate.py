@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
-    from trellis.lightning_modules.translation import Translator
+    from trellis.lightning_modules.sequence.translation import Translator
 
 PIECE = 1 << 16  # bytes that are read, sorted by length and translated together
 
@@ -33,8 +33,8 @@ def main(words: list[str]) -> None:
     _check_files(args)
     # These imports take seconds, and a wrong option needs none of them.
     from trellis.lightning_modules.commands.text_models import load_as
-    from trellis.lightning_modules.sequence_to_sequence import SequenceToSequence
-    from trellis.lightning_modules.translation import Translator
+    from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
+    from trellis.lightning_modules.sequence.translation import Translator
 
     translator = Translator(
         load_as(args.checkpoint, SequenceToSequence, args.device),

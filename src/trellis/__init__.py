@@ -7,14 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trellis.lightning_modules.checkpoint import load as load
-    from trellis.lightning_modules.trainer import Trainer as Trainer
+    from trellis.lightning_modules.engine.checkpoint import load as load
+    from trellis.lightning_modules.engine.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "trellis.lightning_modules.checkpoint",
-    "Trainer": "trellis.lightning_modules.trainer",
+    "load": "trellis.lightning_modules.engine.checkpoint",
+    "Trainer": "trellis.lightning_modules.engine.trainer",
 }
 __all__ = ["Trainer", "__version__", "load"]
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 from turns import Ticks, Turns, in_turns
 
+from trellis.lightning_modules.commands.ledger import configs_dir
 from trellis.lightning_modules.commands.run import TrellisCLI, quieten
-from trellis.lightning_modules.ledger import configs_dir
 
 PEERS = 'pip install -c constraints.txt -e ".[peers,dev]"'
 gymnasium = pytest.importorskip("gymnasium", reason=PEERS)

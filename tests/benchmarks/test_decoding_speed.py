@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trellis.networks.transformer import TransformerSeq2Seq
+from trellis.networks.sequence.transformer import TransformerSeq2Seq
 from trellis.sequence.batches import Ragged, token_budget
 from trellis.sequence.beam_search import beam_search
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trellis.datamodules.synthetic_densities import SyntheticDensities
-from trellis.networks.flow_autoregressive import MAF, NSF
-from trellis.networks.flow_coupling import RealNVP
+from trellis.datamodules.generative.synthetic_densities import SyntheticDensities
+from trellis.networks.generative.flow_autoregressive import MAF, NSF
+from trellis.networks.generative.flow_coupling import RealNVP
 
 PEERS = 'pip install -c constraints.txt -e ".[peers,dev]"'
 zuko = pytest.importorskip("zuko", reason=PEERS)

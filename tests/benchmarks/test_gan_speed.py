@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trellis import Trainer
-from trellis.datamodules.mnist import MNIST
-from trellis.lightning_modules.gan import GAN
-from trellis.networks.gan import DCGANDiscriminator, DCGANGenerator
+from trellis.datamodules.image.mnist import MNIST
+from trellis.lightning_modules.generative.gan import GAN
+from trellis.networks.generative.gan import DCGANDiscriminator, DCGANGenerator
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
 BATCH, STEPS, ROUNDS, LATENT = 128, 20, 5, 64

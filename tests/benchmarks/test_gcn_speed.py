@@ -12,8 +12,8 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
 
 from trellis import Trainer
-from trellis.datamodules.planetoid import Planetoid
-from trellis.lightning_modules.node_classification import NodeClassification
+from trellis.datamodules.graph.planetoid import Planetoid
+from trellis.lightning_modules.graph.node_classification import NodeClassification
 
 EPOCHS = 200
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch_geometric.data import Batch
 
-from trellis.datamodules.in_memory_graphs import InMemoryGraphs
-from trellis.datamodules.mnist import MNIST
+from trellis.datamodules.graph.in_memory_graphs import InMemoryGraphs
+from trellis.datamodules.image.mnist import MNIST
 
 IMAGES, GRAPHS = 20_000, 188
 

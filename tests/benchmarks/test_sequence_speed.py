@@ -20,14 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trellis import Trainer
-from trellis.datamodules.base import DataModule
-from trellis.datamodules.multi30k import Multi30k
-from trellis.datamodules.tiny_shakespeare import TinyShakespeare
-from trellis.lightning_modules.base import Objective
-from trellis.lightning_modules.causal_lm import CausalLM
-from trellis.lightning_modules.sequence_to_sequence import SequenceToSequence
-from trellis.networks.gpt import GPT
-from trellis.networks.transformer import TransformerSeq2Seq
+from trellis.datamodules.engine.base import DataModule
+from trellis.datamodules.sequence.multi30k import Multi30k
+from trellis.datamodules.sequence.tiny_shakespeare import TinyShakespeare
+from trellis.lightning_modules.engine.objective import Objective
+from trellis.lightning_modules.sequence.causal_lm import CausalLM
+from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
+from trellis.networks.sequence.gpt import GPT
+from trellis.networks.sequence.transformer import TransformerSeq2Seq
 from trellis.optim.matrix_decay import MatrixDecayAdamW
 from trellis.optim.schedule import Schedule
 from trellis.sequence.batches import TokenPairs

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 
 from trellis import Trainer
-from trellis.datamodules.base import DataModule, tensor_loader
-from trellis.datamodules.loader import Loader
-from trellis.lightning_modules.classification import Classification
-from trellis.networks.mlp import MLP
+from trellis.datamodules.engine.base import DataModule, tensor_loader
+from trellis.datamodules.engine.loader import Loader
+from trellis.lightning_modules.vector.classification import Classification
+from trellis.networks.vector.mlp import MLP
 from trellis.spec import TensorSpec
 
 EPOCHS, STEPS, BATCH = 3, 2000, 32

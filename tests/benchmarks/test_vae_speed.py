@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from turns import Ticks, Turns, in_turns
 
 from trellis import Trainer
-from trellis.datamodules.mnist import MNIST
-from trellis.lightning_modules.variational import Variational
-from trellis.networks.vae import VAE
+from trellis.datamodules.image.mnist import MNIST
+from trellis.lightning_modules.generative.variational import Variational
+from trellis.networks.generative.vae import VAE
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
 PEERS = 'pip install -c constraints.txt -e ".[peers,dev]"'

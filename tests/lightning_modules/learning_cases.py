@@ -15,29 +15,29 @@ from torch.optim.lr_scheduler import StepLR
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GCNConv, global_add_pool
 
-from trellis.datamodules.base import DataModule, tensor_loader
-from trellis.datamodules.copy_reverse import CopyReverse
-from trellis.datamodules.loader import Loader
-from trellis.lightning_modules.autoencoder import Autoencoder
-from trellis.lightning_modules.causal_lm import CausalLM
-from trellis.lightning_modules.classification import Classification
-from trellis.lightning_modules.density_estimation import DensityEstimation
-from trellis.lightning_modules.graph_classification import GraphClassification
-from trellis.lightning_modules.masked_lm import MaskedLM
-from trellis.lightning_modules.node_classification import NodeClassification
-from trellis.lightning_modules.regression import Regression
-from trellis.lightning_modules.sequence_classification import SequenceClassification
-from trellis.lightning_modules.sequence_to_sequence import SequenceToSequence
-from trellis.lightning_modules.tagging import Tagging
-from trellis.lightning_modules.trainer import Trainer
-from trellis.lightning_modules.variational import Variational
-from trellis.networks.autoencoder import MLPAutoencoder
-from trellis.networks.flow_autoregressive import NSF
-from trellis.networks.gnn import GCN
-from trellis.networks.mlp import MLP
-from trellis.networks.recurrent import RecurrentLM
-from trellis.networks.transformer import TransformerSeq2Seq
-from trellis.networks.vae import VAE
+from trellis.datamodules.engine.base import DataModule, tensor_loader
+from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.sequence.copy_reverse import CopyReverse
+from trellis.lightning_modules.engine.trainer import Trainer
+from trellis.lightning_modules.generative.autoencoder import Autoencoder
+from trellis.lightning_modules.generative.density_estimation import DensityEstimation
+from trellis.lightning_modules.generative.variational import Variational
+from trellis.lightning_modules.graph.graph_classification import GraphClassification
+from trellis.lightning_modules.graph.node_classification import NodeClassification
+from trellis.lightning_modules.sequence.causal_lm import CausalLM
+from trellis.lightning_modules.sequence.masked_lm import MaskedLM
+from trellis.lightning_modules.sequence.sequence_classification import SequenceClassification
+from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
+from trellis.lightning_modules.sequence.tagging import Tagging
+from trellis.lightning_modules.vector.classification import Classification
+from trellis.lightning_modules.vector.regression import Regression
+from trellis.networks.generative.autoencoder import MLPAutoencoder
+from trellis.networks.generative.flow_autoregressive import NSF
+from trellis.networks.generative.vae import VAE
+from trellis.networks.graph.gnn import GCN
+from trellis.networks.sequence.recurrent import RecurrentLM
+from trellis.networks.sequence.transformer import TransformerSeq2Seq
+from trellis.networks.vector.mlp import MLP
 from trellis.optim.schedule import Schedule
 from trellis.spec import GraphSpec, NodeSpec, TensorSpec
 

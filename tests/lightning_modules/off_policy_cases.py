@@ -15,12 +15,12 @@ from gymnasium.spaces import Box
 from learning_cases import Case, Run, run
 from torch import Tensor, nn
 
-from trellis.datamodules.environment_replay import EnvironmentReplay, ReplayBatch
-from trellis.lightning_modules.ddpg import DDPG
-from trellis.lightning_modules.sac import SAC
-from trellis.lightning_modules.td3 import TD3
-from trellis.networks.policy import DeterministicPolicy, SquashedGaussianPolicy
-from trellis.networks.value import StateActionValue
+from trellis.datamodules.rl.environment_replay import EnvironmentReplay, ReplayBatch
+from trellis.lightning_modules.rl.ddpg import DDPG
+from trellis.lightning_modules.rl.sac import SAC
+from trellis.lightning_modules.rl.td3 import TD3
+from trellis.networks.rl.policy import DeterministicPolicy, SquashedGaussianPolicy
+from trellis.networks.rl.value import StateActionValue
 from trellis.rl.replay import Transitions
 
 LOW, HIGH = (-1.0, 0.0), (3.0, 0.5)

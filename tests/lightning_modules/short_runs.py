@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning as L
 
-from trellis.lightning_modules.trainer import Trainer
+from trellis.lightning_modules.engine.trainer import Trainer
 
 
 def run(root: Path, model: Any, data: Any, *callbacks: L.Callback, **options: Any) -> Trainer:

@@ -8,14 +8,14 @@ import torch
 from learning_cases import quiet_trainer
 from torch_geometric.data import Data
 
-from trellis.datamodules.base import DataModule, tensor_loader
-from trellis.datamodules.digits import Digits
-from trellis.datamodules.loader import Loader
-from trellis.lightning_modules.classification import Classification
-from trellis.lightning_modules.node_classification import NodeClassification
-from trellis.lightning_modules.regression import Regression
-from trellis.networks.gnn import GCN
-from trellis.networks.mlp import MLP
+from trellis.datamodules.engine.base import DataModule, tensor_loader
+from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.vector.digits import Digits
+from trellis.lightning_modules.graph.node_classification import NodeClassification
+from trellis.lightning_modules.vector.classification import Classification
+from trellis.lightning_modules.vector.regression import Regression
+from trellis.networks.graph.gnn import GCN
+from trellis.networks.vector.mlp import MLP
 from trellis.spec import NodeSpec, TensorSpec
 
 

@@ -21,12 +21,12 @@ from learning_cases import (
 from torch.distributions import Gumbel, Normal
 from torch_geometric.data import Batch
 
-from trellis.lightning_modules.classification import Classification
-from trellis.lightning_modules.evaluation import cross_entropy
-from trellis.lightning_modules.graph_classification import GraphClassification
-from trellis.lightning_modules.node_classification import NodeClassification
-from trellis.lightning_modules.regression import Regression
-from trellis.networks.gnn import GCN
+from trellis.lightning_modules.engine.evaluation import cross_entropy
+from trellis.lightning_modules.graph.graph_classification import GraphClassification
+from trellis.lightning_modules.graph.node_classification import NodeClassification
+from trellis.lightning_modules.vector.classification import Classification
+from trellis.lightning_modules.vector.regression import Regression
+from trellis.networks.graph.gnn import GCN
 from trellis.spec import TensorSpec
 
 

@@ -12,8 +12,8 @@ import json, sys
 import lightning as L
 from functools import partial
 from trellis import Trainer
-from trellis.datamodules.environment_replay import EnvironmentReplay
-from trellis.datamodules.environment_rollouts import EnvironmentRollouts
+from trellis.datamodules.rl.environment_replay import EnvironmentReplay
+from trellis.datamodules.rl.environment_rollouts import EnvironmentRollouts
 from trellis.lightning_modules.{module} import {agent}
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import trellis
-from trellis.datamodules.karate_club import KarateClub
+from trellis.datamodules.graph.karate_club import KarateClub
 
 # A GCN of width 4 on the karate club after 50 epochs, and what it reached when it was written.
 RELEASES = {"0.1.0": 0.9468309879302979}

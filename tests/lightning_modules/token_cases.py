@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from trellis.datamodules.base import DataModule, tensor_loader
-from trellis.datamodules.loader import Loader
+from trellis.datamodules.engine.base import DataModule, tensor_loader
+from trellis.datamodules.engine.loader import Loader
 from trellis.sequence.batches import Ragged, SentencePairs
 from trellis.spec import LabelledTokenSpec, TokenSpec
 

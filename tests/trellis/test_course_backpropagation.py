@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trellis.networks.mlp import MLP
+from trellis.networks.vector.mlp import MLP
 
 
 def leaf(*values: float) -> list[Tensor]:

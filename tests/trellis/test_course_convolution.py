@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trellis.networks.cnn import LeNet5, SmallCNN
-from trellis.networks.resnet import ResNet
+from trellis.networks.image.cnn import LeNet5, SmallCNN
+from trellis.networks.image.resnet import ResNet
 
 
 @pytest.mark.parametrize(

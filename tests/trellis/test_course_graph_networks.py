@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trellis.networks.gnn import GCN, GIN, GatedGraphNet, GraphSAGE
+from trellis.networks.graph.gnn import GCN, GIN, GatedGraphNet, GraphSAGE
 
 # Undirected, both directions stored; node 4 hangs on one edge.
 EDGES = torch.tensor([[0, 1, 1, 2, 2, 0, 2, 3, 3, 4], [1, 0, 2, 1, 0, 2, 3, 2, 4, 3]])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trellis.networks.mlp import MLP
+from trellis.networks.vector.mlp import MLP
 
 
 def activations(activation: str, initialization: str, std: float | None = None) -> list[Tensor]:

@@ -6,21 +6,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from trellis.networks.recurrent import RecurrentLM
-from trellis.nn.alignment import (
+from trellis.networks.sequence.recurrent import RecurrentLM
+from trellis.sequence.alignment import (
     AdditiveAttention,
     GeneralAttention,
     LastState,
     ReducedRankAttention,
 )
-from trellis.nn.recurrent import (
+from trellis.sequence.recurrent_cells import (
     ElmanCell,
     GatedCell,
     LongShortTermCell,
     RecurrentCell,
     unroll,
 )
-from trellis.nn.recurrent_stack import RecurrentStack
+from trellis.sequence.recurrent_stack import RecurrentStack
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trellis.analysis.pictures import empty_figure
-from trellis.nn.checks import at_least_one
+from trellis.checks import at_least_one
 from trellis.spec import TensorSpec
 
 if TYPE_CHECKING:

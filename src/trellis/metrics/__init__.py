@@ -1,1 +1,14 @@
 """How good samples are: tensors in, numbers out."""
+
+from trellis.metrics.frechet import frechet_distance, kernel_distance, moments
+from trellis.metrics.modes import ClassesReached, ModesReached, class_coverage, mode_coverage
+
+__all__ = [
+    "ClassesReached",
+    "ModesReached",
+    "class_coverage",
+    "frechet_distance",
+    "kernel_distance",
+    "mode_coverage",
+    "moments",
+]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trellis.nn.checks import at_least_one, probability
+from trellis.checks import at_least_one, probability
 from trellis.nn.positional import rotate
 
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from trellis.nn.checks import at_least_one
+from trellis.checks import at_least_one
 
 Positions = Literal["sinusoidal", "learned", "rotary", "none"]
 

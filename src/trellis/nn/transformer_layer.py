@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from trellis.checks import at_least_one, probability
 from trellis.nn.activation import Activation, activation_module
 from trellis.nn.attention import (
     CausalSelfAttention,
@@ -16,7 +17,6 @@ from trellis.nn.attention import (
     SelfAttention,
     check_heads,
 )
-from trellis.nn.checks import at_least_one, probability
 from trellis.nn.positional import LearnedPositions
 
 Attention = TypeVar("Attention", SelfAttention, CausalSelfAttention, CrossAttention)

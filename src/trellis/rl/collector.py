@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trellis.nn.checks import at_least_one
+from trellis.checks import at_least_one
 from trellis.rl.environment_state import load_state, save_state
 from trellis.rl.vector_environments import (
     as_given,

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trellis.nn.checks import at_least_one, probability
+from trellis.checks import at_least_one, probability
 from trellis.rl.policies import epsilon_greedy
 
 TIES = 1e-9  # actions whose values differ by less are equally good

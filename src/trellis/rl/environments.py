@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trellis.nn.checks import probability
+from trellis.checks import probability
 from trellis.rl.dynamic_programming import FiniteMDP
 
 try:

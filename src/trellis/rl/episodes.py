@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from trellis.nn.checks import at_least_one, probability
+from trellis.checks import at_least_one, probability
 from trellis.rl.policies import draw
 
 if TYPE_CHECKING:

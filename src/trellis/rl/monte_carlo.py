@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from trellis.nn.checks import at_least_one
+from trellis.checks import at_least_one
 from trellis.rl.episodes import (
     Episode,
     check_episode,

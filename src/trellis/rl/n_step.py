@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trellis.nn.checks import at_least_one, probability
+from trellis.checks import at_least_one, probability
 from trellis.rl.replay import Transitions
 
 

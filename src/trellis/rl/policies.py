@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from trellis.nn.checks import probability
+from trellis.checks import probability
 
 
 def epsilon_greedy(values: Tensor, epsilon: float = 0.0, ties: float = 0.0) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 
-from trellis.nn.checks import at_least_one
+from trellis.checks import at_least_one
 
 
 def linear(step: int, *, start: float, end: float, num_steps: int) -> float:

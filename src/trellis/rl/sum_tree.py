@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trellis.nn.checks import at_least_one
+from trellis.checks import at_least_one
 
 CHILDREN = 64
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from trellis.nn.checks import probability
+from trellis.checks import probability
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from trellis.nn.checks import at_least_one, probability
+from trellis.checks import at_least_one, probability
 from trellis.rl.episodes import Episode, check_episode, check_learning, table_sizes
 from trellis.rl.monte_carlo import Control
 from trellis.rl.policies import draw, epsilon_greedy

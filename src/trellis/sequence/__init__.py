@@ -1,1 +1,96 @@
-"""Text and other sequences outside any network: tokenizers, batches, decoding."""
+"""Text and other sequences outside any network: tokenizers, batches, cells, decoding."""
+
+from trellis.sequence.alignment import (
+    AdditiveAttention,
+    Alignment,
+    AlignmentFactory,
+    DotAttention,
+    GeneralAttention,
+    LastState,
+    ReducedRankAttention,
+)
+from trellis.sequence.batches import (
+    Ragged,
+    SentencePairs,
+    TokenPairs,
+    consecutive_budget,
+    token_budget,
+)
+from trellis.sequence.beam_search import beam_search, gnmt
+from trellis.sequence.decoding import (
+    Hypotheses,
+    Step,
+    greedy,
+    language_model,
+    sample,
+    transition_table,
+    without,
+)
+from trellis.sequence.entities import EntityCounts, Tags, bio_tags, entity_counts
+from trellis.sequence.masking import MaskedTokens, mask_tokens
+from trellis.sequence.recurrent_cells import (
+    MUT1,
+    MUT2,
+    MUT3,
+    ElmanCell,
+    GatedCell,
+    LongShortTermCell,
+    RecurrentCell,
+    unroll,
+)
+from trellis.sequence.recurrent_stack import RecurrentStack
+from trellis.sequence.subword import BPETokenizer, SubwordTokenizer, WordPieceTokenizer
+from trellis.sequence.tokenizer import (
+    CharTokenizer,
+    Tokenizer,
+    TokenizerFactory,
+    WordTokenizer,
+    from_json,
+)
+
+__all__ = [
+    "AdditiveAttention",
+    "Alignment",
+    "AlignmentFactory",
+    "BPETokenizer",
+    "CharTokenizer",
+    "DotAttention",
+    "ElmanCell",
+    "EntityCounts",
+    "GatedCell",
+    "GeneralAttention",
+    "Hypotheses",
+    "LastState",
+    "LongShortTermCell",
+    "MUT1",
+    "MUT2",
+    "MUT3",
+    "MaskedTokens",
+    "Ragged",
+    "RecurrentCell",
+    "RecurrentStack",
+    "ReducedRankAttention",
+    "SentencePairs",
+    "Step",
+    "SubwordTokenizer",
+    "Tags",
+    "TokenPairs",
+    "Tokenizer",
+    "TokenizerFactory",
+    "WordPieceTokenizer",
+    "WordTokenizer",
+    "beam_search",
+    "bio_tags",
+    "consecutive_budget",
+    "entity_counts",
+    "from_json",
+    "gnmt",
+    "greedy",
+    "language_model",
+    "mask_tokens",
+    "sample",
+    "token_budget",
+    "transition_table",
+    "unroll",
+    "without",
+]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trellis.nn.checks import at_least_one
+from trellis.checks import at_least_one
 
 
 class TokenPairs(NamedTuple):

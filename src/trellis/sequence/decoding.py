@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from trellis.nn.checks import at_least_one
+from trellis.checks import at_least_one
 
 
 class Step(Protocol):

@@ -18,7 +18,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any, Protocol
 
-from trellis.nn.checks import at_least_one
+from trellis.checks import at_least_one
 from trellis.spec import TokenSpec
 
 PAD, BOS, EOS, UNKNOWN, MASK = range(5)

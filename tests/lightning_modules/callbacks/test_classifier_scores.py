@@ -10,14 +10,14 @@ import torch
 from short_runs import run
 from torch import Tensor, nn
 
-from trellis.datamodules.digits import Digits
-from trellis.datamodules.synthetic_points import SyntheticPoints
-from trellis.lightning_modules import image_classifier
-from trellis.lightning_modules.base import Objective
+from trellis.datamodules.vector.digits import Digits
+from trellis.datamodules.vector.synthetic_points import SyntheticPoints
+from trellis.lightning_modules.callbacks import image_classifier
 from trellis.lightning_modules.callbacks.samples import ClassifierScores
-from trellis.lightning_modules.classification import Classification
-from trellis.lightning_modules.evaluation import BatchMean
-from trellis.lightning_modules.trainer import Trainer
+from trellis.lightning_modules.engine.evaluation import BatchMean
+from trellis.lightning_modules.engine.objective import Objective
+from trellis.lightning_modules.engine.trainer import Trainer
+from trellis.lightning_modules.vector.classification import Classification
 from trellis.metrics.frechet import frechet_distance, kernel_distance, moments
 from trellis.spec import TensorSpec
 

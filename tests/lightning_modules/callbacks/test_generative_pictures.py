@@ -10,20 +10,20 @@ from short_runs import run
 from torch import Tensor, nn
 
 from trellis.analysis.images import image_grid
-from trellis.datamodules.base import DataModule, tensor_loader
-from trellis.datamodules.digits import Digits
-from trellis.datamodules.karate_club import KarateClub
+from trellis.datamodules.engine.base import DataModule, tensor_loader
+from trellis.datamodules.graph.karate_club import KarateClub
+from trellis.datamodules.vector.digits import Digits
+from trellis.generative.transform import Transform
 from trellis.lightning_modules.callbacks import generative_pictures
 from trellis.lightning_modules.callbacks.generative_pictures import (
     DensityPicture,
     FlowGrid,
     SampleGrid,
 )
-from trellis.lightning_modules.classification import Classification
-from trellis.lightning_modules.density_estimation import DensityEstimation
-from trellis.lightning_modules.node_classification import NodeClassification
-from trellis.lightning_modules.sampling import draw_samples
-from trellis.nn.transform import Transform
+from trellis.lightning_modules.generative.density_estimation import DensityEstimation
+from trellis.lightning_modules.generative.sampling import draw_samples
+from trellis.lightning_modules.graph.node_classification import NodeClassification
+from trellis.lightning_modules.vector.classification import Classification
 from trellis.spec import TensorSpec
 
 

@@ -9,20 +9,20 @@ from short_runs import run
 from torch import Tensor
 
 from trellis.analysis.images import image_grid
-from trellis.datamodules.base import DataModule, tensor_loader
-from trellis.datamodules.digits import Digits
-from trellis.datamodules.synthetic_points import SyntheticPoints
-from trellis.lightning_modules.autoencoder import Autoencoder
+from trellis.datamodules.engine.base import DataModule, tensor_loader
+from trellis.datamodules.vector.digits import Digits
+from trellis.datamodules.vector.synthetic_points import SyntheticPoints
 from trellis.lightning_modules.callbacks import latent_pictures
 from trellis.lightning_modules.callbacks.latent_pictures import (
     Interpolations,
     LatentTraversals,
     Reconstructions,
 )
-from trellis.lightning_modules.classification import Classification
-from trellis.lightning_modules.variational import Variational
-from trellis.networks.autoencoder import MLPAutoencoder
-from trellis.networks.vae import VAE
+from trellis.lightning_modules.generative.autoencoder import Autoencoder
+from trellis.lightning_modules.generative.variational import Variational
+from trellis.lightning_modules.vector.classification import Classification
+from trellis.networks.generative.autoencoder import MLPAutoencoder
+from trellis.networks.generative.vae import VAE
 from trellis.spec import TensorSpec
 
 

@@ -8,12 +8,12 @@ import torch
 from short_runs import run
 from torch import Tensor, nn
 
-from trellis.datamodules.base import DataModule, tensor_loader
-from trellis.datamodules.digits import Digits
-from trellis.lightning_modules.base import Objective
+from trellis.datamodules.engine.base import DataModule, tensor_loader
+from trellis.datamodules.vector.digits import Digits
 from trellis.lightning_modules.callbacks.samples import ModeCoverage
-from trellis.lightning_modules.classification import Classification
-from trellis.lightning_modules.evaluation import BatchMean
+from trellis.lightning_modules.engine.evaluation import BatchMean
+from trellis.lightning_modules.engine.objective import Objective
+from trellis.lightning_modules.vector.classification import Classification
 from trellis.metrics.modes import mode_coverage
 from trellis.spec import TensorSpec
 
@@ -129,7 +129,7 @@ def test_an_objective_that_is_conditional_gets_each_class(tmp_path) -> None:
 
 
 def test_the_modes_may_choose_the_best_state(tmp_path) -> None:
-    from trellis.lightning_modules.callbacks.checkpointing import BestAndLast
+    from trellis.lightning_modules.engine.checkpointing import BestAndLast
 
     saving = BestAndLast(monitor="val/modes", mode="max")
     trainer = run(tmp_path, Bag(3), Corners(), ModeCoverage(100), saving, max_epochs=2)

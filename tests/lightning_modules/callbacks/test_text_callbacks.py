@@ -9,17 +9,17 @@ import pytest
 import torch
 from short_runs import run
 
-from trellis.datamodules.copy_reverse import CopyReverse
-from trellis.datamodules.digits import Digits
-from trellis.datamodules.tiny_shakespeare import TinyShakespeare
+from trellis.datamodules.sequence.copy_reverse import CopyReverse
+from trellis.datamodules.sequence.tiny_shakespeare import TinyShakespeare
+from trellis.datamodules.vector.digits import Digits
 from trellis.lightning_modules.callbacks import text
 from trellis.lightning_modules.callbacks.text import Alignments, SampledText, Translations
-from trellis.lightning_modules.causal_lm import CausalLM
-from trellis.lightning_modules.classification import Classification
-from trellis.lightning_modules.sequence_to_sequence import SequenceToSequence
-from trellis.networks.recurrent import RecurrentLM
-from trellis.networks.recurrent_seq2seq import RecurrentSeq2Seq
-from trellis.networks.transformer import TransformerSeq2Seq
+from trellis.lightning_modules.sequence.causal_lm import CausalLM
+from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
+from trellis.lightning_modules.vector.classification import Classification
+from trellis.networks.sequence.recurrent import RecurrentLM
+from trellis.networks.sequence.recurrent_seq2seq import RecurrentSeq2Seq
+from trellis.networks.sequence.transformer import TransformerSeq2Seq
 from trellis.sequence.decoding import greedy, language_model
 from trellis.spec import TokenPairSpec, TokenSpec
 

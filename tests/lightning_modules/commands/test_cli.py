@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from trellis import load
-from trellis.datamodules.digits import Digits
+from trellis.datamodules.vector.digits import Digits
 from trellis.lightning_modules import cli
 
 FIT = ["fit", "--model", "NodeClassification", "--data", "KarateClub",
@@ -133,7 +133,7 @@ def test_what_is_typed_beats_the_checkpoint(tmp_path: Path) -> None:
         (tmp_path / "runs/nodeclassification_karateclub/1/config.yaml").read_text()
     )
     assert saved["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.77
-    assert saved["model"]["init_args"]["network"]["class_path"] == "trellis.networks.gnn.GCN"
+    assert saved["model"]["init_args"]["network"]["class_path"] == "trellis.networks.graph.gnn.GCN"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_another_class_starts_from_its_own_defaults(
     trellis(*FIT, "--trainer.max_epochs=1", *words)
     (config,) = tmp_path.rglob("config.yaml")
     network = yaml.safe_load(config.read_text())["model"]["init_args"]["network"]
-    assert network["class_path"] == "trellis.networks.gnn.GAT"
+    assert network["class_path"] == "trellis.networks.graph.gnn.GAT"
     assert network["init_args"]["hidden_channels"] == hidden_channels
     assert network["init_args"]["dropout"] == dropout
 
@@ -236,7 +236,7 @@ def test_a_broken_config_names_its_file(capsys: pytest.CaptureFixture[str]) -> N
 def test_two_runs_at_once_never_share_a_folder(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from trellis.lightning_modules.run_folder import RunFolder
+    from trellis.lightning_modules.engine.run_folder import RunFolder
 
     with ThreadPoolExecutor(8) as pool:
         paths = list(pool.map(lambda _: RunFolder(tmp_path / "runs", "same").path, range(40)))
@@ -247,7 +247,7 @@ def test_reproduce_prints_json(capsys: pytest.CaptureFixture[str], monkeypatch: 
                                tmp_path: Path) -> None:  # fmt: skip
     """A row over the smallest graph, through the same code as the published ones."""
     from trellis.lightning_modules.commands import reproduce
-    from trellis.lightning_modules.ledger import Row
+    from trellis.lightning_modules.commands.ledger import Row
 
     config = tmp_path / "karate.yaml"
     config.write_text("trainer: {max_epochs: 30}\nmodel: NodeClassification\ndata: KarateClub\n")

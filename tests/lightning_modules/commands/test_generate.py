@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trellis import load
 from trellis.lightning_modules import cli
-from trellis.networks.gpt import GPT
+from trellis.networks.sequence.gpt import GPT
 from trellis.sequence.tokenizer import CharTokenizer, WordTokenizer
 from trellis.spec import TokenSpec
 

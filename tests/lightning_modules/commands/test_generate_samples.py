@@ -14,10 +14,10 @@ from text_checkpoints import failing, language_model_of, save
 from trellis import load
 from trellis.analysis.images import to_pixels
 from trellis.lightning_modules import cli
-from trellis.lightning_modules.classification import Classification
-from trellis.lightning_modules.gan import GAN
-from trellis.lightning_modules.sampling import draw_samples
-from trellis.networks.gan import MLPDiscriminator, MLPGenerator
+from trellis.lightning_modules.generative.gan import GAN
+from trellis.lightning_modules.generative.sampling import draw_samples
+from trellis.lightning_modules.vector.classification import Classification
+from trellis.networks.generative.gan import MLPDiscriminator, MLPGenerator
 from trellis.sequence.tokenizer import CharTokenizer
 from trellis.spec import TensorSpec
 

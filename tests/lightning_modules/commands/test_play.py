@@ -10,10 +10,10 @@ from learning_cases import CASES, Case, quiet_trainer, run
 from text_checkpoints import failing
 
 import trellis
-from trellis.datamodules.environment_rollouts import EnvironmentRollouts
+from trellis.datamodules.rl.environment_rollouts import EnvironmentRollouts
 from trellis.lightning_modules import cli
-from trellis.lightning_modules.ppo import PPO
-from trellis.networks.value import ActorCriticNetwork
+from trellis.lightning_modules.rl.ppo import PPO
+from trellis.networks.rl.value import ActorCriticNetwork
 
 
 def rollouts(environment: str = "TestFilm-v0", **options: object) -> EnvironmentRollouts:

@@ -10,8 +10,8 @@ import lightning as L
 import pytest
 
 from trellis.lightning_modules.commands import reproduce
-from trellis.lightning_modules.journal import Journal
-from trellis.lightning_modules.ledger import Row
+from trellis.lightning_modules.commands.journal import Journal
+from trellis.lightning_modules.commands.ledger import Row
 
 
 @pytest.fixture

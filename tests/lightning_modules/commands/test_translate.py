@@ -11,11 +11,12 @@ import pytest
 from text_checkpoints import failing, language_model_of, translator_of
 
 from trellis import load
-from trellis.lightning_modules import cli, translation
+from trellis.lightning_modules import cli
 from trellis.lightning_modules.commands import translate
 from trellis.lightning_modules.commands.translate import read_pieces
-from trellis.lightning_modules.translation import Translator
-from trellis.networks.transformer import TransformerSeq2Seq
+from trellis.lightning_modules.sequence import translation
+from trellis.lightning_modules.sequence.translation import Translator
+from trellis.networks.sequence.transformer import TransformerSeq2Seq
 from trellis.sequence.beam_search import beam_search
 from trellis.sequence.tokenizer import CharTokenizer, WordTokenizer
 

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from trellis.lightning_modules import cli
-from trellis.lightning_modules.base import Objective
-from trellis.lightning_modules.causal_lm import CausalLM
-from trellis.lightning_modules.sequence_to_sequence import SequenceToSequence
-from trellis.networks.gpt import GPT
-from trellis.networks.transformer import TransformerSeq2Seq
+from trellis.lightning_modules.engine.objective import Objective
+from trellis.lightning_modules.sequence.causal_lm import CausalLM
+from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
+from trellis.networks.sequence.gpt import GPT
+from trellis.networks.sequence.transformer import TransformerSeq2Seq
 from trellis.sequence.tokenizer import Tokenizer
 from trellis.spec import TokenPairSpec
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trellis.analysis.images import image_grid, image_picture, image_shape, to_pixels
-from trellis.datamodules.pixels import VALUES, PixelValues
+from trellis.datamodules.image.pixels import VALUES, PixelValues
 from trellis.spec import TensorSpec
 
 BYTES = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 
-from trellis.datamodules.base import tensor_loader
-from trellis.lightning_modules.classification import Classification
-from trellis.networks.mlp import MLP
+from trellis.datamodules.engine.base import tensor_loader
+from trellis.lightning_modules.vector.classification import Classification
+from trellis.networks.vector.mlp import MLP
 from trellis.optim.schedule import Decay, Schedule
 from trellis.spec import TensorSpec
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from trellis.functional.returns import n_step_returns
 from trellis.rl.n_step import NStepTransitions
+from trellis.rl.returns import n_step_returns
 
 T, N, GAMMA = 40, 3, 0.9
 

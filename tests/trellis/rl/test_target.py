@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trellis.nn.running_scale import RunningScale
+from trellis.rl.running_scale import RunningScale
 from trellis.rl.target import frozen_copy, polyak_update_
 
 

@@ -19,10 +19,10 @@ from decoding_cases import (
 )
 from torch import Tensor
 
-from trellis.networks.gpt import GPT
-from trellis.networks.recurrent import RecurrentLM
-from trellis.networks.recurrent_seq2seq import RecurrentSeq2Seq
-from trellis.networks.transformer import TransformerSeq2Seq
+from trellis.networks.sequence.gpt import GPT
+from trellis.networks.sequence.recurrent import RecurrentLM
+from trellis.networks.sequence.recurrent_seq2seq import RecurrentSeq2Seq
+from trellis.networks.sequence.transformer import TransformerSeq2Seq
 from trellis.sequence.beam_search import beam_search, gnmt
 from trellis.sequence.decoding import greedy, language_model, transition_table
 

@@ -18,8 +18,8 @@ from decoding_cases import (
 )
 from torch import Tensor
 
-from trellis.networks.gpt import GPT
-from trellis.networks.recurrent import RecurrentLM
+from trellis.networks.sequence.gpt import GPT
+from trellis.networks.sequence.recurrent import RecurrentLM
 from trellis.nn.attention import KeyValues
 from trellis.sequence.decoding import (
     greedy,

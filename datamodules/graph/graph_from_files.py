@@ -1,0 +1,234 @@
+"""Node classification on your own files."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.utils import coalesce, to_undirected
+
+from trellis.datamodules.engine.base import DataModule, Split, check_masks, whole_graph_loader
+from trellis.datamodules.engine.loader import Loader
+from trellis.spec import NodeSpec
+
+HEADERS = (("source", "target"), ("src", "dst"), ("from", "to"))
+SPLITS = ("train", "val", "test")
+Row = tuple[int, list[str]]  # line number and cells
+
+
+class GraphFromFiles(DataModule):
+    """A graph of your own, from a CSV file of edges and one of nodes.
+
+    ``nodes``: a CSV file with a header; its first column is the node's id, ``label`` its class
+    (empty: not labelled), an optional column ``split`` says train, val, test or nothing, and all
+    others are numeric features. ``edges``: a CSV file of ``source,target`` ids, header optional.
+
+    Batch: the whole graph as PyG ``Data`` with ``x``, ``edge_index``, ``y`` (-1: not labelled) and
+    masks over labelled nodes. Predictions are made for all nodes, in the order of the file.
+
+    Args:
+        edges: path of the edges.
+        nodes: path of the nodes.
+        label: name of the label column.
+        undirected: store every edge in both directions.
+        train_fraction: of the labelled nodes, when there is no column ``split``.
+        val_fraction: likewise; the rest is the test split.
+        seed: of that split.
+        steps_per_epoch: how often an epoch yields the graph.
+    Raises:
+        FileNotFoundError: one of the files is missing.
+        ValueError: something in them cannot be used; names file, line and column.
+    """
+
+    def __init__(
+        self,
+        edges: str = "edges.csv",
+        nodes: str = "nodes.csv",
+        label: str = "label",
+        undirected: bool = True,
+        train_fraction: float = 0.6,
+        val_fraction: float = 0.2,
+        seed: int = 0,
+        steps_per_epoch: int = 1,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        for name, value in (("train_fraction", train_fraction), ("val_fraction", val_fraction)):
+            if not 0 < value < 1:
+                raise ValueError(f"{name}={value}: give a share between 0 and 1")
+        if train_fraction + val_fraction >= 1:
+            raise ValueError(
+                f"train_fraction={train_fraction} and val_fraction={val_fraction} leave no test "
+                f"nodes: give less than 1 together"
+            )
+        self.edges, self.nodes, self.label = Path(edges), Path(nodes), label
+        self.undirected, self.seed, self.steps_per_epoch = undirected, seed, steps_per_epoch
+        self.fractions = train_fraction, val_fraction
+        self.data: Data | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.data is not None:
+            return
+        header, rows = _read_table(self.nodes, self.label)
+        ids = _read_ids(self.nodes, rows)
+        label = header.index(self.label)
+        special = {0, label}
+        y, classes = _read_labels(self.nodes, self.label, [cells[label] for _, cells in rows])
+        if "split" in header and self.label != "split":
+            special.add(header.index("split"))
+            masks = _read_split(self.nodes, rows, header.index("split"), y)
+        else:
+            masks = _draw_split(y, self.fractions, self.seed)
+        features = [column for column in range(len(header)) if column not in special]
+        data = Data(
+            x=_read_features(self.nodes, header, rows, features),
+            edge_index=_read_edges(self.edges, ids, self.undirected),
+            y=y,
+            **{f"{split}_mask": mask for split, mask in zip(SPLITS, masks, strict=True)},
+        )
+        check_masks(data, str(self.nodes))
+        self.spec = NodeSpec(len(features), len(classes), classes)
+        self.data = data
+
+    def loader(self, split: Split) -> Loader[Data]:
+        return whole_graph_loader(self.data, self.steps_per_epoch if split == "train" else 1)
+
+
+def _read_rows(path: Path, what: str) -> list[Row]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{what}={path}: no such file (here is {Path.cwd()})")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # a byte order mark is no data
+            reader = csv.reader(file)
+            rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a CSV file in UTF-8 ({error})") from None
+    return [(line, cells) for line, cells in rows if any(cells)]
+
+
+def _read_table(path: Path, label: str) -> tuple[list[str], list[Row]]:
+    rows = _read_rows(path, "nodes")
+    if len(rows) < 2:
+        raise ValueError(f"{path}: give a header and a line for each node")
+    (_, header), *rows = rows
+    if repeated := [name for name in header if header.count(name) > 1]:
+        raise ValueError(f"{path}: two columns are called {repeated[0]!r}: rename one")
+    if label not in header[1:]:
+        raise ValueError(
+            f"{path}: no column label={label!r} after the id: "
+            f"choose one of {', '.join(header[1:])}"
+        )
+    if not set(header[1:]) - {label, "split"}:
+        raise ValueError(f"{path}: no feature columns: add at least one beside id and label")
+    for line, cells in rows:
+        if len(cells) != len(header):
+            raise ValueError(f"{path}, line {line}: {len(cells)} cells for {len(header)} columns")
+    return header, rows
+
+
+def _read_ids(path: Path, rows: list[Row]) -> dict[str, int]:
+    ids: dict[str, int] = {}
+    for number, (line, cells) in enumerate(rows):
+        if cells[0] in ids:
+            first = rows[ids[cells[0]]][0]
+            raise ValueError(
+                f"{path}, line {line}: node id {cells[0]!r} is on line {first} too: remove one"
+            )
+        ids[cells[0]] = number
+    return ids
+
+
+def _read_labels(path: Path, column: str, names: list[str]) -> tuple[Tensor, tuple[str, ...]]:
+    found = {name for name in names if name}
+    if not found:
+        raise ValueError(f"{path}, column {column!r}: no node has a label: fill in some")
+    if len(found) == 1:
+        raise ValueError(
+            f"{path}, column {column!r}: all labels are {names[0] or found.pop()!r}: "
+            f"give at least two classes"
+        )
+    try:
+        classes = sorted(found, key=int)
+    except ValueError:
+        classes = sorted(found)
+    number = {name: index for index, name in enumerate(classes)} | {"": -1}
+    return torch.tensor([number[name] for name in names]), tuple(classes)
+
+
+def _read_split(path: Path, rows: list[Row], column: int, y: Tensor) -> list[Tensor]:
+    for line, cells in rows:
+        if cells[column] not in (*SPLITS, ""):
+            raise ValueError(
+                f"{path}, line {line}, column 'split': {cells[column]!r}: "
+                f"write train, val, test or nothing"
+            )
+    labelled = y >= 0
+    return [
+        labelled & torch.tensor([cells[column] == split for _, cells in rows]) for split in SPLITS
+    ]
+
+
+def _draw_split(y: Tensor, fractions: tuple[float, float], seed: int) -> list[Tensor]:
+    labelled = (y >= 0).nonzero().flatten()
+    order = torch.randperm(len(labelled), generator=torch.Generator().manual_seed(seed))
+    train, val = (round(fraction * len(labelled)) for fraction in fractions)
+    masks = []
+    for chosen in labelled[order].tensor_split([train, train + val]):
+        masks.append(torch.zeros(len(y), dtype=torch.bool))
+        masks[-1][chosen] = True
+    return masks
+
+
+def _read_features(
+    path: Path, header: list[str], rows: list[Row], columns: Sequence[int]
+) -> Tensor:
+    try:
+        x = _floats([[cells[c] for c in columns] for _, cells in rows])
+        if np.isfinite(x).all():
+            return torch.from_numpy(x)
+    except ValueError:
+        pass
+    for line, cells in rows:
+        for column in columns:
+            if not _finite(cells[column]):
+                raise ValueError(
+                    f"{path}, line {line}, column {header[column]!r}: {cells[column]!r} is not a "
+                    f"finite number: replace it"
+                )
+    raise AssertionError("one cell is not a finite number")
+
+
+def _floats(cells: str | list[list[str]]) -> np.ndarray:
+    with np.errstate(over="ignore"):  # too large becomes infinite, which is refused by name
+        return np.array(cells).astype(np.float32)
+
+
+def _finite(cell: str) -> bool:
+    try:
+        return bool(np.isfinite(_floats(cell)))
+    except ValueError:
+        return False
+
+
+def _read_edges(path: Path, ids: dict[str, int], undirected: bool) -> Tensor:
+    rows = _read_rows(path, "edges")
+    if rows and tuple(cell.lower() for cell in rows[0][1]) in HEADERS:
+        rows = rows[1:]
+    ends: list[tuple[int, int]] = []
+    for line, cells in rows:
+        if len(cells) != 2:
+            raise ValueError(f"{path}, line {line}: {len(cells)} cells: write source,target")
+        for column, cell in zip(("source", "target"), cells, strict=True):
+            if cell not in ids:
+                raise ValueError(
+                    f"{path}, line {line}, column {column!r}: {cell!r} is no node id: "
+                    f"add the node or remove the edge (a header reads source,target)"
+                )
+        ends.append((ids[cells[0]], ids[cells[1]]))
+    edge_index = torch.tensor(ends, dtype=torch.long).view(-1, 2).t().contiguous()
+    if undirected:
+        return to_undirected(edge_index, num_nodes=len(ids))
+    return coalesce(edge_index, num_nodes=len(ids))

@@ -1,0 +1,49 @@
+"""Zachary's karate club: the smallest graph worth learning from."""
+
+from torch_geometric.data import Data
+
+from trellis.datamodules.engine.base import DataModule, Split, whole_graph_loader
+from trellis.datamodules.engine.loader import Loader
+from trellis.spec import NodeSpec
+
+
+class KarateClub(DataModule):
+    """34 members of a club and who met whom outside it, in 4 communities; embedded in PyG.
+
+    Batch: the whole graph as PyG ``Data`` with ``x`` the identity (a node is known by its number
+    alone), ``edge_index``, ``y`` and masks: one labelled node a community to train, all 30 others
+    to test. None can be spared to validate, so ``val_mask`` is the training mask: its curve says
+    how well the four labels are fitted and nothing about the other nodes, and no model is chosen
+    by the test nodes.
+
+    ===== ===== ======== =======
+    nodes edges features classes
+    ===== ===== ======== =======
+    34    78    34       4
+    ===== ===== ======== =======
+
+    Args:
+        steps_per_epoch: how often an epoch yields the graph.
+
+    Source: Zachary 1977; communities and labels of Kipf and Welling 2017, appendix A.
+    """
+
+    def __init__(self, steps_per_epoch: int = 1) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.steps_per_epoch = steps_per_epoch
+        self.data: Data | None = None
+        self.spec = NodeSpec(34, 4)
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.data is not None:
+            return
+        from torch_geometric import datasets
+
+        data = datasets.KarateClub()[0]
+        data.val_mask = data.train_mask.clone()
+        data.test_mask = ~data.train_mask
+        self.data = data
+
+    def loader(self, split: Split) -> Loader[Data]:
+        return whole_graph_loader(self.data, self.steps_per_epoch if split == "train" else 1)

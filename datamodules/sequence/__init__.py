@@ -1,0 +1,21 @@
+"""Text and other sequences."""
+
+from trellis.datamodules.sequence.conll import CoNLL
+from trellis.datamodules.sequence.copy_reverse import CopyReverse
+from trellis.datamodules.sequence.date_formats import DateFormats
+from trellis.datamodules.sequence.labelled_text import LabelledText
+from trellis.datamodules.sequence.multi30k import Multi30k
+from trellis.datamodules.sequence.parallel_text import ParallelText
+from trellis.datamodules.sequence.sentence_order import SentenceOrder
+from trellis.datamodules.sequence.tiny_shakespeare import TinyShakespeare
+
+__all__ = [
+    "CoNLL",
+    "CopyReverse",
+    "DateFormats",
+    "LabelledText",
+    "Multi30k",
+    "ParallelText",
+    "SentenceOrder",
+    "TinyShakespeare",
+]

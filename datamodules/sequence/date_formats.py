@@ -1,0 +1,167 @@
+"""Dates as people write them, to be written as ISO 8601 has them."""
+
+from datetime import date
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.sequence.synthetic_pairs import Random, SyntheticPairs, padded
+from trellis.random import draw
+from trellis.sequence.batches import TokenPairs
+from trellis.sequence.tokenizer import BOS, EOS, PAD, CharTokenizer
+from trellis.spec import TokenPairSpec
+
+MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
+WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+# A way to write a date, and how often it is drawn. Numbers alone have one meaning each: with
+# points the day comes first, with slashes the month, with hyphens the year.
+FORMATS = (
+    ("{d} {month} {y}", 3),
+    ("{d} {mon} {y}", 2),
+    ("{dd} {mon} {y}", 1),
+    ("{d}. {month} {y}", 1),
+    ("{nth} of {month} {y}", 1),
+    ("the {nth} of {month}, {y}", 1),
+    ("{month} {d}, {y}", 3),
+    ("{month} {d} {y}", 1),
+    ("{mon} {d}, {y}", 2),
+    ("{mon}. {d}, {y}", 1),
+    ("{month} {nth}, {y}", 1),
+    ("{weekday} {month} {d} {y}", 2),
+    ("{weekday}, {month} {d}, {y}", 2),
+    ("{weekday}, {d} {month} {y}", 2),
+    ("{wd} {d} {mon} {y}", 1),
+    ("{wd}, {mon} {d}, {y}", 1),
+    ("{d} {mon} '{yy}", 1),
+    ("{mon} {d} '{yy}", 1),
+    ("{dd}.{mm}.{yy}", 2),
+    ("{dd}.{mm}.{y}", 1),
+    ("{d}.{m}.{y}", 1),
+    ("{m}/{d}/{yy}", 1),
+    ("{m}/{d}/{y}", 1),
+    ("{mm}/{dd}/{y}", 1),
+    ("{y}-{m}-{d}", 1),
+    ("{y} {month} {d}", 1),
+    ("{y}, {d} {mon}", 1),
+    ("{y}{mm}{dd}", 1),
+)
+_DRAWN = [text for text, often in FORMATS for _ in range(often)]
+FIRST, LAST = date(1950, 1, 1).toordinal(), date(2049, 12, 31).toordinal()
+_SALT = 1998  # of the choice of days, which no seed changes
+
+
+class DateFormats(DataModule):
+    """Human-written dates and what they mean: "saturday, 9 may 1998" to "1998-05-09".
+
+    Batch: ``TokenPairs`` of characters; those of evaluation have ``references``. Days are those of
+    1950 to 2049, written in 28 ways, each of which means one day: two digits of a year are those
+    of a year in this range, ``10.11.19`` is the tenth of November, ``10/11/19`` the eleventh of
+    October.
+
+    A tenth of the days is kept for validation and another for test, whatever the seed: no date of
+    one split is ever seen, in any format, in another.
+
+    Args:
+        num_train: dates that make an epoch; the next one has others.
+        num_val: dates to validate on.
+        num_test: dates to test on.
+        batch_size: dates per batch.
+        seed: of the training dates; ``None`` takes the one of ``seed_everything``.
+
+    Source: the task of the attention exercise of deeplearning.ai's course on sequence models;
+    formats and days are our own.
+    """
+
+    def __init__(
+        self,
+        num_train: int = 20_000,
+        num_val: int = 1_000,
+        num_test: int = 1_000,
+        batch_size: int = 64,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.examples = SyntheticPairs(
+            self.pairs,
+            num_train=num_train,
+            num_val=num_val,
+            num_test=num_test,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        written = " ".join([*MONTHS, *WEEKDAYS, "the of st nd rd th 0123456789 .,/'-"])
+        self.source = CharTokenizer([written], special=True)
+        self.target = CharTokenizer(["0123456789-"], special=True)
+        self.spec = TokenPairSpec(self.source.spec, self.target.spec)
+
+    def loader(self, split: Split) -> Loader[TokenPairs]:
+        return self.examples.loader(split)
+
+    def pairs(self, split: Split, random: Random) -> TokenPairs:
+        """A batch of a split, made of random numbers alone: see ``SyntheticPairs``."""
+        days = _days(split)
+        chosen = days[random(len(days), 0)].flatten().tolist()
+        formats = random(len(_DRAWN), 1).flatten().tolist()
+        dates = [date.fromordinal(day) for day in chosen]
+        written = [write(day, _DRAWN[which]) for day, which in zip(dates, formats, strict=True)]
+        meant = [day.isoformat() for day in dates]
+        return TokenPairs(
+            padded([[*self.source.encode(text), EOS] for text in written], PAD),
+            padded([[BOS, *self.target.encode(text), EOS] for text in meant], PAD),
+            () if split == "train" else tuple(meant),
+        )
+
+
+def write(day: date, pattern: str) -> str:
+    """``day`` as ``pattern``, one of ``FORMATS``, has it.
+
+    >>> write(date(1998, 5, 9), "{wd}, {mon} {d}, {y}")
+    'sat, may 9, 1998'
+    """
+    month, weekday = MONTHS[day.month - 1], WEEKDAYS[day.weekday()]
+    return pattern.format(
+        d=day.day,
+        dd=f"{day.day:02}",
+        nth=f"{day.day}{_ending(day.day)}",
+        m=day.month,
+        mm=f"{day.month:02}",
+        mon=month[:3],
+        month=month,
+        y=day.year,
+        yy=f"{day.year % 100:02}",
+        wd=weekday[:3],
+        weekday=weekday,
+    )
+
+
+def _ending(number: int) -> str:
+    if number in (11, 12, 13):
+        return "th"
+    return {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+
+
+@lru_cache
+def _days(split: Split) -> Tensor:
+    """Days of a split, as ordinals."""
+    days = torch.arange(FIRST, LAST + 1)
+    tenth = draw(10, _SALT, days)
+    if split == "train":
+        return days[tenth > 1]
+    return days[tenth == (0 if split == "val" else 1)]

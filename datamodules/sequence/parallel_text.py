@@ -1,0 +1,221 @@
+"""Texts and their translations, line by line."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+
+from trellis.checks import at_least_one
+from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.sequence.budget import Order, budget_loader
+from trellis.datamodules.sequence.text_files import STAGES, learn, read_lines, require_ids
+from trellis.sequence.batches import Ragged, TokenPairs
+from trellis.sequence.subword import BPETokenizer
+from trellis.sequence.tokenizer import BOS, EOS, PAD, Tokenizer, TokenizerFactory
+from trellis.spec import TokenPairSpec
+
+
+class AlignedTexts:
+    """Lines of one file and those of another that belong to them, as batches of ``TokenPairs``.
+
+    Training batches hold pairs of like lengths; those of evaluation also have the target lines as
+    ``references``.
+
+    Args:
+        files: sources and targets of each split.
+        tokenizer: learnt from the training files: one from sources, one from targets.
+        lowercase: no capital letters, in the references neither.
+        shared_vocabulary: learn one tokenizer from sources and targets together, which tied
+            embeddings need.
+        max_tokens: in the longer side of a batch, padding included.
+        max_length: training pairs with a side of more tokens, ends included, are left out;
+            ``None``: a side longer than ``max_tokens`` is an error.
+        drop_empty: training pairs with an empty side are left out; otherwise they are an error.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[Split, tuple[Path, Path]],
+        tokenizer: TokenizerFactory,
+        *,
+        lowercase: bool = False,
+        shared_vocabulary: bool = False,
+        max_tokens: int = 4096,
+        max_length: int | None = None,
+        drop_empty: bool = False,
+    ) -> None:
+        at_least_one("max_tokens", max_tokens)
+        if max_length is not None and not 3 <= max_length <= max_tokens:
+            raise ValueError(f"max_length={max_length}: give 3 to max_tokens={max_tokens}")
+        self.files = files
+        self.spec: TokenPairSpec | None = None
+        self.factory, self.lowercase, self.shared = tokenizer, lowercase, shared_vocabulary
+        self.max_tokens, self.max_length, self.drop_empty = max_tokens, max_length, drop_empty
+        self.splits: dict[str, _Pairs] = {}
+
+    def setup(self, stage: str | None = None) -> TokenPairSpec:
+        """Read what ``stage`` needs; the vocabularies are learnt once."""
+        wanted = [split for split in STAGES[stage] if split not in self.splits]
+        lines = {split: read_pairs(*self.files[split]) for split in wanted}
+        if self.spec is None:
+            self.spec = self._learn(*(lines.get("train") or read_pairs(*self.files["train"])))
+        for split in wanted:
+            self.splits[split] = self._encoded(split, *lines[split])
+        return self.spec
+
+    def _learn(self, source: list[str], target: list[str]) -> TokenPairSpec:
+        def learnt(texts: list[str], path: Path) -> Tokenizer:
+            return learn(self.factory, texts, lowercase=self.lowercase, folder=path.parent)
+
+        paths = self.files["train"]
+        if self.shared:
+            self.source = self.target = learnt([*source, *target], paths[1])
+        else:
+            self.source, self.target = learnt(source, paths[0]), learnt(target, paths[1])
+        require_ids(self.target, "pad_id", "bos_id", "eos_id")
+        return TokenPairSpec(self.source.spec, self.target.spec)
+
+    def _encoded(self, split: Split, source: list[str], target: list[str]) -> "_Pairs":
+        sources = Ragged([[*ids, EOS] for ids in self.source.encode_batch(source)])
+        targets = Ragged([[BOS, *ids, EOS] for ids in self.target.encode_batch(target)])
+        longer = torch.maximum(sources.lengths, targets.lengths)
+        if split != "train":
+            references = [line.lower() if self.lowercase else line for line in target]
+            return _Pairs(sources, targets, longer, torch.arange(len(longer)), references)
+        empty = torch.tensor([not (a and b) for a, b in zip(source, target, strict=True)])
+        return _Pairs(sources, targets, longer, self._kept(empty, longer), [])
+
+    def _kept(self, empty: Tensor, longer: Tensor) -> Tensor:
+        """Training pairs to learn from; refuses others unless an option leaves them out."""
+        names = " and ".join(str(path) for path in self.files["train"])
+        if bool(empty.any()) and not self.drop_empty:
+            raise ValueError(
+                f"{names}: line {_first(empty)} is empty in one of them, the first of "
+                f"{int(empty.sum()):,}; mend the files, or leave such pairs out with "
+                f"drop_empty=True"
+            )
+        too_long = longer > (self.max_length or self.max_tokens)
+        if bool(too_long.any()) and self.max_length is None:
+            line = _first(too_long)
+            raise ValueError(
+                f"{names}: line {line} has {int(longer[line - 1]):,} tokens, "
+                f"max_tokens={self.max_tokens} hold one such pair not even alone; raise it, or "
+                f"leave long pairs out with max_length"
+            )
+        kept = (~(empty | too_long)).nonzero().flatten()
+        if len(kept) < len(empty):
+            rank_zero_info(
+                f"{names}: {len(empty) - len(kept):,} of {len(empty):,} training pairs are left "
+                f"out, {int(empty.sum()):,} with an empty side and {int(too_long.sum()):,} longer "
+                f"than max_length={self.max_length}"
+            )
+        if len(kept) == 0:
+            raise ValueError(f"{names}: no training pair is left; raise max_length")
+        return kept
+
+    def loader(self, split: Split, order: Order | None = None) -> Loader[TokenPairs]:
+        """Batches of a split; in training shuffled, else sorted, unless ``order`` says so."""
+        pairs = self.splits[split]
+
+        def batch(indices: Tensor) -> TokenPairs:
+            lines = pairs.kept[indices]
+            references = [pairs.references[i] for i in lines.tolist()] if pairs.references else ()
+            return TokenPairs(
+                pairs.source.padded(lines, PAD),
+                pairs.target.padded(lines, PAD),
+                tuple(references),
+            )
+
+        return budget_loader(
+            pairs.longer[pairs.kept],
+            batch,
+            self.max_tokens,
+            order or ("shuffled" if split == "train" else "sorted"),
+        )
+
+
+class ParallelText(DataModule):
+    """Any pair of text files of which line n of one translates line n of the other.
+
+    Batch: ``TokenPairs``; see ``AlignedTexts``. Predictions are made in the order of the file.
+
+    Args:
+        train: paths of sources and targets, in UTF-8; compressed where they end in ``.gz``.
+        val: the same to validate on.
+        test: the same to test on; ``None`` takes those of ``val``.
+        tokenizer, lowercase, shared_vocabulary, max_tokens, max_length, drop_empty: see
+            ``AlignedTexts``.
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is empty or not UTF-8, two files differ in length, or a training pair
+            has an empty or too long side.
+    """
+
+    def __init__(
+        self,
+        train: tuple[str, str],
+        val: tuple[str, str],
+        test: tuple[str, str] | None = None,
+        tokenizer: TokenizerFactory = BPETokenizer,
+        lowercase: bool = False,
+        shared_vocabulary: bool = False,
+        max_tokens: int = 4096,
+        max_length: int | None = None,
+        drop_empty: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        paths: dict[Split, tuple[str, str]] = {"train": train, "val": val, "test": test or val}
+        self.texts = AlignedTexts(
+            {split: (Path(source), Path(target)) for split, (source, target) in paths.items()},
+            tokenizer,
+            lowercase=lowercase,
+            shared_vocabulary=shared_vocabulary,
+            max_tokens=max_tokens,
+            max_length=max_length,
+            drop_empty=drop_empty,
+        )
+
+    def setup(self, stage: str | None = None) -> None:
+        self.spec = self.texts.setup(stage)
+
+    def loader(self, split: Split) -> Loader[TokenPairs]:
+        return self.texts.loader(split)
+
+    def predict_dataloader(self) -> Loader[TokenPairs]:
+        return self.texts.loader("test", "as given")
+
+
+class _Pairs(NamedTuple):
+    """A split: all its lines, and which of them are served."""
+
+    source: Ragged
+    target: Ragged
+    longer: Tensor
+    kept: Tensor
+    references: list[str]
+
+
+def read_pairs(source: Path, target: Path) -> tuple[list[str], list[str]]:
+    """Lines of both files, as many of one as of the other.
+
+    Raises:
+        FileNotFoundError: one is missing.
+        ValueError: one is empty or not UTF-8, or their numbers of lines differ.
+    """
+    sources, targets = read_lines(source), read_lines(target)
+    if len(sources) != len(targets):
+        raise ValueError(
+            f"{source} has {len(sources):,} lines and {target} has {len(targets):,}: line n of "
+            f"one must be the translation of line n of the other"
+        )
+    return sources, targets
+
+
+def _first(mask: Tensor) -> int:
+    """Number of the first line marked, counted from 1."""
+    return int(mask.nonzero()[0]) + 1

@@ -1,0 +1,130 @@
+"""Pairs of sentences, half of which follow each other: what BERT is trained on."""
+
+from pathlib import Path
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+
+from trellis.checks import at_least_one
+from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.sequence.synthetic_pairs import padded
+from trellis.datamodules.sequence.text_files import learn, read_lines, require_ids
+from trellis.random import draw
+from trellis.sequence.batches import SentencePairs
+from trellis.sequence.subword import WordPieceTokenizer
+from trellis.sequence.tokenizer import BOS, EOS, PAD, TokenizerFactory
+
+
+class SentenceOrder(DataModule):
+    """Pairs of sentences from any text file with one sentence a line.
+
+    Batch: ``SentencePairs``, [CLS] first [SEP] second [SEP], where [CLS] is ``bos_id`` and [SEP]
+    ``eos_id``. In half of the pairs the second sentence follows the first in the file, in the
+    others it is any other of the same split. Empty lines stand between documents; no pair bridges
+    them. The last tenth of the lines validates and tests. Each epoch of training draws
+    new seconds; those of validation stay.
+
+    Args:
+        path: of the file, in UTF-8; compressed if it ends in ``.gz``.
+        tokenizer: learnt from the first nine tenths; has a ``mask_id``.
+        lowercase: no capital letters.
+        max_length: of a pair; sentences longer than half of it lose their ends, and the log says
+            how many.
+        batch_size: pairs per batch.
+        seed: of the pairs.
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: it is empty, not UTF-8 or too short, or the tokenizer has no ``mask_id``.
+
+    Source: Devlin et al. 2019, section 3.1.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        tokenizer: TokenizerFactory = WordPieceTokenizer,
+        lowercase: bool = True,
+        max_length: int = 128,
+        batch_size: int = 32,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        if max_length < 5:
+            raise ValueError(f"max_length={max_length}: give at least 5, for two words in three")
+        self.path, self.factory, self.lowercase = Path(path), tokenizer, lowercase
+        self.room = (max_length - 3) // 2
+        self.batch_size, self.seed = at_least_one("batch_size", batch_size), seed
+        self.splits: dict[str, tuple[list[list[int]], Tensor]] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.splits:
+            return
+        lines = read_lines(self.path)
+        cut = int(0.9 * len(lines))
+        parts = {"train": lines[:cut], "val": lines[cut:]}
+        for name, part in parts.items():
+            if not len(_followed(part)) or sum(map(bool, part)) < 3:
+                raise ValueError(
+                    f"{self.path} is too short: its {len(part)} lines of {name} hold too few "
+                    f"sentences that follow each other"
+                )
+        folder = self.path.parent
+        self.tokenizer = learn(
+            self.factory, parts["train"], lowercase=self.lowercase, folder=folder
+        )
+        require_ids(self.tokenizer, "mask_id")
+        self.spec = self.tokenizer.spec
+        self.splits = {name: self._encoded(part) for name, part in parts.items()}
+
+    def _encoded(self, lines: list[str]) -> tuple[list[list[int]], Tensor]:
+        """Token ids of the sentences, and which of them are followed by the next."""
+        sentences = self.tokenizer.encode_batch([line for line in lines if line])
+        too_long = sum(len(sentence) > self.room for sentence in sentences)
+        if too_long:
+            rank_zero_info(
+                f"{self.path}: {too_long:,} of {len(sentences):,} sentences are cut to their "
+                f"first {self.room} tokens, half of max_length"
+            )
+        return [sentence[: self.room] for sentence in sentences], _followed(lines)
+
+    def loader(self, split: Split) -> Loader[SentencePairs]:
+        train = split == "train"
+        sentences, followed = self.splits["train" if train else "val"]
+
+        def batch(indices: Tensor) -> SentencePairs:
+            where = (int(train), loader.epoch if train else 0, indices)
+            first = followed[indices]
+            in_order = draw(2, self.seed, *where, 0)
+            other = draw(len(sentences) - 1, self.seed, *where, 1)
+            other += other > first  # any but the one that follows
+            second = torch.where(in_order == 1, first + 1, other)
+            pairs = [
+                (sentences[a], sentences[b])
+                for a, b in zip(first.tolist(), second.tolist(), strict=True)
+            ]
+            tokens = padded([[BOS, *a, EOS, *b, EOS] for a, b in pairs], PAD)
+            segments = padded([[0] * (len(a) + 2) + [1] * (len(b) + 1) for a, b in pairs], 0)
+            return SentencePairs(tokens, segments, in_order)
+
+        loader = Loader(
+            len(followed),
+            batch,
+            batch_size=self.batch_size,
+            shuffle=train,
+            seed=self.seed,
+            pad=train,
+        )
+        return loader
+
+
+def _followed(lines: list[str]) -> Tensor:
+    """Places, among the sentences, of those after which another stands in the same document."""
+    places, place = [], 0
+    for line, after in zip(lines, lines[1:], strict=False):
+        if line and after:
+            places.append(place)
+        place += bool(line)
+    return torch.tensor(places)

@@ -1,0 +1,120 @@
+"""Texts from files: what they hold is checked once, at the door."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from trellis.datamodules.engine.base import Split, read_gzip
+from trellis.hyperparameters import to_plain
+from trellis.sequence.tokenizer import Tokenizer, TokenizerFactory, from_json
+
+# Splits that a stage of Lightning needs.
+STAGES: dict[str | None, tuple[Split, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("test",),
+    None: ("train", "val", "test"),
+}
+VOCABULARIES = 1  # counted up when learning changes, so that no old vocabulary is taken for new
+
+
+def read_text(path: Path) -> str:
+    """Contents of a text file in UTF-8, compressed where it ends in ``.gz``.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError: it is compressed and damaged.
+        ValueError: it is empty or not UTF-8; names line and column.
+    """
+    if path.suffix == ".gz":
+        content = read_gzip(path)
+    elif path.is_file():
+        content = path.read_bytes()
+    else:
+        raise FileNotFoundError(f"{path} is missing: put it there, or give the path of another")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start]
+        line = before.count(b"\n") + 1
+        column = len(before.rpartition(b"\n")[2].decode("utf-8")) + 1
+        raise ValueError(
+            f"{path}, line {line}, column {column}: byte {error.object[error.start]:#04x} is not "
+            f"UTF-8; convert the file to UTF-8"
+        ) from None
+    if not text.strip():
+        raise ValueError(f"{path} is empty: give a file with text")
+    return text.replace("\r\n", "\n")
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text file, without spaces at their ends; see ``read_text``."""
+    # Not splitlines(): it also cuts at characters that stand inside a sentence, as U+2028.
+    lines = read_text(path).split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.strip() for line in lines]
+
+
+def learn(
+    factory: TokenizerFactory, texts: Sequence[str], *, lowercase: bool, folder: Path
+) -> Tokenizer:
+    """The tokenizer that ``factory`` learns from ``texts``, kept in a file for the next time.
+
+    The file is named after all that the vocabulary depends on. A folder that cannot be written
+    to, or a factory that has no name, only means learning again.
+
+    Args:
+        factory: learns it.
+        texts: of the training split, and of no other.
+        lowercase: given to the factory.
+        folder: beside the data; the file goes into ``folder/vocabularies``.
+    """
+    try:
+        options = json.dumps([VOCABULARIES, to_plain(factory), lowercase])
+    except ValueError:  # a lambda
+        return factory(texts, lowercase=lowercase)
+    path = folder / "vocabularies" / f"{_digest(options, texts)}.json"
+    with suppress(OSError, ValueError):  # not there yet, or not whole
+        return from_json(path.read_text("utf-8"))
+    tokenizer = factory(texts, lowercase=lowercase)
+    with suppress(OSError):
+        _keep(path, tokenizer.to_json())
+    return tokenizer
+
+
+def require_ids(tokenizer: Tokenizer, *names: str) -> None:
+    """Refuse a tokenizer that lacks a special id.
+
+    Raises:
+        ValueError: names the id and how to get it.
+    """
+    for name in names:
+        if getattr(tokenizer, name) is None:
+            option = "mask" if name == "mask_id" else "special"
+            raise ValueError(f"{type(tokenizer).__name__} has no {name}: give it {option}=True")
+
+
+def _digest(options: str, texts: Iterable[str]) -> str:
+    digest = hashlib.sha256(options.encode())
+    for text in texts:
+        digest.update(b"\0" + text.encode())
+    return digest.hexdigest()[:32]
+
+
+def _keep(path: Path, content: str) -> None:
+    """Write a whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)  # mkstemp's files are for their owner alone
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,161 @@
+"""One long text, read in windows."""
+
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from trellis.checks import at_least_one
+from trellis.datamodules.engine.base import DataModule, Split, data_root, fetch
+from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.sequence.text_files import learn, read_text
+from trellis.random import draw
+from trellis.sequence.tokenizer import CharTokenizer, TokenizerFactory
+
+URLS = ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare",)
+CHECKSUM = "sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+
+
+class TinyShakespeare(DataModule):
+    """A million characters of Shakespeare, or any other text file, for language modelling.
+
+    Batch: tokens ``[B, context + 1]``: the first ``context`` of a row are read, the last
+    ``context`` predicted. The first 90 % of the text trains; the last 10 % validates and tests, in
+    windows that follow each other and predict each of its tokens but the first once; the last
+    window, alone in its batch, is as short as the text leaves it.
+
+    ========= ========== ===============
+    train     val = test characters
+    ========= ========== ===============
+    1,003,854 111,540    65
+    ========= ========== ===============
+
+    Args:
+        data_dir: its file lies, or is put, in ``data_dir/tinyshakespeare``.
+        path: another text file, in UTF-8; compressed if it ends in ``.gz``.
+        context: tokens that are read before the last one is predicted.
+        batch_size: windows per batch.
+        steps_per_epoch: batches of training windows, each from a random place; ``None``: as many
+            as read the text once.
+        stream: train on ``batch_size`` parts of the text instead, side by side from their
+            beginnings to their ends: each row goes on where it stopped in the batch before, so
+            a state may be carried. Validation goes the same way, and leaves out fewer tokens than
+            there are rows.
+        tokenizer: learnt from the first 90 %.
+        lowercase: no capital letters.
+        seed: of the random places; ``None`` takes the one of ``seed_everything``.
+    Raises:
+        FileNotFoundError: the file is missing and cannot be downloaded.
+        ValueError: the file is empty, not UTF-8 or too short, the last 10 % hold a character
+            the tokenizer refuses, or both ``stream`` and ``steps_per_epoch`` are given.
+
+    Source: Karpathy 2015, char-rnn.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | None = None,
+        path: str | None = None,
+        context: int = 64,
+        batch_size: int = 12,
+        steps_per_epoch: int | None = None,
+        stream: bool = False,
+        tokenizer: TokenizerFactory = CharTokenizer,
+        lowercase: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        at_least_one("context", context)
+        at_least_one("batch_size", batch_size)
+        if steps_per_epoch is not None:
+            at_least_one("steps_per_epoch", steps_per_epoch)
+            if stream:
+                raise ValueError("steps_per_epoch is for random windows: leave it out of a stream")
+        self.path = Path(path) if path else data_root(data_dir) / "tinyshakespeare" / "input.txt"
+        self.downloads = path is None
+        self.context, self.batch_size, self.steps = context, batch_size, steps_per_epoch
+        self.stream, self.factory, self.lowercase, self.seed = stream, tokenizer, lowercase, seed
+        self.parts: dict[str, Tensor] = {}
+
+    def prepare_data(self) -> None:
+        if self.downloads:
+            fetch(self.path.parent, {self.path.name: CHECKSUM}, URLS)
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.parts:
+            return
+        text = read_text(self.path)
+        cut = int(0.9 * len(text))
+        self.tokenizer = learn(
+            self.factory, [text[:cut]], lowercase=self.lowercase, folder=self.path.parent
+        )
+        try:
+            train, held_out = (self.tokenizer.encode(part) for part in (text[:cut], text[cut:]))
+        except ValueError as error:
+            raise ValueError(f"{self.path}, its last 10 %, from {cut} on: {error}") from None
+        if len(train) <= self.context or len(held_out) < 2:
+            raise ValueError(
+                f"{self.path} is too short: {len(train)} tokens to train on and {len(held_out)} "
+                f"to validate, context={self.context} needs {self.context + 1} and 2"
+            )
+        self.spec = self.tokenizer.spec
+        self.parts = {"train": torch.tensor(train), "val": torch.tensor(held_out)}
+
+    def loader(self, split: Split) -> Loader[Tensor]:
+        tokens = self.parts["train" if split == "train" else "val"]
+        if self.stream:
+            return self._streams(tokens, whole=split != "train")
+        return self._random(tokens) if split == "train" else self._consecutive(tokens)
+
+    def _random(self, tokens: Tensor) -> Loader[Tensor]:
+        windows = tokens.unfold(0, self.context + 1, 1)
+        steps = self.steps or (len(windows) - 1) // (self.context * self.batch_size) + 1
+
+        def at_random(indices: Tensor) -> Tensor:
+            return windows[draw(len(windows), loader.seed, loader.epoch, indices)]
+
+        count = steps * self.batch_size
+        loader = Loader(count, at_random, batch_size=self.batch_size, seed=self.seed, pad=True)
+        return loader
+
+    def _streams(self, tokens: Tensor, whole: bool) -> Loader[Tensor]:
+        """Rows side by side; with ``whole``, the last batch may be short instead of missing."""
+        # Under DDP the loader deals steps out in turn: each process gets rows of its own.
+        world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        length = (len(tokens) - 1) // (world * self.batch_size)
+        if length < (1 if whole else self.context):
+            raise ValueError(
+                f"{self.path} is too short: {len(tokens)} tokens for {world * self.batch_size} "
+                f"streams of context={self.context}"
+            )
+        rows = tokens.unfold(0, length + 1, length)  # they share the token that one predicts last
+        steps = -(-length // self.context) if whole else length // self.context
+
+        def following(index: Tensor) -> Tensor:
+            step, rank = divmod(int(index), world)
+            mine = rows[rank * self.batch_size : (rank + 1) * self.batch_size]
+            return mine[:, step * self.context : (step + 1) * self.context + 1].contiguous()
+
+        return Loader(steps * world, following)
+
+    def _consecutive(self, tokens: Tensor) -> Loader[Tensor]:
+        context = self.context
+        whole = (len(tokens) - 1) // context
+        count = whole + (1 if (len(tokens) - 1) % context else 0)
+
+        def plan(order: Tensor, generator: torch.Generator) -> list[Tensor]:
+            return [
+                part
+                for half in (order[:whole], order[whole:])
+                for part in half.split(self.batch_size)
+                if len(part)
+            ]
+
+        def following(indices: Tensor) -> Tensor:
+            return torch.stack(
+                [tokens[i * context : (i + 1) * context + 1] for i in indices.tolist()]
+            )
+
+        return Loader(count, following, plan=plan)

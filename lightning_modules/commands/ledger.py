@@ -1,0 +1,136 @@
+"""The ledger: published results, the configs that reproduce them, and what was measured."""
+
+import json
+import math
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from trellis import __version__
+
+Protocol = Literal["test", "curve", "folds", "held_out_folds"]
+Number = float | list[float]
+
+
+def configs_dir() -> Path:
+    """Folder of the configs: beside this one in a checkout and in an installed package alike."""
+    return Path(__file__).resolve().parents[2] / "configs"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published result.
+
+    Args:
+        name: as typed after ``trellis reproduce``.
+        config: path below ``configs/``.
+        metric: key that the objective logs.
+        published: the paper's value; a list for a curve; ``None`` if nobody published one.
+        source: paper and table.
+        within: largest distance of our mean from ``published``.
+        at_least: smallest mean that confirms the result.
+        at_most: largest mean that confirms the result.
+        scale: factor from the logged value to the published unit.
+        seeds: runs to average.
+        minutes: of all runs on two cores, for planning.
+        protocol: ``test`` takes the metric of the best checkpoint, ``curve`` its value after each
+            epoch, ``folds`` the epoch whose mean over ten folds is best (``data.fold`` 0 to 9),
+            ``held_out_folds`` the metric of each fold's own best checkpoint.
+        options: words added to the command line.
+    """
+
+    name: str
+    config: str
+    metric: str
+    source: str
+    published: Number | None = None
+    within: float = math.inf
+    at_least: float = -math.inf
+    at_most: float = math.inf
+    scale: float = 1.0
+    seeds: int = 3
+    minutes: float = 1.0
+    protocol: Protocol = "test"
+    options: list[str] = field(default_factory=list)
+
+    def confirms(self, mean: Number) -> bool:
+        """Whether a measured mean is what the row says."""
+        ours = _listed(mean)
+        theirs = _listed(self.published) if self.published is not None else ours
+        return len(ours) == len(theirs) and all(
+            abs(a - b) <= self.within and self.at_least <= a <= self.at_most
+            for a, b in zip(ours, theirs, strict=True)
+        )
+
+    def expected(self) -> str:
+        """What would confirm the row, in words."""
+        parts = [f"published {shown(self.published)}"] if self.published is not None else []
+        if math.isfinite(self.within):
+            parts.append(f"within {self.within:g}")
+        if math.isfinite(self.at_least):
+            parts.append(f"at least {self.at_least:g}")
+        if math.isfinite(self.at_most):
+            parts.append(f"at most {self.at_most:g}")
+        return ", ".join(parts)
+
+
+def ledger(folder: Path | None = None) -> dict[str, Row]:
+    """Rows of ``configs/ledger.yaml`` by name.
+
+    Raises:
+        ValueError: a row has an unknown key; names both.
+    """
+    path = (folder or configs_dir()) / "ledger.yaml"
+    rows = {}
+    for name, entry in yaml.safe_load(path.read_text()).items():
+        unknown = set(entry) - set(Row.__dataclass_fields__)
+        if unknown:
+            raise ValueError(f"{path}, row {name}: unknown key {', '.join(sorted(unknown))}")
+        rows[name] = Row(name=name, **entry)
+    return rows
+
+
+def measured(folder: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Newest recorded measurement of each row."""
+    path = (folder or configs_dir()) / "measured.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def record(result: dict[str, Any], folder: Path | None = None) -> None:
+    """Keep a measurement in ``configs/measured.json``, beside the ledger."""
+    results = {**measured(folder), result["name"]: result}
+    path = (folder or configs_dir()) / "measured.json"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n")
+    temporary.replace(path)
+
+
+def commit() -> str:
+    """Commit of the code that runs, ``-dirty`` if files differ from it, else the version."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run(
+            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+        )
+        # What was measured does not change what is measured next.
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", ":/", ":!/configs/measured.json"],
+            capture_output=True,
+        )
+    except OSError:
+        return __version__
+    if head.returncode:
+        return __version__
+    return head.stdout.strip() + ("-dirty" if changed.stdout else "")
+
+
+def shown(value: Number | None, digits: int = 4) -> str:
+    """A number, or a few, for people."""
+    return " ".join(f"{v:.{digits}g}" for v in _listed(value)) if value is not None else "-"
+
+
+def _listed(value: Any) -> list[float]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

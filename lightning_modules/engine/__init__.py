@@ -1,0 +1,1 @@
+"""What every run rests on: the base objective, the trainer, checkpoints, resuming, loggers."""

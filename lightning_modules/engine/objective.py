@@ -1,0 +1,377 @@
+"""What every objective shares: networks and optimisers from outside, sizes from the data."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, Protocol
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.utilities.enums import GradClipAlgorithmType
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
+from torchmetrics import Metric, MetricCollection
+
+from trellis.hyperparameters import PlainHyperparameters, importable_name, to_plain
+from trellis.lightning_modules.engine.finite_guard import FiniteGuard
+from trellis.lightning_modules.engine.light_step import LightStep
+from trellis.lightning_modules.engine.resume import ExactResume
+from trellis.optim.schedule import Schedule
+from trellis.spec import differences
+
+Stage = Literal["val", "test"]
+FORMAT = 1  # of what a checkpoint holds beside Lightning's own keys
+
+
+class NetworkFactory(Protocol):
+    """Builds a network from the sizes of its data; called by keyword."""
+
+    def __call__(self, in_channels: int, out_channels: int) -> nn.Module: ...
+
+
+class Objective(PlainHyperparameters, LightStep, L.LightningModule, ABC):
+    """Base of the objectives: builds networks when the data is known, logs, evaluates.
+
+    A subclass takes its networks as factories, calls ``save_hyperparameters`` in ``__init__`` and
+    defines ``build`` (its networks), ``metrics`` and ``evaluate`` (what to report); with several
+    optimisers it sets ``automatic_optimization`` to false and overrides ``configure_optimizers``.
+
+    Args:
+        optimizer: from parameters to an optimiser.
+        lr_scheduler: from the optimiser to a scheduler, stepped once an epoch.
+        spec: sizes of the data; ``None`` asks the data module. They are kept in ``hparams``, so
+            a checkpoint is rebuilt without its data.
+    """
+
+    spec_type: ClassVar[type]
+    monitor: ClassVar[str] = "val/loss"
+    monitor_mode: ClassVar[Literal["min", "max"]] = "min"
+
+    def __init__(
+        self,
+        optimizer: OptimizerCallable,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        spec: Any = None,
+    ) -> None:
+        super().__init__()
+        self.optimizer, self.lr_scheduler, self.spec = optimizer, lr_scheduler, spec
+        self._built = False
+
+    @abstractmethod
+    def build(self, spec: Any) -> None:
+        """Create the networks for data of these sizes."""
+
+    @abstractmethod
+    def metrics(self, spec: Any) -> Mapping[str, Metric]:
+        """Fresh metrics of one evaluation, by name without the split's prefix."""
+
+    @abstractmethod
+    def evaluate(self, batch: Any, stage: Stage) -> None:
+        """Count one batch in the metrics of ``stage``, which ``evaluated`` gives."""
+
+    def configure_model(self) -> None:
+        """Build networks and metrics once; Lightning calls this before anything needs them."""
+        if self._built:
+            return
+        self.spec = self._agreed_spec()
+        self.hparams["spec"] = to_plain(self.spec)
+        # What loggers get, who would show a vocabulary of 200 kB as a hyper-parameter.
+        self._hparams_initial["spec"] = _without_long_texts(self.hparams["spec"])
+        self.build(self.spec)
+        self.val_metrics, self.test_metrics = (
+            # Their states differ by design: looking for shared ones costs time and finds none.
+            MetricCollection(dict(self.metrics(self.spec)), prefix=prefix, compute_groups=False)
+            for prefix in ("val/", "test/")
+        )
+        self._built = True
+
+    def _agreed_spec(self) -> Any:
+        datamodule = getattr(self._trainer, "datamodule", None) if self._trainer else None
+        offered = getattr(datamodule, "spec", None)
+        name = type(self).__name__
+        if offered is None:
+            if self.spec is None:
+                raise ValueError(
+                    f"{name}: the sizes of the data are unknown; give spec= or train with a "
+                    f"trellis data module"
+                )
+            return self.spec
+        if not isinstance(offered, self.spec_type):
+            raise ValueError(
+                f"{name} learns from data with a {self.spec_type.__name__}; "
+                f"{type(datamodule).__name__} has a {type(offered).__name__}"
+            )
+        if self.spec is not None and (wrong := differences(self.spec, offered)):
+            raise ValueError(
+                f"{name}: spec contradicts {type(datamodule).__name__} ({'; '.join(wrong)}); "
+                f"leave spec out or use the data it was made for"
+            )
+        return offered
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.parameters())
+        if self.lr_scheduler is None:
+            return optimizer
+        scheduler = self.lr_scheduler(optimizer)
+        config: dict[str, Any] = {"scheduler": scheduler, "interval": "epoch"}
+        if steps_often(scheduler):
+            config["interval"] = "step"
+        plan(scheduler, lambda: int(self.trainer.estimated_stepping_batches))
+        if hasattr(scheduler, "monitor"):  # Lightning's ReduceLROnPlateau
+            config["monitor"] = scheduler.monitor
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        if not gradient_clip_val:
+            return
+        precision = self.trainer.precision_plugin
+        if isinstance(precision, MixedPrecision) and precision.scaler is None:
+            # Without a scaler nothing is unscaled, yet Lightning refuses fused optimisers here.
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(precision, optimizer, gradient_clip_val, algorithm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        if not self.automatic_optimization:
+            self._refuse_trainer_options()
+        # One given to the trainer by hand stays; Lightning would replace it by ours.
+        given = {type(callback) for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
+        return [make() for make in (ExactResume, FiniteGuard) if make not in given]
+
+    def _refuse_trainer_options(self) -> None:
+        """The trainer clips and accumulates for one optimiser that steps once a batch."""
+        name, clip = type(self).__name__, self.trainer.gradient_clip_val
+        if clip:
+            own = "max_grad_norm" in self.hparams
+            advice = f"give the model max_grad_norm={clip} instead" if own else "leave it out"
+            raise ValueError(f"gradient_clip_val={clip}: {name} makes its own steps; {advice}")
+        if (batches := self.trainer.accumulate_grad_batches) != 1:
+            raise ValueError(
+                f"accumulate_grad_batches={batches}: {name} steps with every batch; "
+                f"give the data a larger batch_size or num_steps instead"
+            )
+
+    def on_fit_start(self) -> None:
+        # trellis.load hands an objective over for use; Lightning would train it without dropout.
+        if not self.training:
+            self.train()
+
+    def log_train(self, **values: Tensor) -> None:
+        """Log ``train/NAME`` on the steps that reach a logger; a call on others costs nothing.
+
+        ``self.log`` costs about a millisecond even on the steps whose value nobody keeps.
+        """
+        trainer = self._trainer
+        if trainer and trainer._logger_connector.should_update_logs and trainer.training:
+            named = {f"train/{name}": value.detach() for name, value in values.items()}
+            self.log_dict(named, prog_bar=True)
+
+    def evaluated(self, stage: Stage) -> MetricCollection:
+        """Metrics of the evaluation under way, to update batch by batch."""
+        return self.val_metrics if stage == "val" else self.test_metrics
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        with _own_randomness(batch_idx, self.device):
+            self.evaluate(batch, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        with _own_randomness(batch_idx, self.device):
+            self.evaluate(batch, "test")
+
+    # Reset at the start, not the end: an evaluation that was interrupted leaves counts behind.
+    def on_validation_epoch_start(self) -> None:
+        self.val_metrics.reset()
+
+    def on_test_epoch_start(self) -> None:
+        self.test_metrics.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self.val_metrics.compute(), prog_bar=True)
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict(self.test_metrics.compute())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        datamodule = self.trainer.datamodule if self._trainer else None  # type: ignore[attr-defined]
+        checkpoint["trellis"] = {
+            "format": FORMAT,
+            "objective": importable_name(type(self)),
+            "spec": to_plain(self.spec),
+            "data": None if datamodule is None else importable_name(type(datamodule)),
+            "unsaved": list(self.unsaved),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        about, saved = checkpoint.get("trellis", {}), checkpoint.get("hyper_parameters", {})
+        mine = importable_name(type(self))
+        if about.get("objective") not in (None, mine) and mine is not None:
+            raise ValueError(f"the checkpoint holds a {about['objective']}, not a {mine}")
+        if self._trainer is not None:
+            if self._trainer.state.fn == "fit":
+                for name in self.hparams:
+                    if name.endswith(("optimizer", "lr_scheduler")):
+                        _compare(name, saved.get(name), self.hparams[name])
+            return
+        missing = [name for name in about.get("unsaved", ()) if name not in saved]
+        if missing:
+            raise ValueError(
+                f"this checkpoint was saved without {', '.join(missing)}, which had no plain "
+                f"form: load it with {missing[0]}=..."
+            )
+
+
+def clip_gradients(optimizer: Optimizer, max_norm: float | None) -> None:
+    """Scale the gradients of one optimiser down to a common norm; ``None`` leaves them.
+
+    For objectives that step by themselves; the trainer's ``gradient_clip_val`` serves the others.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if max_norm is None or not gradients:
+        return
+    # As torch's clip_grad_norm_, which sorts them by device and type first, for half of its time.
+    norm = torch.stack(torch._foreach_norm(gradients)).norm()
+    torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Gradients pass through ``network``, none are computed for its parameters."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_()
+
+
+@contextmanager
+def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """What an evaluation draws: the same each time, and nothing that training would have drawn.
+
+    Else a run that was interrupted before a validation would not go on like one that was not.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed asks all kinds of devices
+        if devices:
+            torch.cuda.manual_seed(seed)
+        yield
+
+
+def _without_long_texts(plain: Any) -> Any:
+    if isinstance(plain, dict):
+        return {key: _without_long_texts(value) for key, value in plain.items()}
+    return f"({len(plain):,} characters)" if isinstance(plain, str) and len(plain) > 200 else plain
+
+
+def _compare(name: str, saved: Any, mine: Any) -> None:
+    """Resuming restores the state of the optimiser, and with it its options: say so."""
+    if not isinstance(saved, dict) or not isinstance(mine, dict):
+        return
+    # The command line writes torch.optim.Adam, Python torch.optim.adam.Adam.
+    old, new = (plain["class_path"].rpartition(".")[2] for plain in (saved, mine))
+    if old != new:
+        raise ValueError(
+            f"{name}: the checkpoint was made with {old}, this run has {new}; resume with {old}, "
+            f"or take only the weights with init_from"
+        )
+    given, before = mine.get("init_args", {}), saved.get("init_args", {})
+    changed = [key for key in given if key in before and given[key] != before[key]]
+    if changed:
+        key = changed[0]
+        rank_zero_warn(
+            f"{name}: resuming goes on with {key}={before[key]} of the checkpoint, not with "
+            f"{given[key]}; init_from starts anew from its weights"
+        )
+
+
+def steps_often(scheduler: Any) -> bool:
+    """Whether a scheduler is made to be stepped with each step of its optimiser."""
+    return isinstance(scheduler, (Schedule, OneCycleLR, CyclicLR))
+
+
+def plan(scheduler: Any, total_steps: Callable[[], int]) -> None:
+    """Tell a ``Schedule`` that was not given its length how many steps the run has.
+
+    Args:
+        scheduler: any; others know their length.
+        total_steps: called only if it is needed, for it may load the data.
+    """
+    if isinstance(scheduler, Schedule) and scheduler.total_steps is None:
+        scheduler.plan(total_steps())
+
+
+def channels(spec: Any, outputs: int = 1) -> dict[str, int]:
+    """What a ``NetworkFactory`` is called with.
+
+    Args:
+        spec: has ``in_channels`` and ``out_channels``.
+        outputs: numbers wanted for each of the data's ``out_channels``.
+    """
+    return {"in_channels": spec.in_channels, "out_channels": spec.out_channels * outputs}
+
+
+def build_network(
+    factory: Callable[..., nn.Module], sizes: Mapping[str, int], *inputs: str, objective: Objective
+) -> nn.Module:
+    """The network for data of these sizes, once it is known to fit.
+
+    Args:
+        factory: from ``sizes`` to a network.
+        sizes: keywords the factory is called with.
+        inputs: names of what the objective calls the network with.
+        objective: who asks; its class stands in the errors.
+    Raises:
+        ValueError: ``factory`` does not take the sizes or makes no network, or the network does
+            not take ``inputs``; names both sides.
+    """
+    asked = type(objective).__name__
+    if isinstance(factory, nn.Module):
+        made = type(factory).__name__
+        raise ValueError(
+            f"{asked}: network is a {made} that is already built; give the class, or "
+            f"functools.partial({made}, ...), which is called with the sizes of the data"
+        )
+    name = getattr(factory, "func", factory)
+    name = getattr(name, "__name__", name)
+    if (signature := _refusal(factory, **sizes)) is not None:
+        raise ValueError(
+            f"{asked} calls network({', '.join(f'{size}=...' for size in sizes)}), but {name} "
+            f"takes {signature}: choose a network that fits"
+        )
+    network = factory(**sizes)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{asked}: {name} made a {type(network).__name__}, not a network")
+    if (signature := _refusal(network.forward, *inputs)) is not None:
+        raise ValueError(
+            f"{asked} calls network({', '.join(inputs)}), but {type(network).__name__}.forward "
+            f"takes {signature}: choose a network that fits"
+        )
+    return network
+
+
+def _refusal(function: Any, *args: Any, **options: Any) -> inspect.Signature | None:
+    """The signature of ``function`` if it cannot be called this way."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a builtin: calling it will tell
+        return None
+    try:
+        signature.bind(*args, **options)
+    except TypeError:
+        return signature
+    return None

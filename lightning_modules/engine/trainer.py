@@ -1,0 +1,161 @@
+"""Lightning's Trainer with the house's defaults; every option of Lightning's still holds."""
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import PassThroughProfiler
+
+from trellis.lightning_modules.engine.checkpoint import AtomicCheckpointIO, read
+from trellis.lightning_modules.engine.checkpointing import BestAndLast
+from trellis.lightning_modules.engine.graceful_stop import GracefulStop
+from trellis.lightning_modules.engine.progress import ProgressLine
+from trellis.lightning_modules.engine.run_folder import RunFolder, RunLogger
+from trellis.lightning_modules.engine.wandb_run import WandbRun
+
+
+class Trainer(L.Trainer):
+    """``lightning.Trainer`` whose runs are safe, resumable and cheap per step.
+
+    Adds, unless one of the kind is given: ``BestAndLast``, ``GracefulStop``, ``ProgressLine``,
+    atomic checkpoint files, ``metrics.csv`` in a run folder of its own, and what a W&B run needs
+    where a ``WandbLogger`` is given.
+
+    Args:
+        run_name: the run writes to ``default_root_dir/run_name/VERSION/``.
+        default_root_dir: folder of all runs.
+        logger: further loggers; ``False`` writes no metrics at all.
+        callbacks: further callbacks.
+        plugins: see Lightning.
+        enable_progress_bar: see Lightning.
+        enable_checkpointing: see Lightning.
+        options: any other argument of ``lightning.Trainer``.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_name: str = "run",
+        default_root_dir: str | Path = "runs",
+        logger: Logger | Iterable[Logger] | bool | None = None,
+        callbacks: list[Callback] | Callback | None = None,
+        plugins: Any = None,
+        enable_progress_bar: bool = True,
+        enable_checkpointing: bool = True,
+        **options: Any,
+    ) -> None:
+        self.run_folder = RunFolder(default_root_dir, run_name)
+        self._validates: bool | None = None
+        callbacks = _listed(callbacks)
+        if not any(isinstance(callback, GracefulStop) for callback in callbacks):
+            callbacks.append(GracefulStop())
+        if enable_checkpointing and not any(isinstance(c, Checkpoint) for c in callbacks):
+            callbacks.append(BestAndLast())
+        if enable_progress_bar and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(ProgressLine())
+        given = [] if isinstance(logger, bool) else _listed(logger)
+        if not any(isinstance(callback, WandbRun) for callback in callbacks):
+            callbacks += WandbRun.beside(given)
+        plugins = _listed(plugins)
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(AtomicCheckpointIO())
+        options["profiler"] = options.get("profiler") or _NoProfiler()
+        quiet = logger is False or options.get("fast_dev_run")
+        super().__init__(
+            default_root_dir=default_root_dir,
+            logger=False if quiet else [*given, RunLogger(self.run_folder)],
+            callbacks=callbacks,
+            plugins=plugins,
+            enable_progress_bar=enable_progress_bar,
+            enable_checkpointing=enable_checkpointing,
+            **options,
+        )
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of this run, created on first use; every process must ask for it together."""
+        path = self.run_folder.path if self.is_global_zero else Path()
+        return self.strategy.broadcast(path)
+
+    @property
+    def enable_validation(self) -> bool:
+        """Whether training validates.
+
+        Lightning asks after each step and looks through the module and its data for it; nothing
+        there changes between two steps.
+        """
+        if self._validates is None or not self.training:
+            self._validates = bool(super().enable_validation)
+        return self._validates and self.limit_val_batches > 0
+
+    def fit(
+        self,
+        model: L.LightningModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: L.LightningDataModule | None = None,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+        init_from: str | Path | None = None,
+    ) -> None:
+        """Train ``model``.
+
+        Args:
+            model: the objective.
+            train_dataloaders: see Lightning.
+            val_dataloaders: see Lightning.
+            datamodule: the data.
+            ckpt_path: checkpoint to resume exactly: weights, optimiser, data order, random states.
+            weights_only: see Lightning.
+            init_from: checkpoint to take the weights from, and nothing else.
+        Raises:
+            ValueError: both checkpoints are given, or the weights do not fit the model.
+        """
+        callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]
+        if init_from is not None:
+            if ckpt_path is not None:
+                raise ValueError("ckpt_path resumes a run, init_from starts a new one: give one")
+            callbacks.append(_InitialWeights(init_from))
+        for callback in callbacks:
+            if isinstance(callback, WandbRun):
+                callback.begin(self, ckpt_path)
+        self._validates = None
+        try:
+            super().fit(
+                model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only
+            )
+        finally:
+            callbacks[:] = [c for c in callbacks if not isinstance(c, _InitialWeights)]
+
+
+class _NoProfiler(PassThroughProfiler):
+    """Lightning's enters a generator for each hook of each callback, some 60 times a step."""
+
+    nothing = nullcontext()
+
+    def profile(self, action_name: str) -> Any:
+        return self.nothing
+
+
+class _InitialWeights(Callback):
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        weights = read(self.path, rebuilt=())["state_dict"]
+        try:
+            pl_module.load_state_dict(weights)
+        except RuntimeError as error:
+            first = str(error).splitlines()[1].strip()
+            raise ValueError(f"init_from={self.path}: its weights do not fit: {first}") from None
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]

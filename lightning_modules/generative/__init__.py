@@ -1,0 +1,8 @@
+"""Objectives for generative models."""
+
+from trellis.lightning_modules.generative.autoencoder import Autoencoder
+from trellis.lightning_modules.generative.density_estimation import DensityEstimation
+from trellis.lightning_modules.generative.gan import GAN
+from trellis.lightning_modules.generative.variational import Variational
+
+__all__ = ["Autoencoder", "DensityEstimation", "GAN", "Variational"]

@@ -1,0 +1,156 @@
+"""Examples from short codes of themselves."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from trellis.checks import probability
+from trellis.generative.code_penalties import activation_kl, squared_jacobian
+from trellis.generative.pixel_likelihood import LIKELIHOODS
+from trellis.lightning_modules.engine.evaluation import BatchMean
+from trellis.lightning_modules.engine.objective import Objective, Stage, build_network
+from trellis.networks.generative.autoencoder import MLPAutoencoder
+from trellis.spec import TensorSpec
+
+
+class AutoencoderFactory(Protocol):
+    """Builds an autoencoder from the shape of an example; called by keyword.
+
+    The network has ``encode(x) -> code [B, L]``, ``decode(code) -> [B, *shape]`` and ``forward``,
+    which is both in a row.
+    """
+
+    def __call__(self, shape: tuple[int, ...]) -> nn.Module: ...
+
+
+class Autoencoder(Objective):
+    r"""Reconstruction of the examples, summed over their entries, and what makes it less easy.
+
+    .. math:: -\ln p(x \mid \mathrm{decode}(h)) + \lambda_s S(h) + \lambda_c
+        \left\| \frac{\partial h}{\partial \tilde x} \right\|_F^2, \quad h =
+        \mathrm{encode}(\tilde x)
+
+    with x~ the example, or a corrupted one of which the clean one is to be told. Corruption and
+    penalties are for training alone: evaluation reports ``reconstruction_nats`` and
+    ``squared_error``, the squared distance of an example from its reconstruction.
+
+    Batch: ``(x, y)`` with examples ``x [B, *shape]``; labels are not read.
+
+    Args:
+        network: from ``(shape)`` to an autoencoder.
+        optimizer: from parameters to an optimiser.
+        lr_scheduler: from the optimiser to a scheduler; a ``Schedule`` steps once a step, others
+            once an epoch.
+        spec: sizes of the data; ``None`` asks the data module.
+        likelihood: ``unit_gaussian`` is half the squared error and a constant; ``bernoulli``
+            takes the network's outputs for logits.
+        gaussian_noise: standard deviation of what is added to each entry.
+        masking: probability of an entry to be hidden, that is, 0.
+        sparsity: weight of the penalty on codes.
+        sparsity_target: mean activity that each unit is drawn to, see ``activation_kl``; ``None``
+            takes the L1 norm of the codes instead.
+        contraction: weight of the penalty on derivatives, see ``squared_jacobian``.
+    Raises:
+        ValueError: an option out of range, or examples that are no probabilities of ones for
+            ``bernoulli``.
+
+    Source: Vincent et al. 2010, sections 2.3 and 3.3 (noise and masking); Ng 2011, section 3
+    (target); Olshausen and Field 1996, eq. 2 to 4 (L1); Rifai et al. 2011, eq. 5 (contraction).
+    """
+
+    spec_type = TensorSpec
+    monitor = "val/reconstruction_nats"
+    network: Any  # with encode and decode, which nn.Module does not declare
+
+    def __init__(
+        self,
+        network: AutoencoderFactory = MLPAutoencoder,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        spec: TensorSpec | None = None,
+        likelihood: Literal["unit_gaussian", "bernoulli"] = "unit_gaussian",
+        gaussian_noise: float = 0.0,
+        masking: float = 0.0,
+        sparsity: float = 0.0,
+        sparsity_target: float | None = None,
+        contraction: float = 0.0,
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler, spec)
+        if likelihood not in ("unit_gaussian", "bernoulli"):
+            raise ValueError(f"likelihood={likelihood!r}: choose from unit_gaussian, bernoulli")
+        at_least_zero = {
+            "gaussian_noise": gaussian_noise,
+            "sparsity": sparsity,
+            "contraction": contraction,
+        }
+        for name, value in at_least_zero.items():
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value}: give at least 0")
+        if sparsity_target is not None and not 0 < sparsity_target < 1:
+            raise ValueError(f"sparsity_target={sparsity_target}: give a mean activity in (0, 1)")
+        self.masking = probability("masking", masking)
+        self.save_hyperparameters()
+        self.network_factory, self.likelihood = network, LIKELIHOODS[likelihood]
+        self.likelihood_name = likelihood
+        self.gaussian_noise, self.sparsity = gaussian_noise, sparsity
+        self.sparsity_target, self.contraction = sparsity_target, contraction
+
+    def build(self, spec: TensorSpec) -> None:
+        if self.likelihood_name == "bernoulli" and spec.values in ("real", "logit"):
+            raise ValueError(
+                f"likelihood='bernoulli' is no probability of {spec.values!r} values; give data "
+                f"with pixels='unit' or a binary kind, or unit_gaussian"
+            )
+        sizes: dict[str, Any] = {"shape": spec.shape}
+        self.network = build_network(self.network_factory, sizes, "x", objective=self)
+
+    def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
+        return {"reconstruction_nats": BatchMean(), "squared_error": BatchMean()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstructions ``[B, *shape]``."""
+        return self.likelihood.mean(self.network(x).unsqueeze(1))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        x, _ = batch
+        seen = self._corrupted(x)
+        if self.contraction:
+            seen = seen.detach().requires_grad_()
+        code = self.network.encode(seen)
+        outputs = self.network.decode(code)
+        loss = reconstruction = -self.likelihood.log_prob(x, outputs.unsqueeze(1)).mean()
+        if self.sparsity:
+            loss = loss + self.sparsity * self._sparsity(code)
+        if self.contraction:
+            loss = loss + self.contraction * squared_jacobian(code, seen).mean()
+        self.log_train(loss=loss, reconstruction_nats=reconstruction)
+        return loss
+
+    def _corrupted(self, x: Tensor) -> Tensor:
+        if self.gaussian_noise:
+            x = x + self.gaussian_noise * torch.randn_like(x)
+        if self.masking:
+            x = x * (torch.rand_like(x) >= self.masking)
+        return x
+
+    def _sparsity(self, code: Tensor) -> Tensor:
+        if self.sparsity_target is None:
+            return code.abs().sum(1).mean()
+        return activation_kl(code, self.sparsity_target)
+
+    def evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
+        x, _ = batch
+        outputs, metrics = self.network(x).unsqueeze(1), self.evaluated(stage)
+        squared = (x - self.likelihood.mean(outputs)).square().flatten(1).sum(1)
+        metrics["reconstruction_nats"].update(-self.likelihood.log_prob(x, outputs).mean(), len(x))
+        metrics["squared_error"].update(squared.mean(), len(x))
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Codes ``[B, L]``."""
+        x, _ = batch
+        return self.network.encode(x)

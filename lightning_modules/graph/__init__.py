@@ -1,0 +1,6 @@
+"""Objectives for graphs."""
+
+from trellis.lightning_modules.graph.graph_classification import GraphClassification
+from trellis.lightning_modules.graph.node_classification import NodeClassification
+
+__all__ = ["GraphClassification", "NodeClassification"]

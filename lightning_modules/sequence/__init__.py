@@ -1,0 +1,18 @@
+"""Objectives for token sequences."""
+
+from trellis.lightning_modules.sequence.causal_lm import CausalLM
+from trellis.lightning_modules.sequence.masked_lm import MaskedLM
+from trellis.lightning_modules.sequence.sequence_classification import SequenceClassification
+from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
+from trellis.lightning_modules.sequence.tagging import Tagging
+from trellis.lightning_modules.sequence.translation import Translation, Translator
+
+__all__ = [
+    "CausalLM",
+    "MaskedLM",
+    "SequenceClassification",
+    "SequenceToSequence",
+    "Tagging",
+    "Translation",
+    "Translator",
+]

@@ -1,0 +1,155 @@
+"""The next token, from all that came before it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from trellis.lightning_modules.engine.evaluation import BatchMean, Perplexity
+from trellis.lightning_modules.engine.objective import Objective, Stage, build_network
+from trellis.networks.sequence.gpt import GPT
+from trellis.spec import TokenSpec
+
+
+class LanguageModelFactory(Protocol):
+    """Builds a causal language model from the size of its vocabulary; called by keyword.
+
+    The network maps ``(tokens [B, T], state)`` to ``(logits [B, T, num_tokens], state)``; the
+    state that it returns, passed on, continues the sequence.
+    """
+
+    def __call__(self, num_tokens: int) -> nn.Module: ...
+
+
+class CausalLM(Objective):
+    """Cross-entropy of each token given those before it, in nats.
+
+    Batch: token ids ``[B, T + 1]``; the first T are read, the last T predicted, padding is not
+    counted.
+
+    With ``carry_state`` the state at the end of a batch begins the next one, and gradients stop
+    between the two: backpropagation through time, truncated to T steps. The data must then be
+    streams, whose rows go on from batch to batch; the second batch is checked for that.
+
+    Args:
+        network: from ``num_tokens`` to a module ``(tokens, state) -> (logits, state)``.
+        optimizer: from parameters to an optimiser.
+        lr_scheduler: from the optimiser to a scheduler; a ``Schedule`` steps once a step, others
+            once an epoch.
+        spec: sizes of the data; ``None`` asks the data module.
+        carry_state: begin a batch where the last one ended.
+    Raises:
+        ValueError: ``carry_state`` with data that are no streams.
+
+    Source: Williams and Peng 1990 (truncation); Mikolov et al. 2010.
+    """
+
+    spec_type = TokenSpec
+
+    def __init__(
+        self,
+        network: LanguageModelFactory = GPT,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        spec: TokenSpec | None = None,
+        carry_state: bool = False,
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler, spec)
+        self.save_hyperparameters()
+        self.network_factory, self.carry_state = network, carry_state
+        self._carried, self._carried_in_evaluation = _Carried(), _Carried()
+
+    def build(self, spec: TokenSpec) -> None:
+        sizes = {"num_tokens": spec.num_tokens}
+        self.network = build_network(
+            self.network_factory, sizes, "tokens", "state", objective=self
+        )
+        self.ignored = -100 if spec.pad_id is None else spec.pad_id
+
+    def metrics(self, spec: TokenSpec) -> Mapping[str, Metric]:
+        return {"loss": BatchMean(), "perplexity": Perplexity()}
+
+    def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Logits ``[B, T, num_tokens]`` of the tokens that follow, and the state after them."""
+        return self.network(tokens, state)
+
+    def _loss(self, batch: Tensor, carried: "_Carried") -> tuple[Tensor, "_Carried"]:
+        """Mean loss of a batch, and what the next one begins with."""
+        state = carried.enter(batch) if self.carry_state else None
+        logits, state = self(batch[:, :-1], state)
+        targets = batch[:, 1:].flatten()
+        loss = F.cross_entropy(logits.flatten(0, 1), targets, ignore_index=self.ignored)
+        return loss, carried.leave(batch, state) if self.carry_state else carried
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        begin = _Carried() if batch_idx == 0 else self._carried
+        loss, self._carried = self._loss(batch, begin)
+        self.log_train(loss=loss)
+        return loss
+
+    def evaluate(self, batch: Tensor, stage: Stage) -> None:
+        loss, self._carried_in_evaluation = self._loss(batch, self._carried_in_evaluation)
+        metrics, count = self.evaluated(stage), int((batch[:, 1:] != self.ignored).sum())
+        metrics["loss"].update(loss, count)
+        metrics["perplexity"].update(loss, count)
+
+    def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Log-probability of each token but the first, ``[B, T]``; 0 for padding."""
+        logits, _ = self(batch[:, :-1])
+        log_prob = F.cross_entropy(
+            logits.flatten(0, 1),
+            batch[:, 1:].flatten(),
+            ignore_index=self.ignored,
+            reduction="none",
+        )
+        return -log_prob.view(len(batch), -1)
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self._carried_in_evaluation = _Carried()
+
+    def on_test_epoch_start(self) -> None:
+        super().on_test_epoch_start()
+        self._carried_in_evaluation = _Carried()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self.carry_state:
+            checkpoint["trellis"]["carried"] = list(self._carried)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        if self._trainer is not None and (saved := checkpoint["trellis"].get("carried")):
+            self._carried = _Carried(*saved)
+
+
+class _Carried(NamedTuple):
+    """What a stream's next batch begins with: a state, and the tokens it must go on from."""
+
+    state: Any = None
+    last: Tensor | None = None
+    checked: bool = False
+
+    def enter(self, batch: Tensor) -> Any:
+        """The state to begin ``batch`` with."""
+        if self.last is None:
+            return None
+        # Comparing costs a synchronisation on an accelerator, so only the first pair is compared.
+        if len(batch) != len(self.last) or not (
+            self.checked or torch.equal(self.last.to(batch.device), batch[:, 0])
+        ):
+            raise ValueError(
+                "carry_state: this batch does not go on where the last one ended; take data in "
+                "streams (TinyShakespeare: stream=true) or carry_state=false"
+            )
+        return apply_to_collection(self.state, Tensor, lambda part: part.to(batch.device))
+
+    def leave(self, batch: Tensor, state: Any) -> "_Carried":
+        """What the batch after ``batch`` begins with."""
+        detached = apply_to_collection(state, Tensor, Tensor.detach)
+        return _Carried(detached, batch[:, -1], checked=self.last is not None)

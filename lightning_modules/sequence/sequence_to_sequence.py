@@ -1,0 +1,207 @@
+"""One sequence from another: translation, transliteration, sorting."""
+
+import operator
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from trellis.checks import at_least_one, probability
+from trellis.lightning_modules.engine.evaluation import BatchMean, Perplexity
+from trellis.lightning_modules.engine.objective import Objective, Stage, build_network
+from trellis.lightning_modules.sequence.text_scores import TextScores
+from trellis.networks.sequence.transformer import TransformerSeq2Seq
+from trellis.sequence.batches import TokenPairs
+from trellis.sequence.beam_search import beam_search
+from trellis.sequence.decoding import Hypotheses
+from trellis.sequence.tokenizer import from_json
+from trellis.spec import TokenPairSpec
+
+
+class EncoderDecoderFactory(Protocol):
+    """Builds an encoder-decoder from its vocabularies; called by keyword.
+
+    The network has ``encode(source) -> (memory, state)``, ``decode(tokens, state, memory) ->
+    (logits, state)`` and ``forward(source, target) -> logits``, which is both in a row.
+    """
+
+    def __call__(
+        self, source_tokens: int, target_tokens: int, *, source_pad_id: int, target_pad_id: int
+    ) -> nn.Module: ...
+
+
+class SequenceToSequence(Objective):
+    """Cross-entropy of each target token given the source and the target before it, in nats.
+
+    Batch: ``TokenPairs``; padding is not counted. Evaluation reports the plain cross-entropy,
+    whatever the smoothing, then writes every target by beam search and reports the share that is
+    exactly right and, where the batch has references, BLEU and chrF.
+
+    Args:
+        network: from the vocabularies to an encoder-decoder.
+        optimizer: from parameters to an optimiser.
+        lr_scheduler: from the optimiser to a scheduler; a ``Schedule`` steps once a step, others
+            once an epoch.
+        spec: sizes of the data; ``None`` asks the data module.
+        label_smoothing: share of the target spread evenly over the vocabulary, in [0, 1].
+        scheduled_sampling: probability of reading the network's own last token in training
+            instead of the true one; decoding then goes token by token.
+        scheduled_sampling_steps: steps over which that probability grows from 0.
+        num_beams: of the search in evaluation; 1 is greedy.
+        length_penalty: exponent of the length that a beam's log-probability is divided by.
+        max_new_tokens: longest target that is written.
+    Raises:
+        ValueError: a probability outside [0, 1], a count below 1, or data without special ids.
+
+    Source: Sutskever et al. 2014; Szegedy et al. 2016, section 7 (smoothing); Bengio et al. 2015
+    (scheduled sampling).
+    """
+
+    spec_type = TokenPairSpec
+    network: Any  # with encode and decode, which nn.Module does not declare
+
+    def __init__(
+        self,
+        network: EncoderDecoderFactory = TransformerSeq2Seq,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        spec: TokenPairSpec | None = None,
+        label_smoothing: float = 0.0,
+        scheduled_sampling: float = 0.0,
+        scheduled_sampling_steps: int = 0,
+        num_beams: int = 1,
+        length_penalty: float = 1.0,
+        max_new_tokens: int = 100,
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler, spec)
+        self.label_smoothing = probability("label_smoothing", label_smoothing)
+        self.scheduled_sampling = probability("scheduled_sampling", scheduled_sampling)
+        self.num_beams = at_least_one("num_beams", num_beams)
+        self.max_new_tokens = at_least_one("max_new_tokens", max_new_tokens)
+        if scheduled_sampling_steps < 0:
+            raise ValueError(
+                f"scheduled_sampling_steps={scheduled_sampling_steps}: give at least 0"
+            )
+        self.save_hyperparameters()
+        self.network_factory, self.length_penalty = network, length_penalty
+        self.scheduled_sampling_steps = scheduled_sampling_steps
+
+    def build(self, spec: TokenPairSpec) -> None:
+        source, target = spec.source, spec.target
+        self.pad_id, self.bos_id, self.eos_id = (
+            _given(name, getattr(target, name)) for name in ("pad_id", "bos_id", "eos_id")
+        )
+        sizes = {
+            "source_tokens": source.num_tokens,
+            "target_tokens": target.num_tokens,
+            "source_pad_id": _given("pad_id", source.pad_id),
+            "target_pad_id": self.pad_id,
+        }
+        self.network = build_network(
+            self.network_factory, sizes, "source", "target", objective=self
+        )
+        self._tokenizer = from_json(target.tokenizer) if target.tokenizer else None
+
+    def metrics(self, spec: TokenPairSpec) -> Mapping[str, Metric]:
+        metrics: dict[str, Metric] = {
+            "loss": BatchMean(),
+            "perplexity": Perplexity(),
+            "exact_match": BatchMean(),
+        }
+        return {**metrics, "text": TextScores()} if spec.target.tokenizer else metrics
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Logits ``[B, T, target_tokens]`` of the tokens after those of ``target [B, T]``."""
+        return self.network(source, target)
+
+    def _loss(self, logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        return F.cross_entropy(
+            logits.flatten(0, 1),
+            target[:, 1:].flatten(),
+            ignore_index=self.pad_id,
+            label_smoothing=label_smoothing,
+        )
+
+    def training_step(self, batch: TokenPairs, batch_idx: int) -> Tensor:
+        share = self._own_tokens()
+        if share > 0:
+            logits = self._sampled_logits(batch, share)
+        else:
+            logits = self(batch.source, batch.target[:, :-1])
+        loss = self._loss(logits, batch.target, self.label_smoothing)
+        self.log_train(loss=loss)
+        return loss
+
+    def _own_tokens(self) -> float:
+        """Probability of reading an own token at this step."""
+        grown = self.global_step / max(self.scheduled_sampling_steps, 1)
+        return self.scheduled_sampling * (min(grown, 1.0) if self.scheduled_sampling_steps else 1)
+
+    def _sampled_logits(self, batch: TokenPairs, share: float) -> Tensor:
+        """As ``forward``, with some of the read tokens replaced by the network's own guesses."""
+        memory, state = self.network.encode(batch.source)
+        token, steps = batch.target[:, :1], []
+        for column in range(1, batch.target.size(1)):
+            logits, state = self.network.decode(token, state, memory)
+            steps.append(logits)
+            true = batch.target[:, column : column + 1]
+            own = torch.rand(true.shape, device=true.device) < share
+            token = logits.argmax(-1).where(own, true)
+        return torch.cat(steps, dim=1)
+
+    def generate(self, source: Tensor) -> Hypotheses:
+        """Write the targets of ``source [B, S]`` by beam search, at most ``max_new_tokens`` long.
+
+        Returns:
+            The best hypothesis of each source.
+        """
+        memory, state = self.network.encode(source)
+        begin = torch.full((len(source), 1), self.bos_id, device=source.device)
+        return beam_search(
+            self.network.decode,
+            begin,
+            state,
+            memory,
+            num_beams=self.num_beams,
+            eos_id=self.eos_id,
+            max_new_tokens=self.max_new_tokens,
+            length_penalty=self.length_penalty,
+        )
+
+    def evaluate(self, batch: TokenPairs, stage: Stage) -> None:
+        metrics, labels = self.evaluated(stage), batch.target[:, 1:]
+        loss = self._loss(self(batch.source, batch.target[:, :-1]), batch.target)
+        count = int((labels != self.pad_id).sum())
+        metrics["loss"].update(loss, count)
+        metrics["perplexity"].update(loss, count)
+        written = self.generate(batch.source).best()
+        targets = [self._target(ids) for ids in labels.tolist()]
+        right = sum(map(operator.eq, written, targets)) / len(targets)
+        metrics["exact_match"].update(torch.tensor(right), len(targets))
+        if self._tokenizer is not None and batch.references:
+            texts = [self._tokenizer.decode(ids) for ids in written]
+            metrics["text"].update(texts, batch.references)
+
+    def _target(self, ids: list[int]) -> list[int]:
+        """The part of a target before ``eos_id``."""
+        return ids[: ids.index(self.eos_id)] if self.eos_id in ids else ids
+
+    def predict_step(self, batch: TokenPairs, batch_idx: int) -> list[str] | list[list[int]]:
+        """A text for each source where the target has a tokenizer, else its token ids."""
+        written = self.generate(batch.source).best()
+        if self._tokenizer is None:
+            return written
+        return [self._tokenizer.decode(ids) for ids in written]
+
+
+def _given(name: str, special_id: int | None) -> int:
+    if special_id is None:
+        raise ValueError(
+            f"SequenceToSequence: the spec has no {name}; it needs pad_id of the source and "
+            f"pad_id, bos_id and eos_id of the target"
+        )
+    return special_id

@@ -1,0 +1,118 @@
+"""Lines of text into lines of another language, with a trained ``SequenceToSequence``."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from trellis.checks import at_least_one
+from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
+from trellis.sequence.batches import Ragged, token_budget
+from trellis.sequence.beam_search import beam_search
+from trellis.sequence.decoding import Hypotheses, without
+from trellis.sequence.tokenizer import from_json
+
+
+class Translation(NamedTuple):
+    """A line and what became of it.
+
+    Args:
+        text: the translation, on one line; empty for a line without words.
+        source_tokens: of the line, its end included; what exceeds ``Translator.longest`` was not
+            read.
+        finished: false where the translation was cut off.
+    """
+
+    text: str
+    source_tokens: int
+    finished: bool
+
+
+class Translator:
+    """Translates lines by beam search, those of like lengths together.
+
+    Args:
+        model: trained on text, in evaluation mode.
+        num_beams: hypotheses side by side; 1 is greedy.
+        length_penalty: exponent of the length; ``None`` takes the model's.
+        max_new_tokens: longest translation; ``None`` takes the model's.
+        max_source_tokens: a longer line is cut; so is one with more tokens than the network has
+            positions.
+        max_tokens: of the sources in a batch, padding included.
+    Raises:
+        ValueError: a number is below 1, or the model's tokens are not text.
+    """
+
+    def __init__(
+        self,
+        model: SequenceToSequence,
+        *,
+        num_beams: int = 5,
+        length_penalty: float | None = None,
+        max_new_tokens: int | None = None,
+        max_source_tokens: int = 1000,
+        max_tokens: int = 1024,
+    ) -> None:
+        spec = model.spec
+        if not (spec.source.tokenizer and spec.target.tokenizer):
+            raise ValueError("the model was trained on tokens that are not text: no tokenizer")
+        self.model = model
+        self.source, self.target = (from_json(s.tokenizer) for s in (spec.source, spec.target))
+        self.num_beams = at_least_one("num_beams", num_beams)
+        self.max_tokens = at_least_one("max_tokens", max_tokens)
+        self.length_penalty = model.length_penalty if length_penalty is None else length_penalty
+        new_tokens = model.max_new_tokens if max_new_tokens is None else max_new_tokens
+        positions = getattr(model.network, "max_length", None) or sys.maxsize
+        self.max_new_tokens = min(at_least_one("max_new_tokens", new_tokens), positions)
+        self.longest = min(at_least_one("max_source_tokens", max_source_tokens), positions)
+
+    def __call__(
+        self, lines: Sequence[str], report: Callable[[int], None] | None = None
+    ) -> list[Translation]:
+        """Translations in the order of the lines.
+
+        Args:
+            lines: one sentence each.
+            report: called with the number of lines of each batch when it is done.
+        """
+        done = [Translation("", 0, True)] * len(lines)
+        encoded = dict(enumerate(self.source.encode_batch(lines)))
+        places = [place for place, ids in encoded.items() if ids and lines[place].strip()]
+        if report and len(places) < len(lines):
+            report(len(lines) - len(places))
+        if not places:
+            return done
+        end = self.model.spec.source.eos_id
+        tail = [] if end is None else [end]
+        room = self.longest - len(tail)
+        ragged = Ragged([[*encoded[place][:room], *tail] for place in places])
+        plan = token_budget(ragged.lengths, self.max_tokens, shuffle=False)
+        for batch in plan(torch.arange(len(places)), torch.Generator()):
+            hypotheses = self._search(ragged.padded(batch, self.model.spec.source.pad_id))
+            finished = hypotheses.finished[:, 0].tolist()
+            for index, ids, ended in zip(batch.tolist(), hypotheses.best(), finished, strict=True):
+                place = places[index]
+                text = " ".join(self.target.decode(ids).splitlines())
+                done[place] = Translation(text, len(encoded[place]) + len(tail), ended)
+            if report:
+                report(len(batch))
+        return done
+
+    @torch.no_grad()
+    def _search(self, source: Tensor) -> Hypotheses:
+        network: Any = self.model.network
+        spec = self.model.spec.target
+        source = source.to(self.model.device)
+        memory, state = network.encode(source)
+        return beam_search(
+            without(network.decode, spec.silent_ids),
+            source.new_full((len(source), 1), spec.bos_id),
+            state,
+            memory,
+            eos_id=spec.eos_id,
+            max_new_tokens=self.max_new_tokens,
+            num_beams=self.num_beams,
+            length_penalty=self.length_penalty,
+        )

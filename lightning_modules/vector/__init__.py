@@ -1,0 +1,6 @@
+"""Objectives for examples with a label or a target each."""
+
+from trellis.lightning_modules.vector.classification import Classification
+from trellis.lightning_modules.vector.regression import Regression
+
+__all__ = ["Classification", "Regression"]

@@ -1,0 +1,134 @@
+"""Real-valued targets with a likelihood, so that a prediction comes with its spread."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.regression import MeanSquaredError
+
+from trellis.functional.likelihood import (
+    gaussian_nll,
+    gumbel_nll,
+    heteroscedastic_gaussian_nll,
+)
+from trellis.lightning_modules.engine.evaluation import BatchMean
+from trellis.lightning_modules.engine.objective import (
+    NetworkFactory,
+    Objective,
+    Stage,
+    build_network,
+    channels,
+)
+from trellis.networks.vector.mlp import MLP
+from trellis.spec import TensorSpec
+
+Likelihood = Literal["gaussian", "heteroscedastic", "gumbel"]
+EULER_GAMMA = 0.5772156649015329
+
+
+class _Family(NamedTuple):
+    num_parameters: int
+    nll: Callable[..., Tensor]  # (y, *parameters) -> nats
+    moments: Callable[..., tuple[Tensor, Tensor]]  # parameters -> mean, standard deviation
+
+
+_FAMILIES = {
+    "gaussian": _Family(1, gaussian_nll, lambda mean: (mean, torch.ones_like(mean))),
+    "heteroscedastic": _Family(
+        2, heteroscedastic_gaussian_nll, lambda mean, log_scale: (mean, log_scale.exp())
+    ),
+    "gumbel": _Family(
+        2,
+        gumbel_nll,
+        lambda location, log_scale: (
+            location + EULER_GAMMA * log_scale.exp(),
+            log_scale.exp() * math.pi / math.sqrt(6),
+        ),
+    ),
+}
+
+
+class Regression(Objective):
+    """Maximum likelihood of real-valued targets.
+
+    The network is asked for ``out_channels`` times the number of parameters of the likelihood:
+    first all means (or locations), then all logarithms of scales.
+
+    Batch: ``(x, y)`` with examples ``x [B, in_channels, *size]`` and targets ``y [B, T]``, or
+    ``[B]`` where T = out_channels is 1. Reports ``nll_nats``, summed over the targets of an
+    example, and ``rmse`` of the predicted mean over all targets, in their unit.
+
+    Args:
+        network: from ``(in_channels, out_channels)`` to a module ``x -> [B, out_channels]``.
+        optimizer: from parameters to an optimiser.
+        lr_scheduler: from the optimiser to a scheduler, stepped once an epoch.
+        spec: sizes of the data; ``None`` asks the data module.
+        likelihood: ``gaussian`` of standard deviation 1 (least squares), ``heteroscedastic``
+            Gaussian whose standard deviation is predicted too, or ``gumbel`` for maxima.
+    Raises:
+        ValueError: an unknown likelihood.
+    """
+
+    spec_type = TensorSpec
+    monitor = "val/nll_nats"
+
+    def __init__(
+        self,
+        network: NetworkFactory = MLP,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        spec: TensorSpec | None = None,
+        likelihood: Likelihood = "gaussian",
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler, spec)
+        if likelihood not in _FAMILIES:
+            known = ", ".join(get_args(Likelihood))
+            raise ValueError(f"likelihood={likelihood!r}: choose from {known}")
+        self.save_hyperparameters()
+        self.network_factory, self.likelihood = network, likelihood
+
+    @property
+    def _family(self) -> _Family:
+        return _FAMILIES[self.likelihood]
+
+    def build(self, spec: TensorSpec) -> None:
+        self.network = build_network(
+            self.network_factory, channels(spec, self._family.num_parameters), "x", objective=self
+        )
+
+    def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
+        return {"nll_nats": BatchMean(), "rmse": MeanSquaredError(squared=False)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Parameters of the likelihood, ``[B, num_parameters * out_channels]``."""
+        return self.network(x)
+
+    def _parameters_and_targets(
+        self, batch: tuple[Tensor, Tensor]
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        x, y = batch
+        if y.ndim == 1:
+            y = y.unsqueeze(-1)  # [B] -> [B, 1]
+        return self(x).chunk(self._family.num_parameters, dim=-1), y
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        parameters, y = self._parameters_and_targets(batch)
+        loss = self._family.nll(y, *parameters)
+        self.log_train(nll_nats=loss)
+        return loss
+
+    def evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
+        parameters, y = self._parameters_and_targets(batch)
+        mean, _ = self._family.moments(*parameters)
+        metrics = self.evaluated(stage)
+        metrics["nll_nats"].update(self._family.nll(y, *parameters), len(y))
+        metrics["rmse"].update(mean.contiguous(), y)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of every target, ``[B, out_channels]`` each."""
+        x, _ = batch
+        return self._family.moments(*self(x).chunk(self._family.num_parameters, dim=-1))

@@ -1,0 +1,103 @@
+"""Generative modelling outside networks: transforms, likelihoods, bounds, adversarial losses."""
+
+from trellis.generative.adversarial import (
+    AdversarialLoss,
+    HingeLoss,
+    LeastSquaresLoss,
+    MinimaxLoss,
+    NonSaturatingLoss,
+    WassersteinLoss,
+    clip_weights_,
+    gradient_penalty,
+    instance_noise,
+    interpolates,
+)
+from trellis.generative.autoregressive import MaskedAutoregressive
+from trellis.generative.bits_per_dim import bits_per_dim
+from trellis.generative.bounds import elbo, iwae
+from trellis.generative.code_penalties import activation_kl, squared_jacobian
+from trellis.generative.convolution import ConvolutionalDecoder, ConvolutionalEncoder
+from trellis.generative.coupling import (
+    CheckerboardCoupling,
+    ConvConditioner,
+    Coupling,
+    MultiScale,
+    Squeeze,
+    checkerboard,
+)
+from trellis.generative.gaussian import gaussian_kl, gaussian_log_prob
+from trellis.generative.glow import ActNorm, InvertibleConvolution, glow_step
+from trellis.generative.masked import MaskedLinear, MaskedMLP
+from trellis.generative.pixel_levels import as_levels
+from trellis.generative.pixel_likelihood import (
+    PixelLikelihood,
+    bernoulli,
+    categorical,
+    discretized_logistic,
+    gaussian,
+    unit_gaussian,
+)
+from trellis.generative.spline import RationalQuadratic, rational_quadratic
+from trellis.generative.transform import (
+    Additive,
+    Affine,
+    Chain,
+    Elementwise,
+    FlatView,
+    Inverse,
+    Permutation,
+    Scaling,
+    Transform,
+)
+
+__all__ = [
+    "ActNorm",
+    "Additive",
+    "AdversarialLoss",
+    "Affine",
+    "Chain",
+    "CheckerboardCoupling",
+    "ConvConditioner",
+    "ConvolutionalDecoder",
+    "ConvolutionalEncoder",
+    "Coupling",
+    "Elementwise",
+    "FlatView",
+    "HingeLoss",
+    "Inverse",
+    "InvertibleConvolution",
+    "LeastSquaresLoss",
+    "MaskedAutoregressive",
+    "MaskedLinear",
+    "MaskedMLP",
+    "MinimaxLoss",
+    "MultiScale",
+    "NonSaturatingLoss",
+    "Permutation",
+    "PixelLikelihood",
+    "RationalQuadratic",
+    "Scaling",
+    "Squeeze",
+    "Transform",
+    "WassersteinLoss",
+    "activation_kl",
+    "as_levels",
+    "bernoulli",
+    "bits_per_dim",
+    "categorical",
+    "checkerboard",
+    "clip_weights_",
+    "discretized_logistic",
+    "elbo",
+    "gaussian",
+    "gaussian_kl",
+    "gaussian_log_prob",
+    "glow_step",
+    "gradient_penalty",
+    "instance_noise",
+    "interpolates",
+    "iwae",
+    "rational_quadratic",
+    "squared_jacobian",
+    "unit_gaussian",
+]

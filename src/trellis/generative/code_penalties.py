@@ -1,0 +1,73 @@
+"""What keeps the codes of an autoencoder from being a copy.
+
+Legend: B examples, L entries of a code.
+"""
+
+import torch
+from torch import Tensor
+
+from trellis.checks import probability
+
+
+def activation_kl(code: Tensor, target: float) -> Tensor:
+    r"""How far the mean activity of each unit is from a small target, in nats.
+
+    .. math:: \sum_l \rho \ln\frac{\rho}{\hat\rho_l} + (1 - \rho) \ln\frac{1 - \rho}
+        {1 - \hat\rho_l}, \quad \hat\rho_l = \frac1B \sum_b h_{bl}
+
+    Args:
+        code: activities h, in [0, 1], as after a sigmoid.
+        target: :math:`\rho`, in (0, 1).
+    Shape:
+        code ``[B, L]`` -> scalar
+    Raises:
+        ValueError: a target that is no activity in (0, 1), or activities outside [0, 1] (not
+            looked for on a GPU, which would have to wait for the answer).
+
+    Source: Ng 2011, "Sparse autoencoder", section 3 (CS294A lecture notes).
+
+    >>> activation_kl(torch.full((5, 3), 0.25), 0.25)
+    tensor(0.)
+    """
+    if probability("target", target) in (0, 1):
+        raise ValueError(f"target={target}: give a mean activity above 0 and below 1")
+    if code.device.type == "cpu" and code.numel():
+        least, most = (float(end) for end in code.detach().aminmax())
+        if least < 0 or most > 1:
+            raise ValueError(
+                f"codes lie in [{least:.4g}, {most:.4g}]: a target of mean activity takes [0, 1]; "
+                f"give code_activation='sigmoid', or no target for an L1 penalty"
+            )
+    smallest = torch.finfo(code.dtype).eps  # a unit that is always off still has a gradient
+    mean = code.mean(0).clamp(smallest, 1 - smallest)
+    return (
+        target * (target / mean).log() + (1 - target) * ((1 - target) / (1 - mean)).log()
+    ).sum()
+
+
+def squared_jacobian(code: Tensor, x: Tensor) -> Tensor:
+    r"""Squared Frobenius norm of the derivative of a code by its example, differentiable.
+
+    .. math:: \sum_{l, d} \left(\frac{\partial h_l}{\partial x_d}\right)^2
+
+    Exact, by one backward pass for each entry of a code, all at once; for one sigmoid layer it is
+    :math:`\sum_l (h_l (1 - h_l))^2 \sum_d W_{ld}^2`.
+
+    Args:
+        code: made from x, each example's from its own alone (no batch norm).
+        x: examples, with ``requires_grad``.
+    Shape:
+        code ``[B, L]``, x ``[B, *shape]`` -> ``[B]``
+
+    Source: Rifai et al. 2011, eq. 4.
+
+    >>> x = torch.ones(1, 3, requires_grad=True)
+    >>> squared_jacobian(x.square(), x)
+    tensor([12.], grad_fn=<SumBackward1>)
+    """
+    rows = torch.eye(code.size(1), dtype=code.dtype, device=code.device)
+    rows = rows[:, None, :].expand(-1, len(code), -1)  # [L, B, L]
+    (jacobian,) = torch.autograd.grad(
+        code, x, rows, create_graph=True, is_grads_batched=True
+    )  # [L, B, *shape]
+    return jacobian.square().flatten(2).sum((0, 2))

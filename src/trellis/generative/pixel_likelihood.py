@@ -1,0 +1,232 @@
+r"""Log-likelihoods of images and other tensors given a network's outputs, in nats per example.
+
+Legend: B examples of shape ``shape``; P parameters for each entry of an example; further leading
+dimensions, such as K samples, broadcast. Levels are the 256 numbers k / 255.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trellis.generative.gaussian import HALF_LOG_TWO_PI
+
+Likelihood = Literal[
+    "bernoulli", "gaussian", "unit_gaussian", "discretized_logistic", "categorical"
+]
+LEVELS = 256
+
+
+class PixelLikelihood(NamedTuple):
+    """A family of distributions over the entries of an example, independent given z.
+
+    Args:
+        num_parameters: P that the network gives for each entry.
+        log_prob: ``x [B, *shape], parameters [..., B, P, *shape] -> [..., B]``, summed over the
+            entries.
+        mean: ``parameters [B, P, *shape] -> [B, *shape]``.
+        sample: the same, drawn with a generator or the global one.
+    """
+
+    num_parameters: int
+    log_prob: Callable[[Tensor, Tensor], Tensor]
+    mean: Callable[[Tensor], Tensor]
+    sample: Callable[[Tensor, torch.Generator | None], Tensor]
+
+
+def bernoulli(x: Tensor, parameters: Tensor) -> Tensor:
+    r"""Bits, or shares of ones, from the logits l of a one.
+
+    .. math:: \sum_d x_d \ln \sigma(l_d) + (1 - x_d) \ln \sigma(-l_d)
+
+    Args:
+        x: in [0, 1]. Between the two ends it is the expectation over bits drawn with these
+            probabilities: no density of grey values, but the custom of MNIST.
+        parameters: the logits.
+    Shape:
+        x ``[B, *shape]``, parameters ``[..., B, 1, *shape]`` -> ``[..., B]``
+    Raises:
+        ValueError: shapes that do not fit, or an x outside [0, 1] (not looked for on a GPU, which
+            would have to wait for the answer).
+
+    >>> bernoulli(torch.tensor([[1.0, 0.0]]), torch.zeros(1, 1, 2))
+    tensor([-1.3863])
+    """
+    (logits,) = _unpacked(x, parameters, 1)
+    _check_range(x, "bernoulli", "pixels='unit' or a binary kind")
+    nats = F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none")
+    return -_summed(nats, x)
+
+
+def gaussian(x: Tensor, parameters: Tensor) -> Tensor:
+    r"""Real numbers, from a mean and the logarithm of a standard deviation each.
+
+    .. math:: -\sum_d \frac{(x_d - \mu_d)^2}{2 s_d^2} + \ln s_d + \tfrac12 \ln 2\pi
+
+    Args:
+        x: of any size.
+        parameters: :math:`\mu`, then :math:`\ln s`.
+    Shape:
+        x ``[B, *shape]``, parameters ``[..., B, 2, *shape]`` -> ``[..., B]``
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    mean, log_scale = _unpacked(x, parameters, 2)
+    nats = 0.5 * ((x - mean) * torch.exp(-log_scale)).square() + log_scale + HALF_LOG_TWO_PI
+    return -_summed(nats, x)
+
+
+def unit_gaussian(x: Tensor, parameters: Tensor) -> Tensor:
+    r"""Real numbers, from a mean each; the standard deviation is 1.
+
+    .. math:: -\sum_d \tfrac12 (x_d - \mu_d)^2 + \tfrac12 \ln 2\pi
+
+    Args:
+        x: of any size.
+        parameters: :math:`\mu`.
+    Shape:
+        x ``[B, *shape]``, parameters ``[..., B, 1, *shape]`` -> ``[..., B]``
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    (mean,) = _unpacked(x, parameters, 1)
+    return -_summed(0.5 * (x - mean).square() + HALF_LOG_TWO_PI, x)
+
+
+def discretized_logistic(x: Tensor, parameters: Tensor) -> Tensor:
+    r"""Levels, each the mass of a logistic distribution in the interval of 1/255 around it.
+
+    .. math:: \sum_d \ln\left[\sigma\!\left(\frac{x_d + h - \mu_d}{s_d}\right)
+        - \sigma\!\left(\frac{x_d - h - \mu_d}{s_d}\right)\right], \quad h = 1/510
+
+    The first and the last level take the tails, so that all 256 sum to 1.
+
+    Args:
+        x: levels.
+        parameters: :math:`\mu`, in the unit of x, then :math:`\ln s`.
+    Shape:
+        x ``[B, *shape]``, parameters ``[..., B, 2, *shape]`` -> ``[..., B]``
+    Raises:
+        ValueError: see ``bernoulli``.
+
+    Source: Kingma et al. 2016, appendix; Salimans et al. 2017, section 2.1.
+    """
+    mean, log_scale = _unpacked(x, parameters, 2)
+    _check_range(x, "discretized_logistic", "pixels='unit'")
+    half = 0.5 / (LEVELS - 1)
+    inverse = torch.exp(-log_scale)
+    upper, lower = (x + half - mean) * inverse, (x - half - mean) * inverse
+    # sigma(a) - sigma(b) = sigma(a) sigma(-b) (1 - exp(b - a)), which never cancels to zero.
+    log_above, log_below = F.logsigmoid(upper), F.logsigmoid(-lower)
+    inside = log_above + log_below + torch.log(-torch.expm1(-2 * half * inverse))
+    nats = torch.where(x < half, log_above, torch.where(x > 1 - half, log_below, inside))
+    return _summed(nats, x)
+
+
+def categorical(x: Tensor, parameters: Tensor) -> Tensor:
+    r"""Levels, from a logit for each.
+
+    .. math:: \sum_d \ln \mathrm{softmax}(l_d)_{k_d}, \quad k_d = 255 x_d
+
+    Args:
+        x: levels.
+        parameters: the logits of the 256 levels, from dark to bright.
+    Shape:
+        x ``[B, *shape]``, parameters ``[..., B, 256, *shape]`` -> ``[..., B]``
+    Raises:
+        ValueError: see ``bernoulli``.
+
+    Source: van den Oord et al. 2016, section 2.
+    """
+    _unpacked(x, parameters, LEVELS)
+    _check_range(x, "categorical", "pixels='unit'")
+    level = x.mul(LEVELS - 1).round().long().unsqueeze(1)
+    log_probs = parameters.log_softmax(-x.ndim)
+    level = level.expand(*parameters.shape[: -x.ndim], 1, *x.shape[1:])
+    return _summed(log_probs.gather(-x.ndim, level).squeeze(-x.ndim), x)
+
+
+def _unpacked(x: Tensor, parameters: Tensor, count: int) -> tuple[Tensor, ...]:
+    """The parameters one by one, each ``[..., B, *shape]``."""
+    expected = (len(x), count, *x.shape[1:])
+    if parameters.shape[-len(expected) :] != expected:
+        raise ValueError(
+            f"parameters {list(parameters.shape)} do not fit x {list(x.shape)}: give "
+            f"[..., {', '.join(map(str, expected))}]"
+        )
+    if count == 1:  # a view, whose gradient is one too; that of unbind copies
+        return (parameters.squeeze(-x.ndim),)
+    return parameters.unbind(-x.ndim) if count < LEVELS else ()
+
+
+def _check_range(x: Tensor, likelihood: str, fix: str) -> None:
+    if x.device.type == "cpu" and x.numel():
+        least, most = (float(end) for end in x.detach().aminmax())
+        if not (least >= 0 and most <= 1):  # NaN too
+            raise ValueError(
+                f"x lies in [{least:.4g}, {most:.4g}]: a {likelihood} likelihood takes [0, 1]; "
+                f"give {fix}"
+            )
+
+
+def _summed(nats: Tensor, x: Tensor) -> Tensor:
+    """``[..., B, *shape]`` over the entries of an example."""
+    return nats.flatten(-(x.ndim - 1)).sum(-1) if x.ndim > 1 else nats
+
+
+def _logistic_mean(parameters: Tensor) -> Tensor:
+    """Of the levels: the chances to exceed each of the 255 boundaries, summed."""
+    mean, scale = parameters[:, 0], parameters[:, 1].exp()
+    total = torch.zeros_like(mean)
+    for level in range(1, LEVELS):
+        total += torch.sigmoid((mean - (level - 0.5) / (LEVELS - 1)) / scale)
+    return total / (LEVELS - 1)
+
+
+def _logistic_sample(parameters: Tensor, generator: torch.Generator | None) -> Tensor:
+    mean, scale = parameters[:, 0], parameters[:, 1].exp()
+    uniform = torch.rand(mean.shape, generator=generator, device=mean.device)
+    x = mean + scale * uniform.clamp(1e-7, 1 - 1e-7).logit()
+    return x.mul(LEVELS - 1).round().clamp(0, LEVELS - 1) / (LEVELS - 1)
+
+
+def _categorical_mean(parameters: Tensor) -> Tensor:
+    levels = torch.linspace(0, 1, LEVELS, device=parameters.device)
+    return torch.tensordot(parameters.softmax(1), levels, dims=([1], [0]))
+
+
+def _categorical_sample(parameters: Tensor, generator: torch.Generator | None) -> Tensor:
+    probs = parameters.softmax(1).movedim(1, -1)  # [B, *shape, 256]
+    level = torch.multinomial(probs.reshape(-1, LEVELS), 1, generator=generator)
+    return level.view(probs.shape[:-1]) / (LEVELS - 1)
+
+
+def _gaussian_sample(parameters: Tensor, generator: torch.Generator | None) -> Tensor:
+    mean = parameters[:, 0]
+    scale = parameters[:, 1].exp() if parameters.size(1) == 2 else 1.0
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+    return mean + scale * noise
+
+
+def _first(parameters: Tensor) -> Tensor:
+    return parameters[:, 0]
+
+
+LIKELIHOODS: dict[str, PixelLikelihood] = {
+    "bernoulli": PixelLikelihood(
+        1,
+        bernoulli,
+        lambda parameters: parameters[:, 0].sigmoid(),
+        lambda parameters, generator: torch.bernoulli(
+            parameters[:, 0].sigmoid(), generator=generator
+        ),
+    ),
+    "gaussian": PixelLikelihood(2, gaussian, _first, _gaussian_sample),
+    "unit_gaussian": PixelLikelihood(1, unit_gaussian, _first, _gaussian_sample),
+    "discretized_logistic": PixelLikelihood(
+        2, discretized_logistic, _logistic_mean, _logistic_sample
+    ),
+    "categorical": PixelLikelihood(LEVELS, categorical, _categorical_mean, _categorical_sample),
+}

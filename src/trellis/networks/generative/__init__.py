@@ -1,0 +1,41 @@
+"""Generative networks: densities, latent variables, generators and their critics."""
+
+from trellis.networks.generative.autoencoder import ConvolutionalAutoencoder, MLPAutoencoder
+from trellis.networks.generative.flow import Flow
+from trellis.networks.generative.flow_autoregressive import IAF, MAF, NSF
+from trellis.networks.generative.flow_coupling import NICE, CouplingNSF, RealNVP
+from trellis.networks.generative.flow_image import Glow, RealNVPImage
+from trellis.networks.generative.gan import (
+    DCGANDiscriminator,
+    DCGANGenerator,
+    MLPDiscriminator,
+    MLPGenerator,
+)
+from trellis.networks.generative.hierarchical_vae import HierarchicalVAE
+from trellis.networks.generative.made import MADE
+from trellis.networks.generative.pixel_cnn import PixelCNN
+from trellis.networks.generative.vae import VAE, ConvolutionalVAE, Latents
+
+__all__ = [
+    "ConvolutionalAutoencoder",
+    "ConvolutionalVAE",
+    "CouplingNSF",
+    "DCGANDiscriminator",
+    "DCGANGenerator",
+    "Flow",
+    "Glow",
+    "HierarchicalVAE",
+    "IAF",
+    "Latents",
+    "MADE",
+    "MAF",
+    "MLPAutoencoder",
+    "MLPDiscriminator",
+    "MLPGenerator",
+    "NICE",
+    "NSF",
+    "PixelCNN",
+    "RealNVP",
+    "RealNVPImage",
+    "VAE",
+]

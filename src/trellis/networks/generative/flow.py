@@ -1,0 +1,94 @@
+"""Normalizing flows: exact densities out of invertible maps to simple noise.
+
+Legend: B examples, N samples, D entries of an example, K classes.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trellis.generative.transform import Transform
+from trellis.nn.examples import check_examples, check_labels, num_entries, one_hot
+
+Base = Literal["normal", "logistic"]
+
+
+class Flow(nn.Module):
+    r"""A density by change of variables: a transform to noise whose density is known.
+
+    .. math:: \log p(x) = \log p_0(f(x)) + \log |\det \partial f / \partial x|
+
+    Args:
+        shape: of one example.
+        transform: f, from ``[B, *shape]`` to ``[B, D]``; of a conditional flow it takes one-hot
+            labels ``[B, K]`` as its context.
+        num_classes: K of a conditional flow, 0 for one without labels.
+        base: the noise, independent numbers of one kind.
+    Shape:
+        x ``[B, *shape]``, y ``[B]`` -> log-densities ``[B]`` in nats
+    Raises:
+        ValueError: an unknown base; x of another shape; a label that is missing, superfluous or
+            out of range.
+
+    Source: Rezende and Mohamed 2015, section 3.1; Papamakarios et al. 2021, eq. 3.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        transform: Transform,
+        *,
+        num_classes: int = 0,
+        base: Base = "normal",
+    ) -> None:
+        super().__init__()
+        if base not in get_args(Base):
+            raise ValueError(f"base={base!r}: choose from {', '.join(get_args(Base))}")
+        self.shape, self.num_classes, self.base = tuple(shape), num_classes, base
+        self.transform = transform
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        check_examples(x, self.shape, type(self).__name__)
+        z, log_det = self.transform(x, self._context(y, x.dtype))
+        return self._log_prob_of_noise(z) + log_det
+
+    log_prob = forward
+
+    def _log_prob_of_noise(self, z: Tensor) -> Tensor:
+        if self.base == "normal":
+            return z.square().sum(1) * -0.5 - 0.5 * z.size(1) * math.log(2 * math.pi)
+        return -(F.softplus(z) + F.softplus(-z)).sum(1)
+
+    def _context(self, y: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        check_labels(y, self.num_classes, type(self).__name__)
+        return None if y is None else one_hot(y, self.num_classes).to(dtype)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        num_samples: int,
+        y: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw examples: noise through the inverse transform.
+
+        Args:
+            num_samples: N.
+            y: labels of a conditional flow.
+            generator: of the noise; the global one by default.
+        Shape:
+            y ``[N]`` -> ``[N, *shape]``
+        """
+        like = next(self.parameters())
+        size = (num_samples, num_entries(self.shape))
+        z = torch.empty(size, dtype=like.dtype, device=like.device)
+        if self.base == "normal":
+            z.normal_(generator=generator)
+        else:
+            z.uniform_(generator=generator).clamp_(1e-7, 1 - 1e-7).logit_()
+        return self.transform.inverse(z, self._context(y, z.dtype))[0]

@@ -1,0 +1,313 @@
+"""Generators and discriminators: perceptrons, and the convolutional ones of DCGAN.
+
+B counts examples, Z is the width of the noise, K the classes of a conditional pair.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from trellis.checks import at_least_one
+from trellis.networks.vector.mlp import MLP
+from trellis.nn.activation import Activation, activation_module
+from trellis.nn.examples import check_examples, check_labels, num_entries, one_hot
+
+Output = Literal["identity", "sigmoid", "tanh"]
+
+
+class MLPGenerator(nn.Module):
+    """From noise to examples of any shape, by a perceptron.
+
+    Args:
+        shape: of an example.
+        num_classes: K of a conditional generator, 0 for one without labels.
+        latent_dim: Z.
+        hidden_channels: width of each hidden layer.
+        activation: of the hidden layers.
+        batch_norm: normalise each hidden layer over the batch.
+        output: ends in this: ``sigmoid`` for data in [0, 1], ``tanh`` for [-1, 1].
+        class_embed_dim: numbers learnt for each class; 0 says it by one-hot vectors.
+    Shape:
+        z ``[B, Z]``, y ``[B]`` -> ``[B, *shape]``
+    Raises:
+        ValueError: a size below 1, an unknown output, noise of another width, a label that is
+            missing, superfluous or out of range.
+
+    Source: Goodfellow et al. 2014; Mirza and Osindero 2014 (conditional).
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        num_classes: int = 0,
+        *,
+        latent_dim: int = 64,
+        hidden_channels: Sequence[int] = (128, 128),
+        activation: Activation = "relu",
+        batch_norm: bool = False,
+        output: Output = "identity",
+        class_embed_dim: int = 0,
+    ) -> None:
+        super().__init__()
+        self.shape, self.latent_dim = tuple(shape), at_least_one("latent_dim", latent_dim)
+        self.condition = Condition("MLPGenerator", num_classes, class_embed_dim)
+        self.layers = MLP(
+            latent_dim + self.condition.width,
+            num_entries(self.shape),
+            hidden_channels=hidden_channels,
+            activation=activation,
+            batch_norm=batch_norm,
+        )
+        self.output = _output(output)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        _check_noise(z, self.latent_dim)
+        return self.output(self.layers(self.condition(z, y))).view(-1, *self.shape)
+
+
+class MLPDiscriminator(nn.Module):
+    """From examples of any shape to a logit each, by a perceptron.
+
+    Args:
+        shape: of an example.
+        num_classes: K of a conditional discriminator, 0 for one without labels.
+        hidden_channels: width of each hidden layer.
+        activation: of the hidden layers.
+        dropout: probability after each hidden layer.
+        spectral_norm: divide each weight by its largest singular value.
+        class_embed_dim: numbers learnt for each class; 0 says it by one-hot vectors.
+    Shape:
+        x ``[B, *shape]``, y ``[B]`` -> ``[B]``
+    Raises:
+        ValueError: a size below 1, an x of another shape, a label that is missing, superfluous
+            or out of range.
+
+    Source: Goodfellow et al. 2014; Mirza and Osindero 2014 (conditional); Miyato et al. 2018
+    (spectral norm).
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        num_classes: int = 0,
+        *,
+        hidden_channels: Sequence[int] = (128, 128),
+        activation: Activation = "leaky_relu",
+        dropout: float = 0.0,
+        spectral_norm: bool = False,
+        class_embed_dim: int = 0,
+    ) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.condition = Condition("MLPDiscriminator", num_classes, class_embed_dim)
+        self.layers = MLP(
+            num_entries(self.shape) + self.condition.width,
+            1,
+            hidden_channels=hidden_channels,
+            activation=activation,
+            dropout=dropout,
+        )
+        if spectral_norm:
+            _normalise_(self)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        check_examples(x, self.shape, self.condition.network)
+        return self.layers(self.condition(x.flatten(1), y)).squeeze(1)
+
+
+class DCGANGenerator(nn.Module):
+    """From noise to square images, by convolutions with fractional strides.
+
+    The noise becomes ``s x s`` maps; every further layer doubles the sides and halves the maps,
+    down to ``channels``. The side must be ``s * 2^n`` with s from 4 to 7: 28, 32, 64, 128, ...
+
+    Args:
+        shape: ``(C, S, S)`` of an image.
+        num_classes: K of a conditional generator, 0 for one without labels.
+        latent_dim: Z.
+        channels: maps before the last layer.
+        output: ends in this: ``sigmoid`` for pixels in [0, 1], ``tanh`` for [-1, 1].
+        class_embed_dim: numbers learnt for each class; 0 says it by one-hot vectors.
+    Shape:
+        z ``[B, Z]``, y ``[B]`` -> ``[B, C, S, S]``
+    Raises:
+        ValueError: another shape, a size below 1, an unknown output, noise of another width, a
+            label that is missing, superfluous or out of range.
+
+    Source: Radford et al. 2016, section 3: no pooling, no hidden dense layers, batch norm and
+    ReLU but at the output, weights from N(0, 0.02).
+
+    >>> sum(p.numel() for p in DCGANGenerator((3, 64, 64)).parameters())
+    3576704
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        num_classes: int = 0,
+        *,
+        latent_dim: int = 100,
+        channels: int = 64,
+        output: Output = "sigmoid",
+        class_embed_dim: int = 0,
+    ) -> None:
+        super().__init__()
+        side, doublings = _grid(shape)
+        self.latent_dim = at_least_one("latent_dim", latent_dim)
+        at_least_one("channels", channels)
+        self.condition = Condition("DCGANGenerator", num_classes, class_embed_dim)
+        widths = [channels * 2**i for i in reversed(range(doublings))]
+        layers: list[nn.Module] = [
+            nn.ConvTranspose2d(latent_dim + self.condition.width, widths[0], side, bias=False)
+        ]
+        for before, after in zip(widths, [*widths[1:], shape[0]], strict=True):
+            layers += [
+                nn.BatchNorm2d(before),
+                nn.ReLU(inplace=True),
+                nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False),
+            ]
+        self.layers = nn.Sequential(*layers, _output(output))
+        _initialize_(self)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        _check_noise(z, self.latent_dim)
+        return self.layers(self.condition(z, y)[:, :, None, None])
+
+
+class DCGANDiscriminator(nn.Module):
+    """From square images to a logit each, by strided convolutions: the generator's mirror image.
+
+    Args:
+        shape: ``(C, S, S)`` of an image, see ``DCGANGenerator``.
+        num_classes: K of a conditional discriminator, 0 for one without labels.
+        channels: maps after the first layer; every further one halves the sides and doubles them.
+        batch_norm: normalise all layers but the first and the last; leave it out with a gradient
+            penalty, which looks at each image alone.
+        spectral_norm: divide each weight by its largest singular value.
+        class_embed_dim: maps learnt for each class; 0 says it by one-hot maps.
+    Shape:
+        x ``[B, C, S, S]``, y ``[B]`` -> ``[B]``
+    Raises:
+        ValueError: another shape, a size below 1, a label that is missing, superfluous or out of
+            range.
+
+    Source: Radford et al. 2016, section 3; Miyato et al. 2018 (spectral norm).
+
+    >>> sum(p.numel() for p in DCGANDiscriminator((3, 64, 64)).parameters())
+    2765568
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        num_classes: int = 0,
+        *,
+        channels: int = 64,
+        batch_norm: bool = True,
+        spectral_norm: bool = False,
+        class_embed_dim: int = 0,
+    ) -> None:
+        super().__init__()
+        side, halvings = _grid(shape)
+        at_least_one("channels", channels)
+        self.shape = tuple(shape)
+        self.condition = Condition("DCGANDiscriminator", num_classes, class_embed_dim)
+        before = shape[0] + self.condition.width
+        layers: list[nn.Module] = []
+        for level in range(halvings):
+            after, norm = channels * 2**level, batch_norm and level > 0
+            # A bias before a norm is lost; without any norm it is all that can shift a map.
+            bias = not batch_norm
+            layers.append(nn.Conv2d(before, after, 4, stride=2, padding=1, bias=bias))
+            layers += [nn.BatchNorm2d(after)] if norm else []
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+            before = after
+        self.layers = nn.Sequential(*layers, nn.Conv2d(before, 1, side, bias=False))
+        _initialize_(self)
+        if spectral_norm:
+            _normalise_(self)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        check_examples(x, self.shape, self.condition.network)
+        return self.layers(self.condition(x, y)).flatten()
+
+
+class Condition(nn.Module):
+    """Appends labels to examples, one-hot or as an embedding that is learnt; images get maps.
+
+    Args:
+        network: whose labels they are, for the errors.
+        num_classes: K; 0 takes no labels and changes nothing.
+        embed_dim: numbers for each class; 0 makes one-hot vectors.
+    Shape:
+        x ``[B, C]`` or ``[B, C, H, W]``, y ``[B]`` -> the same with ``C + width``
+    Raises:
+        ValueError: a number below 0, or labels that are missing, superfluous, of another number
+            or out of range.
+    """
+
+    def __init__(self, network: str, num_classes: int = 0, embed_dim: int = 0) -> None:
+        super().__init__()
+        for name, value in (("num_classes", num_classes), ("class_embed_dim", embed_dim)):
+            if value < 0:
+                raise ValueError(f"{name}={value}: give at least 0")
+        self.network, self.num_classes = network, num_classes
+        self.width = (embed_dim or num_classes) if num_classes else 0
+        self.embedding = nn.Embedding(num_classes, embed_dim) if self.width and embed_dim else None
+
+    def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
+        check_labels(y, self.num_classes, self.network)
+        if y is None:
+            return x
+        if len(y) != len(x):
+            raise ValueError(f"y {list(y.shape)}: give one label for each of {len(x)} examples")
+        label = self.embedding(y) if self.embedding else one_hot(y, self.num_classes)
+        label = label.to(x.dtype)[(...,) + (None,) * (x.dim() - 2)]
+        return torch.cat([x, label.expand(-1, -1, *x.shape[2:])], dim=1)
+
+
+def _grid(shape: Sequence[int]) -> tuple[int, int]:
+    """Side of the smallest maps, and how often it is doubled to that of an image."""
+    if len(shape) == 3 and shape[1] == shape[2] and min(shape) >= 1:
+        side, doublings = shape[1], 0
+        while side > 7 and side % 2 == 0:
+            side, doublings = side // 2, doublings + 1
+        if 4 <= side <= 7 and doublings:
+            return side, doublings
+    raise ValueError(
+        f"shape={tuple(shape)}: give square images (channels, side, side) with a side of 4 to 7 "
+        f"times a power of two, such as 28, 32 or 64"
+    )
+
+
+def _output(name: Output) -> nn.Module:
+    if name not in get_args(Output):
+        raise ValueError(f"output={name!r}: choose from {', '.join(get_args(Output))}")
+    return activation_module(name)
+
+
+def _check_noise(z: Tensor, latent_dim: int) -> None:
+    if z.dim() != 2 or z.size(1) != latent_dim:
+        raise ValueError(f"z {list(z.shape)}: give noise [B, {latent_dim}]")
+
+
+def _initialize_(network: nn.Module) -> None:
+    """As the authors' code does: the weights of batch norm start around 1."""
+    # On a CPU convolutions of few maps take half the time so.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+
+
+def _normalise_(network: nn.Module) -> None:
+    for layer in list(network.modules()):
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            parametrizations.spectral_norm(layer)

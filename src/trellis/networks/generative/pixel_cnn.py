@@ -1,0 +1,211 @@
+"""Images pixel by pixel, in the order one reads, with convolutions that see only what was read.
+
+Legend: B examples, N samples, C feature channels, H and W height and width, K levels of a pixel,
+k kernel size, r = k // 2 its radius.
+"""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trellis.checks import at_least_one
+from trellis.generative.pixel_levels import as_levels
+from trellis.nn.examples import check_examples, check_labels
+
+
+class PixelCNN(nn.Module):
+    r"""Gated PixelCNN: each pixel's level, given all pixels above it and to its left.
+
+    .. math:: \ln p(x \mid y) = \sum_{i,j} \ln \mathrm{softmax}(l_{ij})_{k_{ij}},
+        \quad l_{ij} = f(x_{\text{above}}, x_{\text{left}}, y)
+
+    A vertical stack reads the rows above, a horizontal one the pixels to the left and, at each
+    layer, what the vertical one found; together they leave no blind spot. A pixel sees
+    ``first_kernel_size // 2 + num_layers * (kernel_size // 2)`` pixels to each side.
+
+    Args:
+        shape: of an image, one channel: ``(1, H, W)``.
+        num_classes: labels that images are conditioned on; 0 for none.
+        num_levels: K, 2 for bits, 256 for bytes.
+        channels: C of both stacks.
+        num_layers: gated layers after the first convolution.
+        kernel_size: of the gated layers, odd.
+        first_kernel_size: of the first convolution, odd.
+    Shape:
+        x ``[B, 1, H, W]`` of levels k / (K - 1), y ``[B]`` -> ``[B]``
+    Raises:
+        ValueError: an impossible size; in ``forward``: x of another shape or with other numbers,
+            or labels that are missing, not wanted or out of range.
+
+    Source: van den Oord et al. 2016 (Conditional image generation with PixelCNN decoders),
+    section 2 and figure 2.
+    Deviates: the first convolutions have no gate; kernels are cut instead of masked, which gives
+    the same function at half the cost.
+
+    >>> PixelCNN((1, 4, 4), channels=4, num_layers=2)(torch.ones(3, 1, 4, 4)).shape
+    torch.Size([3])
+    """
+
+    discrete = True
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        num_classes: int = 0,
+        *,
+        num_levels: int = 2,
+        channels: int = 32,
+        num_layers: int = 6,
+        kernel_size: int = 3,
+        first_kernel_size: int = 7,
+    ) -> None:
+        super().__init__()
+        if len(shape) != 3 or shape[0] != 1 or min(shape) < 1:
+            raise ValueError(f"shape={tuple(shape)}: give images of one channel, (1, H, W)")
+        if num_levels < 2:
+            raise ValueError(f"num_levels={num_levels}: give at least 2")
+        at_least_one("channels", channels)
+        at_least_one("num_layers", num_layers)
+        for name, size in (
+            ("kernel_size", kernel_size),
+            ("first_kernel_size", first_kernel_size),
+        ):
+            if size < 3 or size % 2 == 0:
+                raise ValueError(f"{name}={size}: give an odd number, at least 3")
+        self.shape, self.num_classes, self.num_levels = tuple(shape), num_classes, num_levels
+        self.radius = first_kernel_size // 2
+        self.above = nn.Conv2d(1, channels, (self.radius, first_kernel_size))
+        self.left = nn.Conv2d(1, channels, (1, self.radius))
+        self.layers = nn.ModuleList(
+            _GatedLayer(channels, kernel_size, num_classes) for _ in range(num_layers)
+        )
+        self.head = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 1),
+            nn.ReLU(),
+            nn.Conv2d(channels, num_levels, 1),
+        )
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        check_examples(x, self.shape, "PixelCNN")
+        levels = as_levels(x, self.num_levels).squeeze(1)
+        nats = F.cross_entropy(self.logits(x, y), levels, reduction="none")
+        return -nats.flatten(1).sum(1)
+
+    log_prob = forward
+
+    def logits(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Of the levels of each pixel given those before it.
+
+        Shape:
+            x ``[B, 1, H, W]``, y ``[B]`` -> ``[B, K, H, W]``
+        """
+        check_labels(y, self.num_classes, "PixelCNN")
+        x, r = _centred(x), self.radius
+        # A row less below, a column less to the right: no pixel sees itself.
+        vertical = self.above(F.pad(x, (r, r, r, -1)))
+        horizontal = self.left(F.pad(x, (r, -1)))
+        for layer in self._gated():
+            r = layer.radius
+            vertical, link = layer.down(F.pad(vertical, (0, 0, r, 0)), y)
+            horizontal = layer.across(F.pad(horizontal, (r, 0)), link)
+        return self.head(horizontal)
+
+    def _gated(self) -> list["_GatedLayer"]:
+        return cast(list[_GatedLayer], list(self.layers))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        num_samples: int,
+        y: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw images pixel by pixel; every feature is computed once, as in one ``forward``.
+
+        Args:
+            num_samples: N.
+            y: labels of a conditional network.
+            generator: of the draws; the global one by default.
+        Shape:
+            y ``[N]`` -> ``[N, 1, H, W]``
+        """
+        check_labels(y, self.num_classes, "PixelCNN")
+        (_, height, width), r = self.shape, self.radius
+        # Zeros around the image stand for what F.pad adds.
+        image = self.left.weight.new_zeros(num_samples, 1, height + r, width + 2 * r)
+        rows = [self._zeros(num_samples, layer.radius, width) for layer in self._gated()]
+        for i in range(height):
+            links = self._next_row(image[:, :, i : i + r], rows, y)
+            columns = [self._zeros(num_samples, 1, layer.radius) for layer in self._gated()]
+            for j in range(width):
+                left = image[:, :, i + r : i + r + 1, j : j + r]
+                here = [link[..., j : j + 1] for link in links]
+                logits = self._next_pixel(left, columns, here)
+                level = torch.multinomial(logits.softmax(1), 1, generator=generator)
+                image[:, :, i + r, j + r] = _centred(level / (self.num_levels - 1))
+        return (image[:, :, r:, r:-r] + 1) / 2
+
+    def _zeros(self, count: int, height: int, width: int) -> Tensor:
+        return self.left.weight.new_zeros(count, self.left.out_channels, height, width)
+
+    def _next_row(self, above: Tensor, rows: list[Tensor], y: Tensor | None) -> list[Tensor]:
+        """What the vertical stack says of a row; ``rows``, its last ones, move on."""
+        vertical, links = self.above(above), []
+        for number, layer in enumerate(self._gated()):
+            window = torch.cat([rows[number], vertical], 2)
+            rows[number] = window[:, :, 1:]
+            vertical, link = layer.down(window, y)
+            links.append(link)
+        return links
+
+    def _next_pixel(self, left: Tensor, columns: list[Tensor], links: list[Tensor]) -> Tensor:
+        """Logits ``[N, K]`` of a pixel; ``columns``, the last of each layer, move on."""
+        horizontal = self.left(left)
+        for number, layer in enumerate(self._gated()):
+            window = torch.cat([columns[number], horizontal], 3)
+            columns[number] = window[..., 1:]
+            horizontal = layer.across(window, links[number])
+        return self.head(horizontal).flatten(1)
+
+
+class _GatedLayer(nn.Module):
+    """A layer of both stacks, for whole images and for the windows of a single row or pixel."""
+
+    def __init__(self, channels: int, kernel_size: int, num_classes: int) -> None:
+        super().__init__()
+        self.radius = kernel_size // 2
+        self.vertical = nn.Conv2d(
+            channels, 2 * channels, (self.radius + 1, kernel_size), padding=(0, self.radius)
+        )
+        self.horizontal = nn.Conv2d(channels, 2 * channels, (1, self.radius + 1))
+        self.link = nn.Conv2d(2 * channels, 2 * channels, 1)
+        self.output = nn.Conv2d(channels, channels, 1)
+        self.labels = nn.Embedding(num_classes, 4 * channels) if num_classes else None
+
+    def down(self, rows: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Rows ``[B, C, h + r, W]`` -> the next layer's ``[B, C, h, W]`` and the link."""
+        vertical = self.vertical(rows)
+        link = self.link(vertical)
+        if self.labels is not None:
+            for_vertical, for_link = self.labels(y)[:, :, None, None].chunk(2, 1)
+            vertical, link = vertical + for_vertical, link + for_link
+        return _gate(vertical), link
+
+    def across(self, columns: Tensor, link: Tensor) -> Tensor:
+        """Columns ``[B, C, h, w + r]`` and the link -> the next layer's ``[B, C, h, w]``."""
+        gated = _gate(self.horizontal(columns) + link)
+        return columns[..., self.radius :] + self.output(gated)
+
+
+def _gate(x: Tensor) -> Tensor:
+    value, gate = x.chunk(2, 1)
+    return value.tanh() * gate.sigmoid()
+
+
+def _centred(x: Tensor) -> Tensor:
+    """From [0, 1] to [-1, 1], where no level is taken for the zeros around the image."""
+    return 2 * x - 1

@@ -1,0 +1,25 @@
+"""Graph neural networks."""
+
+from trellis.networks.graph.gnn import (
+    GAT,
+    GCN,
+    GIN,
+    GatedGraphNet,
+    GraphSAGE,
+    Layered,
+    NodeMLP,
+    NodeNetworkFactory,
+)
+from trellis.networks.graph.graph_network import GraphNetwork
+
+__all__ = [
+    "GAT",
+    "GCN",
+    "GIN",
+    "GatedGraphNet",
+    "GraphNetwork",
+    "GraphSAGE",
+    "Layered",
+    "NodeMLP",
+    "NodeNetworkFactory",
+]

@@ -1,0 +1,344 @@
+"""Graph neural networks: PyG's convolutions, stacked.
+
+Legend: N nodes, E edges, B graphs. Every node network maps ``x [N, in_channels]`` (dense, or CSR
+as bags of words are) and ``edge_index [2, E]`` to logits ``[N, out_channels]``; edges run from
+``edge_index[0]`` to ``edge_index[1]``, and an undirected edge is stored in both directions. Its
+``embeddings`` are the outputs of all layers, of widths ``channels``; the last is the network's.
+A ``ValueError`` meets sizes below 1, an x of another width and edges of another shape.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import Protocol, runtime_checkable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.nn import GATConv, GatedGraphConv, GATv2Conv, GCNConv
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
+
+from trellis.checks import at_least_one, check_graph, check_sizes, probability
+from trellis.graph.layers import Alone, MeanAndSelf, SumAndSelf, sparse_input
+from trellis.nn.initialization import initialize_
+from trellis.nn.sparse import SparseLinear, dropout
+
+Activation = Callable[[Tensor], Tensor]
+Edges = Callable[[Tensor, int], tuple[Tensor, ...]]
+
+
+class NodeNetworkFactory(Protocol):
+    """Builds a network of nodes from its sizes; called by keyword."""
+
+    def __call__(self, in_channels: int, out_channels: int) -> nn.Module: ...
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A node network that shows the outputs of all its layers."""
+
+    channels: tuple[int, ...]
+
+    def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:
+        """Outputs of the layers ``[N, channels[k]]``; the last is that of the network."""
+
+
+class _Stack(nn.Module):
+    """Convolutions with dropout before each and an activation after all but the last.
+
+    Args:
+        convolutions: modules ``(x, edge_index) -> x``.
+        widths: channels into the first convolution, then out of each.
+        dropout: probability before each convolution.
+        activation: between convolutions.
+        edges: from ``(edge_index, num_nodes)`` to what the convolutions get, once a pass;
+            ``None`` gives them ``edge_index``.
+    """
+
+    def __init__(
+        self,
+        convolutions: Iterable[nn.Module],
+        widths: Sequence[int],
+        dropout: float,
+        activation: Activation = F.relu,
+        edges: Edges | None = None,
+    ) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(convolutions)
+        self.in_channels, self.channels = widths[0], tuple(widths[1:])
+        self.dropout, self.activation = probability("dropout", dropout), activation
+        self.edges = edges
+
+    def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:
+        """Outputs of the layers, activated but for the last."""
+        check_graph(x, edge_index, self.in_channels, type(self).__name__)
+        edges = self.edges(edge_index, x.size(0)) if self.edges else (edge_index,)
+        *hidden, last = self.convolutions
+        outputs = []
+        for convolution in hidden:
+            x = self.activation(convolution(dropout(x, self.dropout, self.training), *edges))
+            outputs.append(x)
+        return [*outputs, last(dropout(x, self.dropout, self.training), *edges)]
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.embeddings(x, edge_index)[-1]
+
+
+class GCN(_Stack):
+    r"""Graph convolutional network.
+
+    .. math:: X' = \hat D^{-1/2} \hat A \hat D^{-1/2} X W, \quad \hat A = A + I
+
+    Args:
+        in_channels: features of a node.
+        out_channels: classes.
+        hidden_channels: width of the hidden layers.
+        num_layers: convolutions, at least 1.
+        dropout: probability before each convolution.
+    Shape:
+        x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
+
+    Source: Kipf and Welling 2017, eq. 2 and 9.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        hidden_channels: int = 16,
+        num_layers: int = 2,
+        dropout: float = 0.5,
+    ) -> None:
+        widths = _widths(in_channels, hidden_channels, out_channels, num_layers)
+        layers = (sparse_input(GCNConv(a, b, normalize=False)) for a, b in pairwise(widths))
+        super().__init__(layers, widths, dropout, edges=_normalized)
+
+
+def _normalized(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, ...]:
+    """Edges with self-loops and their weights; all layers share what each would work out."""
+    return gcn_norm(edge_index, num_nodes=num_nodes)
+
+
+class GAT(_Stack):
+    r"""Graph attention network: neighbours are averaged with learned weights.
+
+    .. math:: \alpha_{ij} = \mathrm{softmax}_j(\mathrm{LeakyReLU}(a^\top [W x_i \| W x_j]))
+
+    Hidden layers concatenate their heads; the last layer averages its own.
+
+    Args:
+        in_channels: features of a node.
+        out_channels: classes.
+        hidden_channels: width of one head.
+        num_heads: of the hidden layers.
+        num_out_heads: of the last layer.
+        num_layers: convolutions, at least 1.
+        dropout: probability before each convolution and of the attention weights.
+        v2: the attention of GATv2, where the non-linearity comes before ``a``.
+    Shape:
+        x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
+
+    Source: Velickovic et al. 2018, eq. 1-6; Brody et al. 2022, eq. 7 (v2).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        hidden_channels: int = 8,
+        num_heads: int = 8,
+        num_out_heads: int = 1,
+        num_layers: int = 2,
+        dropout: float = 0.6,
+        v2: bool = False,
+    ) -> None:
+        at_least_one("hidden_channels", hidden_channels)
+        at_least_one("num_heads", num_heads)
+        at_least_one("num_out_heads", num_out_heads)
+        widths = _widths(in_channels, hidden_channels * num_heads, out_channels, num_layers)
+        convolution = GATv2Conv if v2 else GATConv
+        layers: list[nn.Module] = [
+            convolution(a, hidden_channels, num_heads, dropout=dropout) for a in widths[:-2]
+        ]
+        layers.append(
+            convolution(widths[-2], out_channels, num_out_heads, concat=False, dropout=dropout)
+        )
+        super().__init__((sparse_input(layer) for layer in layers), widths, dropout, F.elu)
+
+
+class GraphSAGE(_Stack):
+    r"""Mean aggregation of the neighbours beside the node itself.
+
+    .. math:: x_i' = W \frac{1}{|N(i)|} \sum_{j \in N(i)} x_j + B x_i
+
+    Args:
+        in_channels: features of a node.
+        out_channels: classes.
+        hidden_channels: width of the hidden layers.
+        num_layers: convolutions, at least 1.
+        dropout: probability before each convolution.
+        normalize: scale the output of each layer to unit length.
+    Shape:
+        x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
+
+    Source: Hamilton et al. 2017, algorithm 1, on the whole graph instead of a sample of it. The
+    paper's ``W [x_i, mean]`` is ``B x_i + W mean``. Without ``normalize`` this is the
+    neighbourhood-aggregation form ``h_i = s(B h_i + W sum_j h_j / |N(i)|)`` of the courses.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        hidden_channels: int = 64,
+        num_layers: int = 2,
+        dropout: float = 0.5,
+        normalize: bool = False,
+    ) -> None:
+        widths = _widths(in_channels, hidden_channels, out_channels, num_layers)
+        layers = (MeanAndSelf(a, b, normalize) for a, b in pairwise(widths))
+        super().__init__(layers, widths, dropout)
+
+
+class GIN(_Stack):
+    r"""Graph isomorphism network: sums, which tell multisets of neighbours apart.
+
+    .. math:: x_i' = \mathrm{MLP}\bigl((1 + \epsilon) x_i + \textstyle\sum_{j \in N(i)} x_j\bigr)
+
+    The MLP is map, batch norm, ReLU, map; hidden layers end in a batch norm too.
+
+    Args:
+        in_channels: features of a node; a sparse x becomes dense.
+        out_channels: classes, or width of an embedding.
+        hidden_channels: width of the hidden layers, and within each MLP.
+        num_layers: convolutions, at least 1.
+        dropout: probability before each convolution.
+        eps: weight of the node itself beyond that of a neighbour; 0 is the paper's GIN-0.
+        train_eps: learn ``eps`` in every layer (GIN-eps).
+    Shape:
+        x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
+
+    Source: Xu et al. 2019, eq. 4.1 and section 7: with the input, the paper has five layers.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        hidden_channels: int = 64,
+        num_layers: int = 4,
+        dropout: float = 0.0,
+        eps: float = 0.0,
+        train_eps: bool = False,
+    ) -> None:
+        widths = _widths(in_channels, hidden_channels, out_channels, num_layers)
+        *hidden, last = (_two_maps(a, hidden_channels, b) for a, b in pairwise(widths))
+        maps = [*(m.append(nn.BatchNorm1d(hidden_channels)) for m in hidden), last]
+        layers = (SumAndSelf(mlp, eps, train_eps) for mlp in maps)
+        super().__init__(layers, widths, dropout)
+
+
+class NodeMLP(_Stack):
+    """Multi-layer perceptron on every node for itself: what is left of a GCN without the graph.
+
+    The control of any claim that the graph helps. It starts as a GCN does (Glorot, zero biases)
+    and drops the same inputs.
+
+    Args:
+        in_channels: features of a node.
+        out_channels: classes.
+        hidden_channels: width of the hidden layers.
+        num_layers: linear maps, at least 1.
+        dropout: probability before each map.
+    Shape:
+        x ``[N, in_channels]``, edge_index ``[2, E]``, unused -> ``[N, out_channels]``
+
+    Source: Kipf and Welling 2017, table 3, the row "Multi-layer perceptron".
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        hidden_channels: int = 16,
+        num_layers: int = 2,
+        dropout: float = 0.5,
+    ) -> None:
+        widths = _widths(in_channels, hidden_channels, out_channels, num_layers)
+        super().__init__((Alone(a, b) for a, b in pairwise(widths)), widths, dropout)
+        initialize_(self, "xavier")
+
+
+class GatedGraphNet(nn.Module):
+    r"""Gated graph network: nodes hold a state that a GRU updates from their neighbours' messages.
+
+    .. math::
+        h_i^{(0)} = W_{in} x_i, \quad
+        h_i^{(t+1)} = \mathrm{GRU}\bigl(\textstyle\sum_{j \in N(i)} W h_j^{(t)}, h_i^{(t)}\bigr),
+        \quad y_i = W_{out} h_i^{(T)}
+
+    with the message as the GRU's input. All layers share one ``W`` and one GRU: depth is time.
+
+    Args:
+        in_channels: features of a node.
+        out_channels: classes.
+        hidden_channels: width of the state.
+        num_layers: updates T, at least 1.
+        dropout: probability before the first map and before the last.
+    Shape:
+        x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
+
+    Source: Li et al. 2016, section 3. Deviates: a linear map into the state, where the paper pads
+    x with zeros; one type of edge.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        hidden_channels: int = 64,
+        num_layers: int = 4,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        at_least_one("num_layers", num_layers)
+        widths = _widths(in_channels, hidden_channels, out_channels, num_layers + 1)
+        self.in_channels, self.channels = in_channels, tuple(widths[1:])
+        self.num_layers, self.dropout = num_layers, probability("dropout", dropout)
+        self.input = SparseLinear(in_channels, hidden_channels)
+        self.convolution = GatedGraphConv(hidden_channels, num_layers=1)
+        self.output = nn.Linear(hidden_channels, out_channels)
+
+    def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:
+        """States after each update, then the outputs."""
+        check_graph(x, edge_index, self.in_channels, "GatedGraphNet")
+        states = [self.input(dropout(x, self.dropout, self.training))]
+        for _ in range(self.num_layers):
+            states.append(self.convolution(states[-1], edge_index))
+        return [*states[1:], self.output(dropout(states[-1], self.dropout, self.training))]
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.embeddings(x, edge_index)[-1]
+
+
+def _two_maps(in_channels: int, hidden_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(in_channels, hidden_channels),
+        nn.BatchNorm1d(hidden_channels),
+        nn.ReLU(),
+        nn.Linear(hidden_channels, out_channels),
+    )
+
+
+def _widths(
+    in_channels: int, hidden_channels: int, out_channels: int, num_layers: int
+) -> list[int]:
+    """Channels into the first layer, then out of each."""
+    check_sizes(in_channels, out_channels)
+    at_least_one("hidden_channels", hidden_channels)
+    at_least_one("num_layers", num_layers)
+    return [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]

@@ -1,0 +1,97 @@
+"""Networks of whole graphs: a network of nodes, a readout, a classifier."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from trellis.checks import at_least_one, check_graph, check_sizes, probability
+from trellis.graph.readout import ReadoutName, readout_module
+from trellis.networks.graph.gnn import GIN, Layered, NodeNetworkFactory
+
+Jump = Literal["last", "all"]
+
+
+class GraphNetwork(nn.Module):
+    r"""Classes of graphs from the embeddings of their nodes.
+
+    .. math::
+        h = \mathrm{encoder}(x, A), \quad r_g = \mathrm{readout}_{i \in g}\, h_i, \quad
+        y_g = W_2\, \mathrm{ReLU}(W_1 r_g)
+
+    Args:
+        in_channels: features of a node; a sparse x becomes dense.
+        out_channels: classes of a graph.
+        encoder: from ``(in_channels, out_channels)`` to a network of nodes.
+        hidden_channels: width of the encoder's output and of the classifier.
+        readout: sum, mean, max, or the embedding of a virtual node linked to all others.
+        dropout: probability inside the classifier; the encoder has its own.
+        jump: ``last`` reads the encoder's output, ``all`` the concatenation of x and the outputs
+            of all layers (jumping knowledge), for which the encoder must be ``Layered``.
+    Shape:
+        x ``[N, in_channels]``, edge_index ``[2, E]``, batch ``[N]`` with the graph of each node
+        -> ``[B, out_channels]``; B is ``num_graphs``, else the largest entry of batch plus 1
+    Raises:
+        ValueError: a size below 1, an unknown name, an encoder without layers to show, or
+            tensors whose shapes do not fit.
+
+    Source: Xu et al. 2019, eq. 4.2 (all); its classifier is linear, one per layer.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        encoder: NodeNetworkFactory = GIN,
+        hidden_channels: int = 64,
+        readout: ReadoutName = "sum",
+        dropout: float = 0.5,
+        jump: Jump = "last",
+    ) -> None:
+        super().__init__()
+        check_sizes(in_channels, out_channels)
+        at_least_one("hidden_channels", hidden_channels)
+        probability("dropout", dropout)
+        self.in_channels, self.jump = in_channels, jump
+        self.encoder = encoder(in_channels=in_channels, out_channels=hidden_channels)
+        self.readout = readout_module(readout, in_channels)
+        self.classifier = nn.Sequential(
+            nn.Linear(_width(in_channels, hidden_channels, self.encoder, jump), hidden_channels),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden_channels, out_channels),
+        )
+
+    def forward(
+        self, x: Tensor, edge_index: Tensor, batch: Tensor, num_graphs: int | None = None
+    ) -> Tensor:
+        check_graph(x, edge_index, self.in_channels, "GraphNetwork")
+        if batch.shape != x.shape[:1]:
+            raise ValueError(f"batch {list(batch.shape)}: give the graph of each node, [N]")
+        if num_graphs is None:
+            num_graphs = int(batch.max()) + 1
+        x = x if x.layout == torch.strided else x.to_dense()
+        x, edge_index = self.readout.extend(x, edge_index, batch, num_graphs)
+        embeddings = self._embeddings(x, edge_index)
+        return self.classifier(self.readout(embeddings, batch, num_graphs))
+
+    def _embeddings(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        if self.jump == "last":
+            return self.encoder(x, edge_index)
+        assert isinstance(self.encoder, Layered)  # as __init__ made sure
+        return torch.cat((x, *self.encoder.embeddings(x, edge_index)), dim=1)
+
+
+def _width(in_channels: int, hidden_channels: int, encoder: nn.Module, jump: Jump) -> int:
+    """Channels that the classifier reads."""
+    if jump not in get_args(Jump):
+        raise ValueError(f"jump={jump!r}: choose from last, all")
+    if jump == "last":
+        return hidden_channels
+    if not isinstance(encoder, Layered):
+        raise ValueError(
+            f"jump='all' reads every layer, but {type(encoder).__name__} has no embeddings and "
+            f"channels to show: give jump='last' or another encoder"
+        )
+    return in_channels + sum(encoder.channels)

@@ -1,0 +1,297 @@
+"""Policies: from observations to distributions over actions.
+
+B counts observations, A is the number of entries of a real-valued action. All take observations
+as ``trellis.networks.rl.observation_encoder.Trunk`` does, and its options.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, Independent, Normal
+
+from trellis.networks.rl.observation_encoder import Trunk, head
+from trellis.nn.activation import Activation
+from trellis.rl.distribution import Choice, SquashedGaussian
+
+# A head this small makes all actions nearly as likely at first (Andrychowicz et al. 2021, 3.2).
+POLICY_GAIN = 0.01
+# What keeps the deviation of a squashed Gaussian between nothing and a coin's toss of the bounds.
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+
+
+class CategoricalPolicy(nn.Module):
+    r"""Discrete actions: :math:`\pi(a \mid s) = \text{softmax}(f(s))_a`.
+
+    Args:
+        observation_shape: of one observation.
+        num_actions: to choose from.
+        num_observations: states, where the shape is ``()``.
+        hidden_channels: width of each hidden layer.
+        activation: after each.
+        trunk: any module that makes vectors of observations.
+        orthogonal: starts as orthogonal matrices, the head small.
+    Shape:
+        observation ``[B, *observation_shape]`` -> ``Categorical`` of batch ``[B]``
+    Raises:
+        ValueError: no actions, or what ``Trunk`` refuses.
+
+    >>> CategoricalPolicy((4,), 2)(torch.zeros(1, 4)).probs
+    tensor([[0.5000, 0.5000]], grad_fn=<SoftmaxBackward0>)
+    """
+
+    def __init__(
+        self,
+        observation_shape: Sequence[int],
+        num_actions: int,
+        *,
+        num_observations: int = 0,
+        hidden_channels: Sequence[int] = (64, 64),
+        activation: Activation = "tanh",
+        trunk: nn.Module | None = None,
+        orthogonal: bool = True,
+    ) -> None:
+        super().__init__()
+        self.features = Trunk(
+            observation_shape,
+            num_observations=num_observations,
+            hidden_channels=hidden_channels,
+            activation=activation,
+            trunk=trunk,
+            orthogonal=orthogonal,
+        )
+        self.head = CategoricalHead(self.features.out_channels, num_actions, orthogonal)
+
+    def forward(self, observation: Tensor) -> Categorical:
+        return self.head(self.features(observation))
+
+
+class GaussianPolicy(nn.Module):
+    r"""Real actions without bounds: :math:`\pi(a \mid s) = N(f(s), \text{diag}\, \sigma^2)`.
+
+    The deviations are learnt, but the same in all states. Clipping to an environment's bounds is
+    up to who acts.
+
+    Args:
+        observation_shape: of one observation.
+        action_dim: A.
+        num_observations: states, where the shape is ``()``.
+        hidden_channels: width of each hidden layer.
+        activation: after each.
+        trunk: any module that makes vectors of observations.
+        orthogonal: starts as orthogonal matrices, the head small.
+        log_std: what the logarithms of the deviations start at.
+    Shape:
+        observation ``[B, *observation_shape]`` -> ``Independent(Normal)`` over ``[A]`` of batch
+        ``[B]``
+    Raises:
+        ValueError: no entries, or what ``Trunk`` refuses.
+
+    Source: Schulman et al. 2015, appendix D.
+    """
+
+    def __init__(
+        self,
+        observation_shape: Sequence[int],
+        action_dim: int,
+        *,
+        num_observations: int = 0,
+        hidden_channels: Sequence[int] = (64, 64),
+        activation: Activation = "tanh",
+        trunk: nn.Module | None = None,
+        orthogonal: bool = True,
+        log_std: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.features = Trunk(
+            observation_shape,
+            num_observations=num_observations,
+            hidden_channels=hidden_channels,
+            activation=activation,
+            trunk=trunk,
+            orthogonal=orthogonal,
+        )
+        self.head = GaussianHead(self.features.out_channels, action_dim, orthogonal, log_std)
+
+    def forward(self, observation: Tensor) -> Independent:
+        return self.head(self.features(observation))
+
+
+class SquashedGaussianPolicy(nn.Module):
+    r"""Real actions between bounds, at random: a Gaussian through a tanh.
+
+    Args:
+        observation_shape: of one observation.
+        action_low: least value of each entry of an action.
+        action_high: largest value of each.
+        num_observations: states, where the shape is ``()``.
+        hidden_channels: width of each hidden layer.
+        activation: after each.
+        trunk: any module that makes vectors of observations.
+        orthogonal: starts as orthogonal matrices, the head small.
+    Shape:
+        observation ``[B, *observation_shape]`` -> ``SquashedGaussian`` over ``[A]`` of batch
+        ``[B]``
+    Raises:
+        ValueError: bounds that are missing, infinite or in the wrong order, or what ``Trunk``
+            refuses.
+
+    Source: Haarnoja et al. 2018 (soft actor-critic), appendix C.
+    """
+
+    action_low: Tensor
+    action_high: Tensor
+
+    def __init__(
+        self,
+        observation_shape: Sequence[int],
+        action_low: Sequence[float],
+        action_high: Sequence[float],
+        *,
+        num_observations: int = 0,
+        hidden_channels: Sequence[int] = (256, 256),
+        activation: Activation = "relu",
+        trunk: nn.Module | None = None,
+        orthogonal: bool = True,
+    ) -> None:
+        super().__init__()
+        _register_bounds(self, action_low, action_high)
+        self.features = Trunk(
+            observation_shape,
+            num_observations=num_observations,
+            hidden_channels=hidden_channels,
+            activation=activation,
+            trunk=trunk,
+            orthogonal=orthogonal,
+        )
+        gain = POLICY_GAIN if orthogonal else None
+        self.head = head(self.features.out_channels, 2 * len(action_low), gain)
+
+    def forward(self, observation: Tensor) -> SquashedGaussian:
+        mean, log_std = self.head(self.features(observation)).chunk(2, dim=-1)  # [B, A] each
+        log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+        return SquashedGaussian(mean, log_std, self.action_low, self.action_high)
+
+
+class DeterministicPolicy(nn.Module):
+    r"""Real actions between bounds, always the same: :math:`a = c + h \tanh f(s)`.
+
+    Args:
+        observation_shape: of one observation.
+        action_low: least value of each entry of an action.
+        action_high: largest value of each.
+        num_observations: states, where the shape is ``()``.
+        hidden_channels: width of each hidden layer.
+        activation: after each.
+        trunk: any module that makes vectors of observations.
+        orthogonal: starts as orthogonal matrices, the head small.
+    Shape:
+        observation ``[B, *observation_shape]`` -> ``[B, A]``
+    Raises:
+        ValueError: as ``SquashedGaussianPolicy``.
+
+    Source: Lillicrap et al. 2016 (DDPG), section 7.
+    """
+
+    action_low: Tensor
+    action_high: Tensor
+
+    def __init__(
+        self,
+        observation_shape: Sequence[int],
+        action_low: Sequence[float],
+        action_high: Sequence[float],
+        *,
+        num_observations: int = 0,
+        hidden_channels: Sequence[int] = (256, 256),
+        activation: Activation = "relu",
+        trunk: nn.Module | None = None,
+        orthogonal: bool = True,
+    ) -> None:
+        super().__init__()
+        _register_bounds(self, action_low, action_high)
+        self.features = Trunk(
+            observation_shape,
+            num_observations=num_observations,
+            hidden_channels=hidden_channels,
+            activation=activation,
+            trunk=trunk,
+            orthogonal=orthogonal,
+        )
+        gain = POLICY_GAIN if orthogonal else None
+        self.head = head(self.features.out_channels, len(action_low), gain)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        middle = (self.action_high + self.action_low) / 2
+        half = (self.action_high - self.action_low) / 2
+        return middle + half * self.head(self.features(observation)).tanh()
+
+
+class CategoricalHead(nn.Module):
+    """From features to a distribution over discrete actions.
+
+    Args:
+        in_channels: features.
+        num_actions: to choose from.
+        orthogonal: starts as a small orthogonal matrix.
+    Shape:
+        ``[B, in_channels]`` -> ``Categorical`` of batch ``[B]``
+    Raises:
+        ValueError: no actions.
+    """
+
+    def __init__(self, in_channels: int, num_actions: int, orthogonal: bool = True) -> None:
+        super().__init__()
+        if num_actions < 1:
+            raise ValueError(
+                f"num_actions={num_actions}: give at least 1, or for real-valued actions a "
+                f"GaussianPolicy"
+            )
+        self.linear = head(in_channels, num_actions, POLICY_GAIN if orthogonal else None)
+
+    def forward(self, features: Tensor) -> Categorical:
+        return Choice(self.linear(features))
+
+
+class GaussianHead(nn.Module):
+    """From features to a Gaussian over real actions.
+
+    Args:
+        in_channels: features.
+        action_dim: A.
+        orthogonal: starts as a small orthogonal matrix.
+        log_std: what the logarithms of the deviations start at.
+    Shape:
+        ``[B, in_channels]`` -> ``Independent(Normal)`` over ``[A]`` of batch ``[B]``
+    Raises:
+        ValueError: no entries.
+    """
+
+    def __init__(
+        self, in_channels: int, action_dim: int, orthogonal: bool = True, log_std: float = 0.0
+    ) -> None:
+        super().__init__()
+        if action_dim < 1:
+            raise ValueError(
+                f"action_dim={action_dim}: give at least 1, or for discrete actions a "
+                f"CategoricalPolicy"
+            )
+        self.linear = head(in_channels, action_dim, POLICY_GAIN if orthogonal else None)
+        self.log_std = nn.Parameter(torch.full((action_dim,), float(log_std)))
+
+    def forward(self, features: Tensor) -> Independent:
+        mean = self.linear(features)
+        normal = Normal(mean, self.log_std.exp().expand_as(mean), validate_args=False)
+        return Independent(normal, 1, validate_args=False)
+
+
+def _register_bounds(policy: nn.Module, low: Sequence[float], high: Sequence[float]) -> None:
+    least, most = torch.tensor(low, dtype=torch.float), torch.tensor(high, dtype=torch.float)
+    fit = least.shape == most.shape and least.dim() == 1 and least.numel() > 0
+    if not fit or not bool((least < most).all()) or not bool((most - least).isfinite().all()):
+        raise ValueError(
+            f"action_low={tuple(low)}, action_high={tuple(high)}: give both ends of each entry of "
+            f"an action, finite and in order; for discrete actions use CategoricalPolicy"
+        )
+    policy.register_buffer("action_low", least)
+    policy.register_buffer("action_high", most)

@@ -1,0 +1,283 @@
+"""Values: what an agent expects of a state, or of an action in it.
+
+B counts observations, A is the number of entries of a real-valued action. All take observations
+as ``trellis.networks.rl.observation_encoder.Trunk`` does, and its options.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, Independent
+
+from trellis.checks import at_least_one
+from trellis.networks.rl.observation_encoder import Trunk, head, hidden_layers
+from trellis.networks.rl.policy import CategoricalHead, GaussianHead
+from trellis.nn.activation import Activation
+from trellis.nn.initialization import orthogonal_
+from trellis.rl.reward_scale import RewardScale
+
+
+class Value(nn.Module):
+    """V(s): the return to be expected from a state on.
+
+    Args:
+        observation_shape: of one observation.
+        num_observations: states, where the shape is ``()``.
+        hidden_channels: width of each hidden layer.
+        activation: after each.
+        trunk: any module that makes vectors of observations.
+        orthogonal: starts as orthogonal matrices.
+    Shape:
+        observation ``[B, *observation_shape]`` -> ``[B]``
+    Raises:
+        ValueError: what ``Trunk`` refuses.
+    """
+
+    def __init__(
+        self,
+        observation_shape: Sequence[int],
+        *,
+        num_observations: int = 0,
+        hidden_channels: Sequence[int] = (64, 64),
+        activation: Activation = "tanh",
+        trunk: nn.Module | None = None,
+        orthogonal: bool = True,
+    ) -> None:
+        super().__init__()
+        self.features = Trunk(
+            observation_shape,
+            num_observations=num_observations,
+            hidden_channels=hidden_channels,
+            activation=activation,
+            trunk=trunk,
+            orthogonal=orthogonal,
+        )
+        self.head = head(self.features.out_channels, 1, 1.0 if orthogonal else None)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.head(self.features(observation)).squeeze(-1)
+
+
+class QNetwork(nn.Module):
+    r"""Q(s, a) of all discrete actions at once, whole or as a value and advantages.
+
+    .. math:: Q(s, a) = V(s) + A(s, a) - \frac1{|A|} \sum_{a'} A(s, a') \quad \text{(dueling)}
+
+    Args:
+        observation_shape: of one observation.
+        num_actions: to choose from.
+        dueling: V and A apart, each with a last hidden layer of its own.
+        num_observations: states, where the shape is ``()``.
+        hidden_channels: width of each hidden layer.
+        activation: after each.
+        trunk: any module that makes vectors of observations.
+        orthogonal: starts as orthogonal matrices.
+    Shape:
+        observation ``[B, *observation_shape]`` -> ``[B, num_actions]``
+    Raises:
+        ValueError: no actions, or what ``Trunk`` refuses.
+
+    Source: Mnih et al. 2015; Wang et al. 2016, eq. 9 (dueling).
+    """
+
+    def __init__(
+        self,
+        observation_shape: Sequence[int],
+        num_actions: int,
+        *,
+        dueling: bool = False,
+        num_observations: int = 0,
+        hidden_channels: Sequence[int] = (64, 64),
+        activation: Activation = "relu",
+        trunk: nn.Module | None = None,
+        orthogonal: bool = True,
+    ) -> None:
+        super().__init__()
+        if num_actions < 1:
+            raise ValueError(
+                f"num_actions={num_actions}: QNetwork compares discrete actions; give at least 1, "
+                f"or for real-valued actions a StateActionValue"
+            )
+        own = tuple(hidden_channels)[-1:] if dueling else ()
+        self.features = Trunk(
+            observation_shape,
+            num_observations=num_observations,
+            hidden_channels=tuple(hidden_channels)[: len(hidden_channels) - len(own)],
+            activation=activation,
+            trunk=trunk,
+            orthogonal=orthogonal,
+        )
+
+        def stream(out_channels: int) -> nn.Module:
+            width = own[0] if own else self.features.out_channels
+            last = head(width, out_channels, 1.0 if orthogonal else None)
+            if not own:
+                return last
+            layers = hidden_layers(self.features.out_channels, own, activation)
+            if orthogonal:
+                orthogonal_(layers, 2**0.5)
+            return layers.append(last)
+
+        self.actions = stream(num_actions)
+        self.state = stream(1) if dueling else None
+
+    def forward(self, observation: Tensor) -> Tensor:
+        features = self.features(observation)
+        actions = self.actions(features)
+        if self.state is None:
+            return actions
+        return self.state(features) + actions - actions.mean(-1, keepdim=True)
+
+
+class StateActionValue(nn.Module):
+    """Q(s, a) of one real-valued action.
+
+    The action is set beside the vector that the observation makes, before the hidden layers.
+
+    Args:
+        observation_shape: of one observation.
+        action_dim: A.
+        num_observations: states, where the shape is ``()``.
+        hidden_channels: width of each hidden layer.
+        activation: after each.
+        trunk: any module that makes vectors of observations.
+        orthogonal: starts as orthogonal matrices.
+    Shape:
+        observation ``[B, *observation_shape]``, action ``[B, A]`` -> ``[B]``
+    Raises:
+        ValueError: no entries, what ``Trunk`` refuses, an action of another shape.
+
+    Source: Fujimoto et al. 2018, appendix C.
+    """
+
+    def __init__(
+        self,
+        observation_shape: Sequence[int],
+        action_dim: int,
+        *,
+        num_observations: int = 0,
+        hidden_channels: Sequence[int] = (256, 256),
+        activation: Activation = "relu",
+        trunk: nn.Module | None = None,
+        orthogonal: bool = True,
+    ) -> None:
+        super().__init__()
+        if action_dim < 1:
+            raise ValueError(
+                f"action_dim={action_dim}: give at least 1, or for discrete actions a QNetwork"
+            )
+        self.action_dim = action_dim
+        self.features = Trunk(
+            observation_shape,
+            num_observations=num_observations,
+            hidden_channels=(),
+            trunk=trunk,
+            orthogonal=orthogonal,
+        )
+        width = self.features.out_channels + action_dim
+        for size in hidden_channels:
+            at_least_one("a width of hidden_channels", size)
+        self.layers = hidden_layers(width, hidden_channels, activation)
+        if orthogonal:
+            orthogonal_(self.layers, 2**0.5)
+        width = hidden_channels[-1] if hidden_channels else width
+        self.head = head(width, 1, 1.0 if orthogonal else None)
+
+    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+        if action.shape != (len(observation), self.action_dim):
+            raise ValueError(
+                f"action {list(action.shape)}: give one for each observation, "
+                f"[{len(observation)}, {self.action_dim}]"
+            )
+        both = torch.cat([self.features(observation), action], dim=-1)
+        return self.head(self.layers(both)).squeeze(-1)
+
+
+class ActorCriticNetwork(nn.Module):
+    """A policy and the value of states, apart or on shared features.
+
+    Args:
+        observation_shape: of one observation.
+        num_actions: of a discrete choice, or
+        action_dim: entries of a real-valued action; one of the two.
+        num_observations: states, where the shape is ``()``.
+        hidden_channels: width of each hidden layer.
+        activation: after each.
+        shared: policy and value are heads of the same features; else the value has its own, with
+            a copy of ``trunk``.
+        trunk: any module that makes vectors of observations.
+        orthogonal: starts as orthogonal matrices, the policy's head small.
+        log_std: what the logarithms of a Gaussian's deviations start at.
+        reward_scale: what rewards are divided by before the value learns from them; ``None``
+            leaves them.
+    Shape:
+        observation ``[B, *observation_shape]`` -> a distribution of batch ``[B]``, as
+        ``CategoricalPolicy`` or ``GaussianPolicy`` return it, and the value ``[B]``
+    Raises:
+        ValueError: both kinds of action or none, or what ``Trunk`` refuses.
+
+    Source: Mnih et al. 2016 (shared); Schulman et al. 2017 (apart).
+
+    >>> distribution, value = ActorCriticNetwork((4,), num_actions=2)(torch.zeros(3, 4))
+    >>> distribution.sample().shape, value
+    (torch.Size([3]), tensor([0., 0., 0.], grad_fn=<SqueezeBackward1>))
+    """
+
+    def __init__(
+        self,
+        observation_shape: Sequence[int],
+        num_actions: int = 0,
+        action_dim: int = 0,
+        *,
+        num_observations: int = 0,
+        hidden_channels: Sequence[int] = (64, 64),
+        activation: Activation = "tanh",
+        shared: bool = False,
+        trunk: nn.Module | None = None,
+        orthogonal: bool = True,
+        log_std: float = 0.0,
+        reward_scale: RewardScale | None = None,
+    ) -> None:
+        super().__init__()
+        if (num_actions > 0) == (action_dim > 0):
+            raise ValueError(
+                f"num_actions={num_actions}, action_dim={action_dim}: give one of them, the "
+                f"other 0"
+            )
+
+        def features(trunk: nn.Module | None) -> Trunk:
+            return Trunk(
+                observation_shape,
+                num_observations=num_observations,
+                hidden_channels=hidden_channels,
+                activation=activation,
+                trunk=trunk,
+                orthogonal=orthogonal,
+            )
+
+        self.features = features(trunk)
+        self.value_features = None if shared else features(copy.deepcopy(trunk))
+        width = self.features.out_channels
+        self.policy_head = (
+            CategoricalHead(width, num_actions, orthogonal)
+            if num_actions
+            else GaussianHead(width, action_dim, orthogonal, log_std)
+        )
+        self.value_head = head(width, 1, 1.0 if orthogonal else None)
+        self.reward_scale = reward_scale
+
+    def forward(self, observation: Tensor) -> tuple[Categorical | Independent, Tensor]:
+        features = self.features(observation)
+        others = self.value_features(observation) if self.value_features else features
+        return self.policy_head(features), self.value_head(others).squeeze(-1)
+
+    def policy(self, observation: Tensor) -> Categorical | Independent:
+        """The distribution over actions alone."""
+        return self.policy_head(self.features(observation))
+
+    def value(self, observation: Tensor) -> Tensor:
+        """The value alone, ``[B]``."""
+        features = self.value_features or self.features
+        return self.value_head(features(observation)).squeeze(-1)

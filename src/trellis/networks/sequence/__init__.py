@@ -1,0 +1,20 @@
+"""Networks of token sequences."""
+
+from trellis.networks.sequence.bert import BERT, BertClassifier, BertPretraining, BertTagger
+from trellis.networks.sequence.gpt import GPT
+from trellis.networks.sequence.recurrent import RecurrentClassifier, RecurrentLM, RecurrentTagger
+from trellis.networks.sequence.recurrent_seq2seq import RecurrentSeq2Seq
+from trellis.networks.sequence.transformer import TransformerSeq2Seq
+
+__all__ = [
+    "BERT",
+    "BertClassifier",
+    "BertPretraining",
+    "BertTagger",
+    "GPT",
+    "RecurrentClassifier",
+    "RecurrentLM",
+    "RecurrentSeq2Seq",
+    "RecurrentTagger",
+    "TransformerSeq2Seq",
+]

@@ -1,0 +1,220 @@
+"""Bidirectional encoder of text, and the heads that pretrain and use it.
+
+Legend: B sequences, T tokens, V ``num_tokens``, D ``embed_dim``. The first token of a sequence
+([CLS]) stands for the whole. Every head calls its encoder ``body`` and the map of the first token
+``pooler``, so that the weights of one are found by another.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trellis.checks import at_least_one, check_sequences, check_tokens, probability
+from trellis.nn.positional import LearnedPositions
+from trellis.nn.transformer_layer import EncoderLayer, LayerOptions, initialize_normal_
+
+
+class BERT(nn.Module):
+    """Transformer encoder of tokens, every one of which sees every other.
+
+    Args:
+        num_tokens: size of the vocabulary.
+        pad_id: fills short sequences; nobody looks at it.
+        max_length: longest sequence.
+        embed_dim: width D.
+        num_heads: attention heads of a layer; divides ``embed_dim``.
+        num_layers: depth.
+        dropout: probability after embeddings and sublayers.
+        attention_dropout: probability of forgetting an attention weight.
+        norm_first: normalise what enters a sublayer; otherwise, as published, what leaves it.
+    Shape:
+        tokens ``[B, T]``, segments ``[B, T]`` (0 or 1; ``None`` for all 0) -> ``[B, T, D]``
+    Raises:
+        ValueError: an impossible size, an id outside the vocabulary, a sequence longer than
+            ``max_length`` or of nothing but padding.
+
+    Source: Devlin et al. 2019, section 3. Deviates: ``attention_dropout`` is 0 unless given.
+
+    >>> BERT(100, pad_id=0)(torch.ones(2, 7, dtype=torch.long)).shape
+    torch.Size([2, 7, 128])
+    """
+
+    def __init__(
+        self,
+        num_tokens: int,
+        *,
+        pad_id: int,
+        max_length: int = 128,
+        embed_dim: int = 128,
+        num_heads: int = 4,
+        num_layers: int = 4,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.0,
+        norm_first: bool = False,
+    ) -> None:
+        super().__init__()
+        at_least_one("num_layers", num_layers)
+        self.num_tokens, self.pad_id = at_least_one("num_tokens", num_tokens), pad_id
+        self.embed_dim, self.max_length = embed_dim, max_length
+        options = LayerOptions(
+            embed_dim,
+            num_heads,
+            4 * embed_dim,
+            dropout=dropout,
+            attention_dropout=attention_dropout,
+            activation="gelu",
+            norm_first=norm_first,
+        )
+        self.tokens = nn.Embedding(num_tokens, embed_dim, padding_idx=pad_id)
+        self.segments = nn.Embedding(2, embed_dim)
+        self.positions = LearnedPositions(embed_dim, max_length)
+        self.norm = nn.LayerNorm(embed_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = cast(
+            Sequence[EncoderLayer],
+            nn.ModuleList(EncoderLayer(options) for _ in range(num_layers)),
+        )
+        self.last_norm = nn.LayerNorm(embed_dim) if norm_first else nn.Identity()
+        initialize_normal_(self)
+
+    def forward(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:
+        x, mask = self._embed(tokens, segments)
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.last_norm(x)
+
+    def attention_weights(self, tokens: Tensor, segments: Tensor | None = None) -> list[Tensor]:
+        """Who looks at whom in each layer, ``[B, H, T, T]``; for pictures."""
+        x, mask = self._embed(tokens, segments)
+        weights = []
+        for layer in self.layers:
+            weights.append(layer.weights(x, mask))
+            x = layer(x, mask)
+        return weights
+
+    def _embed(self, tokens: Tensor, segments: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Embeddings ``[B, T, D]``, and the mask of what is no padding ``[B, T]``."""
+        check_tokens("tokens", tokens, self.num_tokens)
+        check_sequences("tokens", tokens, self.pad_id)
+        x, _ = self.positions(self.tokens(tokens))
+        if segments is None:
+            x = x + self.segments.weight[0]
+        else:
+            check_tokens("segments", segments, 2)
+            x = x + self.segments(segments)
+        return self.dropout(self.norm(x)), tokens != self.pad_id
+
+
+class BertPretraining(nn.Module):
+    """BERT that guesses hidden tokens, and whether the second sentence follows the first.
+
+    Args:
+        num_tokens: size of the vocabulary V.
+        pad_id: fills short sequences.
+        body: options of ``BERT``.
+    Shape:
+        tokens, segments ``[B, T]`` -> logits of the tokens ``[B, T, V]``, of the order ``[B, 2]``;
+        with chosen ``[B, T]``, true for N tokens, logits of these alone ``[N, V]``: what is not
+        asked for, most of a text, would cost the most
+
+    Source: Devlin et al. 2019, section 3.1; the token head as in the released code: a map, GELU
+    and norm before the embeddings, used as weights.
+
+    >>> tokens, order = BertPretraining(100, pad_id=0)(torch.ones(2, 7, dtype=torch.long))
+    >>> tokens.shape, order.shape
+    (torch.Size([2, 7, 100]), torch.Size([2, 2]))
+    """
+
+    def __init__(self, num_tokens: int, *, pad_id: int, **body: Any) -> None:
+        super().__init__()
+        self.body = BERT(num_tokens, pad_id=pad_id, **body)
+        width = self.body.embed_dim
+        self.pooler = nn.Linear(width, width)
+        self.order = nn.Linear(width, 2)
+        self.hidden = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.output = nn.Linear(width, num_tokens)
+        initialize_normal_(self)
+        self.output.weight = self.body.tokens.weight
+
+    def forward(
+        self, tokens: Tensor, segments: Tensor | None = None, chosen: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        x = self.body(tokens, segments)
+        asked = x if chosen is None else x[chosen]
+        token_logits = self.output(self.norm(F.gelu(self.hidden(asked))))
+        return token_logits, self.order(self.pooler(x[:, 0]).tanh())
+
+
+class BertClassifier(nn.Module):
+    """BERT that names the class of a sequence, from its first token.
+
+    Args:
+        num_tokens: size of the vocabulary.
+        out_channels: classes C.
+        pad_id: fills short sequences.
+        head_dropout: probability before the last map.
+        body: options of ``BERT``.
+    Shape:
+        tokens ``[B, T]``, segments ``[B, T]`` or ``None`` -> logits ``[B, C]``
+
+    Source: Devlin et al. 2019, section 4.1.
+    """
+
+    def __init__(
+        self,
+        num_tokens: int,
+        out_channels: int,
+        *,
+        pad_id: int,
+        head_dropout: float = 0.1,
+        **body: Any,
+    ) -> None:
+        super().__init__()
+        self.body = BERT(num_tokens, pad_id=pad_id, **body)
+        width = self.body.embed_dim
+        self.pooler = nn.Linear(width, width)
+        self.dropout = nn.Dropout(probability("head_dropout", head_dropout))
+        self.output = nn.Linear(width, at_least_one("out_channels", out_channels))
+        initialize_normal_(self)
+
+    def forward(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:
+        first = self.pooler(self.body(tokens, segments)[:, 0]).tanh()
+        return self.output(self.dropout(first))
+
+
+class BertTagger(nn.Module):
+    """BERT that tags every token.
+
+    Args:
+        num_tokens: size of the vocabulary.
+        out_channels: tags C.
+        pad_id: fills short sequences.
+        head_dropout: probability before the last map.
+        body: options of ``BERT``.
+    Shape:
+        tokens ``[B, T]`` -> logits ``[B, T, C]``
+
+    Source: Devlin et al. 2019, section 5.3.
+    """
+
+    def __init__(
+        self,
+        num_tokens: int,
+        out_channels: int,
+        *,
+        pad_id: int,
+        head_dropout: float = 0.1,
+        **body: Any,
+    ) -> None:
+        super().__init__()
+        self.body = BERT(num_tokens, pad_id=pad_id, **body)
+        self.dropout = nn.Dropout(probability("head_dropout", head_dropout))
+        out_channels = at_least_one("out_channels", out_channels)
+        self.output = nn.Linear(self.body.embed_dim, out_channels)
+        initialize_normal_(self)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.output(self.dropout(self.body(tokens)))

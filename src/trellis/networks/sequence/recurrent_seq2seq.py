@@ -1,0 +1,219 @@
+"""Recurrent encoder and decoder: one sequence read, another written, attention passed in.
+
+Legend: B pairs, S source tokens, T target tokens, V ``target_tokens``, L layers, H
+``hidden_size``.
+"""
+
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from trellis.checks import check_sequences, check_tokens
+from trellis.networks.sequence.recurrent import token_embedding
+from trellis.sequence.alignment import AdditiveAttention, Alignment, AlignmentFactory
+from trellis.sequence.recurrent_stack import CellName, RecurrentStack, State
+
+Attend = Literal["before", "after"]
+
+
+class Memory(NamedTuple):
+    """What a decoder with attention looks at; constant while it writes.
+
+    Args:
+        keys: as the attention prepared them, ``[B, S, A]``.
+        values: outputs of the encoder, ``[B, S, D * H]``.
+        mask: ``[B, S]``, False at padding.
+    """
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor
+
+
+class RecurrentSeq2Seq(nn.Module):
+    r"""Encoder-decoder of recurrent layers.
+
+    The decoder starts from the encoder's last states, of a bidirectional encoder from
+    :math:`\tanh(W [\overrightarrow h_S, \overleftarrow h_1] + b)`, layer by layer. Then, with
+    attention,
+
+    .. math::
+        c_t = \mathrm{attention}(s_{t-1}, h), \quad
+        s_t = \mathrm{cell}([y_{t-1}, c_t], s_{t-1}), \quad
+        o_t = W [s_t, c_t, y_{t-1}] + b
+
+    with :math:`y` the embedded target, :math:`h` the encoder's outputs and :math:`s` the states
+    of the last layer. Without, :math:`s_t = \mathrm{cell}(y_{t-1}, s_{t-1})` and
+    :math:`o_t = W s_t + b`.
+
+    Args:
+        source_tokens: size of the vocabulary that is read.
+        target_tokens: size of the vocabulary that is written.
+        source_pad_id: fills sources behind their end; never read.
+        target_pad_id: fills targets; its embedding stays 0.
+        cell: elman, lstm or gru, of encoder and decoder.
+        embed_dim: width of the embeddings.
+        hidden_size: width of a layer, in each direction.
+        num_layers: of the encoder and of the decoder.
+        bidirectional: the encoder reads both ways.
+        attention: from ``(query_dim, key_dim)`` to an ``Alignment``; ``None`` hands over nothing
+            but the last states.
+        attend: ``before`` a step, as above; ``after`` it, with :math:`s_t` as the query and
+            :math:`o_t = W [s_t, c_t] + b`: all steps at once, on torch's kernels.
+        dropout: probability on embeddings, between layers and before the output.
+        tie: outputs go through :math:`\tanh` of a map to ``embed_dim``, and the output layer is
+            the matrix of the target's embeddings: far fewer products for a large vocabulary.
+    Shape:
+        source ``[B, S]``, target ``[B, T]``, starting with its first token -> logits
+        ``[B, T, V]`` of the tokens that follow
+    Raises:
+        ValueError: a size below 1, an unknown cell, ids outside the vocabularies, a source that
+            is nothing but padding.
+
+    Source: Sutskever et al. 2014 (``attention=None``); Cho et al. 2014 (``LastState``); Bahdanau
+    et al. 2015 (``AdditiveAttention``, bidirectional); Luong et al. 2015, section 3.1 (``after``).
+    Deviates from Bahdanau et al.: the first state reads both directions and the output is linear,
+    not maxout; from Luong et al.: no input feeding.
+    """
+
+    def __init__(
+        self,
+        source_tokens: int,
+        target_tokens: int,
+        *,
+        source_pad_id: int,
+        target_pad_id: int | None = None,
+        cell: CellName = "gru",
+        embed_dim: int = 256,
+        hidden_size: int = 512,
+        num_layers: int = 1,
+        bidirectional: bool = True,
+        attention: AlignmentFactory | None = AdditiveAttention,
+        attend: Attend = "before",
+        dropout: float = 0.3,
+        tie: bool = False,
+    ) -> None:
+        super().__init__()
+        if attend not in get_args(Attend):
+            raise ValueError(f"attend={attend!r}: choose from {', '.join(get_args(Attend))}")
+        self.source_pad_id, self.attend = source_pad_id, attend
+        self.source_embedding = token_embedding(source_tokens, embed_dim, source_pad_id)
+        self.target_embedding = token_embedding(target_tokens, embed_dim, target_pad_id)
+        self.encoder = RecurrentStack(
+            embed_dim,
+            hidden_size,
+            cell=cell,
+            num_layers=num_layers,
+            dropout=dropout,
+            bidirectional=bidirectional,
+        )
+        memory_dim = self.encoder.out_features
+        self.bridge = nn.ModuleList(
+            nn.Linear(memory_dim, hidden_size)
+            for _ in range(num_layers * (2 if cell == "lstm" else 1) if bidirectional else 0)
+        )
+        self.attention: Alignment | None = None
+        if attention is not None:
+            self.attention = attention(query_dim=hidden_size, key_dim=memory_dim)
+        in_features, features = embed_dim, hidden_size
+        if attention is not None:
+            features += memory_dim
+        if attention is not None and attend == "before":
+            in_features, features = in_features + memory_dim, features + embed_dim
+        self.decoder = RecurrentStack(
+            in_features, hidden_size, cell=cell, num_layers=num_layers, dropout=dropout
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.readout = nn.Sequential(nn.Linear(features, embed_dim), nn.Tanh()) if tie else None
+        self.output = nn.Linear(embed_dim if tie else features, target_tokens)
+        if tie:
+            self.output.weight = self.target_embedding.weight
+
+    def encode(self, source: Tensor) -> tuple[tuple[Tensor, ...], State]:
+        """What the decoder looks at (nothing without attention) and the state it starts from."""
+        check_tokens("source", source, self.source_embedding.num_embeddings)
+        lengths = check_sequences("source", source, self.source_pad_id)
+        embedded = self.dropout(self.source_embedding(source))
+        values, state = self.encoder(embedded, None, lengths)
+        if self.bridge:
+            state = self._cross(state)
+        if self.attention is None:
+            return (), state
+        mask = torch.arange(source.size(1), device=source.device) < lengths.unsqueeze(1)
+        keys = self.attention.keys(values)
+        return Memory(keys, values.to(keys.dtype), mask), state  # under autocast, cast once
+
+    def decode(
+        self, tokens: Tensor, state: State, memory: tuple[Tensor, ...]
+    ) -> tuple[Tensor, State]:
+        """Logits ``[B, T, V]`` after each of ``tokens [B, T]``, and the state to go on from."""
+        features, state, _ = self._features(tokens, state, memory)
+        if self.readout is not None:
+            features = self.readout(features)
+        return self.output(features), state
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        memory, state = self.encode(source)
+        return self.decode(target, state, memory)[0]
+
+    def alignments(self, source: Tensor, target: Tensor) -> Tensor:
+        """Weights ``[B, T, S]``: where it looked to write what follows each target token.
+
+        Raises:
+            ValueError: there is no attention.
+        """
+        if self.attention is None:
+            raise ValueError(
+                "RecurrentSeq2Seq(attention=None) has no alignments: choose an attention, as "
+                "AdditiveAttention"
+            )
+        memory, state = self.encode(source)
+        weights = self._features(target, state, memory)[2]
+        assert weights is not None
+        return weights
+
+    def _cross(self, state: State) -> State:
+        """The decoder's first state from the last ones of both directions."""
+        maps = iter(self.bridge)
+        crossed = []
+        for part in state:
+            both = part.unflatten(1, (-1, 2)).flatten(2)  # [B, L, 2 * H]
+            layers = [next(maps)(layer).tanh() for layer in both.unbind(1)]
+            crossed.append(torch.stack(layers, dim=1))
+        return tuple(crossed)
+
+    def _features(
+        self, tokens: Tensor, state: State, memory: tuple[Tensor, ...]
+    ) -> tuple[Tensor, State, Tensor | None]:
+        """What the output layer reads ``[B, T, F]``, the state, the weights ``[B, T, S]``."""
+        check_tokens("target", tokens, self.target_embedding.num_embeddings)
+        embedded = self.dropout(self.target_embedding(tokens))
+        if self.attention is None:
+            outputs, state = self.decoder(embedded, state)
+            return self.dropout(outputs), state, None
+        if self.attend == "after":
+            outputs, state = self.decoder(embedded, state)
+            contexts, weights = self.attention(outputs, *memory)
+            return self.dropout(torch.cat((outputs, contexts), dim=-1)), state, weights
+        outputs, contexts, weights, state = self._step_by_step(embedded, state, memory)
+        seen = self.dropout(torch.cat((outputs, contexts), dim=-1))
+        return torch.cat((seen, embedded), dim=-1), state, weights
+
+    def _step_by_step(
+        self, embedded: Tensor, state: State, memory: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, Tensor, State]:
+        """Outputs, contexts and weights ``[B, T, ...]`` of steps that look before they move."""
+        assert self.attention is not None
+        # What the gates take from the embeddings awaits no state: one product for all steps.
+        known, rest = self.decoder.project(embedded.transpose(0, 1))  # [T, B, gates * H]
+        layers: Any = list(zip(*(part.unbind(1) for part in state), strict=True))
+        seen = []
+        for gates in known.unbind(0):
+            query = layers[-1][0].unsqueeze(1)
+            context, weights = (x.squeeze(1) for x in self.attention(query, *memory))
+            output, layers = self.decoder.step(torch.addmm(gates, context, rest), layers)
+            seen.append((output, context, weights))
+        outputs, contexts, weights = (torch.stack(x, dim=1) for x in zip(*seen, strict=True))
+        state = tuple(torch.stack(part, dim=1) for part in zip(*layers, strict=True))
+        return outputs, contexts, weights, state

@@ -1,0 +1,193 @@
+"""Encoder-decoder transformers."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, cast, get_args
+
+from torch import Tensor, nn
+
+from trellis.checks import at_least_one, check_sequences, check_tokens
+from trellis.nn.attention import KeyValues
+from trellis.nn.positional import Positions, position_module
+from trellis.nn.transformer_layer import (
+    DecoderLayer,
+    EncoderLayer,
+    LayerOptions,
+    cached_length,
+)
+
+Tie = Literal["none", "target", "all"]
+Caches = tuple[KeyValues, ...]
+
+
+class Memory(NamedTuple):
+    """A source as the decoder sees it.
+
+    Args:
+        seen: keys and values of each layer, ``[B, H, S, d]``.
+        mask: ``[B, S]``, True at tokens, False at padding.
+    """
+
+    seen: Caches
+    mask: Tensor
+
+
+class TransformerSeq2Seq(nn.Module):
+    """Transformer that reads a source and writes a target.
+
+    Both sides begin with ``embedding * sqrt(embed_dim)`` and positions, then dropout. With
+    ``norm_first`` a norm ends each side.
+
+    Args:
+        source_tokens: vocabulary of the sources.
+        target_tokens: vocabulary V of the targets.
+        source_pad_id: fills short sources; nobody looks at it.
+        target_pad_id: fills short targets.
+        embed_dim: width D.
+        num_heads: attention heads H of a layer; divides ``embed_dim``.
+        num_layers: depth of the encoder, and of the decoder.
+        feedforward_dim: hidden width of the feed-forward networks.
+        dropout: probability after embeddings and sublayers.
+        norm_first: normalise what enters a sublayer; otherwise the sum that leaves it.
+        positions: of either side.
+        max_length: longest source or target where positions are learned; as an attribute
+            ``None`` where they are not.
+        tie: which embeddings are one with the weights of the output: none, the target's, or
+            both (one vocabulary for both sides).
+    Shape:
+        source ``[B, S]``, target ``[B, T]`` -> logits ``[B, T, V]``
+    Raises:
+        ValueError: an impossible size; two vocabularies to tie; a sequence longer than the
+            learned positions.
+
+    Source: Vaswani et al. 2017. Deviates: norms come first unless asked otherwise.
+
+    >>> network = TransformerSeq2Seq(50, 60, source_pad_id=0, target_pad_id=0, embed_dim=16)
+    >>> source, target = torch.ones(2, 7, dtype=torch.long), torch.ones(2, 5, dtype=torch.long)
+    >>> network(source, target).shape
+    torch.Size([2, 5, 60])
+    """
+
+    def __init__(
+        self,
+        source_tokens: int,
+        target_tokens: int,
+        *,
+        source_pad_id: int,
+        target_pad_id: int,
+        embed_dim: int = 256,
+        num_heads: int = 8,
+        num_layers: int = 3,
+        feedforward_dim: int = 512,
+        dropout: float = 0.1,
+        norm_first: bool = True,
+        positions: Positions = "sinusoidal",
+        max_length: int = 256,
+        tie: Tie = "none",
+    ) -> None:
+        super().__init__()
+        at_least_one("source_tokens", source_tokens)
+        at_least_one("target_tokens", target_tokens)
+        at_least_one("num_layers", num_layers)
+        _check_tie(tie, source_tokens, target_tokens)
+        options = LayerOptions(
+            embed_dim, num_heads, feedforward_dim, dropout=dropout, norm_first=norm_first
+        )
+        self.source_pad_id = source_pad_id
+        self.max_length = max_length if positions == "learned" else None
+        self.scale = embed_dim**0.5
+        self.source_embedding = nn.Embedding(source_tokens, embed_dim, padding_idx=source_pad_id)
+        self.target_embedding = nn.Embedding(target_tokens, embed_dim, padding_idx=target_pad_id)
+        self.source_positions, self.target_positions = (
+            position_module(positions, embed_dim, num_heads=num_heads, max_length=max_length)
+            for _ in range(2)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.encoder = cast(
+            Sequence[EncoderLayer],
+            nn.ModuleList(EncoderLayer(options) for _ in range(num_layers)),
+        )
+        self.decoder = cast(
+            Sequence[DecoderLayer],
+            nn.ModuleList(DecoderLayer(options) for _ in range(num_layers)),
+        )
+        self.encoder_norm, self.decoder_norm = (
+            nn.LayerNorm(embed_dim) if norm_first else nn.Identity() for _ in range(2)
+        )
+        self.output = nn.Linear(embed_dim, target_tokens)
+        self._initialize(tie)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        memory, state = self.encode(source)
+        return self.decode(target, state, memory)[0]
+
+    def encode(self, source: Tensor) -> tuple[Memory, None]:
+        """Read sources ``[B, S]`` once: what the decoder looks at, and its (empty) first state."""
+        check_tokens("source", source, self.source_embedding.num_embeddings)
+        check_sequences("source", source, self.source_pad_id)
+        mask = source != self.source_pad_id
+        x, rotation = self.source_positions(self.source_embedding(source) * self.scale)
+        x = self.dropout(x)
+        for layer in self.encoder:
+            x = layer(x, mask, rotation)
+        x = self.encoder_norm(x)
+        return Memory(
+            tuple(layer.cross_attention.project(x) for layer in self.decoder), mask
+        ), None
+
+    def decode(
+        self, tokens: Tensor, state: Caches | None, memory: Memory
+    ) -> tuple[Tensor, Caches]:
+        """Logits about the token after each of ``tokens``, which follow what ``state`` has seen.
+
+        Args:
+            tokens: ``[B, T]``.
+            state: of the call before; ``None`` at the start of a target.
+            memory: from ``encode``.
+        Shape:
+            -> logits ``[B, T, V]``, and the state with ``tokens`` in it
+        """
+        x, rotation = self._embed_target(tokens, cached_length(state))
+        caches: list[KeyValues] = []
+        starts = state or [None] * len(self.decoder)
+        for layer, seen, cache in zip(self.decoder, memory.seen, starts, strict=True):
+            x, cache = layer(x, seen, memory.mask, cache, rotation)
+            caches.append(cache)
+        return self.output(self.decoder_norm(x)), tuple(caches)
+
+    def alignments(self, source: Tensor, target: Tensor) -> Tensor:
+        """What the last layer looks at in the source, averaged over heads, ``[B, T, S]``."""
+        memory, _ = self.encode(source)
+        x, rotation = self._embed_target(target, 0)
+        *before, last = zip(self.decoder, memory.seen, strict=True)
+        for layer, seen in before:
+            x, _ = layer(x, seen, memory.mask, None, rotation)
+        layer, seen = last
+        return layer.weights(x, seen, memory.mask, rotation).mean(1)
+
+    def _embed_target(self, tokens: Tensor, past: int) -> tuple[Tensor, Tensor | None]:
+        check_tokens("target", tokens, self.target_embedding.num_embeddings)
+        x, rotation = self.target_positions(self.target_embedding(tokens) * self.scale, past)
+        return self.dropout(x), rotation
+
+    def _initialize(self, tie: Tie) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for embedding in (self.source_embedding, self.target_embedding):
+            nn.init.normal_(embedding.weight, std=1 / self.scale)
+            nn.init.zeros_(embedding.weight[embedding.padding_idx].detach())
+        if tie != "none":
+            self.output.weight = self.target_embedding.weight
+        if tie == "all":
+            self.source_embedding.weight = self.target_embedding.weight
+
+
+def _check_tie(tie: Tie, source_tokens: int, target_tokens: int) -> None:
+    if tie not in get_args(Tie):
+        raise ValueError(f"tie={tie!r}: choose from {', '.join(get_args(Tie))}")
+    if tie == "all" and source_tokens != target_tokens:
+        raise ValueError(
+            f"tie='all' needs one vocabulary: source_tokens={source_tokens} and "
+            f"target_tokens={target_tokens} differ; share the vocabulary or give tie='target'"
+        )

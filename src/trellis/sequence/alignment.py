@@ -1,0 +1,179 @@
+"""Attention of a recurrent decoder: where in the source it looks, as a part passed in.
+
+Legend: B sentences, T queries (decoder steps), S source positions, A width of the projected keys.
+A kind of attention is a score of a query ``q`` against the encoder's output ``k``; softmax over
+the positions that are no padding makes it weights, and their mean of the outputs is the context.
+What the keys alone decide is worked out once a sentence, by ``keys``.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trellis.checks import at_least_one
+
+
+class Alignment(nn.Module, ABC):
+    """Attention by a score; a kind says how keys are prepared and queries scored.
+
+    Args:
+        query_dim: width of a decoder state.
+        key_dim: width of an encoder output.
+    Shape:
+        query ``[B, T, query_dim]``, keys ``[B, S, A]``, values ``[B, S, key_dim]``, mask
+        ``[B, S]`` (True = keep) -> context ``[B, T, key_dim]``, weights ``[B, T, S]``
+    """
+
+    def __init__(self, query_dim: int, key_dim: int) -> None:
+        super().__init__()
+        self.query_dim = at_least_one("query_dim", query_dim)
+        self.key_dim = at_least_one("key_dim", key_dim)
+
+    @abstractmethod
+    def keys(self, values: Tensor) -> Tensor:
+        """What scores need of the encoder's outputs, ``[B, S, key_dim] -> [B, S, A]``."""
+
+    @abstractmethod
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """``[B, T, query_dim]``, ``[B, S, A]`` -> ``[B, T, S]``."""
+
+    def forward(
+        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Context and weights; a sentence without a kept position has no weights but nan."""
+        scores = self.score(query, keys).masked_fill(~mask.unsqueeze(1), -torch.inf)
+        weights = scores.softmax(-1)
+        return weights @ values, weights
+
+
+class AlignmentFactory(Protocol):
+    """Builds the attention of a decoder from its sizes; called by keyword."""
+
+    def __call__(self, query_dim: int, key_dim: int) -> Alignment: ...
+
+
+class LastState(Alignment):
+    """No choice: the context is the encoder's output at each sentence's last position.
+
+    The bottleneck that attention removes; of an encoder that reads forwards, its last state.
+
+    Source: Cho et al. 2014, section 2.2: the summary c is an input of each decoder step.
+    """
+
+    def keys(self, values: Tensor) -> Tensor:
+        return values[..., :1]
+
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        return keys.new_zeros(query.size(0), query.size(1), keys.size(1))
+
+    def forward(
+        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        behind = mask.flip(1).cumsum(1).flip(1)  # [B, S]: how many are kept from here on
+        last = (mask & (behind == 1)).to(values.dtype)
+        weights = last.unsqueeze(1).expand(-1, query.size(1), -1)
+        return weights @ values, weights
+
+
+class DotAttention(Alignment):
+    r"""Inner products: states and outputs share a space.
+
+    .. math:: e_{ts} = q_t^\top k_s
+
+    Raises:
+        ValueError: the widths differ.
+
+    Source: Luong et al. 2015, eq. 8 (dot).
+    """
+
+    def __init__(self, query_dim: int, key_dim: int) -> None:
+        super().__init__(query_dim, key_dim)
+        if query_dim != key_dim:
+            raise ValueError(
+                f"DotAttention: query_dim={query_dim} and key_dim={key_dim} differ; choose "
+                f"GeneralAttention, or an encoder as wide as the decoder"
+            )
+
+    def keys(self, values: Tensor) -> Tensor:
+        return values
+
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        return query @ keys.transpose(1, 2)
+
+
+class GeneralAttention(Alignment):
+    r"""A bilinear form.
+
+    .. math:: e_{ts} = q_t^\top W k_s
+
+    with ``query_dim * key_dim`` parameters.
+
+    Source: Luong et al. 2015, eq. 8 (general).
+    """
+
+    def __init__(self, query_dim: int, key_dim: int) -> None:
+        super().__init__(query_dim, key_dim)
+        self.key = nn.Linear(key_dim, query_dim, bias=False)
+
+    def keys(self, values: Tensor) -> Tensor:
+        return self.key(values)
+
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        return query @ keys.transpose(1, 2)
+
+
+class ReducedRankAttention(Alignment):
+    r"""A bilinear form of low rank.
+
+    .. math:: e_{ts} = (U q_t)^\top (V k_s)
+
+    with ``rank * (query_dim + key_dim)`` parameters.
+
+    Args:
+        query_dim: width of a decoder state.
+        key_dim: width of an encoder output.
+        rank: width of the space where they meet.
+    """
+
+    def __init__(self, query_dim: int, key_dim: int, *, rank: int = 64) -> None:
+        super().__init__(query_dim, key_dim)
+        at_least_one("rank", rank)
+        self.query = nn.Linear(query_dim, rank, bias=False)
+        self.key = nn.Linear(key_dim, rank, bias=False)
+
+    def keys(self, values: Tensor) -> Tensor:
+        return self.key(values)
+
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        return self.query(query) @ keys.transpose(1, 2)
+
+
+class AdditiveAttention(Alignment):
+    r"""A network of one hidden layer.
+
+    .. math:: e_{ts} = v^\top \tanh(W q_t + U k_s + b)
+
+    Args:
+        query_dim: width of a decoder state.
+        key_dim: width of an encoder output.
+        attention_dim: width of the hidden layer.
+
+    Source: Bahdanau et al. 2015, appendix A.1.2, eq. 6; the bias is that of its
+    reimplementations.
+    """
+
+    def __init__(self, query_dim: int, key_dim: int, *, attention_dim: int = 256) -> None:
+        super().__init__(query_dim, key_dim)
+        at_least_one("attention_dim", attention_dim)
+        self.query = nn.Linear(query_dim, attention_dim, bias=False)
+        self.key = nn.Linear(key_dim, attention_dim)
+        self.energy = nn.Linear(attention_dim, 1, bias=False)
+
+    def keys(self, values: Tensor) -> Tensor:
+        return self.key(values)
+
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        hidden = self.query(query).unsqueeze(2) + keys.unsqueeze(1)  # [B, T, S, A]
+        return self.energy(hidden.tanh_()).squeeze(-1)

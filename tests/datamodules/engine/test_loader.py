@@ -1,0 +1,151 @@
+import math
+
+import pytest
+import torch
+
+from trellis.datamodules.engine import loader as loader_module
+from trellis.datamodules.engine.base import tensor_loader
+from trellis.datamodules.engine.loader import Loader
+
+
+def numbers(count: int, **options) -> Loader:
+    return Loader(count, fetch=lambda indices: indices, **options)
+
+
+def served(loader: Loader) -> list[int]:
+    return [int(index) for batch in loader for index in batch]
+
+
+def as_rank(monkeypatch: pytest.MonkeyPatch, rank: int, world: int) -> None:
+    monkeypatch.setattr(loader_module, "_rank_and_world", lambda: (rank, world))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10, 11])
+def test_every_epoch_serves_each_example_once(batch_size: int) -> None:
+    loader = numbers(10, batch_size=batch_size, shuffle=True)
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        assert sorted(served(loader)) == list(range(10))
+        assert len(list(loader)) == len(loader)
+
+
+def test_epochs_differ_and_a_seed_repeats_them() -> None:
+    def orders(seed: int) -> list[list[int]]:
+        loader = numbers(50, batch_size=7, shuffle=True, seed=seed)
+        result = []
+        for epoch in range(3):
+            loader.set_epoch(epoch)
+            result.append(served(loader))
+        return result
+
+    first = orders(0)
+    assert first == orders(0)
+    assert first[0] != first[1] != first[2]
+    assert first != orders(1)
+
+
+def test_the_seed_of_seed_everything_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    default = numbers(50, shuffle=True)
+    assert served(default) == served(numbers(50, shuffle=True, seed=7))
+
+
+def test_without_shuffling_the_order_is_the_given_one() -> None:
+    assert served(numbers(5, batch_size=2)) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3, 4])
+def test_resuming_serves_the_rest_of_the_epoch(stop: int) -> None:
+    options = {"batch_size": 3, "shuffle": True, "seed": 5}
+    whole = numbers(11, **options)
+    whole.set_epoch(2)
+    expected = [batch.tolist() for batch in whole]
+
+    broken = numbers(11, **options)
+    broken.set_epoch(2)
+    batches = iter(broken)
+    before = [next(batches).tolist() for _ in range(stop)]
+    state = broken.state_dict()
+
+    resumed = numbers(11, **options)
+    resumed.load_state_dict(state)
+    resumed.set_epoch(2)
+    after = [batch.tolist() for batch in resumed]
+    # After the last batch the state is that of a fresh epoch.
+    assert (before + after if stop < 4 else after) == expected
+    assert [batch.tolist() for batch in resumed] == expected, "the next epoch starts at its start"
+
+
+@pytest.mark.parametrize("count", [8, 9, 11])
+def test_shards_of_two_ranks_are_disjoint_and_complete(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    shards = []
+    for rank in range(2):
+        as_rank(monkeypatch, rank, 2)
+        loader = numbers(count, batch_size=2, shuffle=True, seed=3)
+        shards.append(served(loader))
+        assert len(loader) == len(list(loader))
+    assert sorted(shards[0] + shards[1]) == list(range(count))
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 9])
+def test_padding_gives_each_rank_as_many_batches(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Also when there are fewer batches than processes: one without would hang the others."""
+    world, shards, lengths = 4, [], set()
+    for rank in range(world):
+        as_rank(monkeypatch, rank, world)
+        loader = numbers(count, batch_size=2, shuffle=True, pad=True)
+        lengths |= {len(loader), len(list(loader))}
+        shards += served(loader)
+    assert lengths == {math.ceil(math.ceil(count / 2) / world)}
+    assert set(shards) == set(range(count))
+
+
+def test_a_rank_without_batches_can_still_save_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_rank(monkeypatch, 3, 4)
+    loader = numbers(2, batch_size=2)
+    assert list(loader) == []
+    assert loader.state_dict()["batches"] == 0
+
+
+def test_drop_last_leaves_out_the_short_batch() -> None:
+    loader = numbers(7, batch_size=3, drop_last=True)
+    assert [len(batch) for batch in loader] == [3, 3]
+    assert len(loader) == 2
+
+
+def test_a_plan_cuts_the_order() -> None:
+    def by_parity(order: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
+        return [order[order % 2 == parity] for parity in (0, 1)]
+
+    loader = numbers(7, plan=by_parity)
+    assert [batch.tolist() for batch in loader] == [[0, 2, 4, 6], [1, 3, 5]]
+    assert len(loader) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_examples": 0}, "split is empty"),
+        ({"num_examples": 3, "batch_size": 0}, "batch_size=0: .* at least 1"),
+        ({"num_examples": 3, "batch_size": 4, "drop_last": True}, "leaves nothing of 3"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Loader(fetch=lambda indices: indices, **options)
+
+
+def test_tensor_batches_pair_each_example_with_its_target() -> None:
+    x, y = torch.arange(20.0).view(10, 2), torch.arange(10)
+    batches = list(tensor_loader(x, y, batch_size=4, train=True))
+    assert [len(b) for b, _ in batches] == [4, 4, 2]
+    for inputs, targets in batches:
+        assert torch.equal(inputs, x[targets])
+    assert [b.tolist() for _, b in tensor_loader(x, y, batch_size=6, train=False)] == [
+        [0, 1, 2, 3, 4, 5],
+        [6, 7, 8, 9],
+    ]

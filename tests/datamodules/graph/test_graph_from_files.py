@@ -1,0 +1,184 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from trellis.datamodules.graph.graph_from_files import GraphFromFiles
+from trellis.spec import NodeSpec
+
+NODES = """id,age,label,height
+a,1,red,0.5
+b,2,blue,-1e2
+c,3,red,0
+d,4,,7
+e,5,blue,1
+f,6,red,1
+"""
+EDGES = "source,target\na,b\nb,c\nc,b\nd,f\n"
+
+
+def made(tmp_path: Path, nodes: str = NODES, edges: str = EDGES, **options) -> GraphFromFiles:
+    (tmp_path / "nodes.csv").write_text(nodes, encoding="utf-8")
+    (tmp_path / "edges.csv").write_text(edges, encoding="utf-8")
+    data = GraphFromFiles(str(tmp_path / "edges.csv"), str(tmp_path / "nodes.csv"), **options)
+    data.prepare_data()
+    data.setup()
+    data.setup("test")
+    return data
+
+
+def test_reads_features_labels_and_edges(tmp_path: Path) -> None:
+    data = made(tmp_path)
+    graph = data.data
+    assert graph.x.tolist() == [[1, 0.5], [2, -100], [3, 0], [4, 7], [5, 1], [6, 1]]
+    assert graph.y.tolist() == [1, 0, 1, -1, 0, 1]
+    assert data.spec == NodeSpec(2, 2, ("blue", "red"))
+    edges = {(0, 1), (1, 0), (1, 2), (2, 1), (3, 5), (5, 3)}
+    assert set(map(tuple, graph.edge_index.t().tolist())) == edges
+    assert graph.edge_index.size(1) == len(edges)
+
+
+def test_directed_edges_keep_their_direction(tmp_path: Path) -> None:
+    edge_index = made(tmp_path, undirected=False).data.edge_index
+    assert edge_index.t().tolist() == [[0, 1], [1, 2], [2, 1], [3, 5]]
+
+
+@pytest.mark.parametrize("header", ["", "SOURCE,Target\n", "from, to\n", "\n\n"])
+def test_the_header_of_the_edges_is_optional(tmp_path: Path, header: str) -> None:
+    edges = header + EDGES.removeprefix("source,target\n")
+    assert torch.equal(made(tmp_path, edges=edges).data.edge_index, made(tmp_path).data.edge_index)
+
+
+def test_a_graph_may_have_no_edges(tmp_path: Path) -> None:
+    assert made(tmp_path, edges="").data.edge_index.shape == (2, 0)
+
+
+def test_what_spreadsheets_add_is_understood(tmp_path: Path) -> None:
+    nodes = "\ufeff" + NODES.replace("\n", "\r\n").replace("red", '" red"') + "\r\n,,,\r\n"
+    data = made(tmp_path, nodes=nodes, edges="\ufeffa,b\r\n")
+    assert data.spec.classes == ("blue", "red")
+    assert data.data.edge_index.tolist() == [[0, 1], [1, 0]]
+
+
+def test_numeric_labels_are_ordered_as_numbers(tmp_path: Path) -> None:
+    nodes = NODES.replace("red", "10").replace("blue", "9")
+    assert made(tmp_path, nodes=nodes).spec.classes == ("9", "10")
+
+
+def test_a_drawn_split_covers_the_labelled_nodes(tmp_path: Path) -> None:
+    lines = [f"n{i},{i},{'xyz'[i % 3] if i % 4 else ''}" for i in range(80)]
+    nodes = "\n".join(["id,value,label", *lines])
+    graph = made(tmp_path, nodes, "n1,n2", train_fraction=0.5, val_fraction=0.3).data
+    masks = torch.stack([graph.train_mask, graph.val_mask, graph.test_mask])
+    assert torch.equal(masks.sum(0), (graph.y >= 0).long())
+    assert masks.sum(1).tolist() == [30, 18, 12]
+    options = {"train_fraction": 0.5, "val_fraction": 0.3}
+    again = made(tmp_path, nodes, "n1,n2", **options).data
+    other = made(tmp_path, nodes, "n1,n2", seed=1, **options).data
+    assert torch.equal(again.train_mask, graph.train_mask)
+    assert not torch.equal(other.train_mask, graph.train_mask)
+
+
+SPLIT = """id,label,value,split
+a,x,1,train
+b,y,1,val
+c,x,1,test
+d,y,1,
+e,,1,train
+"""
+
+
+def test_a_column_may_say_the_split(tmp_path: Path) -> None:
+    data = made(tmp_path, SPLIT, "a,b")
+    assert data.data.train_mask.tolist() == [True, False, False, False, False]
+    assert data.data.val_mask.tolist() == [False, True, False, False, False]
+    assert data.data.test_mask.tolist() == [False, False, True, False, False]
+    assert data.spec.in_channels == 1
+
+
+def test_an_epoch_yields_the_graph_as_often_as_asked(tmp_path: Path) -> None:
+    data = made(tmp_path, steps_per_epoch=3)
+    assert len(list(data.train_dataloader())) == 3
+    assert [batch is data.data for batch in data.predict_dataloader()] == [True]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("3,red,0\n", "old,red,0\n", "nodes.csv, line 4, column 'age': 'old' is not a finite"),
+        ("3,red,0\n", "3,red,nan\n", "nodes.csv, line 4, column 'height': 'nan' is not a finite"),
+        ("3,red,0\n", "3,red,\n", "nodes.csv, line 4, column 'height': '' is not a finite"),
+        ("3,red,0\n", "3,red,1e99\n", "line 4, column 'height': '1e99' is not a finite number"),
+        ("c,3", "a,3", "nodes.csv, line 4: node id 'a' is on line 2 too: remove one"),
+        ("c,3,red,0", "c,3,red", "nodes.csv, line 4: 3 cells for 4 columns"),
+        ("label", "class", "no column label='label' after the id: choose one of age, class"),
+        ("height", "age", "two columns are called 'age'"),
+    ],
+)
+def test_a_wrong_cell_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in NODES
+    with pytest.raises(ValueError, match=message) as caught:
+        made(tmp_path, NODES.replace(old, new))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [
+        ("a,b\nb,z\n", "edges.csv, line 2, column 'target': 'z' is no node id: add the node"),
+        ("node1,node2\na,b\n", "line 1, column 'source': 'node1' is no node id.*source,target"),
+        ("a,b,0.5\n", "edges.csv, line 1: 3 cells: write source,target"),
+    ],
+)
+def test_a_wrong_edge_is_named(tmp_path: Path, edges: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        made(tmp_path, edges=edges)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ("id,x,label\na,1,\nb,2,\n", "column 'label': no node has a label: fill in some"),
+        ("id,x,label\na,1,red\nb,2,\n", "all labels are 'red': give at least two classes"),
+        ("id,label\na,red\nb,blue\n", "no feature columns"),
+        ("id,x,label\n", "give a header and a line for each node"),
+        (SPLIT.replace("test", ""), "the test split is empty: give it"),
+        (SPLIT.replace("e,,1,train", "e,,1,tset"), "line 6, column 'split': 'tset': write train"),
+        ("id,x,label\na,1,red\nb,2,blue\n", "the val split is empty"),
+    ],
+)
+def test_a_table_that_cannot_be_learned_from_is_refused(
+    tmp_path: Path, nodes: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        made(tmp_path, nodes, "a,b\n")
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    made(tmp_path)
+    (tmp_path / "nodes.csv").write_bytes("id,x,label\nä,1,red\n".encode("latin-1"))
+    data = GraphFromFiles(str(tmp_path / "edges.csv"), str(tmp_path / "nodes.csv"))
+    with pytest.raises(ValueError, match="nodes.csv: not a CSV file in UTF-8"):
+        data.setup()
+
+
+@pytest.mark.parametrize("missing", ["edges", "nodes"])
+def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
+    made(tmp_path)
+    (tmp_path / f"{missing}.csv").unlink()
+    data = GraphFromFiles(str(tmp_path / "edges.csv"), str(tmp_path / "nodes.csv"))
+    with pytest.raises(FileNotFoundError, match=rf"{missing}=.*{missing}\.csv: no such file"):
+        data.setup()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train_fraction": 1.0}, "train_fraction=1.0: give a share between 0 and 1"),
+        ({"val_fraction": 0.0}, "val_fraction=0.0: give a share"),
+        ({"train_fraction": 0.7, "val_fraction": 0.3}, "leave no test nodes"),
+    ],
+)
+def test_fractions_are_checked_at_once(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GraphFromFiles(**options)

@@ -1,0 +1,260 @@
+"""Folders of small files: what is read, how it is split, and what is refused by name."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from trellis.datamodules.image.image_folder import ImageFolder
+from trellis.datamodules.image.pixels import PixelValues
+from trellis.spec import TensorSpec
+
+
+def picture(number: int, height: int = 6, width: int = 5, colours: int = 3) -> np.ndarray:
+    """Random pixels, the first of which is the picture's number."""
+    pixels = np.random.default_rng(number).integers(0, 256, (height, width, colours), "uint8")
+    pixels[0, 0] = number
+    return pixels if colours > 1 else pixels[..., 0]
+
+
+def write(path: Path, pixels: np.ndarray, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """12 dogs, 8 cats (half of them deeper) and things that are no images of a class."""
+    for number in range(20):
+        name = "dog" if number < 12 else "cat" if number % 2 else "cat/deeper/still"
+        write(tmp_path / name / f"{number:02}.png", picture(number))
+    (tmp_path / "cat" / "notes.txt").write_text("cats")
+    (tmp_path / "cat" / "._hidden.png").write_text("of a Mac")
+    write(tmp_path / ".thumbnails" / "a.png", picture(99))
+    (tmp_path / "readme.md").touch()
+    return tmp_path
+
+
+def ready(folder: Path, **options) -> ImageFolder:
+    data = ImageFolder(str(folder), **options)
+    data.prepare_data()
+    data.setup()
+    data.setup("test")
+    return data
+
+
+def everything(data: ImageFolder, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    x, y = zip(*data.loader(split), strict=True)
+    return torch.cat(x), torch.cat(y)
+
+
+def test_sub_folders_are_classes_and_every_image_is_in_one_split(folder: Path) -> None:
+    data = ready(folder, batch_size=3)
+    assert data.spec == TensorSpec(3, 2, (6, 5), ("cat", "dog"), values="unit")
+    seen = []
+    for split, number in (("train", 16), ("val", 2), ("test", 2)):
+        x, y = everything(data, split)
+        assert x.shape == (number, 3, 6, 5)
+        assert x.dtype == torch.float32
+        numbers = (x[:, 0, 0, 0] * 255).round().long()
+        for image, label, n in zip(x, y, numbers.tolist(), strict=True):
+            expected = torch.as_tensor(picture(n)).permute(2, 0, 1) / 255
+            torch.testing.assert_close(image, expected)
+            assert data.spec.classes[label] == ("dog" if n < 12 else "cat")
+        seen += numbers.tolist()
+    assert sorted(seen) == list(range(20))
+
+
+def test_splits_are_those_of_the_seed(folder: Path) -> None:
+    def val(**options) -> list[float]:
+        return everything(ready(folder, val_share=0.4, **options), "val")[0][:, 0, 0, 0].tolist()
+
+    assert val() == val()
+    assert val() != val(seed=1)
+    assert len(val()) == 8
+
+
+def test_images_without_sub_folders_are_one_class(tmp_path: Path) -> None:
+    for number in range(5):
+        write(tmp_path / f"{number}.png", picture(number))
+    (tmp_path / "empty").mkdir()
+    data = ready(tmp_path)
+    assert data.spec == TensorSpec(3, 1, (6, 5), (), values="unit")
+    assert [len(everything(data, split)[1]) for split in ("train", "val", "test")] == [3, 1, 1]
+    assert not everything(data, "train")[1].any()
+
+
+@pytest.mark.parametrize("flatten", [False, True])
+def test_grey_images_have_one_channel(folder: Path, flatten: bool) -> None:
+    data = ready(folder, grey=True, flatten=flatten)
+    x, _ = everything(data, "test")
+    assert x.shape == ((2, 30) if flatten else (2, 1, 6, 5))
+    assert data.spec.shape == tuple(x.shape[1:])
+    candidates = [grey(picture(number)).flatten() / 255 for number in range(20)]
+    assert sum(torch.allclose(x[0].flatten(), c, atol=1e-6) for c in candidates) == 1
+
+
+def grey(pixels: np.ndarray) -> torch.Tensor:
+    """The luma of ITU-R 601, rounded."""
+    luma = torch.as_tensor(pixels).double() @ torch.tensor([0.299, 0.587, 0.114]).double()
+    return luma.round().float()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "CMYK"])
+def test_files_of_every_colour_become_three_channels(tmp_path: Path, mode: str) -> None:
+    even = np.full((4, 4, 3), 255, "uint8")
+    for number in range(3):
+        ending = "jpg" if mode == "CMYK" else "png"
+        Image.fromarray(even).convert(mode).save(tmp_path / f"{number}.{ending}")
+    x, _ = everything(ready(tmp_path), "train")
+    assert x.shape == (1, 3, 4, 4)
+    torch.testing.assert_close(x, torch.ones(1, 3, 4, 4), atol=0.01, rtol=0)
+
+
+def test_the_middle_is_scaled_to_the_size(tmp_path: Path) -> None:
+    """Of a wide image with dark sides the bright square in its middle is left."""
+    wide = np.zeros((10, 30, 3), "uint8")
+    wide[:, 10:20] = 200
+    tall = wide.transpose(1, 0, 2).copy()
+    for number, pixels in enumerate((wide, tall, wide[:, 10:20], tall)):
+        write(tmp_path / f"{number}.png", pixels)
+    data = ready(tmp_path, size=4)
+    assert data.spec.size == (4, 4)
+    for split in ("train", "val", "test"):
+        x, _ = everything(data, split)
+        torch.testing.assert_close(x, torch.full_like(x, 200 / 255), atol=0.01, rtol=0)
+    assert ready(tmp_path, size=(3, 7)).spec.size == (3, 7)
+    assert everything(ready(tmp_path, size=(3, 7)), "val")[0].shape == (1, 3, 3, 7)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_the_middle_is_as_large_as_the_shape_allows(tmp_path: Path, upright: bool) -> None:
+    """Twice as wide as high of a square: all columns, the inner half of the rows."""
+    square = np.full((12, 12, 3), 100, "uint8")
+    square[:, :3] = square[:, 9:] = 200
+    square[:3] = square[9:] = 0
+    for number in range(3):
+        write(tmp_path / f"{number}.png", square.swapaxes(0, 1).copy() if upright else square)
+    x, _ = everything(ready(tmp_path, size=(6, 3) if upright else (3, 6)), "train")
+    x = x[0].mT if upright else x[0]
+    assert x.shape == (3, 3, 6)
+    expected = torch.tensor([200, 150, 100, 100, 150, 200]).expand(3, 3, 6) / 255
+    torch.testing.assert_close(x, expected, atol=0.05, rtol=0)
+
+
+def test_a_camera_held_upright(tmp_path: Path) -> None:
+    """The orientation that cameras write beside the pixels is followed."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    for number in range(3):
+        write(tmp_path / f"{number}.png", picture(number, 4, 9), exif=exif)
+    data = ready(tmp_path)
+    x, _ = everything(data, "train")
+    number = int(x[0, 0, 0, -1] * 255 + 0.5)
+    expected = torch.as_tensor(np.rot90(picture(number, 4, 9), -1).copy()).permute(2, 0, 1)
+    torch.testing.assert_close(x[0], expected / 255)
+
+
+def test_values_of_evaluation_are_drawn_once_and_of_training_each_epoch(folder: Path) -> None:
+    for pixels, values in (("dynamic", "binary"), ("dequantized", "dequantized")):
+        data = ready(folder, pixels=pixels, batch_size=16, seed=2)
+        assert data.spec.values == values
+        first, second = (everything(data, "val")[0] for _ in range(2))
+        assert torch.equal(first, second)
+        loader = data.loader("train")
+        loader.shuffle = False
+        [(a, _)] = loader
+        [(again, _)] = loader
+        loader.set_epoch(1)
+        [(b, _)] = loader
+        assert torch.equal(a, again)
+        assert not torch.equal(a, b)
+
+
+def test_static_bits_stay_and_are_about_as_bright(folder: Path) -> None:
+    data = ready(folder, pixels="static", batch_size=16)
+    for _ in range(2):
+        loader = data.loader("train")
+        loader.shuffle = False
+        [(x, _)] = loader
+        assert set(x.unique().tolist()) == {0.0, 1.0}
+        expected = data.splits["train"][0].float().mean() / 255
+        assert float(x.mean()) == pytest.approx(float(expected), abs=0.05)
+    loader.set_epoch(3)
+    assert torch.equal(next(iter(loader))[0], x)
+
+
+def test_logits_are_those_of_pixel_values(folder: Path) -> None:
+    data = ready(folder, pixels="logit", alpha=0.05, seed=3)
+    assert (data.spec.values, data.spec.alpha) == ("logit", 0.05)
+    expected = PixelValues("logit", 0.05, 3)(data.splits["val"][0], 1, 0).view(-1, 3, 6, 5)
+    assert torch.equal(everything(data, "val")[0], expected)
+
+
+# --- refusals ----------------------------------------------------------------------------------
+
+
+def test_different_sizes_name_two_files_and_the_fix(folder: Path) -> None:
+    write(folder / "dog" / "99.png", picture(99, 7, 5))
+    with pytest.raises(ValueError, match=r"cat/13\.png has 6x5 \(h.*dog/99\.png has 7x5.*size="):
+        ready(folder)
+    assert ready(folder, size=5).spec.size == (5, 5)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", "cut"])
+def test_an_unreadable_file_is_named(folder: Path, content) -> None:
+    path = folder / "cat" / "21.png"
+    whole = write(folder / "elsewhere" / "a.png", picture(1)).read_bytes()
+    path.write_bytes(whole[:60] if content == "cut" else content)
+    with pytest.raises(ValueError, match=r"cat/21\.png cannot be read as an image \(.+\): repair"):
+        ready(folder)
+
+
+def test_deep_pixels_are_refused_instead_of_cut(tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / f"{number}.png", np.full((4, 4), 40_000, "uint16"))
+    with pytest.raises(ValueError, match=r"0\.png .*its pixels are of kind I;16, not bytes"):
+        ready(tmp_path)
+
+
+def test_layouts_that_are_unclear_are_refused(folder: Path) -> None:
+    loose = write(folder / "loose.png", picture(1))
+    with pytest.raises(ValueError, match=r"holds loose.png beside folders of images: move it"):
+        ready(folder)
+    loose.unlink()
+    (folder / "bird").mkdir()
+    with pytest.raises(ValueError, match="bird holds no images: remove it, or add some"):
+        ready(folder)
+
+
+def test_too_few_images(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds 0 images: give at least 3"):
+        ready(tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+        ready(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"size": 0}, "size=0: give at least 1"),
+        ({"size": (4, -1)}, "size=-1: give at least 1"),
+        ({"val_share": 0.5, "test_share": 0.5}, "val_share=0.5, test_share=0.5: give shares"),
+        ({"val_share": -0.1}, "val_share=-0.1"),
+        ({"pixels": "normalized"}, "pixels='normalized': choose from unit"),
+        ({"pixels": "logit", "alpha": 0.7}, "alpha=0.7"),
+    ],
+)
+def test_options_out_of_range(tmp_path: Path, options, match) -> None:
+    with pytest.raises(ValueError, match=match):
+        ImageFolder(str(tmp_path), **options)
+
+
+def test_without_pillow_it_says_what_to_install(folder: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ImportError, match="pip install pillow"):
+        ready(folder)

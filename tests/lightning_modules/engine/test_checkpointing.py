@@ -1,0 +1,203 @@
+"""best.ckpt and last.ckpt: which state, how often, and what an interruption leaves."""
+
+import math
+from functools import partial
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from torch.optim import SGD
+
+from trellis.datamodules.vector.digits import Digits
+from trellis.lightning_modules.engine import checkpointing
+from trellis.lightning_modules.engine.checkpointing import BestAndLast
+from trellis.lightning_modules.engine.trainer import Trainer
+from trellis.lightning_modules.vector.classification import Classification
+
+torch.set_num_threads(1)
+
+
+class Clock:
+    """A clock that moves only when told to, and a second for each file written."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Slow(BestAndLast):
+    """Each file takes ``seconds`` to write; remembers what was written, and in which step."""
+
+    def __init__(self, clock: Clock, seconds: float = 1.0, **options) -> None:
+        super().__init__(**options)
+        self.clock, self.seconds, self.written = clock, seconds, []
+
+    def _write(self, trainer, state, path) -> float:
+        self.written.append((Path(path).name, trainer.global_step, state["global_step"]))
+        save, strategy = trainer.strategy.save_checkpoint, trainer.strategy
+
+        def slow_save(*args, **options):
+            self.clock.now += self.seconds
+            save(*args, **options)
+
+        strategy.save_checkpoint = slow_save
+        try:
+            return super()._write(trainer, state, path)
+        finally:
+            strategy.save_checkpoint = save
+
+
+class Score(L.Callback):
+    """Logs the given scores, one a validation; the clock moves ``seconds`` in between."""
+
+    def __init__(self, scores, clock: Clock | None = None, seconds: float = 1.0) -> None:
+        self.scores, self.clock, self.seconds = list(scores), clock, seconds
+        self.weights: list[dict] = []
+
+    def on_validation_epoch_end(self, trainer, pl_module) -> None:
+        if not trainer.sanity_checking:
+            pl_module.log("score", self.scores[len(self.weights)])
+            self.weights.append({k: v.clone() for k, v in pl_module.state_dict().items()})
+            if self.clock:
+                self.clock.now += self.seconds
+
+
+sgd = partial(SGD, lr=0.1)
+
+
+def fit(root, *callbacks, epochs, **options):
+    trainer = Trainer(
+        default_root_dir=root, accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=list(callbacks), max_epochs=epochs,
+        limit_train_batches=2, limit_val_batches=1, **options,
+    )  # fmt: skip
+    trainer.fit(Classification(optimizer=sgd), datamodule=Digits())
+    return trainer
+
+
+def weights_in(path) -> dict:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def assert_equal(a: dict, b: dict) -> None:
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("mode", "scores", "best"),
+    [
+        ("max", [1.0, 3.0, 3.0, 2.0], 1),
+        ("min", [4.0, 2.0, 3.0, 2.0], 1),
+        ("max", [math.nan, 1.0, math.nan, 0.5], 1),
+        ("max", [-math.inf, -5.0, -6.0, -5.0], 1),
+    ],
+)
+def test_best_is_the_first_of_the_best(mode, scores, best, tmp_path):
+    score = Score(scores)
+    trainer = fit(tmp_path, score, BestAndLast("score", mode), epochs=4)
+    keeper = trainer.checkpoint_callback
+    assert keeper.best_model_score == scores[best]
+    assert_equal(weights_in(keeper.best_model_path), score.weights[best])
+    assert_equal(weights_in(keeper.last_model_path), score.weights[-1])
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_nothing_but_nan_is_no_best(tmp_path):
+    trainer = fit(tmp_path, Score([math.nan] * 2), BestAndLast("score", "max"), epochs=2)
+    assert trainer.checkpoint_callback.best_model_path == ""
+    assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["last.ckpt"]
+
+
+def test_writing_takes_a_twentieth_of_the_time(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(checkpointing, "time", clock)
+    score, keeper = Score(range(45), clock), Slow(clock, monitor="score", mode="max")
+    fit(tmp_path, score, keeper, epochs=45)
+    best = [entry for entry in keeper.written if entry[0] == "best.ckpt"]
+    # Written at once, then 19 seconds after the last one ended, and the newest at the end.
+    assert [step // 2 for _, step, _ in best] == [1, 20, 39, 45]
+    assert all(written == step for _, step, written in best)
+    assert_equal(weights_in(keeper.best_model_path), score.weights[-1])
+
+
+def test_the_state_that_waits_is_the_best_and_not_the_newest(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(checkpointing, "time", clock)
+    score, keeper = Score([1, 2, 3, 0, 0], clock), Slow(clock, monitor="score", mode="max")
+    fit(tmp_path, score, keeper, epochs=5)
+    assert_equal(weights_in(keeper.best_model_path), score.weights[2])
+    assert keeper.written[-1] == ("best.ckpt", 10, 6)
+
+
+def test_what_waited_gives_way_to_what_is_written(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(checkpointing, "time", clock)
+    score, keeper = Score([1, 2, 3, 4], clock, 8.0), Slow(clock, monitor="score", mode="max")
+    fit(tmp_path, score, keeper, epochs=4)
+    best = [step // 2 for name, step, _ in keeper.written if name == "best.ckpt"]
+    assert best == [1, 4]
+    assert_equal(weights_in(keeper.best_model_path), score.weights[3])
+
+
+def test_an_exception_writes_what_waits(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(checkpointing, "time", clock)
+    score, keeper = Score([1, 2], clock), Slow(clock, monitor="score", mode="max")
+    with pytest.raises(IndexError):  # the third validation has no score
+        fit(tmp_path, score, keeper, epochs=5)
+    assert_equal(weights_in(keeper.best_model_path), score.weights[1])
+    assert torch.load(keeper.last_model_path, weights_only=True)["global_step"] == 6
+
+
+def test_last_is_written_once_a_minute(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(checkpointing, "time", clock)
+    score, keeper = Score([0] * 9, clock, seconds=25.0), Slow(clock, monitor="score", mode="max")
+    fit(tmp_path, score, keeper, epochs=9)
+    last = [step // 2 for name, step, _ in keeper.written if name == "last.ckpt"]
+    # 60 seconds after the start and after each writing (one second); and at the end.
+    assert last == [3, 6, 9, 9]
+
+
+def test_slow_disks_are_asked_less_often(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(checkpointing, "time", clock)
+    score = Score([0] * 40, clock, seconds=25.0)
+    keeper = Slow(clock, seconds=20.0, monitor="score", mode="max")
+    fit(tmp_path, score, keeper, epochs=40)
+    last = [step // 2 for name, step, _ in keeper.written if name == "last.ckpt"]
+    assert min(b - a for a, b in zip(last, last[1:-1], strict=False)) * 25 >= 19 * 20
+
+
+def test_an_unknown_monitor_names_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match=r"monitor='val/f1' was not logged.*score.*val/accuracy"):
+        fit(tmp_path, Score([1]), BestAndLast("val/f1"), epochs=1)
+
+
+def test_the_monitor_is_the_objectives(tmp_path):
+    trainer = fit(tmp_path, epochs=1)
+    assert trainer.checkpoint_callback.monitor == "val/loss"
+    assert trainer.checkpoint_callback.mode == "min"
+
+
+def test_a_trial_run_writes_nothing(tmp_path):
+    fit(tmp_path, epochs=1, fast_dev_run=True)
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_resumed_run_remembers_the_best(tmp_path):
+    first = fit(tmp_path, Score([5, 1]), BestAndLast("score", "max"), epochs=2)
+    keeper = BestAndLast("score", "max")
+    trainer = Trainer(
+        default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_progress_bar=False,
+        callbacks=[Score([2, 3]), keeper], max_epochs=4, limit_train_batches=2,
+        limit_val_batches=1,
+    )  # fmt: skip
+    last = first.checkpoint_callback.last_model_path
+    trainer.fit(Classification(optimizer=sgd), datamodule=Digits(), ckpt_path=last)
+    assert keeper.best_model_score == 5
+    assert keeper.best_model_path == first.checkpoint_callback.best_model_path

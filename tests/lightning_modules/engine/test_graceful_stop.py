@@ -1,0 +1,80 @@
+"""Ctrl-C: once to finish the step, twice to stop at once."""
+
+import os
+import signal
+
+import lightning as L
+import pytest
+import torch
+
+from trellis.datamodules.vector.digits import Digits
+from trellis.lightning_modules.engine.trainer import Trainer
+from trellis.lightning_modules.vector.classification import Classification
+
+torch.set_num_threads(1)
+
+
+class Press(L.Callback):
+    """Ctrl-C in the forward pass of a step, ``times`` times."""
+
+    def __init__(self, step: int, times: int) -> None:
+        self.step, self.times, self.finished = step, times, []
+
+    def on_before_backward(self, trainer, pl_module, loss) -> None:
+        if trainer.global_step == self.step:
+            for _ in range(self.times):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    def on_train_batch_end(self, trainer, *args) -> None:
+        self.finished.append(trainer.global_step)
+
+    def on_validation_end(self, trainer, pl_module) -> None:
+        if not trainer.sanity_checking:
+            self.finished.append("validation")
+
+
+def press(root, step: int, times: int) -> tuple[Press, Trainer]:
+    callback = Press(step, times)
+    trainer = Trainer(
+        default_root_dir=root, accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[callback], max_epochs=2, limit_train_batches=3,
+    )  # fmt: skip
+    with pytest.raises(SystemExit):
+        trainer.fit(Classification(), datamodule=Digits())
+    return callback, trainer
+
+
+@pytest.fixture(autouse=True)
+def _handlers_come_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_once_finishes_the_step(tmp_path):
+    callback, trainer = press(tmp_path, step=1, times=1)
+    assert callback.finished == [1, 2]
+    path = trainer.checkpoint_callback.last_model_path
+    assert torch.load(path, weights_only=True)["global_step"] == 2
+
+
+def test_after_the_last_batch_the_epoch_is_finished(tmp_path):
+    callback, _ = press(tmp_path, step=2, times=1)
+    assert callback.finished == [1, 2, 3, "validation"]
+
+
+def test_twice_stops_inside_the_step(tmp_path):
+    callback, trainer = press(tmp_path, step=1, times=2)
+    assert callback.finished == [1]
+    path = trainer.checkpoint_callback.last_model_path
+    assert torch.load(path, weights_only=True)["global_step"] == 1
+
+
+def test_a_run_that_ends_by_itself_gives_the_handlers_back(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    trainer = Trainer(
+        default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, max_epochs=1, limit_train_batches=1, limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(Classification(), datamodule=Digits())
+    assert signal.getsignal(signal.SIGINT) is before

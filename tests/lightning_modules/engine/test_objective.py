@@ -1,0 +1,225 @@
+"""What every objective shares: building once, fitting sizes and networks, clear refusals."""
+
+from functools import partial
+
+import lightning as L
+import pytest
+import torch
+from learning_cases import (
+    CASES,
+    Lines,
+    ManyGraphs,
+    Points,
+    PooledGCN,
+    SmallGraph,
+    adam,
+    mlp,
+    quiet_trainer,
+    run,
+)
+from torch import nn
+
+from trellis.lightning_modules.engine.finite_guard import FiniteGuard
+from trellis.lightning_modules.engine.resume import ExactResume
+from trellis.lightning_modules.graph.graph_classification import GraphClassification
+from trellis.lightning_modules.graph.node_classification import NodeClassification
+from trellis.lightning_modules.vector.classification import Classification
+from trellis.lightning_modules.vector.regression import Regression
+from trellis.networks.graph.gnn import GCN
+from trellis.networks.vector.mlp import MLP
+from trellis.spec import TensorSpec
+
+
+def fit_one(objective, data, root, **options):
+    trainer = quiet_trainer(root, max_epochs=1, **options)
+    trainer.fit(objective, datamodule=data)
+    return trainer
+
+
+def text(in_channels: int, out_channels: int) -> str:
+    return "no network"
+
+
+MISFITS = {
+    "graph network for vectors": (
+        Classification(GCN), Points(),
+        r"Classification calls network\(x\), but GCN.forward takes \(x.*edge_index",
+    ),
+    "vector network for a graph": (
+        NodeClassification(MLP), SmallGraph(),
+        r"NodeClassification calls network\(x, edge_index\), but MLP.forward takes",
+    ),
+    "node network for graphs": (
+        GraphClassification(GCN), ManyGraphs(),
+        r"GraphClassification calls network\(x, edge_index, batch\), but GCN.forward takes",
+    ),
+    "other sizes": (
+        Classification(nn.Linear), Points(),
+        r"calls network\(in_channels=..., out_channels=...\), but Linear takes \(in_features",
+    ),
+    "an instance": (Classification(MLP(6, 3)), Points(), "MLP that is already built.*partial"),
+    "no network": (Classification(text), Points(), "text made a str, not a network"),
+    "data of another kind": (
+        Classification(MLP), SmallGraph(),
+        "Classification learns from data with a TensorSpec; SmallGraph has a NodeSpec",
+    ),
+    "spec of other data": (
+        Classification(MLP, spec=TensorSpec(7, 3)), Points(),
+        r"Classification: spec contradicts Points \(in_channels: 7 != 6\)",
+    ),
+    "real-valued targets": (
+        Classification(MLP), Lines(),
+        r"labels are torch.float32 \[8, 2\], expected integers \[8\]",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*is not in the checkpoint")
+@pytest.mark.parametrize("name", MISFITS)
+def test_what_does_not_fit_is_refused(name, tmp_path):
+    objective, data, message = MISFITS[name]
+    with pytest.raises(ValueError, match=message):
+        fit_one(objective, data, tmp_path)
+
+
+class BadLabels(Points):
+    """One label too large, and none of the training batches' sizes wrong."""
+
+    def __init__(self, label: int = 3) -> None:
+        super().__init__()
+        self.y = self.y.clone()
+        self.y[-1] = label
+
+
+@pytest.mark.parametrize("label", [3, -1])
+def test_labels_out_of_range_are_named(label, tmp_path):
+    message = (
+        rf"labels lie in \[{min(label, 0)}, {max(label, 2)}\].*out_channels=3: expected 0 to 2"
+    )
+    with pytest.raises(ValueError, match=message):
+        fit_one(Classification(mlp), BadLabels(label), tmp_path, num_sanity_val_steps=0)
+
+
+def test_two_classes_at_least(tmp_path):
+    with pytest.raises(ValueError, match="out_channels=1: to classify takes at least 2 classes"):
+        fit_one(Classification(mlp), Points(num_classes=1), tmp_path)
+
+
+def test_sizes_are_needed(tmp_path):
+    with pytest.raises(ValueError, match="sizes of the data are unknown; give spec="):
+        Classification(mlp).configure_model()
+    loader = Points().train_dataloader()
+    with pytest.raises(ValueError, match="sizes of the data are unknown"):
+        quiet_trainer(tmp_path).fit(Classification(mlp), loader, loader)
+    given = Classification(mlp, spec=TensorSpec(6, 3))
+    quiet_trainer(tmp_path, max_epochs=1).fit(given, loader, loader)
+
+
+def test_built_once_and_used_without_a_trainer():
+    objective = Classification(mlp, spec=TensorSpec(6, 3))
+    objective.configure_model()
+    network = objective.network
+    objective.configure_model()
+    assert objective.network is network
+    batch = next(iter(Points().train_dataloader()))
+    assert objective.training_step(batch, 0).requires_grad
+    assert objective.hparams["spec"]["in_channels"] == 6
+
+
+def test_a_second_fit_goes_on_from_the_first(tmp_path):
+    objective = Classification(mlp, adam)
+    trainer = fit_one(objective, Points(), tmp_path)
+    first = [parameter.clone() for parameter in objective.parameters()]
+    again = fit_one(objective, Points(), tmp_path)
+    assert again.run_dir != trainer.run_dir
+    assert any(not torch.equal(a, b) for a, b in zip(first, objective.parameters(), strict=True))
+    # The same trainer again: one callback of each kind, not two.
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(objective, datamodule=Points())
+    for kind in (ExactResume, FiniteGuard):
+        assert sum(isinstance(callback, kind) for callback in trainer.callbacks) == 1
+
+
+def test_a_callback_of_the_user_stays(tmp_path):
+    mine = FiniteGuard(every_n_steps=7)
+    trainer = fit_one(Classification(mlp), Points(), tmp_path, callbacks=[mine])
+    assert [c for c in trainer.callbacks if isinstance(c, FiniteGuard)] == [mine]
+    assert any(isinstance(callback, ExactResume) for callback in trainer.callbacks)
+
+
+class Interrupt(L.Callback):
+    """Ends the second validation in its middle."""
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if batch_idx == 2 and trainer.current_epoch == 1:
+            raise RuntimeError("enough")
+
+
+def test_an_interrupted_evaluation_leaves_no_counts_behind(tmp_path):
+    case = CASES["classification"]
+    interrupted = run(case, tmp_path, callbacks=[Interrupt()])
+    assert str(interrupted.error) == "enough"
+    options = {"datamodule": Points(), "verbose": False}
+    after = quiet_trainer(tmp_path).validate(interrupted.objective, **options)
+    fresh = Classification(mlp, spec=TensorSpec(6, 3))
+    fresh.configure_model()
+    fresh.load_state_dict(interrupted.objective.state_dict())
+    assert after == quiet_trainer(tmp_path).validate(fresh, **options)
+
+
+def test_training_is_logged_on_the_steps_that_reach_a_logger(tmp_path):
+    trainer = quiet_trainer(tmp_path, max_epochs=2, log_every_n_steps=4, logger=None)
+    objective, calls = Classification(mlp), []
+    log_dict = objective.log_dict
+    objective.log_dict = lambda values, **options: (
+        calls.append(values),
+        log_dict(values, **options),
+    )
+    trainer.fit(objective, datamodule=Points())
+    # Twice in training, twice after validation: on all other steps nothing is called at all.
+    assert [next(iter(values)).split("/")[0] for values in calls].count("train") == 2
+    rows = (trainer.run_dir / "metrics.csv").read_text().splitlines()
+    step, loss = (rows[0].split(",").index(name) for name in ("step", "train/loss"))
+    logged = [int(row.split(",")[step]) for row in rows[1:] if row.split(",")[loss]]
+    assert logged == [3, 7]
+
+
+def test_plateau_scheduler_gets_its_monitor(tmp_path):
+    from lightning.pytorch.cli import ReduceLROnPlateau
+
+    schedule = partial(ReduceLROnPlateau, monitor="val/nll_nats", patience=0, threshold=1e9)
+    objective = Regression(mlp, adam, schedule)
+    trainer = quiet_trainer(tmp_path, max_epochs=3)
+    trainer.fit(objective, datamodule=Lines())
+    assert trainer.optimizers[0].param_groups[0]["lr"] < 0.02
+
+
+def test_forward_of_each_objective_is_the_network(tmp_path):
+    graphs = GraphClassification(PooledGCN)
+    fit_one(graphs, ManyGraphs(), tmp_path)
+    batch = next(iter(ManyGraphs().test_dataloader()))
+    graphs.eval()
+    inputs = (batch.x, batch.edge_index, batch.batch)
+    assert torch.equal(graphs(*inputs), graphs.network(*inputs))
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_of_a_fused_optimizer_are_clipped(tmp_path, precision, algorithm):
+    """Lightning refuses this under bf16-mixed, where there is no scaler to be at odds with."""
+    moved = {}
+    for fused in (True, False):
+        L.seed_everything(0, verbose=False)
+        objective = Classification(mlp, partial(torch.optim.SGD, lr=1.0, fused=fused))
+        objective.spec = Points().spec
+        objective.configure_model()
+        before = [weight.detach().clone() for weight in objective.parameters()]
+        fit_one(
+            objective, Points(), tmp_path, precision=precision, limit_train_batches=1,
+            gradient_clip_val=0.01, gradient_clip_algorithm=algorithm,
+        )  # fmt: skip
+        steps = [(a - b).flatten() for a, b in zip(before, objective.parameters(), strict=True)]
+        moved[fused] = torch.cat(steps).detach()
+    torch.testing.assert_close(moved[True], moved[False])
+    size = moved[True].norm() if algorithm == "norm" else moved[True].abs().max()
+    assert float(size) == pytest.approx(0.01, rel=1e-3)

@@ -1,0 +1,180 @@
+"""A run that was stopped and resumed is the uninterrupted one, bit by bit."""
+
+import math
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from learning_cases import CASES, assert_equal_weights, run
+
+from trellis.lightning_modules.engine import checkpointing
+from trellis.lightning_modules.engine.checkpointing import BestAndLast
+
+pytestmark = [pytest.mark.parametrize("name", CASES)]
+
+
+class Kill(L.Callback):
+    """Send a signal in the middle of the step after ``step``."""
+
+    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
+        self.step, self.number = step, number
+
+    def on_before_zero_grad(self, trainer, pl_module, optimizer) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+class Fail(L.Callback):
+    """Raise where ``hook`` is called after ``step`` steps."""
+
+    def __init__(self, step: int, hook: str) -> None:
+        self.step = step
+        setattr(self, hook, self._raise)
+
+    def _raise(self, trainer, *args) -> None:
+        if trainer.global_step == self.step:
+            raise RuntimeError("failed on purpose")
+
+
+def assert_continues(whole, stopped, resumed) -> None:
+    assert resumed.error is None
+    assert_equal_weights(whole, resumed)
+    seen = stopped.recorder.batches + resumed.recorder.batches
+    # GracefulStop ends a run inside on_train_batch_end, after the recorder's turn.
+    assert len(seen) == len(whole.recorder.batches)
+    assert all(torch.equal(a, b) for a, b in zip(seen, whole.recorder.batches, strict=True))
+    later = [m for m in whole.recorder.metrics if m["step"] > stopped.trainer.global_step]
+    assert later
+    assert resumed.recorder.metrics[-len(later) :] == later
+
+
+def test_same_command_twice(name, tmp_path):
+    first, second = run(CASES[name], tmp_path), run(CASES[name], tmp_path)
+    other = run(CASES[name], tmp_path, seed=1)
+    assert_equal_weights(first, second)
+    assert first.recorder.metrics == second.recorder.metrics
+    assert other.recorder.metrics != first.recorder.metrics
+
+
+@pytest.mark.parametrize("step", [2, 7, 9])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_in_mid_epoch(name, number, step, tmp_path):
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    whole = run(CASES[name], tmp_path)
+    stopped = run(CASES[name], tmp_path, callbacks=[Kill(step, number)])
+    assert stopped.error is not None
+    assert stopped.trainer.global_step == step + 1
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.last)
+    assert_continues(whole, stopped, resumed)
+
+
+def test_epoch_end(name, tmp_path):
+    whole = run(CASES[name], tmp_path)
+    stopped = run(CASES[name], tmp_path, max_epochs=2)
+    resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.last)
+    assert_continues(whole, stopped, resumed)
+
+
+@pytest.mark.parametrize("step", [2, 4, 5, 7])  # the last batch of an epoch and the first too
+def test_more_steps_after_max_steps(name, step, tmp_path):
+    whole = run(CASES[name], tmp_path, max_epochs=-1, max_steps=12)
+    stopped = run(CASES[name], tmp_path, max_epochs=-1, max_steps=step)
+    resumed = run(
+        CASES[name], tmp_path, seed=99, ckpt_path=stopped.last, max_epochs=-1, max_steps=12
+    )
+    assert stopped.trainer.global_step == step
+    assert_equal_weights(whole, resumed)
+    seen = stopped.recorder.batches + resumed.recorder.batches
+    assert all(torch.equal(a, b) for a, b in zip(seen, whole.recorder.batches, strict=True))
+
+
+@pytest.mark.parametrize("step", [3, 4, 5])  # the last batch of an epoch is the fifth
+def test_signal_in_a_run_counted_in_steps(name, step, tmp_path):
+    options = {"max_epochs": -1, "max_steps": 12}
+    whole = run(CASES[name], tmp_path, **options)
+    stopped = run(CASES[name], tmp_path, callbacks=[Kill(step)], **options)
+    resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.last, **options)
+    assert_continues(whole, stopped, resumed)
+
+
+def test_best_of_an_earlier_epoch(name, tmp_path):
+    # Every epoch is the best one so far: best.ckpt is the validation after the second.
+    whole = run(CASES[name], tmp_path)
+    monitor = BestAndLast("epoch", "max")
+    stopped = run(CASES[name], tmp_path, max_epochs=2, callbacks=[EpochMetric(), monitor])
+    resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.best)
+    assert_equal_weights(whole, resumed)
+
+
+class EpochMetric(L.Callback):
+    """Logs the number of the epoch."""
+
+    def on_validation_epoch_end(self, trainer, pl_module) -> None:
+        pl_module.log("epoch", float(trainer.current_epoch))
+
+
+@pytest.mark.parametrize("step", [1, 3, 4])
+def test_accumulated_gradients(name, step, tmp_path):
+    options = {"accumulate_grad_batches": 2}
+    whole = run(CASES[name], tmp_path, **options)
+    stopped = run(CASES[name], tmp_path, callbacks=[Kill(step)], **options)
+    # A signal at zero_grad arrives in the first half of an accumulation.
+    resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.last, **options)
+    assert stopped.trainer.global_step == step
+    assert_continues(whole, stopped, resumed)
+
+
+def test_limited_epochs_and_validation_inside_them(name, tmp_path):
+    options = {"limit_train_batches": 4, "val_check_interval": 2}
+    whole = run(CASES[name], tmp_path, **options)
+    for step in (2, 3, 4):  # the last batch before a validation, after it, the last of an epoch
+        stopped = run(CASES[name], tmp_path, callbacks=[Kill(step)], **options)
+        resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.last, **options)
+        assert_equal_weights(whole, resumed)
+        assert resumed.recorder.metrics[-1] == whole.recorder.metrics[-1]
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_start", "on_before_optimizer_step"])
+@pytest.mark.parametrize("step", [3, 4, 6])  # the last batch of an epoch among them
+def test_exception_inside_a_step_skips_no_batch(name, step, hook, tmp_path):
+    whole = run(CASES[name], tmp_path)
+    stopped = run(CASES[name], tmp_path, callbacks=[Fail(step, hook)])
+    assert str(stopped.error) == "failed on purpose"
+    resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.last)
+    seen = stopped.recorder.batches + resumed.recorder.batches
+    assert len(seen) == len(whole.recorder.batches)
+    assert all(torch.equal(a, b) for a, b in zip(seen, whole.recorder.batches, strict=True))
+
+
+class EveryStep(BestAndLast):
+    """Keeps a copy of every ``last.ckpt``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: list[Path] = []
+
+    def _write(self, trainer, state, path) -> float:
+        super()._write(trainer, state, path)
+        if path.endswith("last.ckpt"):
+            self.copies.append(Path(shutil.copy(path, f"{path}.{len(self.copies)}")))
+        return -math.inf
+
+
+def test_every_checkpoint_on_the_way(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpointing, "_is_due", lambda time_allowed, trainer: True)
+    whole = run(CASES[name], tmp_path, max_epochs=3)
+    keeper = EveryStep()
+    run(CASES[name], tmp_path, max_epochs=2, callbacks=[keeper])
+    assert len(keeper.copies) == 2 * 5 + 1  # four steps and the end of each epoch; the end
+    for copy in keeper.copies:
+        resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=copy, max_epochs=3)
+        assert_equal_weights(whole, resumed)
+        assert resumed.recorder.metrics == whole.recorder.metrics[-len(resumed.recorder.metrics) :]
+        step = torch.load(copy, weights_only=True)["global_step"]
+        later = [m for m in whole.recorder.metrics if m["step"] > step]
+        assert resumed.recorder.metrics[-len(later) :] == later

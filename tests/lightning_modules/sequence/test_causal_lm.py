@@ -1,0 +1,148 @@
+"""Language models: losses by definition, states carried exactly, the entropy of a known chain."""
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from learning_cases import quiet_trainer
+from token_cases import Streams
+from torch import Tensor, nn
+
+import trellis
+from trellis.datamodules.engine.base import DataModule
+from trellis.datamodules.engine.loader import Loader
+from trellis.lightning_modules.sequence.causal_lm import CausalLM
+from trellis.networks.sequence.gpt import GPT
+from trellis.networks.sequence.recurrent import RecurrentLM
+from trellis.spec import TokenSpec
+
+gru = partial(RecurrentLM, cell="gru", embed_dim=8, hidden_size=12, dropout=0.0)
+gpt = partial(GPT, context=8, embed_dim=16, num_heads=2, num_layers=1, dropout=0.0)
+adam = partial(torch.optim.Adam, lr=0.02)
+
+
+def evaluated(objective: CausalLM, data: DataModule, root: Path) -> dict[str, float]:
+    [result] = quiet_trainer(root).validate(objective, datamodule=data, verbose=False)
+    return result
+
+
+def entropy_rate(transitions: Tensor) -> float:
+    """Nats a step of a stationary chain, from the chain's own definition."""
+    values, vectors = torch.linalg.eig(transitions.T.double())
+    share = vectors[:, values.real.argmax()].real
+    share = share / share.sum()
+    return float(-(share.unsqueeze(1) * torch.special.xlogy(transitions, transitions)).sum())
+
+
+def test_loss_is_the_mean_over_tokens_that_are_not_padding(tmp_path: Path) -> None:
+    class Padded(DataModule):
+        spec = TokenSpec(5, pad_id=0)
+        batches = (torch.tensor([[1, 2, 3, 0], [4, 3, 0, 0]]), torch.tensor([[1, 1, 1, 1]]))
+
+        def loader(self, split: str) -> Loader[Tensor]:
+            return Loader(2, lambda index: self.batches[int(index)])
+
+    data, objective = Padded(), CausalLM(gpt, spec=Padded.spec)
+    objective.configure_model()
+    objective.eval()
+    losses = []
+    for batch in data.batches:
+        log_probs = objective(batch[:, :-1])[0].log_softmax(-1)
+        for row, tokens in enumerate(batch.tolist()):
+            for t, token in enumerate(tokens[1:]):
+                if token != 0:
+                    losses.append(-float(log_probs[row, t, token].detach()))
+    assert len(losses) == 6
+    mean = sum(losses) / len(losses)
+    result = evaluated(objective, data, tmp_path)
+    assert result == pytest.approx({"val/loss": mean, "val/perplexity": math.exp(mean)})
+    predicted = objective.predict_step(data.batches[0], 0)
+    assert float(predicted.detach().sum()) == pytest.approx(-sum(losses[:3]), abs=1e-5)
+    assert predicted[0, 2] == 0
+
+
+def test_carried_states_read_a_stream_as_if_it_were_one_sequence(tmp_path: Path) -> None:
+    L.seed_everything(0, verbose=False)
+    data = Streams()
+    carried = CausalLM(gru, adam, carry_state=True, spec=data.spec)
+    carried.configure_model()
+    carried.eval()
+    for weight in carried.parameters():
+        weight.data.mul_(3)  # so that what is remembered matters
+    logits, _ = carried(data.rows[:, :-1])
+    whole = nn.functional.cross_entropy(logits.flatten(0, 1), data.rows[:, 1:].flatten())
+    assert evaluated(carried, data, tmp_path)["val/loss"] == pytest.approx(whole.item(), rel=1e-5)
+    carried.carry_state = False
+    cut = evaluated(carried, data, tmp_path)["val/loss"]
+    assert cut != pytest.approx(whole.item(), rel=1e-3)
+
+
+def test_gradients_stop_between_batches(tmp_path: Path) -> None:
+    data = Streams()
+    objective = CausalLM(gru, adam, carry_state=True, spec=data.spec)
+    objective.configure_model()
+    batches = list(data.loader("train"))
+    objective.training_step(batches[0], 0)
+    loss = objective.training_step(batches[1], 1)
+    loss.backward()  # would fail if the first batch's graph, freed or not, were reached twice
+    objective.training_step(batches[2], 2).backward()
+    assert all(not part.requires_grad for part in objective._carried.state)
+
+
+@pytest.mark.parametrize("carry", [True, False])
+def test_data_without_streams_is_refused_if_the_state_is_carried(
+    tmp_path: Path, carry: bool
+) -> None:
+    objective = CausalLM(gru, adam, carry_state=carry)
+    trainer = quiet_trainer(tmp_path, max_epochs=1)
+    if not carry:
+        trainer.fit(objective, datamodule=Streams(jump=True))
+        return
+    with pytest.raises(ValueError, match="does not go on where the last one ended"):
+        trainer.fit(objective, datamodule=Streams(jump=True))
+
+
+@pytest.mark.parametrize(("network", "carry"), [(gru, True), (gpt, False)])
+def test_learns_the_entropy_of_a_chain_and_no_more(
+    tmp_path: Path, network: Any, carry: bool
+) -> None:
+    L.seed_everything(0, verbose=False)
+    data = Streams(steps=100)
+    objective = CausalLM(network, adam, carry_state=carry)
+    quiet_trainer(tmp_path, max_epochs=4).fit(objective, datamodule=data)
+    best = entropy_rate(data.transitions)
+    loss = evaluated(objective, data, tmp_path)["val/loss"]
+    assert best - 0.03 < loss < best + 0.03
+    assert loss < 0.75 * math.log(3)
+
+
+def test_a_checkpoint_needs_no_data(tmp_path: Path) -> None:
+    data = Streams()
+    objective = CausalLM(gru, adam, carry_state=True)
+    trainer = quiet_trainer(tmp_path, max_epochs=1)
+    trainer.fit(objective, datamodule=data)
+    loaded = trellis.load(trainer.checkpoint_callback.best_model_path)
+    tokens = data.rows[:, :5]
+    objective.eval()
+    torch.testing.assert_close(loaded(tokens)[0], objective(tokens)[0])
+
+
+def test_a_vocabulary_is_in_the_checkpoint_but_not_among_logged_options(tmp_path: Path) -> None:
+    data = Streams()
+    data.spec = TokenSpec(3, tokenizer="x" * 1000)
+    objective = CausalLM(gru, adam)
+    trainer = quiet_trainer(tmp_path, max_epochs=1)
+    trainer.fit(objective, datamodule=data)
+    assert objective.hparams_initial["spec"]["tokenizer"] == "(1,000 characters)"
+    assert objective.hparams_initial["spec"]["num_tokens"] == 3
+    assert trellis.load(trainer.checkpoint_callback.last_model_path).spec == data.spec
+
+
+def test_a_network_of_another_kind_is_refused() -> None:
+    objective = CausalLM(nn.Linear, adam, spec=TokenSpec(3))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"calls network\(num_tokens=...\), but Linear"):
+        objective.configure_model()

@@ -1,0 +1,214 @@
+"""One label a token: against definitions, and on names that begin and go on."""
+
+import csv
+from functools import partial
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from learning_cases import quiet_trainer
+from token_cases import BIO, PAD, SPEC, Names, WordVotes
+
+from trellis.datamodules.engine.base import tensor_loader
+from trellis.datamodules.sequence.conll import CoNLL
+from trellis.datamodules.sequence.text_files import read_lines
+from trellis.lightning_modules.callbacks.pictures import ConfusionMatrix
+from trellis.lightning_modules.engine.checkpoint import load
+from trellis.lightning_modules.sequence.tagging import EntityScores, Tagging, token_cross_entropy
+from trellis.networks.sequence.recurrent import RecurrentTagger
+from trellis.spec import LabelledTokenSpec, TokenSpec
+
+SMALL = partial(RecurrentTagger, cell="gru", embed_dim=16, hidden_size=16)
+VOTES = partial(WordVotes, each=True)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    L.seed_everything(0, verbose=False)
+
+
+def adam(lr: float):
+    return partial(torch.optim.Adam, lr=lr)
+
+
+def fit(objective, data, root, epochs: int) -> dict[str, float]:
+    trainer = quiet_trainer(root, max_epochs=epochs, check_val_every_n_epoch=epochs)
+    trainer.fit(objective, datamodule=data)
+    [tested] = trainer.test(objective, datamodule=data, verbose=False)
+    return tested
+
+
+def entities(tags: list[int]) -> set[tuple[str, int, int]]:
+    """Kind, first and last of the names in tags that follow the scheme or do not."""
+    found, first = set(), None
+    for position, tag in enumerate([*tags, 0]):
+        name = BIO[tag]
+        goes_on = first is not None and name == f"I-{BIO[tags[first]][2:]}"
+        if first is not None and not goes_on:
+            found.add((BIO[tags[first]][2:], first, position - 1))
+            first = None
+        if name != "O" and not goes_on:
+            first = position
+    return found
+
+
+def test_metrics_count_each_word_once_and_no_padding(tmp_path):
+    objective, data = Tagging(VOTES, adam(0.05)), Names()
+    metrics = fit(objective, data, tmp_path, epochs=3)
+    tokens, tags = data.splits["test"]
+    logits = objective.eval()(tokens).detach()
+    losses, right, correct, found, there = [], [], 0, 0, 0
+    for row, labels in zip(logits, tags, strict=True):
+        length = int((labels != -100).sum())
+        row, labels = row[:length], labels[:length].tolist()
+        losses += [-row[i].log_softmax(-1)[label] for i, label in enumerate(labels)]
+        right += [int(row[i].argmax()) == label for i, label in enumerate(labels)]
+        guessed, known = entities(row.argmax(-1).tolist()), entities(labels)
+        correct, found, there = (
+            correct + len(guessed & known),
+            found + len(guessed),
+            there + len(known),
+        )
+    assert metrics["test/loss"] == pytest.approx(float(sum(losses)) / len(losses), rel=1e-5)
+    assert metrics["test/accuracy"] == pytest.approx(sum(right) / len(right))
+    assert 0 < correct < found != there  # the next three lines differ
+    assert metrics["test/precision"] == pytest.approx(correct / found)
+    assert metrics["test/recall"] == pytest.approx(correct / there)
+    assert metrics["test/f1"] == pytest.approx(2 * correct / (found + there))
+    batch = tokens[:5], tags[:5]
+    known = (tags[:5] != -100).sum()
+    expected = sum(losses[: int(known)]) / known
+    torch.testing.assert_close(objective.training_step(batch, 0).detach(), expected)
+    torch.testing.assert_close(objective.predict_step(batch, 0), logits[:5].softmax(-1))
+
+
+def test_names_are_learnt_and_chance_is_not(tmp_path):
+    def scores(shuffled: bool) -> dict[str, float]:
+        objective = Tagging(SMALL, adam(0.02))
+        data = Names(number=200, batch_size=20, shuffled=shuffled)
+        return fit(objective, data, tmp_path, epochs=7)
+
+    learned, control = scores(False), scores(True)
+    assert learned["test/accuracy"] > 0.99
+    assert learned["test/f1"] > 0.97
+    assert control["test/f1"] < 0.25
+
+
+def test_a_network_that_sees_single_words_takes_the_tag_each_has_most_often(tmp_path):
+    """Whether word 8 goes on with a name stands in the words before it."""
+    data = Names(number=200, batch_size=20)
+    metrics = fit(Tagging(VOTES, adam(0.1)), data, tmp_path, epochs=6)
+    tokens, tags = data.splits["test"]
+    most = sum(int(torch.bincount(tags[tokens == word]).max()) for word in range(5, 11))
+    best = most / int((tags != -100).sum())
+    assert best < 0.9
+    assert metrics["test/accuracy"] == pytest.approx(best, abs=0.03)
+
+
+class PartsOfSpeech(Names):
+    """The same tags under names that make no entities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec = LabelledTokenSpec(SPEC, 5, ("NN", "VB", "JJ", "DT", "IN"))
+
+
+def test_only_tags_of_entities_have_an_f1(tmp_path):
+    metrics = fit(Tagging(VOTES, adam(0.05)), PartsOfSpeech(), tmp_path, epochs=1)
+    assert set(metrics) == {"test/loss", "test/accuracy"}
+
+
+class WithEmptyBatch(Names):
+    """Sentences whose last batch has words, but no tag."""
+
+    def loader(self, split: str):
+        tokens, tags = self.splits[split]
+        tags = tags.masked_fill(torch.arange(len(tags)).unsqueeze(1) >= 32, -100)
+        return tensor_loader(tokens, tags, batch_size=8, train=False)
+
+
+def test_a_batch_without_any_tag_counts_for_nothing(tmp_path):
+    objective, data = Tagging(VOTES, adam(0.05)), WithEmptyBatch()
+    trainer = quiet_trainer(tmp_path, max_epochs=1, limit_train_batches=4)
+    trainer.fit(objective, datamodule=data)
+    [metrics] = trainer.test(objective, datamodule=data, verbose=False)
+    tokens, tags = data.splits["test"]
+    loss = token_cross_entropy(objective.eval()(tokens[:32]), tags[:32]).detach()
+    assert metrics["test/loss"] == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_a_checkpoint_is_loaded_by_its_path_alone(tmp_path):
+    objective, data = Tagging(SMALL, adam(0.01)), Names()
+    trainer = quiet_trainer(tmp_path, max_epochs=1)
+    trainer.fit(objective, datamodule=data)
+    loaded = load(trainer.checkpoint_callback.last_model_path)
+    tokens, _ = data.splits["test"]
+    assert torch.equal(loaded(tokens), objective.eval()(tokens))
+    assert loaded.spec == data.spec
+
+
+def test_no_entities_score_zero():
+    scores = EntityScores(("O", "B-PER", "I-PER"))
+    scores.update(torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 3, dtype=torch.long))
+    assert {name: float(value) for name, value in scores.compute().items()} == {
+        "precision": 0.0, "recall": 0.0, "f1": 0.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spec", "match"),
+    [
+        (LabelledTokenSpec(TokenSpec(9), 3), "Tagging: spec.tokens has no pad_id"),
+        (LabelledTokenSpec(TokenSpec(9, pad_id=PAD), 1), "out_channels=1: to tag takes at least"),
+    ],
+)
+def test_data_must_have_a_pad_id_and_classes(spec, match):
+    with pytest.raises(ValueError, match=match):
+        Tagging(spec=spec).configure_model()
+
+
+def test_tags_must_fit_the_logits():
+    logits = torch.zeros(2, 3, 4)
+    with pytest.raises(ValueError, match=r"tags \[2, 4\] do not fit logits \[2, 3, 4\]"):
+        token_cross_entropy(logits, torch.zeros(2, 4, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"\[B, T, out_channels\]"):
+        token_cross_entropy(logits[:, 0], torch.zeros(2, dtype=torch.long))
+    with pytest.raises(ValueError, match="labels lie in .*, but the network has out_ch.*=4"):
+        token_cross_entropy(logits, torch.tensor([[0, 4, -100]] * 2))
+
+
+def test_a_confusion_matrix_counts_words_and_no_padding(tmp_path):
+    objective, data = Tagging(VOTES, adam(0.05)), Names()
+    trainer = quiet_trainer(tmp_path, max_epochs=2, callbacks=[ConfusionMatrix()])
+    trainer.fit(objective, datamodule=data)
+    tokens, tags = data.splits["val"]
+    predicted, known = objective.eval()(tokens).argmax(-1), tags >= 0
+    expected = torch.zeros(5, 5, dtype=torch.long)
+    for label, guess in zip(tags[known].tolist(), predicted[known].tolist(), strict=True):
+        expected[label, guess] += 1
+    path = trainer.run_dir / "pictures/val/confusion_counts.csv"
+    header, *rows = csv.reader(path.read_text().splitlines())
+    assert header == ["true class", *BIO]
+    assert [list(map(int, row[1:])) for row in rows] == expected.tolist()
+
+
+@pytest.mark.data
+def test_german_nouns_are_found_by_their_neighbours(data_dir, tmp_path):
+    """Captions of Multi30k in lower case: which words are written with a capital letter?
+
+    The tag that each word has most often, and small for those never seen, would be right for 87 %.
+    """
+    paths = {}
+    for split, number in (("train", 2500), ("val", 500)):
+        paths[split] = tmp_path / f"{split}.conll"
+        with paths[split].open("w", encoding="utf-8") as file:
+            for line in read_lines(Path(data_dir) / f"multi30k/raw/{split}.de.gz")[:number]:
+                words = line.split()
+                tags = ["capital" if word[0].isupper() else "small" for word in words]
+                pairs = zip(words, tags, strict=True)
+                file.writelines(f"{word.lower()}\t{tag}\n" for word, tag in pairs)
+                file.write("\n")
+    data = CoNLL(str(paths["train"]), str(paths["val"]), max_tokens=1000)
+    metrics = fit(Tagging(SMALL, adam(0.01)), data, tmp_path, epochs=2)
+    assert metrics["test/accuracy"] > 0.95

@@ -1,0 +1,193 @@
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from discrete_cases import all_examples, check_frequencies
+from torch import Tensor
+
+from trellis.networks.generative.pixel_cnn import PixelCNN
+
+
+def sharp(shape: tuple[int, ...], num_classes: int = 0, **options: Any) -> PixelCNN:
+    """A network whose pixels depend on each other strongly."""
+    torch.manual_seed(0)
+    small = {"channels": 6, "num_layers": 2, "first_kernel_size": 3}
+    network = PixelCNN(shape, num_classes, **{**small, **options})
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(2.5)
+    return network
+
+
+def label(network: PixelCNN, count: int, y: int = 1) -> Tensor | None:
+    return torch.full((count,), y) if network.num_classes else None
+
+
+@pytest.mark.parametrize(("kernel_size", "first_kernel_size"), [(3, 3), (5, 3), (3, 7)])
+def test_a_pixel_sees_all_pixels_before_it_and_no_other(
+    kernel_size: int, first_kernel_size: int
+) -> None:
+    """In the order of reading, whatever the way to it: there is no blind spot."""
+    network = sharp((1, 5, 5), num_layers=4, kernel_size=kernel_size,
+                    first_kernel_size=first_kernel_size).double()  # fmt: skip
+    with torch.no_grad():
+        for module in network.head:  # a dead unit would hide a pixel
+            if isinstance(module, torch.nn.Conv2d):
+                module.bias.add_(5)
+    x = torch.rand(1, 5, 5, dtype=torch.double)
+    jacobian = torch.autograd.functional.jacobian(lambda x: network.logits(x[None])[0], x)
+    seen = jacobian.abs().amax(0).view(25, 25) > 0  # pixels to tell, pixels told
+    assert torch.equal(seen, torch.ones(25, 25).tril(-1).bool())
+
+
+def test_the_reach_of_a_pixel_is_as_documented() -> None:
+    network = sharp((1, 9, 17), num_layers=2, first_kernel_size=5).double()
+    x = torch.rand(1, 9, 17, dtype=torch.double)
+    jacobian = torch.autograd.functional.jacobian(lambda x: network.logits(x[None])[0], x)
+    seen = jacobian[:, 8, 8, 0].abs().amax(0) > 0  # the pixel in the middle of the last row
+    reach = 5 // 2 + 2 * (3 // 2)
+    rows, columns = seen.nonzero().unbind(1)
+    assert int(rows.min()) == 8 - reach
+    assert (int(columns.min()), int(columns.max())) == (8 - reach, 8 + reach)
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_levels", "num_classes"),
+    [
+        ((1, 3, 3), 2, 0),
+        ((1, 2, 4), 2, 3),
+        ((1, 2, 2), 4, 2),
+        ((1, 1, 5), 3, 0),
+        ((1, 5, 1), 3, 0),
+    ],
+)
+def test_probabilities_sum_to_one_and_samples_follow_them(
+    shape: tuple[int, ...], num_levels: int, num_classes: int
+) -> None:
+    network = sharp(shape, num_classes, num_levels=num_levels)
+    x = all_examples(shape, num_levels)
+    with torch.no_grad():
+        probabilities = network(x, label(network, len(x))).exp()
+        others = network(x, label(network, len(x), 0)).exp()
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert probabilities.max() > 0.01
+    assert num_classes == 0 or not torch.allclose(probabilities, others, atol=1e-3)
+    generator = torch.Generator().manual_seed(4)
+    samples = network.sample(20_000, label(network, 20_000), generator=generator)
+    check_frequencies(samples, probabilities, num_levels)
+
+
+def masked(convolution: torch.nn.Conv2d, rows: int, columns: int, x: Tensor) -> Tensor:
+    """The same convolution with a kernel of full size and zeros where it must not look.
+
+    Args:
+        rows: of the kernel's radius; the cut kernel fills its upper left corner.
+        columns: the same.
+    """
+    cut = convolution.weight
+    full = cut.new_zeros(*cut.shape[:2], 2 * rows + 1, 2 * columns + 1)
+    full[:, :, : cut.size(2), : cut.size(3)] = cut
+    return F.conv2d(x, full, convolution.bias, padding=(rows, columns))
+
+
+def naive_log_prob(network: PixelCNN, x: Tensor, y: Tensor | None) -> Tensor:
+    """Masks A and B, one output at a time."""
+    total = torch.zeros(len(x))
+    _, height, width = network.shape
+    for i in range(height):
+        for j in range(width):
+            seen = torch.rand(x.shape)  # noise where nobody may look
+            seen[:, :, :i], seen[:, :, i, :j] = x[:, :, :i], x[:, :, i, :j]
+            seen, r = 2 * seen - 1, network.radius
+            v, h = masked(network.above, r, r, seen), masked(network.left, 0, r, seen)
+            for layer in network.layers:
+                r = layer.radius
+                a, b = masked(layer.vertical, r, r, v), masked(layer.horizontal, 0, r, h)
+                b = b + layer.link(a)
+                if y is not None:
+                    for_a, for_b = layer.labels.weight[y].chunk(2, 1)
+                    a, b = a + for_a[:, :, None, None], b + for_b[:, :, None, None]
+                channels = h.size(1)
+                v = torch.tanh(a[:, :channels]) * torch.sigmoid(a[:, channels:])
+                gated = torch.tanh(b[:, :channels]) * torch.sigmoid(b[:, channels:])
+                h = h + layer.output(gated)
+            log_probs = network.head(h)[:, :, i, j].log_softmax(1)
+            level = (x[:, 0, i, j] * (network.num_levels - 1)).round().long()
+            total += log_probs[torch.arange(len(x)), level]
+    return total
+
+
+@pytest.mark.parametrize("num_classes", [0, 3])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_masked_kernels_one_pixel_at_a_time(num_classes: int, kernel_size: int) -> None:
+    network = sharp((1, 5, 6), num_classes, num_levels=3, kernel_size=kernel_size,
+                    first_kernel_size=5)  # fmt: skip
+    x = torch.randint(3, (4, 1, 5, 6)) / 2
+    y = torch.tensor([0, 2, 1, 2]) if num_classes else None
+    torch.testing.assert_close(
+        network.log_prob(x, y), naive_log_prob(network, x, y), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_samples_are_those_of_a_pass_for_each_pixel() -> None:
+    network = sharp((1, 6, 5), 2, kernel_size=5, first_kernel_size=5)
+    y = torch.tensor([0, 1, 1, 0])
+    cached = network.sample(4, y, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    x = torch.zeros(4, 1, 6, 5)
+    for i in range(6):
+        for j in range(5):
+            chances = network.logits(x, y)[:, :, i, j].softmax(1)
+            x[:, 0, i, j] = torch.multinomial(chances, 1, generator=generator)[:, 0].float()
+    assert torch.equal(cached, x)
+    assert not cached.requires_grad
+    assert 0 < cached.mean() < 1
+
+
+def test_a_rule_between_pixels_is_learnt() -> None:
+    """A chessboard and its negative: one bit in all, though each pixel alone is a coin."""
+    torch.manual_seed(0)
+    board = (torch.arange(4)[:, None] + torch.arange(4)) % 2
+    x = torch.stack([board, 1 - board]).float().unsqueeze(1)
+    network = PixelCNN((1, 4, 4), channels=6, num_layers=1, first_kernel_size=3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        (-network(x).mean()).backward()
+        optimizer.step()
+    bits = -network(x).mean().item() / torch.tensor(2.0).log().item()
+    assert 1 - 1e-3 < bits < 1.1
+    drawn = network.sample(40)
+    right = (drawn[:, None] == x[None]).flatten(2).all(2)
+    assert right.any(1).sum() > 35
+    assert right.any(0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shape": (784,)}, r"shape=\(784,\): give images of one channel"),
+        ({"shape": (3, 8, 8)}, r"shape=\(3, 8, 8\): give images of one channel"),
+        ({"num_levels": 1}, "num_levels=1: give at least 2"),
+        ({"channels": 0}, "channels=0: give at least 1"),
+        ({"num_layers": 0}, "num_layers=0: give at least 1"),
+        ({"kernel_size": 4}, "kernel_size=4: give an odd number, at least 3"),
+        ({"first_kernel_size": 1}, "first_kernel_size=1: give an odd number, at least 3"),
+    ],
+)
+def test_sizes_are_checked(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PixelCNN(**{"shape": (1, 4, 4), **options})
+
+
+def test_inputs_are_checked() -> None:
+    network, conditional = sharp((1, 4, 4), num_levels=256), sharp((1, 4, 4), 2)
+    with pytest.raises(ValueError, match=r"x \[5, 16\] does not fit PixelCNN\(shape=\(1, 4, 4\)"):
+        network(torch.zeros(5, 16))
+    with pytest.raises(ValueError, match="x holds 0.001, which is none of the 256 levels"):
+        network(torch.full((1, 1, 4, 4), 0.001))
+    with pytest.raises(ValueError, match="label 2 is out of range: PixelCNN"):
+        conditional(torch.zeros(2, 1, 4, 4), torch.tensor([0, 2]))
+    with pytest.raises(ValueError, match="y is given, but PixelCNN.* is not conditional"):
+        network.sample(2, torch.zeros(2).long())
