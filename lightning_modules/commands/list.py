@@ -1,21 +1,18 @@
 """``trellis list``: what there is, read from the source without importing it."""
 
 import argparse
-import ast
-import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 
+from trellis.index import family_names, summary
 from trellis.lightning_modules.commands.ledger import configs_dir, ledger, measured, shown
 
 KINDS = ("networks", "objectives", "data", "configs", "ledger")
-# What a spec can say: a network asks for nothing else, all other arguments have defaults.
-SIZES = {
-    *("in_channels", "out_channels", "shape", "num_parameters"),
-    *("num_tokens", "pad_id"),
-    *("source_tokens", "target_tokens", "source_pad_id", "target_pad_id"),
-    *("observation_shape", "num_actions", "action_dim", "action_low", "action_high"),
+ROOMS = {
+    "networks": "trellis.networks",
+    "objectives": "trellis.lightning_modules",
+    "data": "trellis.datamodules",
 }
+MACHINERY = ("engine", "callbacks", "commands")
 MARKS = ("<!-- ledger -->", "<!-- /ledger -->")
 
 
@@ -49,72 +46,19 @@ def lines(kind: str) -> list[str]:
             f"{path.relative_to(root).as_posix():<28} {_first_comment(path)}"
             for path in sorted(root.glob("*/*.yaml"))
         ]
-    package, base = {
-        "networks": ("trellis.networks", None),
-        "objectives": ("trellis.lightning_modules", "Objective"),
-        "data": ("trellis.datamodules", "DataModule"),
-    }[kind]
-    return [f"{name:<22} {summary}" for name, summary in classes(package, base)]
+    return [f"{name:<22} {line}" for name, line in classes(ROOMS[kind])]
 
 
-def classes(package: str, base: str | None) -> list[tuple[str, str]]:
-    """Public classes of a package's files with the first line of their docstrings.
+def classes(room: str) -> list[tuple[str, str]]:
+    """Public classes of a room's families with the first line of their docstrings.
 
     Args:
-        package: dotted name; its files are parsed, not imported.
-        base: only what descends from this and leaves nothing abstract; ``None`` takes every class
-            that can be built from the sizes of some kind of data, which is what makes a network.
+        room: dotted name; its files are read, not imported.
     """
-    spec = importlib.util.find_spec(package)
-    folders = (spec and spec.submodule_search_locations) or []
-    files = sorted(file for folder in folders for file in Path(folder).glob("*.py"))
-    nodes = [node for file in files for node in ast.parse(file.read_text("utf-8")).body]
-    known = {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
-    found = []
-    for name, node in known.items():
-        line = [*_line(node, known)]
-        if base is None:
-            fits = _is_network(_required(line))
-        else:
-            fits = known.get(base) in line[1:] and not _is_abstract(line)
-        if fits and not name.startswith("_"):
-            found.append((name, (ast.get_docstring(node) or "").split("\n")[0]))
-    return found
-
-
-def _line(node: ast.ClassDef, known: dict[str, ast.ClassDef]) -> Iterator[ast.ClassDef]:
-    """A class and those of the package it descends from, nearest first."""
-    yield node
-    for base in node.bases:
-        if (parent := known.get(ast.unparse(base))) is not None:
-            yield from _line(parent, known)
-
-
-def _methods(line: list[ast.ClassDef]) -> dict[str, ast.FunctionDef]:
-    """The methods that count: of each name the nearest."""
-    items = [item for node in reversed(line) for item in node.body]
-    return {item.name: item for item in items if isinstance(item, ast.FunctionDef)}
-
-
-def _required(line: list[ast.ClassDef]) -> set[str]:
-    """Names of the arguments of the constructor that have no defaults."""
-    init = _methods(line).get("__init__")
-    if init is None:
-        return set()
-    positional = init.args.args[1 : len(init.args.args) - len(init.args.defaults)]
-    named = zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
-    return {each.arg for each in positional} | {each.arg for each, value in named if value is None}
-
-
-def _is_network(required: set[str]) -> bool:
-    # What takes channels and does not say what comes out is a part of one.
-    is_part = "in_channels" in required and "out_channels" not in required
-    return bool(required) and required <= SIZES and not is_part
-
-
-def _is_abstract(line: list[ast.ClassDef]) -> bool:
-    decorators = [d for method in _methods(line).values() for d in method.decorator_list]
-    return any(ast.unparse(decorator) == "abstractmethod" for decorator in decorators)
+    families = [
+        name for name, path in family_names(room).items() if path.split(".")[2] not in MACHINERY
+    ]
+    return [(name, summary(name)) for name in families if name[0].isupper()]
 
 
 def _first_comment(path: Path) -> str:

@@ -1,30 +1,26 @@
 """``trellis fit | validate | test | predict``: the Lightning CLI, with short answers."""
 
 import csv
-import difflib
 import json
 import logging
 import re
 import warnings
 from importlib import import_module
 from pathlib import Path
-from pkgutil import walk_packages
 from typing import Any
 
 import lightning as L
 import torch
 import yaml
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
-import trellis.datamodules
-import trellis.lightning_modules
-import trellis.networks
+from trellis.index import did_you_mean, public_names
 from trellis.lightning_modules.commands.ledger import configs_dir
-from trellis.lightning_modules.commands.parser import Parser, house_rules
+from trellis.lightning_modules.commands.parser import Parser
 from trellis.lightning_modules.engine.checkpoint import read
+from trellis.lightning_modules.engine.jsonargparse_private import trellis_names_first
+from trellis.lightning_modules.engine.lightning_private import TypedBeatsCheckpointCLI
 from trellis.lightning_modules.engine.trainer import Trainer
-
-ROOMS = (trellis.networks, trellis.lightning_modules, trellis.datamodules)
 
 
 def main(words: list[str]) -> None:
@@ -37,14 +33,13 @@ def main(words: list[str]) -> None:
     TrellisCLI(words)
 
 
-class TrellisCLI(LightningCLI):
+class TrellisCLI(TypedBeatsCheckpointCLI):
     """``LightningCLI`` where a checkpoint is the first config and what is typed beats it.
 
     Lightning lets the checkpoint win silently, and cannot start from a checkpoint alone.
     """
 
     def __init__(self, args: list[str] | dict[str, Any], run: bool = True) -> None:
-        import_rooms()
         super().__init__(
             L.LightningModule,
             L.LightningDataModule,
@@ -72,12 +67,10 @@ class TrellisCLI(LightningCLI):
             args = _with_checkpoint(_with_known_configs(args))
         else:
             self._run_name = None
-        with house_rules():
+        _import_named(args)
+        with trellis_names_first():
             parse = parser.parse_args if isinstance(args, list) else parser.parse_object
             self.config = parse(args)
-
-    def _parse_ckpt_path(self) -> None:
-        """Nothing: Lightning's own would let the checkpoint win over what is typed."""
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand] if self.subcommand else self.config
@@ -133,7 +126,7 @@ def _write_predictions(batches: list[Any], model: Any, folder: Path) -> Path:
         torch.save(batches, folder / "predictions.pt")
         return folder / "predictions.pt"
     rows = torch.cat(batches)
-    classes = getattr(model.spec, "classes", ())
+    classes = getattr(getattr(model, "spec", None), "classes", ())
     names = classes if len(classes) == rows.size(1) else range(rows.size(1))
     with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -161,12 +154,23 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not any(word in record.getMessage() for word in noise)
 
 
-def import_rooms() -> None:
-    """Import every class that a short name may mean."""
-    for room in ROOMS:
-        for module in walk_packages(room.__path__, f"{room.__name__}."):
-            if ".commands." not in module.name:
-                import_module(module.name)
+def _import_named(args: list[str] | dict[str, Any]) -> None:
+    """Import what the short names of a command line and its configs may mean, and nothing else."""
+    texts = [json.dumps(args)] if isinstance(args, dict) else list(args)
+    if isinstance(args, list):
+        paths = (*_given(args, "--config"), *_given(args, "-c"))
+        texts += [Path(path).read_text(encoding="utf-8") for path in paths if _is_file(path)]
+    known = public_names()
+    for word in sorted({word for text in texts for word in re.findall(r"\w+", text)}):
+        if word in known:
+            import_module(known[word].rpartition(".")[0])
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except OSError:  # a config given as text may be too long for a name
+        return False
 
 
 def _with_known_configs(words: list[str]) -> list[str]:
@@ -183,7 +187,7 @@ def _with_known_configs(words: list[str]) -> list[str]:
 
 def _known_config(word: str) -> str:
     path = Path(word)
-    if path.is_file():
+    if _is_file(word):
         try:
             yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -196,8 +200,7 @@ def _known_config(word: str) -> str:
         if (root / name).is_file():
             return str(root / name)
     known = {f"configs/{p.relative_to(root).as_posix()}": None for p in root.glob("*/*.yaml")}
-    near = difflib.get_close_matches(word, known, 1, cutoff=0.4)
-    hint = f"; did you mean {near[0]}?" if near else "; see trellis list configs"
+    hint = did_you_mean(word, known, cutoff=0.4) or "; see trellis list configs"
     raise FileNotFoundError(f"there is no config {word}{hint}")
 
 

@@ -18,7 +18,8 @@ from jsonargparse import ArgumentParser
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from trellis.hyperparameters import INSTANTIATOR
-from trellis.lightning_modules.engine.objective import FORMAT, Objective
+from trellis.lightning_modules.engine.objective import Objective
+from trellis.lightning_modules.engine.upgrade import FORMAT, upgrade
 
 # Where a checkpoint may import from; anything else is refused by name, before it is imported.
 TRUSTED = (
@@ -80,7 +81,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         if "://" not in str(path):
             verify(path)
-        return super().load_checkpoint(path, map_location, weights_only)
+        return upgrade(super().load_checkpoint(path, map_location, weights_only))
 
 
 def _umask() -> int:
@@ -146,6 +147,7 @@ def read(
             f"{path} has format {about['format']}, this version of trellis reads up to {FORMAT}: "
             f"upgrade torch-trellis"
         )
+    upgrade(checkpoint)
     for entry in rebuilt:
         parameters = dict(checkpoint.get(entry, {}))
         if (name := parameters.get("_class_path")) is not None:

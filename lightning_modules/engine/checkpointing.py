@@ -12,8 +12,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from trellis.lightning_modules.engine.lightning_private import dump_checkpoint
 
-class BestAndLast(Checkpoint):
+
+class BestAndLastCheckpoint(Checkpoint):
     """Keep the best and the newest state of a run as whole files.
 
     A full-batch graph network improves every few milliseconds, faster than a disk can follow.
@@ -22,7 +24,8 @@ class BestAndLast(Checkpoint):
     is written at the same pace, once a minute at most, and on every interruption.
 
     Args:
-        monitor: logged value that says which state is best; ``None`` takes the objective's.
+        monitor: logged value that says which state is best; ``None`` takes the objective's, or
+            where it has none the newest state.
         mode: whether lower or higher is better; ``None`` takes the objective's.
     Raises:
         ValueError: ``monitor`` was never logged.
@@ -42,19 +45,20 @@ class BestAndLast(Checkpoint):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
-            self.monitor = self.monitor or pl_module.monitor  # type: ignore[assignment]
-            self.mode = self.mode or pl_module.monitor_mode  # type: ignore[assignment]
+            # A module that is no Objective may name no monitor: its newest state is the best.
+            self.monitor = self.monitor or getattr(pl_module, "monitor", None)
+            self.mode = self.mode or getattr(pl_module, "monitor_mode", "min")
             self._may_write_last, self._ended = time.monotonic() + 60, False
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking or _is_trial(trainer):
             return
-        score = self._score(trainer)
-        if not self._is_better(score):
+        score = None if self.monitor is None else self._score(trainer)
+        if score is not None and not self._is_better(score):
             return
         self.best_model_score = score
         self.best_model_path = str(self._folder(trainer) / "best.ckpt")
-        state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        state = dump_checkpoint(trainer)
         if _is_due(self._may_write_best, trainer):
             self._waiting = None
             self._may_write_best = self._write(trainer, state, self.best_model_path)
@@ -127,7 +131,7 @@ class BestAndLast(Checkpoint):
         if _is_trial(trainer):
             return
         self.last_model_path = str(self._folder(trainer) / "last.ckpt")
-        state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        state = dump_checkpoint(trainer)
         pause = self._write(trainer, state, self.last_model_path)
         self._may_write_last = max(pause, time.monotonic() + 60)
 
@@ -140,7 +144,7 @@ class BestAndLast(Checkpoint):
         """Write ``state``; returns the time before which writing again would cost too much."""
         start = time.monotonic()
         trainer.strategy.save_checkpoint(state, path)
-        trainer.strategy.barrier("BestAndLast")
+        trainer.strategy.barrier("BestAndLastCheckpoint")
         end = time.monotonic()
         return end + 19 * (end - start)
 

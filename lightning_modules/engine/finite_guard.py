@@ -30,7 +30,7 @@ class FiniteGuard(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         gradients = [
-            grad if grad.layout == torch.strided else grad._values()
+            grad if grad.layout == torch.strided else grad.coalesce().values()
             for group in optimizer.param_groups
             for parameter in group["params"]
             if (grad := parameter.grad) is not None and grad.numel()

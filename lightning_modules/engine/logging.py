@@ -11,6 +11,8 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from trellis.lightning_modules.engine.lightning_private import logged_step
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -70,11 +72,6 @@ def log_table(
         elif isinstance(logger, TensorBoardLogger):
             text = _markdown(columns, rows)
             logger.experiment.add_text(name, text, logged_step(trainer))
-
-
-def logged_step(trainer: L.Trainer) -> int:
-    """The x-axis on which Lightning logs metrics: batches that made a step."""
-    return trainer.fit_loop.epoch_loop._batches_that_stepped
 
 
 def run_dir(trainer: L.Trainer) -> Path:

@@ -19,13 +19,14 @@ from torchmetrics import Metric, MetricCollection
 
 from trellis.hyperparameters import PlainHyperparameters, importable_name, to_plain
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
-from trellis.lightning_modules.engine.light_step import LightStep
+from trellis.lightning_modules.engine.lightning_private import LightStep, logs_this_step
 from trellis.lightning_modules.engine.resume import ExactResume
+from trellis.lightning_modules.engine.upgrade import description
 from trellis.optim.schedule import Schedule
 from trellis.spec import differences
+from trellis.torch_private import scale_, total_norm
 
 Stage = Literal["val", "test"]
-FORMAT = 1  # of what a checkpoint holds beside Lightning's own keys
 
 
 class NetworkFactory(Protocol):
@@ -34,7 +35,7 @@ class NetworkFactory(Protocol):
     def __call__(self, in_channels: int, out_channels: int) -> nn.Module: ...
 
 
-class Objective(PlainHyperparameters, LightStep, L.LightningModule, ABC):
+class Objective(PlainHyperparameters, LightStep, ABC):
     """Base of the objectives: builds networks when the data is known, logs, evaluates.
 
     A subclass takes its networks as factories, calls ``save_hyperparameters`` in ``__init__`` and
@@ -80,8 +81,6 @@ class Objective(PlainHyperparameters, LightStep, L.LightningModule, ABC):
             return
         self.spec = self._agreed_spec()
         self.hparams["spec"] = to_plain(self.spec)
-        # What loggers get, who would show a vocabulary of 200 kB as a hyper-parameter.
-        self._hparams_initial["spec"] = _without_long_texts(self.hparams["spec"])
         self.build(self.spec)
         self.val_metrics, self.test_metrics = (
             # Their states differ by design: looking for shared ones costs time and finds none.
@@ -91,7 +90,7 @@ class Objective(PlainHyperparameters, LightStep, L.LightningModule, ABC):
         self._built = True
 
     def _agreed_spec(self) -> Any:
-        datamodule = getattr(self._trainer, "datamodule", None) if self._trainer else None
+        datamodule = getattr(self.attached_trainer, "datamodule", None)
         offered = getattr(datamodule, "spec", None)
         name = type(self).__name__
         if offered is None:
@@ -112,6 +111,19 @@ class Objective(PlainHyperparameters, LightStep, L.LightningModule, ABC):
                 f"leave spec out or use the data it was made for"
             )
         return offered
+
+    @property
+    def hparams_initial(self) -> Any:
+        """The hyper-parameters for loggers, without vocabularies of 200 kB."""
+        return _without_long_texts(super().hparams_initial)
+
+    @property
+    def attached_trainer(self) -> L.Trainer | None:
+        """The trainer at work; ``self.trainer`` is an error where there is none."""
+        try:
+            return self.trainer
+        except RuntimeError:
+            return None
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.parameters())
@@ -172,8 +184,8 @@ class Objective(PlainHyperparameters, LightStep, L.LightningModule, ABC):
 
         ``self.log`` costs about a millisecond even on the steps whose value nobody keeps.
         """
-        trainer = self._trainer
-        if trainer and trainer._logger_connector.should_update_logs and trainer.training:
+        trainer = self.attached_trainer
+        if trainer is not None and trainer.training and logs_this_step(trainer):
             named = {f"train/{name}": value.detach() for name, value in values.items()}
             self.log_dict(named, prog_bar=True)
 
@@ -203,22 +215,16 @@ class Objective(PlainHyperparameters, LightStep, L.LightningModule, ABC):
         self.log_dict(self.test_metrics.compute())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        datamodule = self.trainer.datamodule if self._trainer else None  # type: ignore[attr-defined]
-        checkpoint["trellis"] = {
-            "format": FORMAT,
-            "objective": importable_name(type(self)),
-            "spec": to_plain(self.spec),
-            "data": None if datamodule is None else importable_name(type(datamodule)),
-            "unsaved": list(self.unsaved),
-        }
+        datamodule = getattr(self.attached_trainer, "datamodule", None)
+        checkpoint["trellis"] = description(self, datamodule)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         about, saved = checkpoint.get("trellis", {}), checkpoint.get("hyper_parameters", {})
         mine = importable_name(type(self))
         if about.get("objective") not in (None, mine) and mine is not None:
             raise ValueError(f"the checkpoint holds a {about['objective']}, not a {mine}")
-        if self._trainer is not None:
-            if self._trainer.state.fn == "fit":
+        if (trainer := self.attached_trainer) is not None:
+            if trainer.state.fn == "fit":
                 for name in self.hparams:
                     if name.endswith(("optimizer", "lr_scheduler")):
                         _compare(name, saved.get(name), self.hparams[name])
@@ -240,9 +246,7 @@ def clip_gradients(optimizer: Optimizer, max_norm: float | None) -> None:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if max_norm is None or not gradients:
         return
-    # As torch's clip_grad_norm_, which sorts them by device and type first, for half of its time.
-    norm = torch.stack(torch._foreach_norm(gradients)).norm()
-    torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    scale_(gradients, (max_norm / (total_norm(gradients) + 1e-6)).clamp(max=1.0))
 
 
 @contextmanager

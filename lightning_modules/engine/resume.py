@@ -9,6 +9,9 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from trellis.lightning_modules.engine.lightning_private import restore_loaders
+from trellis.lightning_modules.engine.upgrade import description
+
 
 class ExactResume(L.Callback):
     """Save each rank's random states and half-accumulated gradients, restore them on resuming.
@@ -26,6 +29,9 @@ class ExactResume(L.Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        # Objectives write their own, also where Lightning calls no callback.
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        checkpoint.setdefault("trellis", description(pl_module, datamodule))
         progress = trainer.fit_loop.epoch_loop.batch_progress
         processed: int = progress.current.processed  # type: ignore[attr-defined]
         mid_epoch = not progress.is_last_batch or progress.current.ready > processed
@@ -71,9 +77,8 @@ class ExactResume(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Lightning gives the loaders nothing back at the end of an epoch, not even their seed, nor
         # where a schedule asked for the number of steps before the checkpoint was read.
-        combined, states, self._loaders = trainer.fit_loop._combined_loader, self._loaders, []
-        if states and combined is not None:
-            combined._load_state_dicts(states)
+        states, self._loaders = self._loaders, []
+        restore_loaders(trainer, states)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

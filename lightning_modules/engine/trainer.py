@@ -12,9 +12,12 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import PassThroughProfiler
 
 from trellis.lightning_modules.engine.checkpoint import AtomicCheckpointIO, read
-from trellis.lightning_modules.engine.checkpointing import BestAndLast
+from trellis.lightning_modules.engine.checkpointing import BestAndLastCheckpoint
+from trellis.lightning_modules.engine.finite_guard import FiniteGuard
 from trellis.lightning_modules.engine.graceful_stop import GracefulStop
+from trellis.lightning_modules.engine.objective import Objective
 from trellis.lightning_modules.engine.progress import ProgressLine
+from trellis.lightning_modules.engine.resume import ExactResume
 from trellis.lightning_modules.engine.run_folder import RunFolder, RunLogger
 from trellis.lightning_modules.engine.wandb_run import WandbRun
 
@@ -22,9 +25,9 @@ from trellis.lightning_modules.engine.wandb_run import WandbRun
 class Trainer(L.Trainer):
     """``lightning.Trainer`` whose runs are safe, resumable and cheap per step.
 
-    Adds, unless one of the kind is given: ``BestAndLast``, ``GracefulStop``, ``ProgressLine``,
-    atomic checkpoint files, ``metrics.csv`` in a run folder of its own, and what a W&B run needs
-    where a ``WandbLogger`` is given.
+    Adds, unless one of the kind is given: ``BestAndLastCheckpoint``, ``GracefulStop``,
+    ``ProgressLine``, atomic checkpoint files, ``metrics.csv`` in a run folder of its own, and what
+    a W&B run needs where a ``WandbLogger`` is given.
 
     Args:
         run_name: the run writes to ``default_root_dir/run_name/VERSION/``.
@@ -55,7 +58,7 @@ class Trainer(L.Trainer):
         if not any(isinstance(callback, GracefulStop) for callback in callbacks):
             callbacks.append(GracefulStop())
         if enable_checkpointing and not any(isinstance(c, Checkpoint) for c in callbacks):
-            callbacks.append(BestAndLast())
+            callbacks.append(BestAndLastCheckpoint())
         if enable_progress_bar and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(ProgressLine())
         given = [] if isinstance(logger, bool) else _listed(logger)
@@ -106,7 +109,7 @@ class Trainer(L.Trainer):
         """Train ``model``.
 
         Args:
-            model: the objective.
+            model: an objective, or any other ``LightningModule``.
             train_dataloaders: see Lightning.
             val_dataloaders: see Lightning.
             datamodule: the data.
@@ -121,6 +124,9 @@ class Trainer(L.Trainer):
             if ckpt_path is not None:
                 raise ValueError("ckpt_path resumes a run, init_from starts a new one: give one")
             callbacks.append(_InitialWeights(init_from))
+        given = {type(callback) for callback in callbacks}
+        if not isinstance(model, Objective):  # which brings these by itself
+            callbacks += [make() for make in (ExactResume, FiniteGuard) if make not in given]
         for callback in callbacks:
             if isinstance(callback, WandbRun):
                 callback.begin(self, ckpt_path)

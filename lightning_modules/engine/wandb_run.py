@@ -9,10 +9,10 @@ import lightning as L
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from trellis.lightning_modules.engine.checkpoint import read
+from trellis.lightning_modules.engine.lightning_private import WandbSettings, spawns_processes
 from trellis.lightning_modules.engine.logging import run_dir
 
 
@@ -38,11 +38,9 @@ class WandbRun(L.Callback):
     _begun: ClassVar[set[str]] = set()  # ids of the runs begun here, which the next may finish
 
     def __init__(self, logger: WandbLogger) -> None:
-        self.logger, self._begins = logger, False
-        # An option that W&B has removed; it warns about every use.
-        logger._wandb_init.pop("anonymous", None)
-        if logger._project == "lightning_logs" and "WANDB_PROJECT" not in os.environ:
-            logger._project = logger._wandb_init["project"] = "trellis"
+        self.logger, self._settings, self._begins = logger, WandbSettings(logger), False
+        if self._settings.project == "lightning_logs" and "WANDB_PROJECT" not in os.environ:
+            self._settings.use(project="trellis")
 
     @classmethod
     def beside(cls, loggers: Iterable[Logger]) -> "list[WandbRun]":
@@ -57,23 +55,22 @@ class WandbRun(L.Callback):
             trainer: of the run.
             ckpt_path: checkpoint to resume from; the run it was saved by goes on.
         """
-        logger = self.logger
-        if logger._experiment is not None or logger not in trainer.loggers:
+        settings = self._settings
+        if settings.has_run or self.logger not in trainer.loggers:
             return
         self._finish_previous()
         # metrics.csv before W&B's files: its logger warns of a folder that is not empty. But
         # spawned workers must not inherit the logger in use.
-        spawns = isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
         for other in trainer.loggers:
-            if isinstance(other, CSVLogger) and not spawns:
+            if isinstance(other, CSVLogger) and not spawns_processes(trainer):
                 _ = other.experiment
-        options, folder = logger._wandb_init, run_dir(trainer)
-        if options.get("dir") in (None, "."):
-            logger._save_dir = options["dir"] = os.environ.get("WANDB_DIR") or str(folder)
-        if not (options.get("name") or os.environ.get("WANDB_NAME")):
-            logger._name = options["name"] = f"{folder.parent.name}/{folder.name}"
-        if not (options.get("id") or os.environ.get("WANDB_RUN_ID")):
-            logger._id = options["id"] = _run_id(ckpt_path, self.state_key)
+        folder = run_dir(trainer)
+        if settings.given("dir") in (None, "."):
+            settings.use(folder=os.environ.get("WANDB_DIR") or str(folder))
+        if not (settings.given("name") or os.environ.get("WANDB_NAME")):
+            settings.use(name=f"{folder.parent.name}/{folder.name}")
+        if not (settings.given("id") or os.environ.get("WANDB_RUN_ID")):
+            settings.use(run_id=_run_id(ckpt_path, self.state_key) or "")
 
     def _finish_previous(self) -> None:
         """End the run of an earlier fit in this process; the logger would continue it."""
@@ -107,7 +104,7 @@ class WandbRun(L.Callback):
         about = {} if score is None else {"monitor": monitor, "score": float(score)}
         if about:
             run.summary[f"best/{monitor}"] = about["score"]
-        if self.logger._log_model and isinstance(saved, ModelCheckpoint):
+        if self._settings.uploads_checkpoints and isinstance(saved, ModelCheckpoint):
             return  # the logger uploads by itself
         import wandb
 

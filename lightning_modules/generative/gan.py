@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
@@ -20,6 +20,7 @@ from trellis.generative.adversarial import (
     interpolates,
 )
 from trellis.lightning_modules.engine.evaluation import BatchMean
+from trellis.lightning_modules.engine.lightning_private import do_not_count
 from trellis.lightning_modules.engine.objective import (
     Objective,
     Stage,
@@ -54,8 +55,8 @@ class GAN(Objective):
     steps on the axis of a logger are batches, as everywhere.
 
     Evaluation reports the discriminator's mean logits of real and of generated examples, and
-    ``val/generator_steps``: the best state is the newest unless ``BestAndLast`` is given another
-    monitor, for a loss of either network says little about the samples.
+    ``val/generator_steps``: the best state is the newest unless ``BestAndLastCheckpoint`` is given
+    another monitor, for a loss of either network says little about the samples.
 
     Args:
         generator: from ``(shape, [num_classes])`` to a module ``(z, [y]) -> x``.
@@ -208,7 +209,7 @@ class GAN(Objective):
             loss = loss + self.gradient_penalty * slope
         _, optimizer = self._optimizers()
         # Lightning would count this step too, and stop, save and average at half the way.
-        optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
+        do_not_count(optimizer)
         self._step(optimizer, loss)
         if self.weight_clip is not None:
             clip_weights_(self.discriminator.parameters(), self.weight_clip)

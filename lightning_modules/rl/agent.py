@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from trellis.lightning_modules.engine.evaluation import BatchMean
+from trellis.lightning_modules.engine.lightning_private import counted_as_one
 from trellis.lightning_modules.engine.objective import Objective, Stage, clip_gradients, plan
 from trellis.rl.running_scale import RunningScale
 from trellis.spec import EnvironmentSpec
@@ -99,17 +100,8 @@ def one_step(objective: Objective) -> Iterator[list[LightningOptimizer]]:
     """
     found: Any = objective.optimizers()
     optimizers: list[LightningOptimizer] = found if isinstance(found, list) else [found]
-    hooks = [(each._on_before_step, each._on_after_step) for each in optimizers]
-    for each in optimizers:
-        each._on_before_step = each._on_after_step = do_nothing_closure
-    try:
+    with counted_as_one(optimizers):
         yield optimizers
-    finally:
-        for each, (before, after) in zip(optimizers, hooks, strict=True):
-            each._on_before_step, each._on_after_step = before, after
-    before, after = hooks[0]
-    before()
-    after()
 
 
 def step(objective: Objective, optimizer: LightningOptimizer, loss: Tensor) -> None:

@@ -124,7 +124,7 @@ class CausalLM(Objective):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        if self._trainer is not None and (saved := checkpoint["trellis"].get("carried")):
+        if self.attached_trainer is not None and (saved := checkpoint["trellis"].get("carried")):
             self._carried = _Carried(*saved)
 
 

@@ -17,6 +17,8 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+from trellis.index import public_path
+
 # An instantiator that Lightning's own allow-list accepts when it rebuilds a module.
 INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
 
@@ -35,7 +37,7 @@ def class_path(obj: Any) -> str:
         raise ValueError(f"{name} cannot be imported by name")
     if getattr(sys.modules.get(module), name, None) is not obj:
         raise ValueError(f"{module}.{name} is not what its name imports")
-    return f"{module}.{name}"
+    return public_path(f"{module}.{name}")
 
 
 def importable_name(obj: Any) -> str | None:
@@ -109,8 +111,7 @@ class PlainHyperparameters:
     What has no plain form is left out with a warning that says how to give it again on loading.
     """
 
-    _hparams: Any
-    _hparams_initial: Any
+    hparams: Any
     unsaved: tuple[str, ...] = ()
 
     def save_hyperparameters(
@@ -123,7 +124,7 @@ class PlainHyperparameters:
         """Lightning's ``save_hyperparameters``, then every value in its plain form."""
         caller = frame or inspect.currentframe().f_back  # type: ignore[union-attr]
         super().save_hyperparameters(*args, ignore=ignore, frame=caller, logger=logger)  # type: ignore[misc]
-        hparams = self._hparams
+        hparams = self.hparams
         if "_instantiator" in hparams:  # built by the command line: plain already
             return
         unsaved = []
@@ -142,4 +143,8 @@ class PlainHyperparameters:
             hparams["_class_path"] = path
         hparams["_instantiator"] = INSTANTIATOR
         self.unsaved = tuple(unsaved)
-        self._hparams_initial = copy.deepcopy(hparams)
+
+    @property
+    def hparams_initial(self) -> Any:
+        """A copy of the hyper-parameters, which Lightning hands to loggers."""
+        return copy.deepcopy(self.hparams)

@@ -13,36 +13,67 @@ from pathlib import Path
 from typing import Any
 
 # Public names that have changed; checkpoints and configs of earlier layouts use the old ones.
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "BestAndLast": "BestAndLastCheckpoint",
+}
 _PACKAGE = Path(__file__).resolve().parent
 _UPPER_ROOMS = ("lightning_modules", "datamodules")
 
 
-@cache
 def public_names() -> dict[str, str]:
-    """Short name -> dotted path of where it is defined, for every public name.
+    """Short name -> dotted path, for every public name.
 
     >>> public_names()["GCN"]
-    'trellis.networks.graph.gnn.GCN'
+    'trellis.networks.graph.GCN'
     """
-    found: dict[str, str] = {}
-    for path in _family_files():
+    return {name: f"{family}.{name}" for name, (family, _) in _homes().items()}
+
+
+@cache
+def _homes() -> dict[str, tuple[str, str]]:
+    """Short name -> family that it belongs to, module that defines it."""
+    found: dict[str, tuple[str, str]] = {}
+    for family, path in _families():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("trellis."):
-                found |= {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+                found |= {alias.name: (family, node.module or "") for alias in node.names}
     return found
 
 
-def _family_files() -> Iterator[Path]:
-    """The ``__init__.py`` of each family."""
-    for path in sorted(_PACKAGE.rglob("*/__init__.py")):
-        if path.relative_to(_PACKAGE).parts[0] not in _UPPER_ROOMS:
-            yield path
-    for room in _UPPER_ROOMS:
-        # In a checkout the upper rooms lie beside ``src``; installed they lie in the package.
-        inside = _PACKAGE / room
-        folder = inside if inside.is_dir() else _PACKAGE.parents[1] / room
-        yield from sorted(folder.resolve().rglob("*/__init__.py"))
+def summary(name: str) -> str:
+    """First line of the docstring of a public class or function; nothing is imported.
+
+    >>> summary("GCN")
+    'Graph convolutional network.'
+    """
+    _, module = _homes()[name]
+    for node in ast.parse(_source(module).read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
+
+
+def _families() -> Iterator[tuple[str, Path]]:
+    """Dotted name and ``__init__.py`` of each family."""
+    rooms = {"trellis": _PACKAGE, **{f"trellis.{room}": _room(room) for room in _UPPER_ROOMS}}
+    for room, folder in rooms.items():
+        for path in sorted(folder.rglob("*/__init__.py")):
+            parts = path.parent.relative_to(folder).parts
+            if parts[0] not in _UPPER_ROOMS:  # the links that a checkout has
+                yield ".".join((room, *parts)), path
+
+
+def _room(name: str) -> Path:
+    """Folder of an upper room: in a checkout beside ``src``, installed in the package."""
+    inside = _PACKAGE / name
+    return (inside if inside.is_dir() else _PACKAGE.parents[1] / name).resolve()
+
+
+def _source(module: str) -> Path:
+    """The file of one of our modules."""
+    first, *rest = module.split(".")[1:]
+    folder = _room(first) if first in _UPPER_ROOMS else _PACKAGE / first
+    return folder.joinpath(*rest).with_suffix(".py")
 
 
 def family_names(room: str) -> dict[str, str]:
@@ -61,12 +92,23 @@ def current_path(name: str) -> str | None:
         name: a short name, or the dotted path of any layout there ever was.
 
     >>> current_path("trellis.networks.gnn.GCN")
-    'trellis.networks.graph.gnn.GCN'
+    'trellis.networks.graph.GCN'
     """
     package, _, short = name.rpartition(".")
     if package and package.partition(".")[0] != "trellis":
         return None
     return public_names().get(RENAMED.get(short, short))
+
+
+def public_path(name: str) -> str:
+    """The path that users write for what a module of ours defines; others stay as they are.
+
+    >>> public_path("trellis.networks.graph.gnn.GCN")
+    'trellis.networks.graph.GCN'
+    """
+    module, _, short = name.rpartition(".")
+    family, home = _homes().get(short, ("", ""))
+    return f"{family}.{short}" if module == home else name
 
 
 def find(name: str) -> Any:

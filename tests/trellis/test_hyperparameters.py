@@ -101,7 +101,7 @@ class _Parent:
 
     def save_hyperparameters(self, *args, ignore=None, frame=None, logger=True) -> None:
         values = frame.f_locals
-        self._hparams = {k: v for k, v in values.items() if k not in ("self", "__class__")}
+        self.hparams = {k: v for k, v in values.items() if k not in ("self", "__class__")}
 
 
 THREE = np.int64(3)
@@ -114,14 +114,14 @@ class Thing(PlainHyperparameters, _Parent):
 
 def test_the_mixin_keeps_plain_values_and_the_class():
     thing = Thing()
-    assert thing._hparams == {
+    assert thing.hparams == {
         "network": {"class_path": "torch.nn.modules.activation.ReLU"},
         "width": 3,
         "_class_path": f"{__name__}.Thing",
         "_instantiator": "lightning.pytorch.cli.instantiate_module",
     }
-    assert thing._hparams_initial == thing._hparams
-    assert thing._hparams_initial is not thing._hparams
+    assert thing.hparams_initial == thing.hparams
+    assert thing.hparams_initial is not thing.hparams
     assert thing.unsaved == ()
 
 
@@ -130,11 +130,11 @@ def test_the_mixin_warns_of_what_is_left_out():
         thing = Thing(network=lambda: None)
     assert seen[0].filename == __file__
     assert thing.unsaved == ("network",)
-    assert "network" not in thing._hparams
+    assert "network" not in thing.hparams
 
 
 def test_a_class_of_a_notebook_has_no_path():
     class Local(Thing):
         pass
 
-    assert "_class_path" not in Local()._hparams
+    assert "_class_path" not in Local().hparams

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from trellis.checks import probability
+from trellis.torch_private import copy_, lerp_
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -40,8 +41,8 @@ def polyak_update_(target: nn.Module, source: nn.Module, tau: float) -> None:
     probability("tau", tau)
     behind, ahead = tuple(target.parameters()), tuple(source.parameters())
     if tau == 1:
-        torch._foreach_copy_(behind, ahead)
+        copy_(behind, ahead)
     else:
-        torch._foreach_lerp_(behind, ahead, tau)
+        lerp_(behind, ahead, tau)
     for old, new in zip(target.buffers(), source.buffers(), strict=True):
         old.copy_(new)

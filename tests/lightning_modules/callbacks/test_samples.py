@@ -129,9 +129,9 @@ def test_an_objective_that_is_conditional_gets_each_class(tmp_path) -> None:
 
 
 def test_the_modes_may_choose_the_best_state(tmp_path) -> None:
-    from trellis.lightning_modules.engine.checkpointing import BestAndLast
+    from trellis.lightning_modules.engine.checkpointing import BestAndLastCheckpoint
 
-    saving = BestAndLast(monitor="val/modes", mode="max")
+    saving = BestAndLastCheckpoint(monitor="val/modes", mode="max")
     trainer = run(tmp_path, Bag(3), Corners(), ModeCoverage(100), saving, max_epochs=2)
     assert saving.best_model_score == 3
     assert (trainer.run_dir / "checkpoints/best.ckpt").is_file()

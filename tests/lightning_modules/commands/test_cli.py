@@ -70,7 +70,7 @@ def test_list_names_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
     names = [line.split()[0] for line in text.splitlines()]
     assert {"GPT", "RecurrentTagger", "TransformerSeq2Seq", "Multi30k", "DateFormats"} <= {*names}
     assert {"NSF", "VAE", "DCGANGenerator", "MLPAutoencoder", "ActorCriticNetwork"} <= {*names}
-    parts = {"AlignedTexts", "SyntheticPairs", "Objective", "Flow", "Condition", "GaussianHead"}
+    parts = {"AlignedTexts", "SyntheticPairs", "Objective", "Layered", "Translator", "GaussianHead"}
     assert not parts & {*names}, "not to be used as is"
 
 
@@ -133,7 +133,7 @@ def test_what_is_typed_beats_the_checkpoint(tmp_path: Path) -> None:
         (tmp_path / "runs/nodeclassification_karateclub/1/config.yaml").read_text()
     )
     assert saved["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.77
-    assert saved["model"]["init_args"]["network"]["class_path"] == "trellis.networks.graph.gnn.GCN"
+    assert saved["model"]["init_args"]["network"]["class_path"] == "trellis.networks.graph.GCN"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_another_class_starts_from_its_own_defaults(
     trellis(*FIT, "--trainer.max_epochs=1", *words)
     (config,) = tmp_path.rglob("config.yaml")
     network = yaml.safe_load(config.read_text())["model"]["init_args"]["network"]
-    assert network["class_path"] == "trellis.networks.graph.gnn.GAT"
+    assert network["class_path"] == "trellis.networks.graph.GAT"
     assert network["init_args"]["hidden_channels"] == hidden_channels
     assert network["init_args"]["dropout"] == dropout
 

@@ -11,7 +11,7 @@ from torch.optim import SGD
 
 from trellis.datamodules.vector.digits import Digits
 from trellis.lightning_modules.engine import checkpointing
-from trellis.lightning_modules.engine.checkpointing import BestAndLast
+from trellis.lightning_modules.engine.checkpointing import BestAndLastCheckpoint
 from trellis.lightning_modules.engine.trainer import Trainer
 from trellis.lightning_modules.vector.classification import Classification
 
@@ -28,7 +28,7 @@ class Clock:
         return self.now
 
 
-class Slow(BestAndLast):
+class Slow(BestAndLastCheckpoint):
     """Each file takes ``seconds`` to write; remembers what was written, and in which step."""
 
     def __init__(self, clock: Clock, seconds: float = 1.0, **options) -> None:
@@ -98,7 +98,7 @@ def assert_equal(a: dict, b: dict) -> None:
 )
 def test_best_is_the_first_of_the_best(mode, scores, best, tmp_path):
     score = Score(scores)
-    trainer = fit(tmp_path, score, BestAndLast("score", mode), epochs=4)
+    trainer = fit(tmp_path, score, BestAndLastCheckpoint("score", mode), epochs=4)
     keeper = trainer.checkpoint_callback
     assert keeper.best_model_score == scores[best]
     assert_equal(weights_in(keeper.best_model_path), score.weights[best])
@@ -107,7 +107,7 @@ def test_best_is_the_first_of_the_best(mode, scores, best, tmp_path):
 
 
 def test_nothing_but_nan_is_no_best(tmp_path):
-    trainer = fit(tmp_path, Score([math.nan] * 2), BestAndLast("score", "max"), epochs=2)
+    trainer = fit(tmp_path, Score([math.nan] * 2), BestAndLastCheckpoint("score", "max"), epochs=2)
     assert trainer.checkpoint_callback.best_model_path == ""
     assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["last.ckpt"]
 
@@ -175,7 +175,7 @@ def test_slow_disks_are_asked_less_often(tmp_path, monkeypatch):
 
 def test_an_unknown_monitor_names_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match=r"monitor='val/f1' was not logged.*score.*val/accuracy"):
-        fit(tmp_path, Score([1]), BestAndLast("val/f1"), epochs=1)
+        fit(tmp_path, Score([1]), BestAndLastCheckpoint("val/f1"), epochs=1)
 
 
 def test_the_monitor_is_the_objectives(tmp_path):
@@ -190,8 +190,8 @@ def test_a_trial_run_writes_nothing(tmp_path):
 
 
 def test_a_resumed_run_remembers_the_best(tmp_path):
-    first = fit(tmp_path, Score([5, 1]), BestAndLast("score", "max"), epochs=2)
-    keeper = BestAndLast("score", "max")
+    first = fit(tmp_path, Score([5, 1]), BestAndLastCheckpoint("score", "max"), epochs=2)
+    keeper = BestAndLastCheckpoint("score", "max")
     trainer = Trainer(
         default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_progress_bar=False,
         callbacks=[Score([2, 3]), keeper], max_epochs=4, limit_train_batches=2,

@@ -12,7 +12,7 @@ import torch
 from learning_cases import CASES, assert_equal_weights, run
 
 from trellis.lightning_modules.engine import checkpointing
-from trellis.lightning_modules.engine.checkpointing import BestAndLast
+from trellis.lightning_modules.engine.checkpointing import BestAndLastCheckpoint
 
 pytestmark = [pytest.mark.parametrize("name", CASES)]
 
@@ -105,7 +105,7 @@ def test_signal_in_a_run_counted_in_steps(name, step, tmp_path):
 def test_best_of_an_earlier_epoch(name, tmp_path):
     # Every epoch is the best one so far: best.ckpt is the validation after the second.
     whole = run(CASES[name], tmp_path)
-    monitor = BestAndLast("epoch", "max")
+    monitor = BestAndLastCheckpoint("epoch", "max")
     stopped = run(CASES[name], tmp_path, max_epochs=2, callbacks=[EpochMetric(), monitor])
     resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.best)
     assert_equal_weights(whole, resumed)
@@ -151,7 +151,7 @@ def test_exception_inside_a_step_skips_no_batch(name, step, hook, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(seen, whole.recorder.batches, strict=True))
 
 
-class EveryStep(BestAndLast):
+class EveryStep(BestAndLastCheckpoint):
     """Keeps a copy of every ``last.ckpt``."""
 
     def __init__(self) -> None:

@@ -99,8 +99,8 @@ def test_the_config_says_what_was_run(fitted):
     _, run, *_ = fitted
     model, data = run.config["model"], run.config["data"]
     arguments = model["init_args"]
-    assert model["class_path"].endswith("node_classification.NodeClassification")
-    assert arguments["network"]["class_path"] == "trellis.networks.graph.gnn.GCN"
+    assert model["class_path"].endswith("graph.NodeClassification")
+    assert arguments["network"]["class_path"] == "trellis.networks.graph.GCN"
     assert arguments["network"]["init_args"] == {"hidden_channels": 4}
     assert arguments["optimizer"]["init_args"]["lr"] == 0.05
     assert data["class_path"].endswith("karate_club.KarateClub")

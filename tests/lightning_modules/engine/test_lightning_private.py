@@ -1,0 +1,218 @@
+"""Private names of Lightning still mean what ``lightning_private`` takes them for."""
+
+import inspect
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from learning_cases import Points, mlp, quiet_trainer
+from lightning.pytorch.utilities import signature_utils
+
+from trellis.lightning_modules.engine import lightning_private
+from trellis.lightning_modules.engine.lightning_private import LightStep
+from trellis.lightning_modules.vector.classification import Classification
+
+
+class Watched(Classification):
+    """Notes what Lightning calls the hook under way."""
+
+    def training_step(self, batch, batch_idx):
+        self.seen = vars(self)["_current_fx_name"]
+        return super().training_step(batch, batch_idx)
+
+
+def steps(objective: Classification, root, **options) -> L.Trainer:
+    trainer = quiet_trainer(root, max_steps=3, limit_val_batches=0, **options)
+    trainer.fit(objective, datamodule=Points())
+    return trainer
+
+
+def test_lightning_names_the_hook_under_way_by_this_attribute(tmp_path):
+    objective = Watched(mlp)
+    steps(objective, tmp_path)
+    assert objective.seen == "training_step", "LightStep.__setattr__ spares nothing any more"
+
+
+def test_parameters_are_still_found_among_attributes():
+    module = type("Module", (LightStep, L.LightningModule), {})()
+    module.weight, module.part = torch.nn.Parameter(torch.ones(1)), torch.nn.Linear(1, 1)
+    assert [name for name, _ in module.named_parameters()] == [
+        "weight",
+        "part.weight",
+        "part.bias",
+    ]
+
+
+def test_lightning_reads_the_signature_at_each_step_and_finds_it_made(tmp_path, monkeypatch):
+    asked = []
+
+    def read(function):
+        if function.__name__ != "training_step":
+            return inspect.getfullargspec(function)
+        asked.append(function)
+        with monkeypatch.context() as patch:
+            patch.delattr(inspect, "_signature_from_function")  # without it nothing is worked out
+            return inspect.getfullargspec(function)
+
+    monkeypatch.setattr(
+        signature_utils, "inspect", type("Inspect", (), {"getfullargspec": staticmethod(read)})
+    )
+    steps(Watched(mlp), tmp_path)
+    assert len(asked) >= 3, "LightStep.__init_subclass__ spares nothing any more"
+
+
+@pytest.mark.parametrize("cls", [Classification, Watched])
+def test_the_signature_is_that_of_the_method(cls):
+    made = inspect.signature(cls.training_step)
+    assert list(made.parameters) == ["self", "batch", "batch_idx"]
+
+
+class Own(torch.optim.SGD):
+    """Sees to its gradients itself."""
+
+    calls = 0
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        type(self).calls += 1
+        super().zero_grad(set_to_none)
+
+
+def test_gradients_are_gone_before_each_step(tmp_path):
+    class Gradients(L.Callback):
+        def on_before_backward(self, trainer, pl_module, loss) -> None:
+            assert all(parameter.grad is None for parameter in pl_module.parameters())
+
+    steps(Classification(mlp, partial(torch.optim.SGD, lr=0.1)), tmp_path, callbacks=[Gradients()])
+    steps(Classification(mlp, partial(Own, lr=0.1)), tmp_path, callbacks=[Gradients()])
+    assert Own.calls == 3
+
+
+class AtEachStep(L.Callback):
+    """Calls a function with the trainer as each batch ends."""
+
+    def __init__(self, function: Any) -> None:
+        self.function, self.results = function, []
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        self.results.append(self.function(trainer))
+
+
+def at_each_step(function: Any, root: Path, **options: Any) -> list[Any]:
+    watch = AtEachStep(function)
+    steps(Classification(mlp), root, callbacks=[watch], **options)
+    return watch.results
+
+
+def test_dump_checkpoint_is_what_save_checkpoint_writes(tmp_path: Path) -> None:
+    def both(trainer: L.Trainer) -> tuple[dict, dict]:
+        trainer.save_checkpoint(tmp_path / "written.ckpt")
+        dumped = lightning_private.dump_checkpoint(trainer)
+        return dumped, torch.load(tmp_path / "written.ckpt", weights_only=True)
+
+    dumped, written = at_each_step(both, tmp_path)[-1]
+    changed = "Lightning's dump_checkpoint no longer makes what save_checkpoint writes"
+    assert dumped.keys() == written.keys(), changed
+    assert torch.equal(*(next(iter(each["state_dict"].values())) for each in (dumped, written)))
+
+
+def test_logged_steps_are_those_of_the_loggers_x_axis(tmp_path: Path) -> None:
+    def of(trainer: L.Trainer) -> tuple[bool, int]:
+        step = lightning_private.logged_step(trainer)
+        return lightning_private.logs_this_step(trainer), step
+
+    found = at_each_step(of, tmp_path, log_every_n_steps=2, logger=None)
+    assert [step for _, step in found] == [0, 1, 2], "Lightning counts logged steps elsewhere"
+    # As a batch ends, its step is not yet counted.
+    assert [logs for logs, _ in found] == [False, True, False], (
+        "Lightning decides elsewhere whether a step is logged"
+    )
+
+
+def test_loaders_get_their_states_back(tmp_path: Path) -> None:
+    given = []
+
+    def restore(trainer: L.Trainer) -> None:
+        loader = trainer.train_dataloader
+        loader.load_state_dict = given.append
+        lightning_private.restore_loaders(trainer, [{"batches": 3, "seed": 7}])
+
+    at_each_step(restore, tmp_path)
+    assert given[:1] == [{"batches": 3, "seed": 7}], (
+        "Lightning no longer keeps the training loaders in fit_loop._combined_loader"
+    )
+
+
+class TwoSteps(Classification):
+    """Two steps of its optimiser a batch, counted as one or not at all."""
+
+    counted = True
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(mlp)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        optimizer = self.optimizers()
+        if not self.counted:
+            lightning_private.do_not_count(optimizer)
+            self.twice(batch, optimizer)
+            return
+        with lightning_private.counted_as_one([optimizer]):
+            self.twice(batch, optimizer)
+
+    def twice(self, batch: Any, optimizer: Any) -> None:
+        for _ in range(2):
+            self.manual_backward(torch.nn.functional.cross_entropy(self(batch[0]), batch[1]))
+            optimizer.step()
+
+
+@pytest.mark.parametrize(("counted", "steps"), [(True, 3), (False, 0)])
+def test_steps_of_an_optimiser_count_once_or_not_at_all(
+    counted: bool, steps: int, tmp_path: Path
+) -> None:
+    objective = TwoSteps()
+    objective.counted = counted
+    trainer = quiet_trainer(tmp_path, max_epochs=1, limit_train_batches=3, limit_val_batches=0)
+    trainer.fit(objective, datamodule=Points())
+    assert trainer.global_step == steps, (
+        "Lightning counts an optimiser's steps elsewhere than in _on_before_step, _on_after_step"
+    )
+
+
+def test_a_trainer_that_spawns_is_told_from_one_that_does_not(tmp_path: Path) -> None:
+    assert not lightning_private.spawns_processes(quiet_trainer(tmp_path))
+    spawning = quiet_trainer(tmp_path, strategy="ddp_fork", devices=2)
+    assert lightning_private.spawns_processes(spawning), (
+        "Lightning's launchers no longer share _MultiProcessingLauncher"
+    )
+
+
+def test_a_checkpoint_does_not_beat_what_is_typed() -> None:
+    ours = lightning_private.TypedBeatsCheckpointCLI
+    (base,) = ours.__bases__
+    assert "_parse_ckpt_path" in vars(base), (
+        "LightningCLI reads a checkpoint's hyper-parameters elsewhere than in _parse_ckpt_path"
+    )
+
+
+def test_settings_of_a_wandb_logger_reach_its_run(tmp_path: Path, monkeypatch: Any) -> None:
+    wandb = pytest.importorskip("wandb")
+    for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    logger = L.pytorch.loggers.WandbLogger()
+    settings = lightning_private.WandbSettings(logger)
+    assert (settings.project, settings.has_run) == ("lightning_logs", False)
+    assert not settings.uploads_checkpoints
+    settings.use(project="p", folder=str(tmp_path), name="n", run_id="i")
+    assert settings.given("name") == "n"
+    try:
+        run = logger.experiment
+        changed = "WandbLogger keeps what it tells wandb.init elsewhere"
+        assert (run.project, run.name, run.id) == ("p", "n", "i"), changed
+        assert settings.has_run
+        assert logger.save_dir == str(tmp_path)
+    finally:
+        wandb.finish()

@@ -1,0 +1,33 @@
+"""torch's private functions over many tensors still do what their names say."""
+
+import torch
+
+from trellis.torch_private import copy_, lerp_, scale_, total_norm
+
+CHANGED = "torch changed a private function that trellis.torch_private uses: "
+
+
+def tensors(seed: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator) for shape in ((3, 2), (5,), ())]
+
+
+def test_total_norm_is_that_of_one_long_vector() -> None:
+    parts = tensors(0)
+    expected = torch.cat([part.flatten() for part in parts]).square().sum().sqrt()
+    torch.testing.assert_close(total_norm(parts), expected, msg=f"{CHANGED}_foreach_norm")
+
+
+def test_scale_multiplies_in_place() -> None:
+    parts, expected = tensors(0), [part * 0.3 for part in tensors(0)]
+    scale_(parts, torch.tensor(0.3))
+    torch.testing.assert_close(parts, expected, msg=f"{CHANGED}_foreach_mul_")
+
+
+def test_copy_and_lerp_move_the_first_towards_the_second() -> None:
+    targets, sources = tensors(0), tensors(1)
+    lerp_(targets, sources, 0.25)
+    expected = [0.75 * a + 0.25 * b for a, b in zip(tensors(0), sources, strict=True)]
+    torch.testing.assert_close(targets, expected, msg=f"{CHANGED}_foreach_lerp_")
+    copy_(targets, sources)
+    torch.testing.assert_close(targets, sources, msg=f"{CHANGED}_foreach_copy_")
