@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.utils import coalesce, degree, remove_self_loops
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, choose_from
 from trellis.datamodules.engine.base import DataModule, Split, data_root, fetch
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.graph.in_memory_graphs import InMemoryGraphs
@@ -21,6 +21,7 @@ from trellis.spec import GraphSpec
 
 URL = "https://www.chrsmrrs.com/graphkerneldatasets"
 NUM_FOLDS = 10
+Validation = Literal["test_fold", "next_fold"]
 
 
 class TUDataset(DataModule):
@@ -66,7 +67,7 @@ class TUDataset(DataModule):
         batch_size: int = 32,
         data_dir: str | None = None,
         seed: int = 0,
-        validation: Literal["test_fold", "next_fold"] = "test_fold",
+        validation: Validation = "test_fold",
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -74,11 +75,9 @@ class TUDataset(DataModule):
             raise ValueError(f"name={name!r}: give the name of a TU collection, like MUTAG")
         if not 0 <= fold < NUM_FOLDS:
             raise ValueError(f"fold={fold}: give 0 to {NUM_FOLDS - 1}")
-        if validation not in ("test_fold", "next_fold"):
-            raise ValueError(f"validation={validation!r}: choose test_fold or next_fold")
         self.batch_size = at_least_one("batch_size", batch_size)
         self.collection, self.fold = name, fold
-        self.seed, self.validation = seed, validation
+        self.seed, self.validation = seed, choose_from("validation", validation, Validation)
         self.raw = data_root(data_dir) / "TUDataset" / name / "raw"
         self.graphs: InMemoryGraphs | None = None
 

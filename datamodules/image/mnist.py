@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, not_negative
 from trellis.datamodules.engine.base import (
     DataModule,
     Split,
@@ -81,11 +81,9 @@ class MNIST(DataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        if num_val < 0:
-            raise ValueError(f"num_val={num_val}: give at least 0")
         self.raw = data_root(data_dir) / "MNIST" / "raw"
         self.batch_size = at_least_one("batch_size", batch_size)
-        self.flatten, self.num_val = flatten, num_val
+        self.flatten, self.num_val = flatten, not_negative("num_val", num_val)
         self.values = None if pixels == "normalized" else PixelValues(pixels, alpha)
         classes = tuple(str(digit) for digit in range(10))
         channels, size = (784, ()) if flatten else (1, (28, 28))

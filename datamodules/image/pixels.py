@@ -1,10 +1,11 @@
 """What a pixel becomes before a network sees it: a number in [0, 1], a bit, a real number."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from trellis.checks import choose_from
 from trellis.random import draw
 from trellis.spec import Values
 
@@ -44,11 +45,10 @@ class PixelValues:
     """
 
     def __init__(self, kind: Pixels, alpha: float = 1e-6, seed: int = 0) -> None:
-        if kind not in get_args(Pixels):
-            raise ValueError(f"pixels={kind!r}: choose from {', '.join(get_args(Pixels))}")
         if not 0 < alpha < 0.5:
             raise ValueError(f"alpha={alpha}: give more than 0 and less than 0.5")
-        self.kind, self.alpha, self.seed = kind, alpha, seed
+        self.kind = choose_from("pixels", kind, Pixels)
+        self.alpha, self.seed = alpha, seed
 
     def __call__(self, pixels: Tensor, *place: int) -> Tensor:
         """Values of bytes ``pixels``, of the same shape.

@@ -5,12 +5,14 @@ graph of each node. A readout may first extend the graph, then reads the embeddi
 """
 
 from abc import ABC, abstractmethod
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MaxAggregation, MeanAggregation, SumAggregation
 from torch_geometric.nn.aggr import Aggregation
+
+from trellis.checks import choose_from
 
 ReadoutName = Literal["sum", "mean", "max", "virtual_node"]
 
@@ -100,7 +102,5 @@ def readout_module(name: ReadoutName, in_channels: int) -> Readout:
     Raises:
         ValueError: there is none of that name.
     """
-    if name not in get_args(ReadoutName):
-        names = ", ".join(get_args(ReadoutName))
-        raise ValueError(f"readout={name!r}: choose from {names}")
+    choose_from("readout", name, ReadoutName)
     return VirtualNode(in_channels) if name == "virtual_node" else Pooling(name)

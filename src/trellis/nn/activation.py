@@ -1,9 +1,10 @@
 """Activations by name, and the ones torch has no module for."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor, nn
 
+from trellis.checks import choose_from
 from trellis.nn.sparse import SparseLinear
 
 Activation = Literal["relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "identity"]
@@ -29,10 +30,7 @@ def activation_module(name: Activation) -> nn.Module:
     >>> activation_module("relu")
     ReLU()
     """
-    if name not in _MODULES:
-        names = ", ".join(get_args(Activation))
-        raise ValueError(f"activation={name!r}: choose from {names}")
-    return _MODULES[name]()
+    return _MODULES[choose_from("activation", name, Activation)]()
 
 
 class Maxout(nn.Module):

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from torch import Tensor, nn
+
+from trellis.checks import choose_from
 
 Initialization = Literal["torch", "xavier", "he"]
 
@@ -27,9 +29,7 @@ def initialize_(module: nn.Module, scheme: Initialization) -> None:
 
     Source: Glorot and Bengio 2010, eq. 16 (Keras' default); He et al. 2015, eq. 10.
     """
-    if scheme not in get_args(Initialization):
-        names = ", ".join(get_args(Initialization))
-        raise ValueError(f"initialization={scheme!r}: choose from {names}")
+    choose_from("initialization", scheme, Initialization)
     if scheme == "xavier":
         _start(module, nn.init.xavier_uniform_)
     elif scheme == "he":

@@ -6,12 +6,12 @@ embeddings, rotary ones turn the queries and keys of every layer instead.
 Legend: B sequences, T tokens, D embed_dim, H heads, d = D / H.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, choose_from
 
 Positions = Literal["sinusoidal", "learned", "rotary", "none"]
 
@@ -29,15 +29,14 @@ def position_module(
     Raises:
         ValueError: there is none of that name.
     """
+    choose_from("positions", kind, Positions)
     if kind == "sinusoidal":
         return SinusoidalPositions(embed_dim)
     if kind == "learned":
         return LearnedPositions(embed_dim, max_length)
     if kind == "rotary":
         return RotaryPositions(embed_dim // num_heads)
-    if kind == "none":
-        return NoPositions()
-    raise ValueError(f"positions={kind!r}: choose from {', '.join(get_args(Positions))}")
+    return NoPositions()
 
 
 def sinusoids(positions: Tensor, embed_dim: int) -> Tensor:

@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from trellis.checks import choose_from, not_negative
+
 Decay = Literal["constant", "linear", "cosine", "inverse_sqrt"]
 
 
@@ -45,12 +47,8 @@ class Schedule(LRScheduler):
         total_steps: int | None = None,
         final: float = 0.0,
     ) -> None:
-        if warmup_steps < 0:
-            raise ValueError(f"warmup_steps={warmup_steps}: give at least 0")
-        if decay not in ("constant", "linear", "cosine", "inverse_sqrt"):
-            raise ValueError(
-                f"decay={decay!r}: choose from constant, linear, cosine, inverse_sqrt"
-            )
+        not_negative("warmup_steps", warmup_steps)
+        choose_from("decay", decay, Decay)
         if decay == "inverse_sqrt" and warmup_steps == 0:
             raise ValueError("warmup_steps=0: inverse_sqrt starts from a warm-up, give at least 1")
         if not 0 <= final <= 1:

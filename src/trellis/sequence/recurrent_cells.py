@@ -6,12 +6,12 @@ a sequence. Networks use ``RecurrentStack``, which runs the same equations on to
 """
 
 from abc import ABC, abstractmethod
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, choose_from
 from trellis.nn.activation import Activation, activation_module
 
 State = tuple[Tensor, ...]
@@ -163,11 +163,8 @@ class GatedCell(RecurrentCell):
         bias: bool = True,
     ) -> None:
         super().__init__(in_features, hidden_size)
-        if reset not in get_args(Reset):
-            raise ValueError(f"reset={reset!r}: choose from {', '.join(get_args(Reset))}")
-        if update not in get_args(Update):
-            raise ValueError(f"update={update!r}: choose from {', '.join(get_args(Update))}")
-        self.reset, self.update = reset, update
+        self.reset = choose_from("reset", reset, Reset)
+        self.update = choose_from("update", update, Update)
         self.activation = activation_module(activation)
         self.input = nn.Linear(in_features, 3 * hidden_size, bias)  # rows of r, z, n
         self.hidden = nn.Linear(hidden_size, 2 * hidden_size, bias)  # of r, z

@@ -6,14 +6,14 @@ that decoding picks rows of a state like those of any tensor.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from trellis.checks import at_least_one, probability
+from trellis.checks import at_least_one, choose_from, probability
 
 CellName = Literal["elman", "lstm", "gru"]
 State = tuple[Tensor, ...]
@@ -55,9 +55,8 @@ class RecurrentStack(nn.Module):
         at_least_one("hidden_size", hidden_size)
         at_least_one("num_layers", num_layers)
         probability("dropout", dropout)
-        if cell not in _KERNELS:
-            raise ValueError(f"cell={cell!r}: choose from {', '.join(get_args(CellName))}")
-        self.cell, self.hidden_size, self.num_layers = cell, hidden_size, num_layers
+        self.cell = choose_from("cell", cell, CellName)
+        self.hidden_size, self.num_layers = hidden_size, num_layers
         self.dropout = dropout
         self.rnn = _KERNELS[cell](
             in_features,

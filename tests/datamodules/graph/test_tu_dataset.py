@@ -186,7 +186,7 @@ def test_too_few_graphs_for_folds_are_refused() -> None:
         ({"fold": 10}, "fold=10: give 0 to 9"),
         ({"fold": -1}, "fold=-1: give 0 to 9"),
         ({"name": "../MUTAG"}, "name='../MUTAG': give the name"),
-        ({"validation": "train"}, "validation='train': choose test_fold or next_fold"),
+        ({"validation": "train"}, "validation='train': choose from test_fold, next_fold"),
     ],
 )
 def test_arguments_are_checked_at_once(options: dict, message: str) -> None:
