@@ -3,8 +3,9 @@
 import torch
 from torch_geometric.data import Data
 
-from trellis.datamodules.engine.base import DataModule, Split, check_masks, whole_graph_loader
+from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.graph.whole_graph import check_masks, whole_graph_loader
 from trellis.datamodules.vector.digits import load_digits
 from trellis.graph.neighbours import neighbour_graph
 from trellis.spec import NodeSpec

@@ -14,9 +14,11 @@ from torch_geometric.data import Batch
 from torch_geometric.utils import coalesce, degree, remove_self_loops
 
 from trellis.checks import at_least_one, choose_from
-from trellis.datamodules.engine.base import DataModule, Split, data_root, fetch
+from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.graph.in_memory_graphs import InMemoryGraphs
+from trellis.files import atomic_write, data_root
 from trellis.spec import GraphSpec
 
 URL = "https://www.chrsmrrs.com/graphkerneldatasets"
@@ -220,10 +222,8 @@ def unpack(archive: Path, folder: Path) -> None:
             for member in file.namelist():
                 target = folder / Path(member).name
                 if target.suffix == ".txt" and not target.exists():
-                    content = file.read(member)  # checked against its CRC before it has a name
-                    temporary = target.with_suffix(".part")
-                    temporary.write_bytes(content)
-                    temporary.replace(target)
+                    with atomic_write(target) as unpacked:  # the name comes after the CRC check
+                        unpacked.write(file.read(member))
     except zipfile.BadZipFile as error:
         raise OSError(f"{archive} is damaged ({error}): run again to fetch it again") from error
     finally:

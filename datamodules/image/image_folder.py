@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trellis.checks import at_least_one
-from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.base import SPLITS, DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.image.pixels import VALUES, Pixels, PixelValues
 from trellis.spec import TensorSpec
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-SPLITS = get_args(Split)
 BLOCK = 1000  # images whose values are drawn at once
 
 

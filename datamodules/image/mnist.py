@@ -2,27 +2,21 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trellis.checks import at_least_one, not_negative
-from trellis.datamodules.engine.base import (
-    DataModule,
-    Split,
-    check_labels,
-    damaged,
-    data_root,
-    fetch,
-    read_gzip,
-)
+from trellis.datamodules.engine.base import SPLITS, DataModule, Split
+from trellis.datamodules.engine.checks import check_labels
+from trellis.datamodules.engine.downloads import damaged_file, fetch, read_gzip
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.image.pixels import VALUES, Pixels, PixelValues
+from trellis.files import data_root
 from trellis.spec import TensorSpec
 
-SPLITS = get_args(Split)
 MEAN, STD = 0.1307, 0.3081  # of the training pixels in [0, 1]
 URLS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist",
@@ -148,7 +142,7 @@ def read_images(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     )
     x, y = read_idx(images, 3), read_idx(labels, 1).long()
     if x.shape[1:] != (28, 28):
-        raise damaged(images, f"images of {x.shape[1]}x{x.shape[2]} pixels instead of 28x28")
+        raise damaged_file(images, f"images of {x.shape[1]}x{x.shape[2]} pixels instead of 28x28")
     if len(x) != len(y):
         raise OSError(f"{labels} has {len(y)} labels for the {len(x)} images of {images.name}")
     check_labels(y, 10, str(labels))
@@ -166,10 +160,10 @@ def read_idx(path: Path, dims: int) -> Tensor:
     header = 4 + 4 * dims
     if content[:4] != bytes((0, 0, 8, dims)) or len(content) < header:
         magic = content[:4].hex() or "nothing"
-        raise damaged(path, f"it starts with {magic} instead of 000008{dims:02x}")
+        raise damaged_file(path, f"it starts with {magic} instead of 000008{dims:02x}")
     shape = np.frombuffer(content, ">u4", dims, offset=4).astype(int).tolist()
     if len(content) - header != np.prod(shape):
-        raise damaged(
+        raise damaged_file(
             path, f"{len(content) - header} bytes instead of {'x'.join(map(str, shape))}"
         )
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header).view(shape)

@@ -7,9 +7,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from trellis.checks import at_least_one
-from trellis.datamodules.engine.base import DataModule, Split, data_root, fetch
+from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.text_files import learn, read_text
+from trellis.files import data_root
 from trellis.random import draw
 from trellis.sequence.tokenizer import CharTokenizer, TokenizerFactory
 

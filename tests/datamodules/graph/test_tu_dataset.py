@@ -223,7 +223,7 @@ def test_the_archive_is_downloaded_and_unpacked(
     assert len(data.graphs) == GRAPHS
     left = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")]
     assert all("raw" in path or path.count("/") < 2 for path in left), "the archive is gone"
-    assert not any(path.endswith((".sh", ".part", ".zip")) for path in left)
+    assert not any(path.endswith((".sh", ".tmp", ".zip")) for path in left)
 
 
 def test_a_damaged_archive_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
