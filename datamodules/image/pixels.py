@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trellis.checks import choose_from
-from trellis.random import draw
+from trellis.random import hashed_integers
 from trellis.spec import Values
 
 Pixels = Literal["unit", "static", "dynamic", "dequantized", "logit"]
@@ -60,7 +60,7 @@ class PixelValues:
         """
         if self.kind == "unit":
             return pixels / 255
-        generator = torch.Generator().manual_seed(int(draw(2**31, self.seed, *place)))
+        generator = torch.Generator().manual_seed(int(hashed_integers(2**31, self.seed, *place)))
         noise = torch.rand(pixels.shape, generator=generator)
         if VALUES[self.kind] == "binary":
             return (noise.mul_(255) < pixels).float()

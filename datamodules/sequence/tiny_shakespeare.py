@@ -12,7 +12,7 @@ from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.text_files import learn, read_text
 from trellis.files import data_root
-from trellis.random import draw
+from trellis.random import hashed_integers
 from trellis.sequence.tokenizer import CharTokenizer, TokenizerFactory
 
 URLS = ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare",)
@@ -116,7 +116,7 @@ class TinyShakespeare(DataModule):
         steps = self.steps or (len(windows) - 1) // (self.context * self.batch_size) + 1
 
         def at_random(indices: Tensor) -> Tensor:
-            return windows[draw(len(windows), loader.seed, loader.epoch, indices)]
+            return windows[hashed_integers(len(windows), loader.seed, loader.epoch, indices)]
 
         count = steps * self.batch_size
         loader = Loader(count, at_random, batch_size=self.batch_size, seed=self.seed, pad=True)
