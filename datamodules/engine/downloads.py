@@ -90,6 +90,16 @@ def _digest(file: BinaryIO, checksum: str) -> str:
     return f"{kind}:{digest.hexdigest()}"
 
 
+def require_file(path: Path) -> None:
+    """Check that a raw file is there.
+
+    Raises:
+        FileNotFoundError: it is missing.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: call prepare_data() first, or put it there")
+
+
 def damaged_file(path: Path, reason: object) -> OSError:
     """The error for a raw file that cannot be read: names it and says what to do."""
     return OSError(
@@ -104,8 +114,7 @@ def read_gzip(path: Path) -> bytes:
         FileNotFoundError: it is missing.
         OSError: the file is damaged or truncated; says to delete it.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: call prepare_data() first, or put it there")
+    require_file(path)
     try:
         with gzip.open(path) as file:
             return file.read()

@@ -9,7 +9,7 @@ from torch_geometric.io.planetoid import read_file
 
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.checks import check_features, check_labels
-from trellis.datamodules.engine.downloads import damaged_file, fetch
+from trellis.datamodules.engine.downloads import damaged_file, fetch, require_file
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.graph.whole_graph import check_masks, whole_graph_loader
 from trellis.files import data_root
@@ -100,8 +100,7 @@ class Planetoid(DataModule):
     def _read(self) -> Data:
         prefix = self.graph.lower()
         for part in PARTS:
-            if not (path := self.raw / f"ind.{prefix}.{part}").is_file():
-                raise FileNotFoundError(f"{path} is missing: call prepare_data(), or put it there")
+            require_file(self.raw / f"ind.{prefix}.{part}")
         try:
             data = read_planetoid_data(str(self.raw), prefix)
             expected = len(read_file(str(self.raw), prefix, "ty"))

@@ -15,7 +15,7 @@ from torch_geometric.utils import coalesce, degree, remove_self_loops
 
 from trellis.checks import at_least_one, choose_from
 from trellis.datamodules.engine.base import DataModule, Split
-from trellis.datamodules.engine.downloads import fetch
+from trellis.datamodules.engine.downloads import fetch, require_file
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.graph.in_memory_graphs import InMemoryGraphs
 from trellis.files import atomic_write, data_root
@@ -190,8 +190,7 @@ def _one_hot(values: Tensor) -> Tensor:
 
 
 def _read(path: Path, dtype: type) -> Tensor:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: call prepare_data() first, or put it there")
+    require_file(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "loadtxt: input contained no data")  # told below

@@ -13,7 +13,7 @@ from trellis.datamodules.engine.base import SPLITS, DataModule, Split
 from trellis.datamodules.engine.checks import check_labels
 from trellis.datamodules.engine.downloads import damaged_file, fetch, read_gzip
 from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.image.pixels import VALUES, Pixels, PixelValues
+from trellis.datamodules.image.pixels import VALUES, Pixels, PixelValues, image_loader
 from trellis.files import data_root
 from trellis.spec import TensorSpec
 
@@ -106,27 +106,25 @@ class MNIST(DataModule):
 
     def loader(self, split: Split) -> Loader[tuple[Tensor, Tensor]]:
         pixels, labels = self.splits[split]
-        size = (-1, *self.spec.shape)
-        train, values = split == "train", self.values
-        drawn = None  # all values of the split, where no epoch changes them
-        if values is not None and values.kind != "unit" and (values.kind == "static" or not train):
-            drawn = values(pixels, SPLITS.index(split))
-            drawn = drawn.to(torch.uint8) if self.spec.values == "binary" else drawn
-
-        def images(indices: Tensor) -> tuple[Tensor, Tensor]:
-            if drawn is not None:
-                x = drawn.index_select(0, indices).float()
-            elif values is None or values.kind == "unit":
-                # One gather of bytes and one pass to floats: faster than indexing a float tensor.
-                x = torch.add(shift, pixels.index_select(0, indices), alpha=scale)
-            else:
-                x = values(pixels.index_select(0, indices), loader.epoch, int(indices[0]))
-            return x.view(size), labels.index_select(0, indices)
-
+        train, values, fixed = split == "train", self.values, None
+        if values is not None and values.is_fixed(train):
+            fixed = values.fixed(pixels, SPLITS.index(split))
         mean, std = (MEAN, STD) if values is None else (0.0, 1.0)
         scale, shift = 1 / (255 * std), torch.tensor(-mean / std)
-        loader = Loader(len(pixels), images, batch_size=self.batch_size, shuffle=train, pad=train)
-        return loader
+
+        def scaled(pixels: Tensor, epoch: int, first: int) -> Tensor:
+            # One pass from gathered bytes to floats: faster than indexing a float tensor.
+            return torch.add(shift, pixels, alpha=scale)
+
+        return image_loader(
+            pixels,
+            labels,
+            self.spec.shape,
+            scaled if values is None or values.kind == "unit" else values,
+            fixed,
+            batch_size=self.batch_size,
+            train=train,
+        )
 
 
 def read_images(folder: Path, part: str) -> tuple[Tensor, Tensor]:
