@@ -6,10 +6,9 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.sequence.budget import Order, budget_loader
+from trellis.datamodules.sequence.budget import Order, budget_loader, check_budget
 from trellis.datamodules.sequence.text_files import STAGES, learn, read_lines, require_ids
 from trellis.sequence.batches import Ragged
 from trellis.sequence.tokenizer import BOS, EOS, PAD, TokenizerFactory, WordTokenizer
@@ -49,9 +48,7 @@ class LabelledText(DataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        at_least_one("max_tokens", max_tokens)
-        if max_length is not None and not 3 <= max_length <= max_tokens:
-            raise ValueError(f"max_length={max_length}: give 3 to max_tokens={max_tokens}")
+        check_budget(max_tokens, max_length)
         self.paths = {"train": Path(train), "val": Path(val), "test": Path(test or val)}
         self.factory, self.lowercase = tokenizer, lowercase
         self.max_length, self.max_tokens = max_length, max_tokens
