@@ -9,7 +9,12 @@ from torch import Tensor
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.budget import Order, budget_loader, check_budget
-from trellis.datamodules.sequence.text_files import STAGES, learn, read_lines, require_ids
+from trellis.datamodules.sequence.text_files import (
+    STAGES,
+    learn_tokenizer,
+    read_lines,
+    require_ids,
+)
 from trellis.sequence.batches import Ragged
 from trellis.sequence.tokenizer import BOS, EOS, PAD, TokenizerFactory, WordTokenizer
 from trellis.spec import LabelledTokenSpec
@@ -60,7 +65,9 @@ class LabelledText(DataModule):
         if self.spec is None:
             labels, texts = read.get("train") or read_labelled(self.paths["train"])
             folder = self.paths["train"].parent
-            self.tokenizer = learn(self.factory, texts, lowercase=self.lowercase, folder=folder)
+            self.tokenizer = learn_tokenizer(
+                self.factory, texts, lowercase=self.lowercase, folder=folder
+            )
             require_ids(self.tokenizer, "pad_id", "bos_id", "eos_id")
             classes = tuple(sorted(set(labels)))
             self.spec = LabelledTokenSpec(self.tokenizer.spec, len(classes), classes)

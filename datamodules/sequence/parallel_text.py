@@ -11,7 +11,12 @@ from torch import Tensor
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.budget import Order, budget_loader, check_budget
-from trellis.datamodules.sequence.text_files import STAGES, learn, read_lines, require_ids
+from trellis.datamodules.sequence.text_files import (
+    STAGES,
+    learn_tokenizer,
+    read_lines,
+    require_ids,
+)
 from trellis.sequence.batches import Ragged, TokenPairs
 from trellis.sequence.subword import BPETokenizer
 from trellis.sequence.tokenizer import BOS, EOS, PAD, Tokenizer, TokenizerFactory
@@ -66,7 +71,9 @@ class AlignedTexts:
 
     def _learn(self, source: list[str], target: list[str]) -> TokenPairSpec:
         def learnt(texts: list[str], path: Path) -> Tokenizer:
-            return learn(self.factory, texts, lowercase=self.lowercase, folder=path.parent)
+            return learn_tokenizer(
+                self.factory, texts, lowercase=self.lowercase, folder=path.parent
+            )
 
         paths = self.files["train"]
         if self.shared:

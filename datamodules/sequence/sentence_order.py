@@ -10,7 +10,7 @@ from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.synthetic_pairs import padded
-from trellis.datamodules.sequence.text_files import learn, read_lines, require_ids
+from trellis.datamodules.sequence.text_files import learn_tokenizer, read_lines, require_ids
 from trellis.random import hashed_integers
 from trellis.sequence.batches import SentencePairs
 from trellis.sequence.subword import WordPieceTokenizer
@@ -72,7 +72,7 @@ class SentenceOrder(DataModule):
                     f"sentences that follow each other"
                 )
         folder = self.path.parent
-        self.tokenizer = learn(
+        self.tokenizer = learn_tokenizer(
             self.factory, parts["train"], lowercase=self.lowercase, folder=folder
         )
         require_ids(self.tokenizer, "mask_id")

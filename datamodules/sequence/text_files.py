@@ -61,7 +61,7 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in lines]
 
 
-def learn(
+def learn_tokenizer(
     factory: TokenizerFactory, texts: Sequence[str], *, lowercase: bool, folder: Path
 ) -> Tokenizer:
     """The tokenizer that ``factory`` learns from ``texts``, kept in a file for the next time.

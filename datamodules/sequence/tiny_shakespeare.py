@@ -10,7 +10,7 @@ from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.sequence.text_files import learn, read_text
+from trellis.datamodules.sequence.text_files import learn_tokenizer, read_text
 from trellis.files import data_root
 from trellis.random import hashed_integers
 from trellis.sequence.tokenizer import CharTokenizer, TokenizerFactory
@@ -90,7 +90,7 @@ class TinyShakespeare(DataModule):
             return
         text = read_text(self.path)
         cut = int(0.9 * len(text))
-        self.tokenizer = learn(
+        self.tokenizer = learn_tokenizer(
             self.factory, [text[:cut]], lowercase=self.lowercase, folder=self.path.parent
         )
         try:

@@ -151,7 +151,7 @@ def _slope(generator: Generator, at: Tensor) -> Tensor:
     return slope[0]
 
 
-def wasserstein_line(
+def wasserstein_1d(
     x: Tensor, y: Tensor, x_weights: Tensor | None = None, y_weights: Tensor | None = None
 ) -> Tensor:
     r"""Wasserstein-1 distance of two sets of numbers: the area between their distributions.
@@ -172,7 +172,7 @@ def wasserstein_line(
 
     Source: Vallender 1974.
 
-    >>> wasserstein_line(torch.tensor([0.0, 1.0]), torch.tensor([5.0, 6.0]))
+    >>> wasserstein_1d(torch.tensor([0.0, 1.0]), torch.tensor([5.0, 6.0]))
     tensor(5.)
     """
     weights = []

@@ -13,7 +13,7 @@ from trellis.nn.sparse import SparseLinear
 Convolution = TypeVar("Convolution", bound=nn.Module)
 
 
-class MeanAndSelf(nn.Module):
+class SAGELayer(nn.Module):
     """PyG's ``SAGEConv`` with its linear maps before the mean instead of after it.
 
     The mean is linear, so the result is the same; the messages are as wide as the output and
@@ -36,7 +36,7 @@ class MeanAndSelf(nn.Module):
         return F.normalize(out, dim=-1) if self.normalize else out
 
 
-class SumAndSelf(nn.Module):
+class GINLayer(nn.Module):
     """PyG's ``GINConv``, which adds up rows of x and so needs them dense."""
 
     def __init__(self, mlp: nn.Module, eps: float, train_eps: bool) -> None:
@@ -47,7 +47,7 @@ class SumAndSelf(nn.Module):
         return self.convolution(x if x.layout == torch.strided else x.to_dense(), edge_index)
 
 
-class Alone(SparseLinear):
+class NodewiseLinear(SparseLinear):
     """A linear map in a convolution's place."""
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:  # type: ignore[override]

@@ -18,22 +18,22 @@ from trellis.sequence.decoding import (
     check_eos,
     check_numbers,
     check_prompt,
-    largest,
     select_rows,
+    stable_topk,
 )
 
 LengthPenalty = float | Callable[[Tensor], Tensor]
 NEVER = float("-inf")
 
 
-def gnmt(alpha: float) -> Callable[[Tensor], Tensor]:
+def gnmt_penalty(alpha: float) -> Callable[[Tensor], Tensor]:
     r"""The length penalty of Google's translator, milder on short sequences than a power.
 
     .. math:: (5 + n)^\alpha / 6^\alpha
 
     Source: Wu et al. 2016, eq. 14.
 
-    >>> gnmt(1.0)(torch.tensor([1.0, 7.0]))
+    >>> gnmt_penalty(1.0)(torch.tensor([1.0, 7.0]))
     tensor([1., 2.])
     """
     return lambda lengths: ((5 + lengths) / 6) ** alpha
@@ -63,14 +63,14 @@ def beam_search(
     at best s divided by the largest divisor of the lengths still possible. Stopping then changes
     nothing.
 
-    With ``num_beams=1`` it is ``greedy``, whatever the penalty. A beam may be wider than the
-    vocabulary: places beyond what there is to try stay empty, and one as wide as the number of
+    With ``num_beams=1`` it is ``greedy_search``, whatever the penalty. A beam may be wider than
+    the vocabulary: places beyond what there is to try stay empty, and one as wide as the number of
     sequences finds the best of all. In between, more beams mostly find better sums but may find
     worse: a prefix of the best can fall behind K others that lead nowhere. Ties go to the
     hypothesis that ended earlier, then to the better beam, then to the lower token.
 
     Args:
-        step: see ``greedy``, as the next five.
+        step: see ``greedy_search``, as the next five.
         prompt: ``[B, T0]``.
         state: B rows.
         memory: B rows.
@@ -78,7 +78,7 @@ def beam_search(
         max_new_tokens: after which a sequence is cut off.
         num_beams: K, hypotheses under way for each prompt.
         length_penalty: :math:`\alpha`: 0 compares sums, which favours short ones, 1 means; or a
-            function from lengths ``[n]`` to divisors above 0, such as ``gnmt(0.6)``.
+            function from lengths ``[n]`` to divisors above 0, such as ``gnmt_penalty(0.6)``.
         count_eos: whether ``eos_id`` counts in the length n; if not, an empty sequence has 1.
         num_return: R, at most K.
     Returns:
@@ -191,7 +191,7 @@ def _extensions(beams: _Beams, logits: Tensor, rows: Tensor, num_beams: int) -> 
     """Extend every hypothesis; ``logits [N, V]`` are those of the places ``rows [N]``."""
     batch, width = beams.scores.shape
     each = min(num_beams, logits.size(1))  # no more of one hypothesis can be among the K best
-    values, ids = largest(logits, each)
+    values, ids = stable_topk(logits, each)
     sums = beams.scores.new_full((batch * width, each), NEVER)
     before = beams.scores.view(-1, 1)[rows]
     sums[rows] = before + values - logits.logsumexp(1, keepdim=True)

@@ -92,7 +92,7 @@ def transition_table(probabilities: Tensor) -> Step:
         probabilities: ``[V, V]``: row i holds those of what follows token i.
 
     >>> step = transition_table(torch.tensor([[0.1, 0.9], [0.5, 0.5]]))
-    >>> greedy(step, torch.tensor([[1]]), eos_id=None, max_new_tokens=3).best()
+    >>> greedy_search(step, torch.tensor([[1]]), eos_id=None, max_new_tokens=3).best()
     [[0, 1, 0]]
     """
     logits = probabilities.log()
@@ -103,15 +103,15 @@ def transition_table(probabilities: Tensor) -> Step:
     return step
 
 
-def without(step: Step, ids: Sequence[int]) -> Step:
+def suppress_tokens(step: Step, ids: Sequence[int]) -> Step:
     """``step`` after which some tokens never come, such as padding.
 
     Args:
         step: gives the logits.
         ids: of those tokens; the others share what they had.
 
-    >>> step = without(transition_table(torch.tensor([[0.1, 0.9], [0.5, 0.5]])), [1])
-    >>> greedy(step, torch.tensor([[1]]), eos_id=None, max_new_tokens=3).best()
+    >>> step = suppress_tokens(transition_table(torch.tensor([[0.1, 0.9], [0.5, 0.5]])), [1])
+    >>> greedy_search(step, torch.tensor([[1]]), eos_id=None, max_new_tokens=3).best()
     [[0, 0, 0]]
     """
 
@@ -124,7 +124,7 @@ def without(step: Step, ids: Sequence[int]) -> Step:
 
 
 @torch.no_grad()
-def greedy(
+def greedy_search(
     step: Step,
     prompt: Tensor,
     state: Any = None,
@@ -172,7 +172,7 @@ def sample(
     """Draw each token from what the network expects.
 
     Args:
-        step: see ``greedy``, as the next five.
+        step: see ``greedy_search``, as the next five.
         prompt: ``[B, T0]``; repeat one for several samples of it.
         state: B rows.
         memory: B rows.
@@ -201,7 +201,7 @@ def sample(
     def choose(logits: Tensor) -> Tensor:
         ids = None
         if top_k is not None or top_p is not None:
-            logits, ids = largest(logits, min(top_k or logits.size(1), logits.size(1)))
+            logits, ids = stable_topk(logits, min(top_k or logits.size(1), logits.size(1)))
         # Less the largest: a small temperature must not overflow.
         probabilities = ((logits - logits.amax(1, keepdim=True)) / temperature).softmax(1)
         if top_p is not None:
@@ -256,12 +256,12 @@ def _rollout(
     return Hypotheses(*(field.unsqueeze(1) for field in fields))
 
 
-def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def stable_topk(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The ``k`` largest of each row of ``x [N, V]`` in order, and where they are.
 
     Of equal ones those on the left come first; ``torch.topk`` takes any.
 
-    >>> largest(torch.tensor([[1.0, 3.0, 1.0, 3.0]]), 3)
+    >>> stable_topk(torch.tensor([[1.0, 3.0, 1.0, 3.0]]), 3)
     (tensor([[3., 3., 1.]]), tensor([[1, 3, 0]]))
     """
     # A sort costs the CPU 50 times as much; on an accelerator, asking for ties costs a wait.

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def neighbour_graph(x: Tensor, neighbours: int, *, block: int = 2048) -> Tensor:
+def knn_graph(x: Tensor, neighbours: int, *, block: int = 2048) -> Tensor:
     """Edges of the symmetrised k-nearest-neighbour graph under Euclidean distance.
 
     Two points are joined, in both directions, when either is among the nearest of the other. No
@@ -19,7 +19,7 @@ def neighbour_graph(x: Tensor, neighbours: int, *, block: int = 2048) -> Tensor:
     Raises:
         ValueError: ``neighbours`` is not in [1, N - 1].
 
-    >>> neighbour_graph(torch.tensor([[0.0], [1.0], [3.0]]), 1)
+    >>> knn_graph(torch.tensor([[0.0], [1.0], [3.0]]), 1)
     tensor([[0, 1, 1, 2],
             [1, 0, 2, 1]])
     """
