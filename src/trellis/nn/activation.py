@@ -1,4 +1,4 @@
-"""Activations by name, and the ones torch has no module for."""
+"""Activations by name, and those that torch does not have."""
 
 from typing import Literal
 
@@ -25,7 +25,7 @@ def activation_module(name: Activation) -> nn.Module:
     """The module of an activation.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: an unknown name.
 
     >>> activation_module("relu")
     ReLU()
@@ -34,7 +34,7 @@ def activation_module(name: Activation) -> nn.Module:
 
 
 class Maxout(nn.Module):
-    r"""Largest of ``pieces`` affine maps, feature by feature.
+    r"""Maximum of ``pieces`` affine maps, for each feature.
 
     .. math:: y_i = \max_k (w_{ik}^\top x + b_{ik})
 
