@@ -1,4 +1,4 @@
-"""Text and other sequences outside any network: tokenizers, batches, cells, decoding."""
+"""Building blocks for text and other sequences: tokenizers, batches, cells, decoding."""
 
 from trellis.sequence.alignment import (
     AdditiveAttention,

@@ -454,9 +454,9 @@ def test_the_penalty_may_be_a_function() -> None:
         ({"num_return": 6}, "num_return=6: give 1 to num_beams=5"),
         ({"num_return": 0}, "num_return=0: give 1 to num_beams=5"),
         ({"max_new_tokens": 0}, "max_new_tokens=0: give at least 1"),
-        ({"eos_id": 3}, "eos_id=3: the step knows the tokens 0 to 2"),
-        ({"eos_id": -1}, "eos_id=-1: the step knows"),
-        ({"length_penalty": lambda n: n - 1}, "divisors that are no numbers above 0"),
+        ({"eos_id": 3}, "eos_id=3: the step has the tokens 0 to 2"),
+        ({"eos_id": -1}, "eos_id=-1: the step has"),
+        ({"length_penalty": lambda n: n - 1}, "divisors that are not all positive"),
         ({"length_penalty": float("nan")}, "length_penalty=nan"),
     ],
 )
@@ -474,5 +474,5 @@ def test_logits_that_are_no_numbers_are_refused(bad: float) -> None:
     def step(tokens: Tensor, state: Any, memory: Any) -> tuple[Tensor, Any]:
         return table[tokens], None
 
-    with pytest.raises(FloatingPointError, match="not numbers"):
+    with pytest.raises(FloatingPointError, match="logits that are NaN"):
         beam_search(step, PROMPT, eos_id=EOS, max_new_tokens=4, num_beams=2)

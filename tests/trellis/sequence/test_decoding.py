@@ -260,9 +260,9 @@ def test_rows_of_nested_states() -> None:
         ({"prompt": torch.zeros(2, 0, dtype=torch.long)}, r"prompt \[2, 0\]: give token ids"),
         ({"prompt": torch.zeros(0, 1, dtype=torch.long)}, r"prompt \[0, 1\]: give token ids"),
         ({"prompt": torch.zeros(3, dtype=torch.long)}, r"prompt \[3\]: give token ids \[B, T\]"),
-        ({"eos_id": 4}, "eos_id=4: the step knows the tokens 0 to 3"),
+        ({"eos_id": 4}, "eos_id=4: the step has the tokens 0 to 3"),
         ({"max_new_tokens": -1}, "max_new_tokens=-1: give at least 1"),
-        ({"temperature": 0.0}, "temperature=0.0: give more than 0, or decode greedily"),
+        ({"temperature": 0.0}, "temperature=0.0: give more than 0, or use greedy_search"),
         ({"temperature": math.nan}, "temperature=nan"),
         ({"top_k": 0}, "top_k=0: give at least 1"),
         ({"top_p": 0.0}, "top_p=0.0: give a probability above 0"),
@@ -283,5 +283,5 @@ def test_logits_that_are_no_numbers_are_refused(decode: Any) -> None:
     def step(tokens: Tensor, state: Any, memory: Any) -> tuple[Tensor, Any]:
         return table[tokens], None
 
-    with pytest.raises(FloatingPointError, match="not numbers"):
+    with pytest.raises(FloatingPointError, match="logits that are NaN"):
         decode(step, torch.tensor([[0], [2]]), eos_id=None, max_new_tokens=2)
