@@ -1,4 +1,4 @@
-"""Pure mathematics that several families share: tensors in, tensors out."""
+"""Pure functions of general use: tensors in, tensors out."""
 
 from trellis.functional.divergence import (
     Transport,
