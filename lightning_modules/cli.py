@@ -3,13 +3,13 @@
 Lightning takes seconds to import; help, version and lists answer without it.
 """
 
-import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from trellis import __version__
+from trellis.index import did_you_mean
 
 # name -> (module with a main(argv), one line of help)
 COMMANDS = {
@@ -47,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(__version__)
         return
     if words[0] not in COMMANDS:
-        near = difflib.get_close_matches(words[0], COMMANDS, 1)
-        hint = f"; did you mean {near[0]}?" if near else f"; choose from {', '.join(COMMANDS)}"
+        hint = did_you_mean(words[0], COMMANDS) or f"; choose from {', '.join(COMMANDS)}"
         _fail("trellis", f"unknown command {words[0]!r}{hint}")
     module = import_module(f"trellis.lightning_modules.commands.{COMMANDS[words[0]][0]}")
     _guarded(words[0], module.main, words)

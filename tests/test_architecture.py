@@ -185,6 +185,14 @@ def test_no_class_overrides_a_private_name_of_another_library(name: str) -> None
 
 
 @pytest.mark.parametrize(("room", "path"), FILES, ids=IDS)
+def test_graph_libraries_are_imported_for_graphs_only(room: str, path: Path) -> None:
+    """PyTorch Geometric takes a second to import, which nobody else should wait for."""
+    if "graph" not in path.parts and path.name != "torch_geometric_private.py":
+        names = imports(ast.parse(path.read_text()))
+        assert not [name for name in names if within(name, "torch_geometric")]
+
+
+@pytest.mark.parametrize(("room", "path"), FILES, ids=IDS)
 def test_files_and_functions_fit_in_a_head(room: str, path: Path) -> None:
     text = path.read_text()
     assert text.count("\n") <= 400

@@ -3,10 +3,11 @@
 import torch
 from torch_geometric.data import Data
 
-from trellis.datamodules.engine.base import DataModule, Split, check_masks, whole_graph_loader
+from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.graph.whole_graph import check_masks, whole_graph_loader
 from trellis.datamodules.vector.digits import load_digits
-from trellis.graph.neighbours import neighbour_graph
+from trellis.graph.knn import knn_graph
 from trellis.spec import NodeSpec
 
 NUM_VAL = 300
@@ -64,7 +65,7 @@ class DigitsGraph(DataModule):
         val_mask[order[~train_mask[order]][:NUM_VAL]] = True
         data = Data(
             x=x,
-            edge_index=neighbour_graph(x, self.neighbours),
+            edge_index=knn_graph(x, self.neighbours),
             y=y,
             train_mask=train_mask,
             val_mask=val_mask,

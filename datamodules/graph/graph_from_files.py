@@ -10,12 +10,12 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import coalesce, to_undirected
 
-from trellis.datamodules.engine.base import DataModule, Split, check_masks, whole_graph_loader
+from trellis.datamodules.engine.base import SPLITS, DataModule, Split
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.graph.whole_graph import check_masks, whole_graph_loader
 from trellis.spec import NodeSpec
 
 HEADERS = (("source", "target"), ("src", "dst"), ("from", "to"))
-SPLITS = ("train", "val", "test")
 Row = tuple[int, list[str]]  # line number and cells
 
 

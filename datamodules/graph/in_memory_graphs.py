@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from trellis.torch_geometric_private import remember_parts
+
 
 class InMemoryGraphs:
     """Graphs laid end to end; a batch of them is one gather, not a loop over Python objects.
@@ -63,12 +65,13 @@ class InMemoryGraphs:
             batch=batch,
             ptr=node_ptr,
         )
-        # What PyG keeps to take a batch apart again.
         numbers = torch.arange(len(indices) + 1)
-        joined._slice_dict = {"x": node_ptr, "edge_index": edge_ptr, "y": numbers}
-        still = torch.zeros(len(indices), dtype=torch.long)
-        joined._inc_dict = {"x": still, "edge_index": node_ptr[:-1], "y": still}
-        joined._num_graphs = len(indices)
+        unshifted = torch.zeros(len(indices), dtype=torch.long)
+        remember_parts(
+            joined,
+            slices={"x": node_ptr, "edge_index": edge_ptr, "y": numbers},
+            shifts={"x": unshifted, "edge_index": node_ptr[:-1], "y": unshifted},
+        )
         return joined
 
 

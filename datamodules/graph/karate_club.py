@@ -2,8 +2,9 @@
 
 from torch_geometric.data import Data
 
-from trellis.datamodules.engine.base import DataModule, Split, whole_graph_loader
+from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.graph.whole_graph import whole_graph_loader
 from trellis.spec import NodeSpec
 
 

@@ -7,18 +7,12 @@ from torch_geometric.data import Data
 from torch_geometric.io import read_planetoid_data
 from torch_geometric.io.planetoid import read_file
 
-from trellis.datamodules.engine.base import (
-    DataModule,
-    Split,
-    check_features,
-    check_labels,
-    check_masks,
-    damaged,
-    data_root,
-    fetch,
-    whole_graph_loader,
-)
+from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.checks import check_features, check_labels
+from trellis.datamodules.engine.downloads import damaged_file, fetch, require_file
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.graph.whole_graph import check_masks, whole_graph_loader
+from trellis.files import data_root
 from trellis.nn.sparse import to_csr
 from trellis.spec import NodeSpec
 
@@ -106,17 +100,16 @@ class Planetoid(DataModule):
     def _read(self) -> Data:
         prefix = self.graph.lower()
         for part in PARTS:
-            if not (path := self.raw / f"ind.{prefix}.{part}").is_file():
-                raise FileNotFoundError(f"{path} is missing: call prepare_data(), or put it there")
+            require_file(self.raw / f"ind.{prefix}.{part}")
         try:
             data = read_planetoid_data(str(self.raw), prefix)
             expected = len(read_file(str(self.raw), prefix, "ty"))
         except Exception as error:  # a pickle that is damaged may raise anything
-            raise damaged(*self._culprit(error)) from error
+            raise damaged_file(*self._culprit(error)) from error
         # PyG passes over what it cannot read at the end of a text file.
         if (found := int(data.test_mask.sum())) != expected:
             path = self.raw / f"ind.{prefix}.test.index"
-            raise damaged(path, f"{found} nodes instead of {expected}")
+            raise damaged_file(path, f"{found} nodes instead of {expected}")
         return data
 
     def _culprit(self, error: Exception) -> tuple[Path, Exception]:

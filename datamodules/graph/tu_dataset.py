@@ -13,14 +13,17 @@ from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.utils import coalesce, degree, remove_self_loops
 
-from trellis.checks import at_least_one
-from trellis.datamodules.engine.base import DataModule, Split, data_root, fetch
+from trellis.checks import at_least_one, choose_from
+from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.downloads import fetch, require_file
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.graph.in_memory_graphs import InMemoryGraphs
+from trellis.files import atomic_write, data_root
 from trellis.spec import GraphSpec
 
 URL = "https://www.chrsmrrs.com/graphkerneldatasets"
 NUM_FOLDS = 10
+Validation = Literal["test_fold", "next_fold"]
 
 
 class TUDataset(DataModule):
@@ -66,7 +69,7 @@ class TUDataset(DataModule):
         batch_size: int = 32,
         data_dir: str | None = None,
         seed: int = 0,
-        validation: Literal["test_fold", "next_fold"] = "test_fold",
+        validation: Validation = "test_fold",
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -74,11 +77,9 @@ class TUDataset(DataModule):
             raise ValueError(f"name={name!r}: give the name of a TU collection, like MUTAG")
         if not 0 <= fold < NUM_FOLDS:
             raise ValueError(f"fold={fold}: give 0 to {NUM_FOLDS - 1}")
-        if validation not in ("test_fold", "next_fold"):
-            raise ValueError(f"validation={validation!r}: choose test_fold or next_fold")
         self.batch_size = at_least_one("batch_size", batch_size)
         self.collection, self.fold = name, fold
-        self.seed, self.validation = seed, validation
+        self.seed, self.validation = seed, choose_from("validation", validation, Validation)
         self.raw = data_root(data_dir) / "TUDataset" / name / "raw"
         self.graphs: InMemoryGraphs | None = None
 
@@ -189,8 +190,7 @@ def _one_hot(values: Tensor) -> Tensor:
 
 
 def _read(path: Path, dtype: type) -> Tensor:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: call prepare_data() first, or put it there")
+    require_file(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "loadtxt: input contained no data")  # told below
@@ -221,10 +221,8 @@ def unpack(archive: Path, folder: Path) -> None:
             for member in file.namelist():
                 target = folder / Path(member).name
                 if target.suffix == ".txt" and not target.exists():
-                    content = file.read(member)  # checked against its CRC before it has a name
-                    temporary = target.with_suffix(".part")
-                    temporary.write_bytes(content)
-                    temporary.replace(target)
+                    with atomic_write(target) as unpacked:  # the name comes after the CRC check
+                        unpacked.write(file.read(member))
     except zipfile.BadZipFile as error:
         raise OSError(f"{archive} is damaged ({error}): run again to fetch it again") from error
     finally:

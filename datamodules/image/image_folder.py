@@ -2,23 +2,22 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trellis.checks import at_least_one
-from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.base import SPLITS, DataModule, Split
 from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.image.pixels import VALUES, Pixels, PixelValues
+from trellis.datamodules.image.pixels import VALUES, Pixels, PixelValues, image_loader
 from trellis.spec import TensorSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-SPLITS = get_args(Split)
 BLOCK = 1000  # images whose values are drawn at once
 
 
@@ -110,29 +109,20 @@ class ImageFolder(DataModule):
 
     def loader(self, split: Split) -> Loader[tuple[Tensor, Tensor]]:
         pixels, labels = self.splits[split]
-        train, values = split == "train", self.values
-        drawn = None  # all values of the split, where no epoch changes them
-        if values.kind == "static" or (values.kind != "unit" and not train):
-            drawn = self._drawn(pixels, SPLITS.index(split))
-
-        def images(indices: Tensor) -> tuple[Tensor, Tensor]:
-            if drawn is not None:
-                x = drawn.index_select(0, indices).float()
-            else:
-                place = (loader.epoch, int(indices[0]))
-                x = values(pixels.index_select(0, indices), *place)
-            return x.view(-1, *self.spec.shape), labels.index_select(0, indices)
-
-        loader = Loader(len(pixels), images, batch_size=self.batch_size, shuffle=train, pad=train)
-        return loader
-
-    def _drawn(self, pixels: Tensor, split: int) -> Tensor:
-        blocks = (
-            self.values(block, split, number) for number, block in enumerate(pixels.split(BLOCK))
+        train, fixed = split == "train", None
+        if self.values.is_fixed(train):
+            blocks = enumerate(pixels.split(BLOCK))
+            place = SPLITS.index(split)
+            fixed = torch.cat([self.values.fixed(block, place, n) for n, block in blocks])
+        return image_loader(
+            pixels,
+            labels,
+            self.spec.shape,
+            self.values,
+            fixed,
+            batch_size=self.batch_size,
+            train=train,
         )
-        if self.spec.values == "binary":
-            return torch.cat([block.to(torch.uint8) for block in blocks])
-        return torch.cat(list(blocks))
 
 
 def _files(folder: Path) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:

@@ -2,27 +2,21 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trellis.checks import at_least_one
-from trellis.datamodules.engine.base import (
-    DataModule,
-    Split,
-    check_labels,
-    damaged,
-    data_root,
-    fetch,
-    read_gzip,
-)
+from trellis.checks import at_least_one, not_negative
+from trellis.datamodules.engine.base import SPLITS, DataModule, Split
+from trellis.datamodules.engine.checks import check_labels
+from trellis.datamodules.engine.downloads import damaged_file, fetch, read_gzip
 from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.image.pixels import VALUES, Pixels, PixelValues
+from trellis.datamodules.image.pixels import VALUES, Pixels, PixelValues, image_loader
+from trellis.files import data_root
 from trellis.spec import TensorSpec
 
-SPLITS = get_args(Split)
 MEAN, STD = 0.1307, 0.3081  # of the training pixels in [0, 1]
 URLS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist",
@@ -81,11 +75,9 @@ class MNIST(DataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        if num_val < 0:
-            raise ValueError(f"num_val={num_val}: give at least 0")
         self.raw = data_root(data_dir) / "MNIST" / "raw"
         self.batch_size = at_least_one("batch_size", batch_size)
-        self.flatten, self.num_val = flatten, num_val
+        self.flatten, self.num_val = flatten, not_negative("num_val", num_val)
         self.values = None if pixels == "normalized" else PixelValues(pixels, alpha)
         classes = tuple(str(digit) for digit in range(10))
         channels, size = (784, ()) if flatten else (1, (28, 28))
@@ -114,27 +106,25 @@ class MNIST(DataModule):
 
     def loader(self, split: Split) -> Loader[tuple[Tensor, Tensor]]:
         pixels, labels = self.splits[split]
-        size = (-1, *self.spec.shape)
-        train, values = split == "train", self.values
-        drawn = None  # all values of the split, where no epoch changes them
-        if values is not None and values.kind != "unit" and (values.kind == "static" or not train):
-            drawn = values(pixels, SPLITS.index(split))
-            drawn = drawn.to(torch.uint8) if self.spec.values == "binary" else drawn
-
-        def images(indices: Tensor) -> tuple[Tensor, Tensor]:
-            if drawn is not None:
-                x = drawn.index_select(0, indices).float()
-            elif values is None or values.kind == "unit":
-                # One gather of bytes and one pass to floats: faster than indexing a float tensor.
-                x = torch.add(shift, pixels.index_select(0, indices), alpha=scale)
-            else:
-                x = values(pixels.index_select(0, indices), loader.epoch, int(indices[0]))
-            return x.view(size), labels.index_select(0, indices)
-
+        train, values, fixed = split == "train", self.values, None
+        if values is not None and values.is_fixed(train):
+            fixed = values.fixed(pixels, SPLITS.index(split))
         mean, std = (MEAN, STD) if values is None else (0.0, 1.0)
         scale, shift = 1 / (255 * std), torch.tensor(-mean / std)
-        loader = Loader(len(pixels), images, batch_size=self.batch_size, shuffle=train, pad=train)
-        return loader
+
+        def scaled(pixels: Tensor, epoch: int, first: int) -> Tensor:
+            # One pass from gathered bytes to floats: faster than indexing a float tensor.
+            return torch.add(shift, pixels, alpha=scale)
+
+        return image_loader(
+            pixels,
+            labels,
+            self.spec.shape,
+            scaled if values is None or values.kind == "unit" else values,
+            fixed,
+            batch_size=self.batch_size,
+            train=train,
+        )
 
 
 def read_images(folder: Path, part: str) -> tuple[Tensor, Tensor]:
@@ -150,7 +140,7 @@ def read_images(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     )
     x, y = read_idx(images, 3), read_idx(labels, 1).long()
     if x.shape[1:] != (28, 28):
-        raise damaged(images, f"images of {x.shape[1]}x{x.shape[2]} pixels instead of 28x28")
+        raise damaged_file(images, f"images of {x.shape[1]}x{x.shape[2]} pixels instead of 28x28")
     if len(x) != len(y):
         raise OSError(f"{labels} has {len(y)} labels for the {len(x)} images of {images.name}")
     check_labels(y, 10, str(labels))
@@ -168,10 +158,10 @@ def read_idx(path: Path, dims: int) -> Tensor:
     header = 4 + 4 * dims
     if content[:4] != bytes((0, 0, 8, dims)) or len(content) < header:
         magic = content[:4].hex() or "nothing"
-        raise damaged(path, f"it starts with {magic} instead of 000008{dims:02x}")
+        raise damaged_file(path, f"it starts with {magic} instead of 000008{dims:02x}")
     shape = np.frombuffer(content, ">u4", dims, offset=4).astype(int).tolist()
     if len(content) - header != np.prod(shape):
-        raise damaged(
+        raise damaged_file(
             path, f"{len(content) - header} bytes instead of {'x'.join(map(str, shape))}"
         )
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header).view(shape)

@@ -12,7 +12,12 @@ from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.budget import Order, budget_loader
-from trellis.datamodules.sequence.text_files import STAGES, learn, read_lines, require_ids
+from trellis.datamodules.sequence.text_files import (
+    STAGES,
+    learn_tokenizer,
+    read_lines,
+    require_ids,
+)
 from trellis.sequence.batches import Ragged
 from trellis.sequence.tokenizer import BOS, EOS, PAD, UNKNOWN, TokenizerFactory, WordTokenizer
 from trellis.spec import LabelledTokenSpec
@@ -86,7 +91,7 @@ class CoNLL(DataModule):
         return read_columns(self.paths[split], *self.columns, comment=self.comment)
 
     def _learn(self, sentences: "list[Sentence]") -> None:
-        self.tokenizer = learn(
+        self.tokenizer = learn_tokenizer(
             self.factory,
             [" ".join(sentence.words) for sentence in sentences],
             lowercase=self.lowercase,

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from trellis.checks import choose_from
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.synthetic_pairs import Random, SyntheticPairs
@@ -13,6 +14,7 @@ from trellis.sequence.batches import TokenPairs
 from trellis.sequence.tokenizer import BOS, EOS, PAD, CharTokenizer
 from trellis.spec import TokenPairSpec
 
+Task = Literal["reverse", "copy"]
 SYMBOLS = string.digits + string.ascii_lowercase + string.ascii_uppercase
 
 
@@ -42,7 +44,7 @@ class CopyReverse(DataModule):
 
     def __init__(
         self,
-        task: Literal["reverse", "copy"] = "reverse",
+        task: Task = "reverse",
         num_symbols: int = 10,
         length: int = 16,
         min_length: int | None = None,
@@ -62,8 +64,7 @@ class CopyReverse(DataModule):
             batch_size=batch_size,
             seed=seed,
         )
-        if task not in ("reverse", "copy"):
-            raise ValueError(f"task={task!r}: choose 'reverse' or 'copy'")
+        choose_from("task", task, Task)
         if not 2 <= num_symbols <= len(SYMBOLS):
             raise ValueError(f"num_symbols={num_symbols}: give 2 to {len(SYMBOLS)}")
         self.shortest = length if min_length is None else min_length

@@ -9,7 +9,7 @@ from torch import Tensor
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.synthetic_pairs import Random, SyntheticPairs, padded
-from trellis.random import draw
+from trellis.random import hashed_integers
 from trellis.sequence.batches import TokenPairs
 from trellis.sequence.tokenizer import BOS, EOS, PAD, CharTokenizer
 from trellis.spec import TokenPairSpec
@@ -161,7 +161,7 @@ def _ending(number: int) -> str:
 def _days(split: Split) -> Tensor:
     """Days of a split, as ordinals."""
     days = torch.arange(FIRST, LAST + 1)
-    tenth = draw(10, _SALT, days)
+    tenth = hashed_integers(10, _SALT, days)
     if split == "train":
         return days[tenth > 1]
     return days[tenth == (0 if split == "val" else 1)]

@@ -6,11 +6,15 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.sequence.budget import Order, budget_loader
-from trellis.datamodules.sequence.text_files import STAGES, learn, read_lines, require_ids
+from trellis.datamodules.sequence.budget import Order, budget_loader, check_budget
+from trellis.datamodules.sequence.text_files import (
+    STAGES,
+    learn_tokenizer,
+    read_lines,
+    require_ids,
+)
 from trellis.sequence.batches import Ragged
 from trellis.sequence.tokenizer import BOS, EOS, PAD, TokenizerFactory, WordTokenizer
 from trellis.spec import LabelledTokenSpec
@@ -49,9 +53,7 @@ class LabelledText(DataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        at_least_one("max_tokens", max_tokens)
-        if max_length is not None and not 3 <= max_length <= max_tokens:
-            raise ValueError(f"max_length={max_length}: give 3 to max_tokens={max_tokens}")
+        check_budget(max_tokens, max_length)
         self.paths = {"train": Path(train), "val": Path(val), "test": Path(test or val)}
         self.factory, self.lowercase = tokenizer, lowercase
         self.max_length, self.max_tokens = max_length, max_tokens
@@ -63,7 +65,9 @@ class LabelledText(DataModule):
         if self.spec is None:
             labels, texts = read.get("train") or read_labelled(self.paths["train"])
             folder = self.paths["train"].parent
-            self.tokenizer = learn(self.factory, texts, lowercase=self.lowercase, folder=folder)
+            self.tokenizer = learn_tokenizer(
+                self.factory, texts, lowercase=self.lowercase, folder=folder
+            )
             require_ids(self.tokenizer, "pad_id", "bos_id", "eos_id")
             classes = tuple(sorted(set(labels)))
             self.spec = LabelledTokenSpec(self.tokenizer.spec, len(classes), classes)

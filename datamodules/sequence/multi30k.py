@@ -2,9 +2,11 @@
 
 from typing import Literal
 
-from trellis.datamodules.engine.base import DataModule, Split, data_root, fetch
+from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.parallel_text import AlignedTexts
+from trellis.files import data_root
 from trellis.sequence.batches import TokenPairs
 from trellis.sequence.subword import BPETokenizer
 from trellis.sequence.tokenizer import TokenizerFactory

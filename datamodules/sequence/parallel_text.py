@@ -8,11 +8,15 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.sequence.budget import Order, budget_loader
-from trellis.datamodules.sequence.text_files import STAGES, learn, read_lines, require_ids
+from trellis.datamodules.sequence.budget import Order, budget_loader, check_budget
+from trellis.datamodules.sequence.text_files import (
+    STAGES,
+    learn_tokenizer,
+    read_lines,
+    require_ids,
+)
 from trellis.sequence.batches import Ragged, TokenPairs
 from trellis.sequence.subword import BPETokenizer
 from trellis.sequence.tokenizer import BOS, EOS, PAD, Tokenizer, TokenizerFactory
@@ -48,9 +52,7 @@ class AlignedTexts:
         max_length: int | None = None,
         drop_empty: bool = False,
     ) -> None:
-        at_least_one("max_tokens", max_tokens)
-        if max_length is not None and not 3 <= max_length <= max_tokens:
-            raise ValueError(f"max_length={max_length}: give 3 to max_tokens={max_tokens}")
+        check_budget(max_tokens, max_length)
         self.files = files
         self.spec: TokenPairSpec | None = None
         self.factory, self.lowercase, self.shared = tokenizer, lowercase, shared_vocabulary
@@ -69,7 +71,9 @@ class AlignedTexts:
 
     def _learn(self, source: list[str], target: list[str]) -> TokenPairSpec:
         def learnt(texts: list[str], path: Path) -> Tokenizer:
-            return learn(self.factory, texts, lowercase=self.lowercase, folder=path.parent)
+            return learn_tokenizer(
+                self.factory, texts, lowercase=self.lowercase, folder=path.parent
+            )
 
         paths = self.files["train"]
         if self.shared:

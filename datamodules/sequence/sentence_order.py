@@ -10,8 +10,8 @@ from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.synthetic_pairs import padded
-from trellis.datamodules.sequence.text_files import learn, read_lines, require_ids
-from trellis.random import draw
+from trellis.datamodules.sequence.text_files import learn_tokenizer, read_lines, require_ids
+from trellis.random import hashed_integers
 from trellis.sequence.batches import SentencePairs
 from trellis.sequence.subword import WordPieceTokenizer
 from trellis.sequence.tokenizer import BOS, EOS, PAD, TokenizerFactory
@@ -72,7 +72,7 @@ class SentenceOrder(DataModule):
                     f"sentences that follow each other"
                 )
         folder = self.path.parent
-        self.tokenizer = learn(
+        self.tokenizer = learn_tokenizer(
             self.factory, parts["train"], lowercase=self.lowercase, folder=folder
         )
         require_ids(self.tokenizer, "mask_id")
@@ -97,8 +97,8 @@ class SentenceOrder(DataModule):
         def batch(indices: Tensor) -> SentencePairs:
             where = (int(train), loader.epoch if train else 0, indices)
             first = followed[indices]
-            in_order = draw(2, self.seed, *where, 0)
-            other = draw(len(sentences) - 1, self.seed, *where, 1)
+            in_order = hashed_integers(2, self.seed, *where, 0)
+            other = hashed_integers(len(sentences) - 1, self.seed, *where, 1)
             other += other > first  # any but the one that follows
             second = torch.where(in_order == 1, first + 1, other)
             pairs = [

@@ -9,7 +9,7 @@ from torch import Tensor
 from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.loader import Loader
-from trellis.random import draw
+from trellis.random import hashed_integers
 from trellis.sequence.batches import TokenPairs
 
 Random = Callable[[int, Tensor | int], Tensor]
@@ -59,7 +59,7 @@ class SyntheticPairs:
         def batch(indices: Tensor) -> TokenPairs:
             seed, epoch = (loader.seed, loader.epoch) if train else (0, 0)
             where = (seed, STREAMS[split], epoch, indices.unsqueeze(1))
-            return self.make(split, lambda high, key: draw(high, *where, key))
+            return self.make(split, lambda high, key: hashed_integers(high, *where, key))
 
         # Nothing to shuffle: the examples are drawn at random as they are.
         loader = Loader(

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from trellis.datamodules.engine.base import Split, read_gzip
+from trellis.datamodules.engine.base import Split
+from trellis.datamodules.engine.downloads import read_gzip
+from trellis.files import atomic_write_text
 from trellis.hyperparameters import to_plain
 from trellis.sequence.tokenizer import Tokenizer, TokenizerFactory, from_json
 
@@ -61,7 +61,7 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in lines]
 
 
-def learn(
+def learn_tokenizer(
     factory: TokenizerFactory, texts: Sequence[str], *, lowercase: bool, folder: Path
 ) -> Tokenizer:
     """The tokenizer that ``factory`` learns from ``texts``, kept in a file for the next time.
@@ -84,7 +84,7 @@ def learn(
         return from_json(path.read_text("utf-8"))
     tokenizer = factory(texts, lowercase=lowercase)
     with suppress(OSError):
-        _keep(path, tokenizer.to_json())
+        atomic_write_text(path, tokenizer.to_json())
     return tokenizer
 
 
@@ -105,16 +105,3 @@ def _digest(options: str, texts: Iterable[str]) -> str:
     for text in texts:
         digest.update(b"\0" + text.encode())
     return digest.hexdigest()[:32]
-
-
-def _keep(path: Path, content: str) -> None:
-    """Write a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)  # mkstemp's files are for their owner alone
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -7,10 +7,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from trellis.checks import at_least_one
-from trellis.datamodules.engine.base import DataModule, Split, data_root, fetch
+from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.sequence.text_files import learn, read_text
-from trellis.random import draw
+from trellis.datamodules.sequence.text_files import learn_tokenizer, read_text
+from trellis.files import data_root
+from trellis.random import hashed_integers
 from trellis.sequence.tokenizer import CharTokenizer, TokenizerFactory
 
 URLS = ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare",)
@@ -88,7 +90,7 @@ class TinyShakespeare(DataModule):
             return
         text = read_text(self.path)
         cut = int(0.9 * len(text))
-        self.tokenizer = learn(
+        self.tokenizer = learn_tokenizer(
             self.factory, [text[:cut]], lowercase=self.lowercase, folder=self.path.parent
         )
         try:
@@ -114,7 +116,7 @@ class TinyShakespeare(DataModule):
         steps = self.steps or (len(windows) - 1) // (self.context * self.batch_size) + 1
 
         def at_random(indices: Tensor) -> Tensor:
-            return windows[draw(len(windows), loader.seed, loader.epoch, indices)]
+            return windows[hashed_integers(len(windows), loader.seed, loader.epoch, indices)]
 
         count = steps * self.batch_size
         loader = Loader(count, at_random, batch_size=self.batch_size, seed=self.seed, pad=True)

@@ -143,15 +143,15 @@ def _continue(model: Any, ids: list[int], args: argparse.Namespace) -> list[list
     import torch
 
     from trellis.checks import at_least_one
-    from trellis.sequence.decoding import greedy, language_model, sample, without
+    from trellis.sequence.decoding import greedy_search, language_model, sample, suppress_tokens
 
     number = at_least_one("num", _number(args, 1))
     spec = model.spec
-    step = without(language_model(model.network), spec.silent_ids)
+    step = suppress_tokens(language_model(model.network), spec.silent_ids)
     prompt = torch.tensor([ids] * number, device=args.device)
     options: dict[str, Any] = {"eos_id": spec.eos_id, "max_new_tokens": args.max_new_tokens}
     if args.temperature == 0:
-        return greedy(step, prompt, **options).best()
+        return greedy_search(step, prompt, **options).best()
     return sample(
         step,
         prompt,

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trellis.files import atomic_write_text
+
 
 class Journal:
     """Results of the runs that are done and the folder of the one under way, kept in a file.
@@ -63,7 +65,4 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self._state))
-        temporary.replace(self.path)
+        atomic_write_text(self.path, json.dumps(self._state))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from trellis import __version__
+from trellis.files import atomic_write_text
 
 Protocol = Literal["test", "curve", "folds", "held_out_folds"]
 Number = float | list[float]
@@ -103,9 +104,7 @@ def record(result: dict[str, Any], folder: Path | None = None) -> None:
     """Keep a measurement in ``configs/measured.json``, beside the ledger."""
     results = {**measured(folder), result["name"]: result}
     path = (folder or configs_dir()) / "measured.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n")
-    temporary.replace(path)
+    atomic_write_text(path, json.dumps(dict(sorted(results.items())), indent=1) + "\n")
 
 
 def commit() -> str:

@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import difflib
 import json
 import logging
 import statistics
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trellis.index import did_you_mean
 from trellis.lightning_modules.commands.journal import Journal
 from trellis.lightning_modules.commands.ledger import (
     Number,
@@ -38,9 +38,8 @@ def main(words: list[str]) -> None:
     elif args.name in rows:
         chosen = [rows[args.name]]
     else:
-        near = difflib.get_close_matches(args.name or "", rows, 1)
-        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(rows)}, or --all"
-        raise ValueError(f"no row {args.name!r} in the ledger; {hint}")
+        hint = did_you_mean(args.name or "", rows) or f"; choose from {', '.join(rows)}, or --all"
+        raise ValueError(f"no row {args.name!r} in the ledger{hint}")
     results = [reproduce(row, args.seeds or row.seeds) for row in chosen]
     for row, result in zip(chosen, results, strict=True):
         if args.record:

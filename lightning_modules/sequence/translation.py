@@ -11,7 +11,7 @@ from trellis.checks import at_least_one
 from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
 from trellis.sequence.batches import Ragged, token_budget
 from trellis.sequence.beam_search import beam_search
-from trellis.sequence.decoding import Hypotheses, without
+from trellis.sequence.decoding import Hypotheses, suppress_tokens
 from trellis.sequence.tokenizer import from_json
 
 
@@ -107,7 +107,7 @@ class Translator:
         source = source.to(self.model.device)
         memory, state = network.encode(source)
         return beam_search(
-            without(network.decode, spec.silent_ids),
+            suppress_tokens(network.decode, spec.silent_ids),
             source.new_full((len(source), 1), spec.bos_id),
             state,
             memory,

@@ -1,18 +1,21 @@
-"""Checks at the door of a network: one line that names the argument, its value and the fix."""
+"""Argument checks: each error names the argument, its value and what to give instead."""
 
-from typing import TypeVar
+import math
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
+Number = TypeVar("Number", bound=float)
 Limit = TypeVar("Limit", bound=float | None)
+Choice = TypeVar("Choice")
 
 
 def at_least_one(name: str, value: int) -> int:
-    """``value``, once it is known to be a size.
+    """Return a size or a count if it is at least 1.
 
     Raises:
-        ValueError: it is smaller than 1.
+        ValueError: it is smaller.
 
     >>> at_least_one("num_layers", 2)
     2
@@ -23,7 +26,7 @@ def at_least_one(name: str, value: int) -> int:
 
 
 def probability(name: str, value: float) -> float:
-    """``value``, once it is known to be a probability.
+    """Return a probability if it is one.
 
     Raises:
         ValueError: it is outside [0, 1].
@@ -33,11 +36,11 @@ def probability(name: str, value: float) -> float:
     return value
 
 
-def not_negative(name: str, value: float) -> float:
-    """``value``, once it is known to be a weight.
+def not_negative(name: str, value: Number) -> Number:
+    """Return a number if it is at least 0.
 
     Raises:
-        ValueError: it is below 0, or no number.
+        ValueError: it is negative or NaN.
     """
     if not value >= 0:
         raise ValueError(f"{name}={value}: give at least 0")
@@ -45,7 +48,7 @@ def not_negative(name: str, value: float) -> float:
 
 
 def positive(name: str, value: Limit) -> Limit:
-    """``value``, once it is known to be a limit; ``None`` is none.
+    """Return an optional limit if it is positive; ``None`` means no limit.
 
     Raises:
         ValueError: it is not above 0.
@@ -55,8 +58,41 @@ def positive(name: str, value: Limit) -> Limit:
     return value
 
 
+def choose_from(name: str, value: Choice, options: Any) -> Choice:
+    """Return an option if it is a known one.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        options: the valid values: a ``Literal`` type, or a collection.
+    Raises:
+        ValueError: it is none of them; lists them.
+
+    >>> choose_from("mode", "min", ("min", "max"))
+    'min'
+    """
+    known = get_args(options) or tuple(options)
+    if value not in known:
+        raise ValueError(f"{name}={value!r}: choose from {', '.join(map(str, known))}")
+    return value
+
+
+def num_entries(shape: tuple[int, ...]) -> int:
+    """Number of entries of an example of this shape.
+
+    Raises:
+        ValueError: it has none.
+
+    >>> num_entries((1, 28, 28))
+    784
+    """
+    if not shape or min(shape) < 1:
+        raise ValueError(f"shape={tuple(shape)}: give that of one example, as (784,)")
+    return math.prod(shape)
+
+
 def check_sizes(in_channels: int, out_channels: int) -> None:
-    """The two sizes every network takes.
+    """Check the two sizes that every network takes.
 
     Raises:
         ValueError: one is smaller than 1.
@@ -66,10 +102,10 @@ def check_sizes(in_channels: int, out_channels: int) -> None:
 
 
 def check_vectors(x: Tensor, in_channels: int, network: str) -> None:
-    """``x [B, in_channels]`` and nothing else.
+    """Check that ``x`` has the shape ``[B, in_channels]``.
 
     Raises:
-        ValueError: of another shape; names both.
+        ValueError: it has another; names both.
     """
     if x.dim() != 2 or x.size(1) != in_channels:
         hint = "; flatten images first" if x.dim() > 2 else ""
@@ -80,10 +116,10 @@ def check_vectors(x: Tensor, in_channels: int, network: str) -> None:
 
 
 def check_images(x: Tensor, in_channels: int, network: str, least: int = 1) -> None:
-    """``x [B, in_channels, H, W]`` with H and W at least ``least``.
+    """Check that ``x`` has the shape ``[B, in_channels, H, W]``, H and W at least ``least``.
 
     Raises:
-        ValueError: of another shape; names both.
+        ValueError: it has another; names both.
     """
     if x.dim() != 4 or x.size(1) != in_channels or min(x.shape[2:]) < least:
         size = "" if least == 1 else f" with H and W at least {least}"
@@ -93,11 +129,24 @@ def check_images(x: Tensor, in_channels: int, network: str, least: int = 1) -> N
         )
 
 
-def check_graph(x: Tensor, edge_index: Tensor, in_channels: int, network: str) -> None:
-    """``x [N, in_channels]`` and ``edge_index [2, E]``.
+def check_examples(x: Tensor, shape: tuple[int, ...], network: str) -> None:
+    """Check that ``x`` has the shape ``[B, *shape]``.
 
     Raises:
-        ValueError: one has another shape; names both.
+        ValueError: it has another; names both.
+    """
+    if x.shape[1:] != shape:
+        sizes = ", ".join(map(str, shape))
+        raise ValueError(
+            f"x {list(x.shape)} does not fit {network}(shape={tuple(shape)}): give x [B, {sizes}]"
+        )
+
+
+def check_graph(x: Tensor, edge_index: Tensor, in_channels: int, network: str) -> None:
+    """Check the shapes ``x [N, in_channels]`` and ``edge_index [2, E]``.
+
+    Raises:
+        ValueError: one is different; names both.
     """
     if x.dim() != 2 or x.size(1) != in_channels:
         raise ValueError(
@@ -110,32 +159,65 @@ def check_graph(x: Tensor, edge_index: Tensor, in_channels: int, network: str) -
         )
 
 
+def check_labels(y: Tensor | None, num_classes: int, network: str) -> None:
+    """Check the labels ``y [B]`` of a conditional network, or that there are none.
+
+    Args:
+        y: labels.
+        num_classes: of the network; 0 if it is not conditional.
+        network: its name, for the message.
+    Raises:
+        ValueError: y is missing or not wanted, has another shape, or holds a label outside
+            ``0 .. num_classes - 1`` (checked on the CPU only: a GPU would have to synchronize).
+    """
+    if num_classes == 0:
+        if y is not None:
+            raise ValueError(f"y is given, but {network}(num_classes=0) is not conditional")
+        return
+    if y is None:
+        raise ValueError(f"{network}(num_classes={num_classes}) is conditional: give labels y [B]")
+    if y.ndim != 1 or y.is_floating_point():
+        raise ValueError(f"y {list(y.shape)} of {y.dtype}: give labels [B], of torch.long")
+    if (wrong := _outside(y, num_classes)) is not None:
+        raise ValueError(
+            f"label {wrong} is out of range: {network}(num_classes={num_classes}) takes 0 to "
+            f"{num_classes - 1}"
+        )
+
+
 def check_tokens(name: str, tokens: Tensor, num_tokens: int) -> None:
-    """``tokens [B, T]``, whole numbers from 0 to ``num_tokens - 1``.
+    """Check that ``tokens [B, T]`` are integers from 0 to ``num_tokens - 1``.
 
     Raises:
-        ValueError: of another shape or type, or outside the vocabulary (not looked for on a GPU,
-            which would have to wait for the answer).
+        ValueError: they have another shape or type, or an id is outside the vocabulary (checked
+            on the CPU only: a GPU would have to synchronize).
     """
     if tokens.dim() != 2 or tokens.is_floating_point():
         raise ValueError(
             f"{name} {list(tokens.shape)} of {tokens.dtype}: give token ids [B, T], of torch.long"
         )
-    if tokens.device.type == "cpu" and tokens.numel() > 0:
-        least, most = (int(end) for end in tokens.aminmax())
-        if least < 0 or most >= num_tokens:
-            wrong = least if least < 0 else most
-            raise ValueError(
-                f"{name} holds id {wrong}, outside the vocabulary of {num_tokens}: were they made "
-                f"by another tokenizer?"
-            )
+    if (wrong := _outside(tokens, num_tokens)) is not None:
+        raise ValueError(
+            f"{name} holds id {wrong}, outside the vocabulary of {num_tokens}: was it made by "
+            f"another tokenizer?"
+        )
+
+
+def _outside(ids: Tensor, limit: int) -> int | None:
+    """An id that is not in ``0 .. limit - 1``; ``None`` if there is none, or none is known."""
+    if ids.device.type != "cpu" or not ids.numel():
+        return None
+    least, most = (int(end) for end in ids.aminmax())
+    if least < 0:
+        return least
+    return most if most >= limit else None
 
 
 def check_sequences(name: str, tokens: Tensor, pad_id: int) -> Tensor:
-    """Lengths ``[B]`` of the sequences in ``tokens [B, T]``, up to the last that is no padding.
+    """Lengths ``[B]`` of the sequences in ``tokens [B, T]``: up to the last non-padding token.
 
     Raises:
-        ValueError: a sequence is nothing but padding; names its row.
+        ValueError: a sequence is all padding; names its row (checked on the CPU only).
 
     >>> check_sequences("source", torch.tensor([[5, 6, 0], [7, 0, 8]]), pad_id=0)
     tensor([2, 3])
@@ -147,6 +229,6 @@ def check_sequences(name: str, tokens: Tensor, pad_id: int) -> Tensor:
     if tokens.device.type == "cpu" and (empty := (lengths == 0).nonzero()).numel():
         raise ValueError(
             f"{name}: sequence {int(empty[0])} is nothing but padding (pad_id={pad_id}); give at "
-            f"least one token, as an end of sentence"
+            f"least one token, such as the end of a sentence"
         )
     return lengths

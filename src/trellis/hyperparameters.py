@@ -1,7 +1,7 @@
 """Hyper-parameters as plain types, so that a checkpoint opens with ``weights_only=True``.
 
 A class, a partial or a dataclass is stored as the ``class_path`` / ``init_args`` mapping that the
-command line writes in YAML; no pickled callable ever reaches a file.
+command line uses in YAML; callables are never pickled.
 """
 
 import copy
@@ -19,15 +19,15 @@ from typing import Any
 
 from trellis.index import public_path
 
-# An instantiator that Lightning's own allow-list accepts when it rebuilds a module.
+# An instantiator on the allow-list of Lightning, which calls it to rebuild a module.
 INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
 
 
 def class_path(obj: Any) -> str:
-    """Dotted name under which ``obj`` can be imported again.
+    """Dotted name under which ``obj`` can be imported.
 
     Raises:
-        ValueError: it cannot be (a lambda, a local class, something defined in ``__main__``).
+        ValueError: there is none (a lambda, a local class, a class of ``__main__``).
 
     >>> class_path(torch.nn.ReLU)
     'torch.nn.modules.activation.ReLU'
@@ -36,12 +36,12 @@ def class_path(obj: Any) -> str:
     if "<" in name or module in (None, "__main__"):
         raise ValueError(f"{name} cannot be imported by name")
     if getattr(sys.modules.get(module), name, None) is not obj:
-        raise ValueError(f"{module}.{name} is not what its name imports")
+        raise ValueError(f"the name {module}.{name} imports another object")
     return public_path(f"{module}.{name}")
 
 
 def importable_name(obj: Any) -> str | None:
-    """``class_path`` of ``obj``, or ``None`` where it has none, as classes in a notebook."""
+    """``class_path`` of ``obj``, or ``None`` if it has none, as a class in a notebook."""
     try:
         return class_path(obj)
     except ValueError:
@@ -49,7 +49,7 @@ def importable_name(obj: Any) -> str | None:
 
 
 def to_plain(value: Any) -> Any:
-    """``value`` in plain types: what the command line would have written in YAML.
+    """``value`` in plain types, as the command line would write it in YAML.
 
     Raises:
         ValueError: there is no such form (an instance, a partial with positional arguments).
@@ -81,7 +81,7 @@ def _scalar_to_plain(value: Any) -> bool | int | float | str | None:
 
     Subclasses of ``float`` and ``str`` look plain, but ``weights_only=True`` refuses them.
     """
-    if isinstance(value, Enum):  # the command line knows members by name
+    if isinstance(value, Enum):  # the command line takes members by name
         return value.name
     if isinstance(value, os.PathLike):
         return os.fspath(value)
@@ -96,7 +96,7 @@ def _scalar_to_plain(value: Any) -> bool | int | float | str | None:
 
 def _partial_to_plain(value: partial) -> dict[str, Any]:
     function, args = value.func, value.args
-    # jsonargparse hands a factory over as partial(its_instantiator, the_class, **init_args).
+    # jsonargparse passes a factory as partial(its_instantiator, the_class, **init_args).
     if getattr(function, "__module__", "").startswith("jsonargparse") and args:
         function, args = args[-1], ()
     if args or not isinstance(function, type):
@@ -106,9 +106,9 @@ def _partial_to_plain(value: partial) -> dict[str, Any]:
 
 
 class PlainHyperparameters:
-    """Mixin before ``LightningModule`` or ``LightningDataModule``: ``hparams`` hold plain types.
+    """Mixin before ``LightningModule`` or ``LightningDataModule``: ``hparams`` in plain types.
 
-    What has no plain form is left out with a warning that says how to give it again on loading.
+    An argument without a plain form is left out, with a warning to give it again on loading.
     """
 
     hparams: Any
@@ -125,7 +125,7 @@ class PlainHyperparameters:
         caller = frame or inspect.currentframe().f_back  # type: ignore[union-attr]
         super().save_hyperparameters(*args, ignore=ignore, frame=caller, logger=logger)  # type: ignore[misc]
         hparams = self.hparams
-        if "_instantiator" in hparams:  # built by the command line: plain already
+        if "_instantiator" in hparams:  # built by the command line: already plain
             return
         unsaved = []
         for name in list(hparams):

@@ -1,8 +1,7 @@
-"""Random numbers without a state: each is a function of a seed and of where it is used.
+"""Random numbers that do not depend on what was drawn before."""
 
-Endless data are drawn from these, so that example 7 of epoch 3 is the same in a fresh run, after a
-resume and in any process.
-"""
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -11,25 +10,32 @@ _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)  # odd, far from any pattern; as a sign
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64)
 
 
-def draw(high: int, seed: int, *keys: Tensor | int) -> Tensor:
-    """Whole numbers in ``0 .. high - 1``, each a function of ``seed`` and its keys alone.
+def hashed_integers(high: int, seed: int, *keys: Tensor | int) -> Tensor:
+    """Pseudo-random integers in ``0 .. high - 1``, each a hash of ``seed`` and its keys.
+
+    Endless data sets are drawn from these, so that example 7 of epoch 3 is the same in a fresh
+    run, after a resume and in every process.
 
     Args:
-        high: at most 2^31; its bias is below high / 2^63.
+        high: at most 2^31; the bias is below high / 2^63.
         seed: of the stream.
-        keys: where the numbers are used, as epoch, example, position; broadcast together.
+        keys: what the numbers are for, as epoch, example, position; broadcast together.
     Shape:
         keys [...] -> [...]
 
-    Source: the finaliser of SplitMix64 (Steele, Lea and Flood 2014), once for each key.
+    Source: the finalizer of SplitMix64 (Steele, Lea and Flood 2014), once for each key.
 
-    >>> draw(10, 0, torch.arange(6)).tolist() == [int(draw(10, 0, i)) for i in range(6)]
+    >>> numbers = hashed_integers(10, 0, torch.arange(6))
+    >>> numbers.tolist() == [int(hashed_integers(10, 0, i)) for i in range(6)]
     True
     """
     state = torch.tensor(seed)
     for key in (0, *keys):
         state = _mix((state + key + 1) * _GOLDEN)
     return (state & (2**63 - 1)) % high
+
+
+draw = hashed_integers  # its old name, until its importers have moved
 
 
 def _mix(x: Tensor) -> Tensor:
@@ -39,5 +45,31 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
-    """Shifted to the right as an unsigned number would be."""
+    """Logical right shift: as if ``x`` were unsigned."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+@contextmanager
+def isolated_rng(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Draw torch's random numbers of a block from ``seed``, and leave the global streams alone.
+
+    What is drawn after the block is the same as if the block had not run.
+
+    Args:
+        seed: of the CPU's generator, and of that of ``device``.
+        device: a CUDA device has a generator of its own.
+
+    >>> with isolated_rng(0):
+    ...     first = torch.rand(3)
+    >>> with isolated_rng(0):
+    ...     bool((torch.rand(3) == first).all())
+    True
+    """
+    device = torch.device(device)
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds all kinds of devices
+        if devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

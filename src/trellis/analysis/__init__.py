@@ -1,4 +1,4 @@
-"""Looking at what was learned: tensors in, matplotlib figures out."""
+"""Figures of data and of trained networks: tensors in, matplotlib figures out."""
 
 from trellis.analysis.alignments import alignment_picture
 from trellis.analysis.images import image_grid, image_picture

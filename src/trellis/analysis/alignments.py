@@ -1,4 +1,4 @@
-"""Where a network looked while it wrote: attention as a picture."""
+"""Attention weights between two sequences as a figure."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from trellis.analysis.pictures import empty_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAMES = 60  # along an axis; more would overlap
-LETTERS = 20  # of a name
-INCHES = 0.28  # of a token
+MAX_LABELS = 60  # along an axis; more would overlap
+MAX_LETTERS = 20  # of a label
+INCHES_PER_TOKEN = 0.28
 
 
 def alignment_picture(weights: Tensor, source: Sequence[str], target: Sequence[str]) -> Figure:
-    """Attention weights, a row for each token written, a column for each token read.
+    """Heat map of attention weights, a row for each target token, a column for each source token.
 
     Args:
-        weights: of the source tokens when a target token was written, shaded from 0 to 1.
-        source: tokens read, along the top.
-        target: tokens written, down the side.
+        weights: of the source tokens at the step that produced a target token, in [0, 1].
+        source: tokens along the top.
+        target: tokens down the side.
     Shape:
         weights ``[T, S]``
     Raises:
-        ValueError: the weights have another shape than the tokens, or there are none.
+        ValueError: the numbers of tokens do not match the shape of the weights, or are 0.
 
     Source: after Bahdanau et al. 2015, figure 3.
     """
@@ -37,7 +37,9 @@ def alignment_picture(weights: Tensor, source: Sequence[str], target: Sequence[s
             f"weights has shape {tuple(weights.shape)}, expected a row for each of {len(target)} "
             f"target tokens and a column for each of {len(source)} source tokens"
         )
-    width, height = (min(max(1.8 + INCHES * len(side), 3.2), 16) for side in (source, target))
+    width, height = (
+        min(max(1.8 + INCHES_PER_TOKEN * len(side), 3.2), 16) for side in (source, target)
+    )
     figure = empty_figure(width + 0.8, height)
     axes = figure.subplots()
     image = axes.imshow(
@@ -46,7 +48,7 @@ def alignment_picture(weights: Tensor, source: Sequence[str], target: Sequence[s
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     for axis, tokens in ((axes.xaxis, source), (axes.yaxis, target)):
-        every = math.ceil(len(tokens) / NAMES)
+        every = math.ceil(len(tokens) / MAX_LABELS)
         names = [_visible(token) for token in tokens[::every]]
         axis.set_ticks(range(0, len(tokens), every), names, parse_math=False)
     if max(map(len, source)) > 2:
@@ -59,5 +61,5 @@ def alignment_picture(weights: Tensor, source: Sequence[str], target: Sequence[s
 
 
 def _visible(token: str) -> str:
-    """The beginning of ``token``, with blanks that can be seen."""
-    return token[:LETTERS].replace(" ", "\N{OPEN BOX}").replace("\n", "\N{RETURN SYMBOL}")
+    """The beginning of ``token``, with visible white space."""
+    return token[:MAX_LETTERS].replace(" ", "\N{OPEN BOX}").replace("\n", "\N{RETURN SYMBOL}")

@@ -1,6 +1,6 @@
-"""Images as networks see them made visible: values to pixels, many images to one picture.
+"""Images to look at: from the values networks take back to pixels, many images in one figure.
 
-Legend: N images, C colours, H height, W width.
+Legend: N images, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from trellis.spec import TensorSpec
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH = 500  # of a picture in pixels, at least; small images are enlarged by a whole number
+MIN_WIDTH = 500  # of a figure in pixels; small images are enlarged by a whole factor
 
 
 def image_shape(spec: TensorSpec) -> tuple[int, int, int]:
     """Shape ``(C, H, W)`` of one image; vectors whose length is a square count as images.
 
     Raises:
-        ValueError: examples are no images; says what is needed.
+        ValueError: examples are not images; says what is needed.
 
     >>> image_shape(TensorSpec(784, 10))
     (1, 28, 28)
@@ -36,34 +36,34 @@ def image_shape(spec: TensorSpec) -> tuple[int, int, int]:
     side = math.isqrt(spec.in_channels)
     if spec.size or side * side != spec.in_channels or side < 4:
         raise ValueError(
-            f"examples of shape {list(spec.shape)} are no images: give images [C, H, W], or "
+            f"examples of shape {list(spec.shape)} are not images: give images [C, H, W], or "
             f"vectors of a square number of pixels, such as 784"
         )
     return 1, side, side
 
 
 def to_pixels(x: Tensor, spec: TensorSpec) -> Tensor:
-    r"""Brightness in [0, 1] of the values of images.
+    r"""Pixels in [0, 1] from the values of images.
 
     ============ ==============================================================
     values       pixel
     ============ ==============================================================
     unit, binary x
-    dequantized  x: k + u of 256 levels is about as bright as k of 255
+    dequantized  x: (k + u) / 256 is about k / 255
     logit        :math:`(\sigma(x) - \alpha) / (1 - 2 \alpha)`
-    real         x, stretched so that the darkest value of all images is 0 and
-                 the brightest 1
+    real         x, scaled so that the smallest value of all images is 0 and
+                 the largest 1
     ============ ==============================================================
 
-    What lies outside [0, 1] is cut; what is not finite is black.
+    Pixels are clipped to [0, 1]; those that are not finite are black.
 
     Args:
-        x: in the units of the data, of any shape that holds whole images.
+        x: in the units of the data; images, or the same flattened.
         spec: of the data.
     Shape:
         ``[N, *spec.shape]`` -> ``[N, C, H, W]``
     Raises:
-        ValueError: examples are no images, or ``x`` has another shape.
+        ValueError: examples are not images, or ``x`` has another shape.
 
     >>> spec = TensorSpec(1, 10, (1, 2), values="logit", alpha=0.05)
     >>> to_pixels(torch.tensor([[[[0.5, 0.95]]]]).logit(), spec)
@@ -84,7 +84,7 @@ def to_pixels(x: Tensor, spec: TensorSpec) -> Tensor:
 
 
 def image_grid(x: Tensor, spec: TensorSpec, *, columns: int | None = None, gap: int = 1) -> Tensor:
-    """Many images side by side as one, on a grey ground.
+    """A grid of images as one image, on a grey background.
 
     Args:
         x: in the units of the data.
@@ -100,16 +100,16 @@ def image_grid(x: Tensor, spec: TensorSpec, *, columns: int | None = None, gap: 
     torch.Size([1, 7, 7])
     """
     pixels = to_pixels(x, spec)
-    number, colours, height, width = pixels.shape
+    number, channels, height, width = pixels.shape
     if number == 0 or gap < 0:
         raise ValueError(
-            f"{number} images with gap={gap}: give at least one image, and no gap < 0"
+            f"{number} images with gap={gap}: give at least one image, and a gap of at least 0"
         )
     columns = math.ceil(math.sqrt(number)) if columns is None else columns
     columns = min(at_least_one("columns", columns), number)
     rows = math.ceil(number / columns)
     size = gap + rows * (height + gap), gap + columns * (width + gap)
-    grid = torch.full((colours, *size), 0.5)
+    grid = torch.full((channels, *size), 0.5)
     for place, image in enumerate(pixels.cpu()):
         top = gap + place // columns * (height + gap)
         left = gap + place % columns * (width + gap)
@@ -118,22 +118,24 @@ def image_grid(x: Tensor, spec: TensorSpec, *, columns: int | None = None, gap: 
 
 
 def image_picture(x: Tensor, spec: TensorSpec, *, columns: int | None = None) -> Figure:
-    """``image_grid`` as a figure without a frame: each value is a square of whole pixels.
+    """``image_grid`` as a figure without a frame, enlarged by a whole factor.
 
     Args:
         x: in the units of the data.
-        spec: of the data; of 1 colour (grey) or 3 (red, green, blue).
+        spec: of the data; with 1 channel (grey) or 3 (red, green, blue).
         columns: images in a row; ``None`` makes the grid about square.
     Shape:
         x ``[N, *spec.shape]``
     Raises:
-        ValueError: see ``image_grid``; another number of colours.
+        ValueError: see ``image_grid``; another number of channels.
     """
-    if (colours := image_shape(spec)[0]) not in (1, 3):
-        raise ValueError(f"images of {colours} channels cannot be shown: 1 (grey) or 3 (colours)")
+    if (channels := image_shape(spec)[0]) not in (1, 3):
+        raise ValueError(
+            f"images of {channels} channels cannot be shown: give 1 (grey) or 3 (red, green, blue)"
+        )
     grid = image_grid(x, spec, columns=columns)
     height, width = grid.shape[1:]
-    zoom = math.ceil(WIDTH / max(width, height))
+    zoom = math.ceil(MIN_WIDTH / max(width, height))
     figure = empty_figure(1, 1)
     figure.set_layout_engine("none")
     figure.set_size_inches(width * zoom / figure.dpi, height * zoom / figure.dpi)

@@ -1,4 +1,4 @@
-"""Pictures of results as matplotlib figures; nothing here opens a window or writes a file."""
+"""Figures of results, in matplotlib; no function opens a window or writes a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito 2008: told apart with any kind of colour vision.
+# Okabe and Ito 2008: distinguishable with all kinds of colour vision.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P")  # a further shape for every eight classes
 SPLITS = {"train": "#0072B2", "val": "#D55E00", "test": "#009E73"}
@@ -26,12 +26,12 @@ def confusion_matrix(counts: Tensor, classes: Sequence[str] = ()) -> Figure:
     """Counts of predicted classes for each true class, shaded by their share of the true class.
 
     Args:
-        counts: examples of class i (row) taken for class j (column).
-        classes: names; the numbers of the classes when empty.
+        counts: examples of class i (row) predicted as class j (column).
+        classes: names; the numbers of the classes if empty.
     Shape:
         counts ``[C, C]``
     Raises:
-        ValueError: counts are not square, or there is another number of names.
+        ValueError: counts are not square, or the number of names differs.
     """
     if counts.dim() != 2 or counts.size(0) != counts.size(1):
         raise ValueError(f"counts has shape {tuple(counts.shape)}, expected [C, C]")
@@ -42,7 +42,7 @@ def confusion_matrix(counts: Tensor, classes: Sequence[str] = ()) -> Figure:
     figure = empty_figure(side + 0.8, side)
     axes = figure.subplots()
     image = axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
-    every = math.ceil(len(names) / 40)  # label every class up to 40, then some of them
+    every = math.ceil(len(names) / 40)  # at most 40 tick labels
     ticks = range(0, len(names), every)
     axes.set_yticks(ticks, names[::every])
     axes.set_xticks(ticks, names[::every])
@@ -81,14 +81,14 @@ def graph_picture(
     position: Tensor | None = None,
     classes: Sequence[str] = (),
 ) -> Figure:
-    """A graph with its nodes coloured by class; nodes taken for a wrong class get a black ring.
+    """A graph with its nodes coloured by predicted class; wrong ones have a black ring.
 
     Args:
         edge_index: edges.
-        predictions: class of each node, which is its colour.
-        labels: true classes; negative where unknown. ``None`` marks nothing as wrong.
-        position: where the nodes are drawn; ``None`` asks ``graph_layout``.
-        classes: names; the numbers of the classes when empty.
+        predictions: predicted class of each node.
+        labels: true classes; negative where unknown. ``None``: all are unknown.
+        position: of the nodes; ``None`` uses ``graph_layout``.
+        classes: names; the numbers of the classes if empty.
     Shape:
         edge_index ``[2, E]``, predictions and labels ``[N]``, position ``[N, 2]``
     Raises:
@@ -119,7 +119,7 @@ def graph_picture(
     right = known - int(wrong.sum())
     title = f"{len(predictions)} nodes, coloured by predicted class"
     if known:
-        title += f"; {right} of {known} right ({right / known:.1%})"
+        title += f"; {right} of {known} correct ({right / known:.1%})"
     axes.set_title(title)
     figure.legend(
         loc="outside right center", frameon=False, markerscale=max((40 / size) ** 0.5, 1)
@@ -156,14 +156,14 @@ def _draw_nodes(
 
 
 def learning_curves(rows: Iterable[Mapping[str, Any]]) -> Figure:
-    """The metrics of a run over its steps, one panel a metric, one line a split.
+    """The metrics of a run over its steps: a panel for each metric, a line for each split.
 
-    Those of an agent are drawn over the steps of its environments, if ``train/env_steps`` tells
-    them at two times at least; in between they are taken to go on evenly.
+    Those of an agent are drawn over environment steps if ``train/env_steps`` was logged at least
+    twice; between two of its values it is interpolated linearly.
 
     Args:
         rows: of ``metrics.csv``: ``step`` and values named ``SPLIT/METRIC``; a value may be
-            missing, empty or text. A value logged once is drawn as a point.
+            missing or empty. A value logged once is drawn as a point.
     Raises:
         ValueError: no row holds a value.
     """
@@ -215,20 +215,20 @@ def _series(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple
 
 def _names(classes: Sequence[str], number: int, what: str) -> list[str]:
     if classes and len(classes) != number:
-        raise ValueError(f"there are {len(classes)} names, but {what} has {number} classes")
+        raise ValueError(f"classes has {len(classes)} names, but {what} has {number} classes")
     return list(classes) or [str(index) for index in range(number)]
 
 
 def empty_figure(width: float, height: float) -> Figure:
-    """An empty figure that belongs to no window.
+    """An empty figure without a window.
 
     Raises:
-        ImportError: matplotlib is missing; says how to get it.
+        ImportError: matplotlib is missing; says how to install it.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            "pictures need matplotlib: pip install 'torch-trellis[viz]'", name="matplotlib"
+            "figures need matplotlib: pip install 'torch-trellis[viz]'", name="matplotlib"
         ) from error
     return Figure(figsize=(width, height), dpi=120, layout="constrained")

@@ -1,4 +1,4 @@
-"""Points in the plane: samples, densities, and how a map bends a grid.
+"""Figures of points in the plane: samples, densities, and the image of a grid under a map.
 
 Legend: N points, R rows and columns of a grid.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def scatter_picture(x: Tensor, labels: Tensor | None = None) -> Figure:
-    """Points as dots, coloured by label; what is not finite is left out and counted.
+    """Scatter plot, coloured by label; points that are not finite are counted instead.
 
     Args:
         x: points.
@@ -27,7 +27,7 @@ def scatter_picture(x: Tensor, labels: Tensor | None = None) -> Figure:
     Shape:
         x ``[N, 2]``, labels ``[N]``
     Raises:
-        ValueError: points of another kind.
+        ValueError: x has another shape.
     """
     x = _points("x", x)
     figure = empty_figure(6, 6)
@@ -46,7 +46,7 @@ def scatter_picture(x: Tensor, labels: Tensor | None = None) -> Figure:
 def density_picture(
     log_prob: Callable[[Tensor], Tensor], x: Tensor, *, resolution: int = 200
 ) -> Figure:
-    """A density in the plane beside the data it was learnt from.
+    """A density in the plane beside the data it was fitted to.
 
     Args:
         log_prob: from points ``[N, 2]`` on the CPU to log-densities ``[N]`` in nats.
@@ -55,7 +55,7 @@ def density_picture(
     Shape:
         x ``[N, 2]``
     Raises:
-        ValueError: points of another kind, or none.
+        ValueError: x has another shape, or holds no points.
     """
     x = _points("x", x)
     low, high = _window(x)
@@ -81,12 +81,12 @@ def density_picture(
 def flow_grid_picture(
     transform: Callable[[Tensor], Tensor], *, reach: float = 3.0, lines: int = 21
 ) -> Figure:
-    """A square grid and what a map of the plane makes of it.
+    """A square grid and its image under a map of the plane.
 
     Args:
         transform: from points ``[N, 2]`` on the CPU to points ``[N, 2]``.
         reach: the grid covers ``[-reach, reach]`` along both axes.
-        lines: along each axis.
+        lines: number of grid lines along each axis.
     """
     figure = empty_figure(11, 5.2)
     before, after = figure.subplots(1, 2)

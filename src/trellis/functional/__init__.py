@@ -1,4 +1,4 @@
-"""Pure mathematics that several families share: tensors in, tensors out."""
+"""Pure functions of general use: tensors in, tensors out."""
 
 from trellis.functional.divergence import (
     Transport,
@@ -11,7 +11,7 @@ from trellis.functional.divergence import (
     negative_entropy,
     optimal_transport,
     squared_deviation,
-    wasserstein_line,
+    wasserstein_1d,
 )
 from trellis.functional.estimators import leave_one_out, reparameterize, score_function
 from trellis.functional.likelihood import gaussian_nll, gumbel_nll, heteroscedastic_gaussian_nll
@@ -33,5 +33,5 @@ __all__ = [
     "reparameterize",
     "score_function",
     "squared_deviation",
-    "wasserstein_line",
+    "wasserstein_1d",
 ]

@@ -1,7 +1,7 @@
-r"""How far one distribution is from another, in nats; distributions of K outcomes.
+r"""Divergences and distances between discrete distributions, in nats.
 
-Legend: K and M outcomes, N and M samples. Probabilities ``p`` and ``q`` lie along the last
-dimension and sum to 1; all leading dimensions broadcast. Nothing is normalised here.
+Legend: K and M outcomes, N and M samples. Probabilities ``p`` and ``q`` are along the last
+dimension and sum to 1 (they are not normalized here); all leading dimensions broadcast.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-Generator = Callable[[Tensor], Tensor]  # a convex function of one number, entry by entry
+Generator = Callable[[Tensor], Tensor]  # a convex function, applied entry by entry
 
 
 def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
     Shape:
         ``[..., K]`` each -> ``[...]``
     Raises:
-        ValueError: other outcomes.
+        ValueError: the numbers of outcomes differ.
 
     >>> kl_divergence(torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75]))
     tensor(0.1438)
@@ -33,14 +33,14 @@ def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
 
 
 def js_divergence(p: Tensor, q: Tensor) -> Tensor:
-    r"""Jensen-Shannon divergence: symmetric, and ln 2 where the two share no outcome.
+    r"""Jensen-Shannon divergence: symmetric, and ln 2 for disjoint supports.
 
     .. math:: \tfrac12 KL(p \| m) + \tfrac12 KL(q \| m), \quad m = \tfrac12 (p + q)
 
     Shape:
         ``[..., K]`` each -> ``[...]``
     Raises:
-        ValueError: other outcomes.
+        ValueError: the numbers of outcomes differ.
 
     Source: Lin 1991, with equal weights.
 
@@ -53,7 +53,7 @@ def js_divergence(p: Tensor, q: Tensor) -> Tensor:
 
 
 def chi2_divergence(p: Tensor, q: Tensor) -> Tensor:
-    r"""Pearson's divergence of p from q.
+    r"""Pearson's chi-squared divergence of p from q.
 
     .. math:: \sum_k \frac{(p_k - q_k)^2}{q_k}
 
@@ -62,7 +62,7 @@ def chi2_divergence(p: Tensor, q: Tensor) -> Tensor:
     Shape:
         ``[..., K]`` each -> ``[...]``
     Raises:
-        ValueError: other outcomes.
+        ValueError: the numbers of outcomes differ.
 
     >>> chi2_divergence(torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75]))
     tensor(0.3333)
@@ -78,7 +78,7 @@ def negative_entropy(p: Tensor) -> Tensor:
 
 
 def adversarial(p: Tensor) -> Tensor:
-    r"""The generator :math:`p \ln p - (p + 1) \ln (p + 1)` of what the minimax GAN lowers."""
+    r"""The generator :math:`p \ln p - (p + 1) \ln (p + 1)` of the minimax GAN's divergence."""
     return torch.xlogy(p, p) - torch.xlogy(p + 1, p + 1)
 
 
@@ -88,7 +88,7 @@ def squared_deviation(p: Tensor) -> Tensor:
 
 
 def bregman_divergence(p: Tensor, q: Tensor, generator: Generator) -> Tensor:
-    r"""Gap between a convex function and its tangent at q.
+    r"""Bregman divergence: the gap between a convex function and its tangent at q.
 
     .. math:: \sum_k F(p_k) - F(q_k) - F'(q_k) (p_k - q_k)
 
@@ -96,13 +96,13 @@ def bregman_divergence(p: Tensor, q: Tensor, generator: Generator) -> Tensor:
     q_k - p_k`, ``squared_deviation`` the squared distance. Entries need not be probabilities.
 
     Args:
-        p: where the function is.
-        q: where the tangent touches; inside the domain of the generator.
+        p: where the gap is measured.
+        q: the point of tangency; in the interior of the domain of the generator.
         generator: F, differentiable.
     Shape:
         ``[..., K]`` each -> ``[...]``
     Raises:
-        ValueError: other outcomes.
+        ValueError: the numbers of outcomes differ.
 
     Source: Bregman 1967.
 
@@ -110,17 +110,17 @@ def bregman_divergence(p: Tensor, q: Tensor, generator: Generator) -> Tensor:
     tensor(0.3069)
     """
     _check(p, q)
-    return (generator(p) - generator(q) - _slope(generator, q) * (p - q)).sum(-1)
+    return (generator(p) - generator(q) - _derivative(generator, q) * (p - q)).sum(-1)
 
 
 def f_divergence(p: Tensor, q: Tensor, generator: Generator) -> Tensor:
-    r"""Mean gap between a convex function of p / q and its tangent at 1.
+    r"""f-divergence of p from q: the mean gap between F(p / q) and the tangent of F at 1.
 
     .. math:: \sum_k q_k \left[F(u_k) - F(1) - F'(1) (u_k - 1)\right], \quad u_k = p_k / q_k
 
-    It is the Bregman divergence of the ratio from 1, weighted with q: ``negative_entropy`` gives
-    :math:`KL(p \| q)`, ``adversarial`` twice the Jensen-Shannon divergence, ``squared_deviation``
-    Pearson's.
+    It is the Bregman divergence of the ratio p / q from 1, weighted with q: ``negative_entropy``
+    gives :math:`KL(p \| q)`, ``adversarial`` twice the Jensen-Shannon divergence,
+    ``squared_deviation`` Pearson's.
 
     Args:
         p: probabilities.
@@ -129,7 +129,7 @@ def f_divergence(p: Tensor, q: Tensor, generator: Generator) -> Tensor:
     Shape:
         ``[..., K]`` each -> ``[...]``
     Raises:
-        ValueError: other outcomes, or (on a CPU) a q of 0.
+        ValueError: the numbers of outcomes differ, or (on a CPU) a q of 0.
 
     Source: Ali and Silvey 1966; Nowozin et al. 2016, table 1 (GANs).
 
@@ -141,38 +141,42 @@ def f_divergence(p: Tensor, q: Tensor, generator: Generator) -> Tensor:
     if q.device.type == "cpu" and not bool((q > 0).all()):
         raise ValueError("q has an outcome of probability 0: f_divergence divides by q")
     one, ratio = torch.ones_like(q), p / q
-    return (q * (generator(ratio) - generator(one) - _slope(generator, one) * (ratio - 1))).sum(-1)
+    return (
+        q * (generator(ratio) - generator(one) - _derivative(generator, one) * (ratio - 1))
+    ).sum(-1)
 
 
-def _slope(generator: Generator, at: Tensor) -> Tensor:
+def _derivative(generator: Generator, at: Tensor) -> Tensor:
     with torch.enable_grad():
         point = at if at.requires_grad else at.detach().requires_grad_()
-        slope = torch.autograd.grad(generator(point).sum(), point, create_graph=at.requires_grad)
-    return slope[0]
+        derivative = torch.autograd.grad(
+            generator(point).sum(), point, create_graph=at.requires_grad
+        )
+    return derivative[0]
 
 
-def wasserstein_line(
+def wasserstein_1d(
     x: Tensor, y: Tensor, x_weights: Tensor | None = None, y_weights: Tensor | None = None
 ) -> Tensor:
-    r"""Wasserstein-1 distance of two sets of numbers: the area between their distributions.
+    r"""Wasserstein-1 distance of two samples on the line: the area between their CDFs.
 
     .. math:: \int |F_x(t) - F_y(t)| \, dt
 
-    Differentiable in the numbers.
+    Differentiable in the samples.
 
     Args:
-        x: numbers of one set.
-        y: numbers of the other.
+        x: one sample.
+        y: the other.
         x_weights: probabilities of the x; equal by default.
         y_weights: probabilities of the y; equal by default.
     Shape:
         x ``[N]``, y ``[M]``, weights like them -> scalar
     Raises:
-        ValueError: another shape, or an empty set.
+        ValueError: another shape, or an empty sample.
 
     Source: Vallender 1974.
 
-    >>> wasserstein_line(torch.tensor([0.0, 1.0]), torch.tensor([5.0, 6.0]))
+    >>> wasserstein_1d(torch.tensor([0.0, 1.0]), torch.tensor([5.0, 6.0]))
     tensor(5.)
     """
     weights = []
@@ -191,14 +195,14 @@ def wasserstein_line(
 
 
 class Transport(NamedTuple):
-    """The cheapest way to turn one distribution into another.
+    """An optimal transport plan and its dual.
 
     Args:
-        distance: what it costs: Wasserstein-1, if the costs are distances.
-        plan: mass moved from each outcome to each, ``[K, M]``; its sums are p and q.
+        distance: the total cost: Wasserstein-1, if the costs are distances.
+        plan: mass moved from each outcome to each, ``[K, M]``; its marginals are p and q.
         x_potential: ``[K]``, and
-        y_potential: ``[M]``: prices of the dual problem; no pair of them adds up to more than its
-            cost, and their means under p and q add up to ``distance``.
+        y_potential: ``[M]``: solution of the dual problem; the sum of a pair is at most its cost,
+            and their expectations under p and q add up to ``distance``.
     """
 
     distance: float
@@ -208,17 +212,17 @@ class Transport(NamedTuple):
 
 
 def optimal_transport(p: Tensor, q: Tensor, cost: Tensor) -> Transport:
-    r"""Wasserstein-1 distance of distributions on any outcomes, by linear programming.
+    r"""Optimal transport between two distributions, by linear programming.
 
     .. math:: \min_{T \ge 0} \sum_{km} T_{km} c_{km}
         \quad\text{with}\quad \sum_m T_{km} = p_k,\ \sum_k T_{km} = q_m
 
-    Exact, in double precision on the CPU, and not differentiable; for some hundred outcomes.
+    Exact, in double precision on the CPU, and not differentiable; for up to some hundred outcomes.
 
     Args:
-        p: probabilities of what is moved.
-        q: probabilities of what it becomes.
-        cost: of moving a unit from each outcome to each.
+        p: probabilities of the sources.
+        q: probabilities of the targets.
+        cost: of moving a unit of mass from each source to each target.
     Shape:
         p ``[K]``, q ``[M]``, cost ``[K, M]``
     Raises:

@@ -1,9 +1,10 @@
-r"""Gradients of expectations by sampling: through the density, or through the sample.
+r"""Monte Carlo gradients of expectations: score function and reparameterization.
 
 For :math:`E_{z \sim q_\theta}[f(z)]` both are unbiased. The score function needs no derivative of
-f and takes discrete z; the reparameterised one usually varies far less. For the mean of
-:math:`z \sim N(1, 1)` and :math:`f = z^2` both expect 2; the variance is 4 reparameterised, 30 by
-the score, and 18 with the mean of f as a baseline. Legend: K samples.
+f and works for discrete z; reparameterization usually has a far lower variance. For the mean of
+:math:`z \sim N(1, 1)` and :math:`f = z^2` both have the expectation 2; the variance is 4 with
+reparameterization, 30 with the score function, and 18 with the mean of f as a baseline.
+Legend: K samples.
 """
 
 from torch import Tensor
@@ -14,7 +15,7 @@ def reparameterize(mean: Tensor, log_scale: Tensor, noise: Tensor) -> Tensor:
 
     .. math:: z = \mu + e^{\ln s} \epsilon, \quad \epsilon \sim N(0, I)
 
-    The gradient of the mean of f(z) is the reparameterised estimate.
+    The gradient of the mean of f(z) is the reparameterized estimate.
 
     Args:
         mean: :math:`\mu`.
@@ -33,19 +34,19 @@ def score_function(value: Tensor, log_prob: Tensor, baseline: Tensor | None = No
 
     .. math:: \nabla = \frac1K \sum_k (f(z_k) - b_k) \nabla \ln q(z_k) + \nabla f(z_k)
 
-    The last term counts where f itself has parameters, as the log-weights of a bound do.
+    The last term is non-zero if f itself has parameters, as the log-weights of a bound do.
 
     Args:
         value: :math:`f(z_k)`.
         log_prob: :math:`\ln q(z_k)` of samples that are constants.
-        baseline: b, independent of its own sample, or else the estimate is biased: a constant, a
-            running mean, ``leave_one_out``; none by default.
+        baseline: b, independent of its own sample (otherwise the estimate is biased): a constant,
+            a running mean, or ``leave_one_out``; none by default.
     Shape:
         ``[K, ...]`` each -> ``[...]``
     Raises:
         ValueError: other shapes.
 
-    Source: Williams 1992; Glynn 1990. As one differentiable expression: Foerster et al. 2018.
+    Source: Williams 1992; Glynn 1990; as one differentiable expression, Foerster et al. 2018.
     """
     if value.shape != log_prob.shape or value.dim() == 0:
         raise ValueError(
@@ -57,7 +58,7 @@ def score_function(value: Tensor, log_prob: Tensor, baseline: Tensor | None = No
 
 
 def leave_one_out(value: Tensor) -> Tensor:
-    r"""The mean of the other samples' values: a baseline that costs nothing.
+    r"""The mean of the other samples' values: a baseline without additional samples.
 
     .. math:: b_k = \frac{1}{K - 1} \sum_{j \ne k} f(z_j)
 
@@ -74,7 +75,5 @@ def leave_one_out(value: Tensor) -> Tensor:
     tensor([4.0000, 3.5000, 1.5000])
     """
     if value.dim() == 0 or len(value) < 2:
-        raise ValueError(
-            f"value {list(value.shape)}: there are no others; give at least 2 samples"
-        )
+        raise ValueError(f"value {list(value.shape)}: give at least 2 samples, [K, ...]")
     return (value.sum(0) - value) / (len(value) - 1)

@@ -1,7 +1,7 @@
 """Negative log-likelihoods in nats: summed over the event, averaged over the batch.
 
-Legend: B examples, T targets. Scales are given by their logarithm, as networks learn them: any
-real number is valid, and no small scale rounds to zero before its logarithm is taken.
+Legend: B examples, T targets. Scales are given by their logarithms, which networks can predict:
+any real number is valid, and a small scale does not underflow before its logarithm is taken.
 """
 
 import math
@@ -28,12 +28,12 @@ def gaussian_nll(x: Tensor, mean: Tensor, scale: float = 1.0) -> Tensor:
     1.8379
     """
     if not scale > 0:
-        raise ValueError(f"scale={scale}: a standard deviation lies above 0")
+        raise ValueError(f"scale={scale}: give a standard deviation above 0")
     return heteroscedastic_gaussian_nll(x, mean, torch.full_like(mean, math.log(scale)))
 
 
 def heteroscedastic_gaussian_nll(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    r"""Gaussian whose standard deviation is predicted beside its mean.
+    r"""Gaussian with predicted mean and standard deviation.
 
     .. math:: \sum_t \frac{(x_t - \mu_t)^2}{2 s_t^2} + \ln s_t + \tfrac12 \ln 2\pi
 
@@ -68,8 +68,7 @@ def gumbel_nll(x: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes differ.
 
-    Source: Gumbel 1958; N times this is the maximum-likelihood objective of a sample
-    of N.
+    Source: Gumbel 1958.
     """
     _same_shape(x, location, log_scale)
     z = (x - location) * torch.exp(-log_scale)
@@ -78,7 +77,7 @@ def gumbel_nll(x: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
 
 def _same_shape(x: Tensor, *parameters: Tensor) -> None:
     for parameter in parameters:
-        # [B] against [B, 1] would broadcast to [B, B] and learn nonsense without a word.
+        # [B] and [B, 1] would broadcast to [B, B], without an error.
         if parameter.shape != x.shape:
             raise ValueError(
                 f"targets {list(x.shape)} and predicted parameters {list(parameter.shape)} "

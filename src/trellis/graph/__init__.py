@@ -1,15 +1,15 @@
-"""Graphs outside any network: how they are built, layers and readouts."""
+"""Building blocks of graph learning: graph construction, layers and readouts."""
 
-from trellis.graph.layers import Alone, MeanAndSelf, SumAndSelf
-from trellis.graph.neighbours import neighbour_graph
+from trellis.graph.knn import knn_graph
+from trellis.graph.layers import GINLayer, NodewiseLinear, SAGELayer
 from trellis.graph.readout import Pooling, Readout, VirtualNode
 
 __all__ = [
-    "Alone",
-    "MeanAndSelf",
+    "GINLayer",
+    "NodewiseLinear",
     "Pooling",
     "Readout",
-    "SumAndSelf",
+    "SAGELayer",
     "VirtualNode",
-    "neighbour_graph",
+    "knn_graph",
 ]

@@ -1,16 +1,18 @@
 """Readouts: one vector per graph from the vectors of its nodes.
 
-A batch of graphs is one large graph without edges between its parts; ``batch [N]`` tells the
-graph of each node. A readout may first extend the graph, then reads the embeddings of its nodes.
+A batch of graphs is one large graph without edges between its parts; ``batch [N]`` holds the graph
+of each node. A readout may extend the graph first; then it reads the embeddings of its nodes.
 """
 
 from abc import ABC, abstractmethod
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MaxAggregation, MeanAggregation, SumAggregation
 from torch_geometric.nn.aggr import Aggregation
+
+from trellis.checks import choose_from
 
 ReadoutName = Literal["sum", "mean", "max", "virtual_node"]
 
@@ -28,7 +30,7 @@ class Readout(nn.Module, ABC):
     def extend(
         self, x: Tensor, edge_index: Tensor, batch: Tensor, num_graphs: int
     ) -> tuple[Tensor, Tensor]:
-        """The ``x`` and ``edge_index`` that the network of nodes shall see."""
+        """The ``x`` and ``edge_index`` to compute node embeddings for."""
 
     @abstractmethod
     def forward(self, embeddings: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
@@ -38,7 +40,7 @@ class Readout(nn.Module, ABC):
 class Pooling(Readout):
     """Sum, mean or maximum over the nodes of each graph.
 
-    Sums tell multisets of nodes apart that means and maxima confuse.
+    Sums distinguish multisets of nodes that means and maxima do not.
 
     Args:
         name: sum, mean or max.
@@ -61,10 +63,10 @@ class Pooling(Readout):
 
 
 class VirtualNode(Readout):
-    """One more node per graph, linked both ways to all others, whose embedding is the readout.
+    """An additional node per graph, linked to all others; its embedding is the readout.
 
-    The new nodes stand behind the old ones, in order of their graphs, and start from one learned
-    vector.
+    The new nodes come after the old ones, in the order of their graphs, and have one learned
+    feature vector in common.
 
     Args:
         in_channels: features of a node.
@@ -92,15 +94,13 @@ class VirtualNode(Readout):
 
 
 def readout_module(name: ReadoutName, in_channels: int) -> Readout:
-    """The readout of a name.
+    """The readout of this name.
 
     Args:
         name: sum, mean, max or virtual_node.
-        in_channels: features of a node, which a virtual node has too.
+        in_channels: features of a node, and of a virtual node.
     Raises:
-        ValueError: there is none of that name.
+        ValueError: an unknown name.
     """
-    if name not in get_args(ReadoutName):
-        names = ", ".join(get_args(ReadoutName))
-        raise ValueError(f"readout={name!r}: choose from {names}")
+    choose_from("readout", name, ReadoutName)
     return VirtualNode(in_channels) if name == "virtual_node" else Pooling(name)

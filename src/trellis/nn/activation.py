@@ -1,9 +1,10 @@
-"""Activations by name, and the ones torch has no module for."""
+"""Activations by name, and those that torch does not have."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor, nn
 
+from trellis.checks import choose_from
 from trellis.nn.sparse import SparseLinear
 
 Activation = Literal["relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "identity"]
@@ -24,19 +25,16 @@ def activation_module(name: Activation) -> nn.Module:
     """The module of an activation.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: an unknown name.
 
     >>> activation_module("relu")
     ReLU()
     """
-    if name not in _MODULES:
-        names = ", ".join(get_args(Activation))
-        raise ValueError(f"activation={name!r}: choose from {names}")
-    return _MODULES[name]()
+    return _MODULES[choose_from("activation", name, Activation)]()
 
 
 class Maxout(nn.Module):
-    r"""Largest of ``pieces`` affine maps, feature by feature.
+    r"""Maximum of ``pieces`` affine maps, for each feature.
 
     .. math:: y_i = \max_k (w_{ik}^\top x + b_{ik})
 

@@ -1,7 +1,7 @@
 """Multi-head attention over torch's fused kernel: self, causal with a cache, and cross.
 
-Legend: B sequences, H heads, T queries, S keys, D embed_dim, d = D / H. Masks are True where a key
-may be looked at.
+Legend: B sequences, H heads, T queries, S keys, D embed_dim, d = D / H. Masks are True at the keys
+that are attended to.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from trellis.nn.positional import rotate
 
 
 class KeyValues(NamedTuple):
-    """What has been seen, ready to be looked at: keys and values ``[B, H, S, d]``."""
+    """Projected keys and values, ``[B, H, S, d]`` each."""
 
     keys: Tensor
     values: Tensor
@@ -32,7 +32,7 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def attend(
-    query: Tensor, seen: KeyValues, mask: Tensor | None = None, dropout: float = 0.0
+    query: Tensor, key_values: KeyValues, mask: Tensor | None = None, dropout: float = 0.0
 ) -> Tensor:
     r"""Scaled dot-product attention.
 
@@ -40,33 +40,37 @@ def attend(
 
     Args:
         query: ``[B, H, T, d]``.
-        seen: keys and values ``[B, H, S, d]``.
-        mask: keys to look at, ``[B, S]``; ``None`` means all. Give every sequence one at least.
-        dropout: probability of forgetting a weight; above 0 torch has no fused kernel on the CPU.
+        key_values: keys and values ``[B, H, S, d]``.
+        mask: keys to attend to, ``[B, S]``; ``None`` means all. Every sequence needs at least one.
+        dropout: of the attention weights; above 0 torch has no fused kernel on the CPU.
     Shape:
         -> ``[B, H, T, d]``
 
     Source: Vaswani et al. 2017, eq. 1.
     """
     attn_mask = None if mask is None else mask[:, None, None]  # [B, 1, 1, S]
-    return F.scaled_dot_product_attention(query, *seen, attn_mask=attn_mask, dropout_p=dropout)
+    return F.scaled_dot_product_attention(
+        query, *key_values, attn_mask=attn_mask, dropout_p=dropout
+    )
 
 
-def attend_causally(query: Tensor, seen: KeyValues, dropout: float = 0.0) -> Tensor:
-    """``attend`` for the last T of S positions, none of which looks ahead.
+def attend_causally(query: Tensor, key_values: KeyValues, dropout: float = 0.0) -> Tensor:
+    """``attend`` for the last T of S positions, with a causal mask.
 
     Shape:
-        query ``[B, H, T, d]``, seen ``[B, H, S, d]`` with ``S >= T`` -> ``[B, H, T, d]``
+        query ``[B, H, T, d]``, key_values ``[B, H, S, d]`` with ``S >= T`` -> ``[B, H, T, d]``
     """
-    length, total = query.size(2), seen.keys.size(2)
+    length, total = query.size(2), key_values.keys.size(2)
     if length == total:
-        return F.scaled_dot_product_attention(query, *seen, dropout_p=dropout, is_causal=True)
+        return F.scaled_dot_product_attention(
+            query, *key_values, dropout_p=dropout, is_causal=True
+        )
     mask = None if length == 1 else causal_mask(length, total, query.device)
-    return F.scaled_dot_product_attention(query, *seen, attn_mask=mask, dropout_p=dropout)
+    return F.scaled_dot_product_attention(query, *key_values, attn_mask=mask, dropout_p=dropout)
 
 
 def causal_mask(length: int, total: int, device: torch.device | None = None) -> Tensor:
-    """What the last ``length`` of ``total`` positions may look at, ``[length, total]``.
+    """Causal mask of the last ``length`` of ``total`` positions, ``[length, total]``.
 
     >>> causal_mask(2, 4).int()
     tensor([[1, 1, 1, 0],
@@ -77,12 +81,12 @@ def causal_mask(length: int, total: int, device: torch.device | None = None) -> 
 
 
 def attention_weights(query: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:
-    r"""The weights alone, for pictures: :math:`\mathrm{softmax}(Q K^\top / \sqrt{d})`.
+    r"""The attention weights only, for figures: :math:`\mathrm{softmax}(Q K^\top / \sqrt{d})`.
 
     Args:
         query: ``[B, H, T, d]``.
         keys: ``[B, H, S, d]``.
-        mask: keys to look at; broadcast against ``[B, H, T, S]``.
+        mask: keys to attend to; broadcast against ``[B, H, T, S]``.
     Shape:
         -> ``[B, H, T, S]``, rows sum to one.
     """
@@ -92,8 +96,8 @@ def attention_weights(query: Tensor, keys: Tensor, mask: Tensor | None = None) -
     return scores.softmax(-1)
 
 
-class _Joint(nn.Module):
-    """Queries, keys and values of the same positions, by one map."""
+class _JointProjection(nn.Module):
+    """One linear map to the queries, keys and values of the same positions."""
 
     def __init__(
         self, embed_dim: int, num_heads: int, *, dropout: float = 0.0, bias: bool = True
@@ -105,7 +109,7 @@ class _Joint(nn.Module):
         self.output = nn.Linear(embed_dim, embed_dim, bias=bias)
 
     def project(self, x: Tensor, rotation: Tensor | None) -> tuple[Tensor, KeyValues]:
-        """``[B, T, D]`` -> query and what it may look at, each ``[B, H, T, d]``."""
+        """``[B, T, D]`` -> queries, keys and values, ``[B, H, T, d]`` each."""
         parts = self.query_key_value(x).chunk(3, -1)
         query, keys, values = (split_heads(part, self.num_heads) for part in parts)
         if rotation is not None:
@@ -113,13 +117,13 @@ class _Joint(nn.Module):
         return query, KeyValues(keys, values)
 
 
-class SelfAttention(_Joint):
-    """Every position looks at every position.
+class SelfAttention(_JointProjection):
+    """Every position attends to every position.
 
     Args:
         embed_dim: width D.
         num_heads: heads H; divides ``embed_dim``.
-        dropout: probability of forgetting an attention weight.
+        dropout: of the attention weights.
         bias: whether the maps have biases.
     Shape:
         x ``[B, T, D]`` -> ``[B, T, D]``
@@ -135,28 +139,30 @@ class SelfAttention(_Joint):
     def forward(
         self, x: Tensor, mask: Tensor | None = None, rotation: Tensor | None = None
     ) -> Tensor:
-        """``mask [B, T]`` of keys to look at; ``rotation`` as rotary positions give it."""
-        query, seen = self.project(x, rotation)
+        """``mask [B, T]`` of keys to attend to; ``rotation`` of ``RotaryPositions``."""
+        query, key_values = self.project(x, rotation)
         dropout = self.dropout if self.training else 0.0
-        return self.output(merge_heads(attend(query, seen, mask, dropout)))
+        return self.output(merge_heads(attend(query, key_values, mask, dropout)))
 
     def weights(
         self, x: Tensor, mask: Tensor | None = None, rotation: Tensor | None = None
     ) -> Tensor:
-        """Who looks at whom, ``[B, H, T, T]``."""
-        query, seen = self.project(x, rotation)
-        return attention_weights(query, seen.keys, None if mask is None else mask[:, None, None])
+        """Attention weights ``[B, H, T, T]``."""
+        query, key_values = self.project(x, rotation)
+        return attention_weights(
+            query, key_values.keys, None if mask is None else mask[:, None, None]
+        )
 
 
-class CausalSelfAttention(_Joint):
-    """Every position looks at itself and what came before, be it in a cache.
+class CausalSelfAttention(_JointProjection):
+    """Every position attends to itself and to earlier ones, which may be in a cache.
 
     Feeding a sequence in pieces, each with the cache of the last, equals feeding it at once.
 
     Args:
         embed_dim: width D.
         num_heads: heads H; divides ``embed_dim``.
-        dropout: probability of forgetting an attention weight.
+        dropout: of the attention weights.
         bias: whether the maps have biases.
     Shape:
         x ``[B, T, D]``, cache of S positions -> ``[B, T, D]``, cache of S + T positions
@@ -167,29 +173,33 @@ class CausalSelfAttention(_Joint):
     def forward(
         self, x: Tensor, cache: KeyValues | None = None, rotation: Tensor | None = None
     ) -> tuple[Tensor, KeyValues]:
-        """``cache`` of what came before x; ``rotation`` as rotary positions give it."""
-        query, seen = self.project(x, rotation)
+        """``cache`` of the positions before x; ``rotation`` of ``RotaryPositions``."""
+        query, key_values = self.project(x, rotation)
         if cache is not None:
-            seen = KeyValues(*(torch.cat(pair, 2) for pair in zip(cache, seen, strict=True)))
+            key_values = KeyValues(
+                *(torch.cat(pair, 2) for pair in zip(cache, key_values, strict=True))
+            )
         dropout = self.dropout if self.training else 0.0
-        return self.output(merge_heads(attend_causally(query, seen, dropout))), seen
+        return self.output(merge_heads(attend_causally(query, key_values, dropout))), key_values
 
     def weights(self, x: Tensor, rotation: Tensor | None = None) -> Tensor:
-        """Who looks at whom, ``[B, H, T, T]``, zero above the diagonal."""
-        query, seen = self.project(x, rotation)
-        return attention_weights(query, seen.keys, causal_mask(x.size(1), x.size(1), x.device))
+        """Attention weights ``[B, H, T, T]``, zero above the diagonal."""
+        query, key_values = self.project(x, rotation)
+        return attention_weights(
+            query, key_values.keys, causal_mask(x.size(1), x.size(1), x.device)
+        )
 
 
 class CrossAttention(nn.Module):
-    """Every position looks at a memory, whose keys and values are projected once.
+    """Every position attends to a memory, whose keys and values are projected once.
 
     Args:
         embed_dim: width D.
         num_heads: heads H; divides ``embed_dim``.
-        dropout: probability of forgetting an attention weight.
+        dropout: of the attention weights.
         bias: whether the maps have biases.
     Shape:
-        x ``[B, T, D]``, seen ``[B, H, S, d]`` -> ``[B, T, D]``
+        x ``[B, T, D]``, key_values ``[B, H, S, d]`` -> ``[B, T, D]``
     Raises:
         ValueError: ``num_heads`` does not divide ``embed_dim``.
     """
@@ -209,20 +219,22 @@ class CrossAttention(nn.Module):
         keys, values = self.key_value(memory).chunk(2, -1)
         return KeyValues(split_heads(keys, self.num_heads), split_heads(values, self.num_heads))
 
-    def forward(self, x: Tensor, seen: KeyValues, mask: Tensor | None = None) -> Tensor:
-        """``seen`` from ``project``; ``mask [B, S]`` of keys to look at."""
+    def forward(self, x: Tensor, key_values: KeyValues, mask: Tensor | None = None) -> Tensor:
+        """``key_values`` from ``project``; ``mask [B, S]`` of keys to attend to."""
         query = split_heads(self.query(x), self.num_heads)
         dropout = self.dropout if self.training else 0.0
-        return self.output(merge_heads(attend(query, seen, mask, dropout)))
+        return self.output(merge_heads(attend(query, key_values, mask, dropout)))
 
-    def weights(self, x: Tensor, seen: KeyValues, mask: Tensor | None = None) -> Tensor:
-        """Who looks at what, ``[B, H, T, S]``."""
+    def weights(self, x: Tensor, key_values: KeyValues, mask: Tensor | None = None) -> Tensor:
+        """Attention weights ``[B, H, T, S]``."""
         query = split_heads(self.query(x), self.num_heads)
-        return attention_weights(query, seen.keys, None if mask is None else mask[:, None, None])
+        return attention_weights(
+            query, key_values.keys, None if mask is None else mask[:, None, None]
+        )
 
 
 def check_heads(embed_dim: int, num_heads: int) -> None:
-    """Heads of equal width, one at least.
+    """Check that the heads can be equally wide.
 
     Raises:
         ValueError: ``num_heads`` does not divide ``embed_dim``.

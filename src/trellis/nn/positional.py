@@ -1,17 +1,17 @@
-"""Where a token stands: sinusoidal, learned, rotary positions, or none.
+"""Positional encodings: sinusoidal, learned, rotary, or none.
 
 Each module has one method, ``forward(x, offset) -> (x, rotation)``: additive positions change the
-embeddings, rotary ones turn the queries and keys of every layer instead.
+embeddings, rotary ones rotate the queries and keys of every layer instead.
 
 Legend: B sequences, T tokens, D embed_dim, H heads, d = D / H.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, choose_from
 
 Positions = Literal["sinusoidal", "learned", "rotary", "none"]
 
@@ -19,25 +19,24 @@ Positions = Literal["sinusoidal", "learned", "rotary", "none"]
 def position_module(
     kind: Positions, embed_dim: int, *, num_heads: int, max_length: int
 ) -> nn.Module:
-    """The module of a kind of positions.
+    """The module of a kind of positional encoding.
 
     Args:
-        kind: ``learned`` ends at ``max_length``, the others nowhere.
+        kind: only ``learned`` has a longest sequence, ``max_length``.
         embed_dim: width D.
-        num_heads: heads that rotary positions turn.
+        num_heads: attention heads, each of which rotary positions rotate by itself.
         max_length: longest sequence of learned positions.
     Raises:
-        ValueError: there is none of that name.
+        ValueError: an unknown kind.
     """
+    choose_from("positions", kind, Positions)
     if kind == "sinusoidal":
         return SinusoidalPositions(embed_dim)
     if kind == "learned":
         return LearnedPositions(embed_dim, max_length)
     if kind == "rotary":
         return RotaryPositions(embed_dim // num_heads)
-    if kind == "none":
-        return NoPositions()
-    raise ValueError(f"positions={kind!r}: choose from {', '.join(get_args(Positions))}")
+    return NoPositions()
 
 
 def sinusoids(positions: Tensor, embed_dim: int) -> Tensor:
@@ -62,12 +61,12 @@ def sinusoids(positions: Tensor, embed_dim: int) -> Tensor:
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    r"""Turn each pair of features by an angle that grows with the position.
+    r"""Rotate each pair of features by an angle proportional to the position.
 
     .. math:: (x_{2i}, x_{2i+1}) \to (x_{2i} \cos\phi - x_{2i+1} \sin\phi,
               \; x_{2i} \sin\phi + x_{2i+1} \cos\phi), \quad \phi = t / 10000^{2i/d}
 
-    so that the product of a query and a key depends on their distance alone.
+    so that the product of a query and a key depends only on their distance.
 
     Args:
         x: queries or keys ``[B, H, T, d]``.
@@ -83,7 +82,7 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
 
 
 class SinusoidalPositions(nn.Module):
-    """Adds ``sinusoids``: nothing to learn, no longest sequence.
+    """Adds ``sinusoids``: no parameters, no longest sequence.
 
     Args:
         embed_dim: width D, even.
@@ -133,7 +132,7 @@ class LearnedPositions(nn.Module):
 
 
 class RotaryPositions(nn.Module):
-    """Leaves x alone and gives the angles by which ``rotate`` turns queries and keys.
+    """Leaves x unchanged and returns the angles by which ``rotate`` rotates queries and keys.
 
     Args:
         head_dim: width d of a head, even.
@@ -154,7 +153,7 @@ class RotaryPositions(nn.Module):
 
 
 class NoPositions(nn.Module):
-    """Leaves x alone: without a causal mask, attention then takes its input for a set.
+    """Leaves x unchanged: without a causal mask, attention then treats its input as a set.
 
     Shape:
         x ``[B, T, D]`` -> x
@@ -169,7 +168,7 @@ def _positions(x: Tensor, offset: int) -> Tensor:
 
 
 def _angles(positions: Tensor, width: int) -> Tensor:
-    """T / 10000^{2i/width}, ``[T, width / 2]``."""
+    """Angles t / 10000^{2i/width}, ``[T, width / 2]``."""
     exponents = torch.arange(0, width, 2, device=positions.device) / width
     return positions.unsqueeze(1) / 10000**exponents
 

@@ -1,6 +1,6 @@
-"""Sparse features: a bag of words stays sparse through dropout and the first layer.
+"""Sparse features: bags of words stay sparse through dropout and the first layer.
 
-Cora's features are 1.3 % non-zero; a dense first layer spends its time multiplying zeros.
+Of Cora's features 1.3 % are non-zero: a dense first layer mostly multiplies zeros.
 """
 
 import warnings
@@ -13,20 +13,20 @@ from torch import Tensor, nn
 def to_csr(x: Tensor) -> Tensor:
     """``x [N, C]`` in compressed sparse rows."""
     with warnings.catch_warnings():
-        # torch announces on first use that its CSR layout is in beta.
+        # torch warns on first use that its CSR layout is in beta.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return x.to_sparse_csr()
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """Dropout of a dense or CSR tensor; of a sparse one only the stored entries can drop.
+    """Dropout of a dense or CSR tensor; in a sparse one only stored entries can be dropped.
 
-    Zeros stay zero under dropout, so both layouts have the same distribution.
+    Zeros stay zero under dropout, so the distribution is the same in both layouts.
 
     Args:
         x: ``[N, C]``, dense or CSR.
-        p: probability of an entry to become zero, in [0, 1].
-        training: whether to drop at all.
+        p: probability that an entry becomes zero, in [0, 1].
+        training: if false, x is returned as it is.
     """
     if not training or p == 0.0 or x.layout == torch.strided:
         return F.dropout(x, p, training)

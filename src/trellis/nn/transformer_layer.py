@@ -1,4 +1,4 @@
-"""Layers of transformers: attention and a feed-forward network, each in a residual connection.
+"""Transformer layers: attention and a feed-forward network, each in a residual connection.
 
 Legend: B sequences, T tokens, S memory tokens, D embed_dim, H heads, d = D / H.
 """
@@ -24,20 +24,19 @@ Attention = TypeVar("Attention", SelfAttention, CausalSelfAttention, CrossAttent
 
 @dataclass(frozen=True)
 class LayerOptions:
-    """What the layers of a transformer have in common.
+    """Options that all layers of a transformer share.
 
     Args:
         embed_dim: width D.
         num_heads: attention heads H; divides ``embed_dim``.
         feedforward_dim: hidden width of the feed-forward network.
         dropout: probability after each sublayer and inside the feed-forward network.
-        attention_dropout: probability of forgetting an attention weight; above 0 torch has no
-            fused kernel on the CPU.
+        attention_dropout: of the attention weights; above 0 torch has no fused kernel on the CPU.
         activation: of the feed-forward network.
-        norm_first: normalise what enters a sublayer; otherwise the sum that leaves it.
-        bias: whether maps and norms have biases.
+        norm_first: normalize the input of a sublayer (pre-norm), else the sum (post-norm).
+        bias: whether linear maps and norms have biases.
     Raises:
-        ValueError: an impossible size or probability, named.
+        ValueError: a size or probability is out of range.
     """
 
     embed_dim: int
@@ -61,11 +60,11 @@ class LayerOptions:
 
 
 class ResidualNorm(nn.Module):
-    r"""The connection around a sublayer f: its norm, its dropout, its sum.
+    r"""The residual connection around a sublayer f, with its norm and dropout.
 
     .. math::
-        \text{norm first:}\ x + \mathrm{drop}(f(\mathrm{norm}(x))), \quad
-        \text{otherwise:}\ \mathrm{norm}(x + \mathrm{drop}(f(x)))
+        \text{pre-norm:}\ x + \mathrm{drop}(f(\mathrm{norm}(x))), \quad
+        \text{post-norm:}\ \mathrm{norm}(x + \mathrm{drop}(f(x)))
 
     ``after(x, f(before(x)))`` computes either.
 
@@ -82,17 +81,17 @@ class ResidualNorm(nn.Module):
         self.dropout = nn.Dropout(options.dropout)
 
     def before(self, x: Tensor) -> Tensor:
-        """What the sublayer sees of x ``[B, T, D]``."""
+        """Input of the sublayer, from x ``[B, T, D]``."""
         return self.norm(x) if self.norm_first else x
 
     def after(self, x: Tensor, change: Tensor) -> Tensor:
-        """What leaves the connection, ``[B, T, D]``."""
+        """Output of the connection, ``[B, T, D]``."""
         x = x + self.dropout(change)
         return x if self.norm_first else self.norm(x)
 
 
 class FeedForward(nn.Module):
-    """Two maps with an activation between them, the same at every position, in a residual.
+    """Position-wise feed-forward network in a residual connection.
 
     Args:
         options: of the layer.
@@ -117,7 +116,7 @@ class EncoderLayer(nn.Module):
     """Self-attention, then a feed-forward network.
 
     Args:
-        options: sizes and kinds.
+        options: of the layer.
     Shape:
         x ``[B, T, D]`` -> ``[B, T, D]``
 
@@ -148,7 +147,7 @@ class CausalLayer(nn.Module):
     """Causal self-attention, then a feed-forward network: the layer of language models.
 
     Args:
-        options: sizes and kinds.
+        options: of the layer.
     Shape:
         x ``[B, T, D]``, cache of S positions -> ``[B, T, D]``, cache of S + T positions
     """
@@ -171,10 +170,10 @@ class CausalLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Causal self-attention, attention to a memory, then a feed-forward network.
+    """Causal self-attention, cross-attention to a memory, then a feed-forward network.
 
     Args:
-        options: sizes and kinds.
+        options: of the layer.
     Shape:
         x ``[B, T, D]``, memory of S tokens -> ``[B, T, D]``
 
@@ -192,38 +191,38 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        seen: KeyValues,
+        key_values: KeyValues,
         mask: Tensor | None = None,
         cache: KeyValues | None = None,
         rotation: Tensor | None = None,
     ) -> tuple[Tensor, KeyValues]:
-        """One layer, all of x at once or the next piece of it.
+        """A whole sequence, or the part of it that follows the cached positions.
 
         Args:
             x: ``[B, T, D]``.
-            seen: the memory, as ``cross_attention.project`` gives it.
+            key_values: of the memory, from ``cross_attention.project``.
             mask: ``[B, S]``, True at tokens of the memory, False at padding.
-            cache: of the self-attention, for what came before x.
-            rotation: as rotary positions give it.
+            cache: of the self-attention, with the positions before x.
+            rotation: of ``RotaryPositions``.
         Shape:
-            -> ``[B, T, D]`` and the cache with x in it
+            -> ``[B, T, D]`` and the cache extended by x
         """
-        x, cache = self._look_back(x, cache, rotation)
-        change = self.cross_attention(self.cross_residual.before(x), seen, mask)
+        x, cache = self._attend_to_past(x, cache, rotation)
+        change = self.cross_attention(self.cross_residual.before(x), key_values, mask)
         return self.feedforward(self.cross_residual.after(x, change)), cache
 
     def weights(
         self,
         x: Tensor,
-        seen: KeyValues,
+        key_values: KeyValues,
         mask: Tensor | None = None,
         rotation: Tensor | None = None,
     ) -> Tensor:
-        """Weights of the attention to the memory, ``[B, H, T, S]``."""
-        x, _ = self._look_back(x, None, rotation)
-        return self.cross_attention.weights(self.cross_residual.before(x), seen, mask)
+        """Cross-attention weights ``[B, H, T, S]``."""
+        x, _ = self._attend_to_past(x, None, rotation)
+        return self.cross_attention.weights(self.cross_residual.before(x), key_values, mask)
 
-    def _look_back(
+    def _attend_to_past(
         self, x: Tensor, cache: KeyValues | None, rotation: Tensor | None
     ) -> tuple[Tensor, KeyValues]:
         change, cache = self.attention(self.residual.before(x), cache, rotation)
@@ -231,7 +230,7 @@ class DecoderLayer(nn.Module):
 
 
 def cached_length(state: tuple[KeyValues, ...] | None) -> int:
-    """How many tokens the caches of the layers have seen.
+    """Number of positions in the caches of the layers.
 
     >>> cached_length(None)
     0
@@ -240,7 +239,7 @@ def cached_length(state: tuple[KeyValues, ...] | None) -> int:
 
 
 def initialize_normal_(module: nn.Module, std: float = 0.02) -> None:
-    r"""Start maps and embeddings at :math:`N(0, \mathrm{std}^2)` and biases at zero, in place.
+    r"""Draw weights and embeddings from :math:`N(0, \mathrm{std}^2)`, zero the biases, in place.
 
     Source: Radford et al. 2018, section 4.1; Devlin et al. 2019, released code.
     """

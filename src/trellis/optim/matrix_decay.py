@@ -1,4 +1,4 @@
-"""AdamW with weight decay where it belongs."""
+"""AdamW with weight decay for matrices only."""
 
 from collections.abc import Iterable
 
@@ -7,15 +7,15 @@ from torch import nn
 
 
 class MatrixDecayAdamW(torch.optim.AdamW):
-    """AdamW that decays matrices only: biases and gains of norms, of one dimension, are spared.
+    """AdamW that decays matrices, but neither biases nor the gains of norms.
 
     Args:
-        params: of a network.
+        params: parameters of a network.
         lr: learning rate.
-        betas: decay rates of the two moments.
-        eps: added to the root of the second moment.
+        betas: decay rates of the two moment estimates.
+        eps: added to the square root of the second moment.
         weight_decay: of the parameters with two or more dimensions.
-        fused: one kernel for all parameters, on the CPU too.
+        fused: one kernel for all parameters, on the CPU as well.
 
     Source: Radford et al. 2018, section 4.1 ("on all non bias or gain weights").
 
@@ -41,6 +41,6 @@ class MatrixDecayAdamW(torch.optim.AdamW):
             {"params": matrices, "weight_decay": weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        # An empty group would be refused.
+        # AdamW rejects an empty group.
         groups = [group for group in groups if group["params"]]
         super().__init__(groups, lr=lr, betas=betas, eps=eps, fused=fused)

@@ -1,4 +1,4 @@
-"""Learning rates that change at every step."""
+"""A learning-rate schedule with one update per optimizer step."""
 
 import math
 from typing import Any, Literal
@@ -7,13 +7,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from trellis.checks import choose_from, not_negative
+
 Decay = Literal["constant", "linear", "cosine", "inverse_sqrt"]
 
 
 class Schedule(LRScheduler):
-    r"""Linear warm-up, then a decay; an objective steps it once a step.
+    r"""Linear warm-up, then a decay; objectives update it after every optimizer step.
 
-    The rate of step k (from 0) is the optimiser's own times
+    The learning rate of step k (from 0) is the optimizer's own times
 
     .. math:: (k + 1) / w \text{ while } k < w, \quad \text{then }
         1, \; 1 - p + f p, \; f + (1 - f)(1 + \cos \pi p) / 2 \text{ or } \sqrt{w / k}
@@ -22,13 +24,13 @@ class Schedule(LRScheduler):
     p = (k - w) / (total_steps - w), at most 1.
 
     Args:
-        optimizer: whose rates are the peak.
+        optimizer: its learning rates are the peak.
         warmup_steps: steps until the peak; 0 starts there.
-        decay: what follows the warm-up.
-        total_steps: where linear and cosine end; ``None`` is what the trainer plans.
-        final: share of the peak at the end of linear and cosine.
+        decay: after the warm-up.
+        total_steps: where linear and cosine end; ``None`` means with the run.
+        final: fraction of the peak at the end of linear and cosine.
     Raises:
-        ValueError: a number out of range, or a decay that ends without ``total_steps``.
+        ValueError: a number out of range, or inverse_sqrt without a warm-up.
 
     Source: Vaswani et al. 2017, section 5.3 (inverse_sqrt); Loshchilov and Hutter 2017 (cosine).
 
@@ -45,16 +47,12 @@ class Schedule(LRScheduler):
         total_steps: int | None = None,
         final: float = 0.0,
     ) -> None:
-        if warmup_steps < 0:
-            raise ValueError(f"warmup_steps={warmup_steps}: give at least 0")
-        if decay not in ("constant", "linear", "cosine", "inverse_sqrt"):
-            raise ValueError(
-                f"decay={decay!r}: choose from constant, linear, cosine, inverse_sqrt"
-            )
+        not_negative("warmup_steps", warmup_steps)
+        choose_from("decay", decay, Decay)
         if decay == "inverse_sqrt" and warmup_steps == 0:
-            raise ValueError("warmup_steps=0: inverse_sqrt starts from a warm-up, give at least 1")
+            raise ValueError("warmup_steps=0: inverse_sqrt follows a warm-up, give at least 1")
         if not 0 <= final <= 1:
-            raise ValueError(f"final={final}: give a share of the peak, 0 to 1")
+            raise ValueError(f"final={final}: give a fraction of the peak, 0 to 1")
         self.warmup_steps, self.decay, self.final = warmup_steps, decay, final
         self.total_steps: int | None = None
         if total_steps is not None:
@@ -62,10 +60,10 @@ class Schedule(LRScheduler):
         super().__init__(optimizer)
 
     def plan(self, total_steps: int) -> None:
-        """Set where linear and cosine end.
+        """Set the step at which linear and cosine end.
 
         Raises:
-            ValueError: that is no later than the warm-up's end.
+            ValueError: the warm-up ends no earlier.
         """
         if self.decay in ("linear", "cosine") and total_steps <= self.warmup_steps:
             raise ValueError(
@@ -75,7 +73,7 @@ class Schedule(LRScheduler):
         self.total_steps = total_steps
 
     def factor(self, step: int) -> float:
-        """Share of the peak at ``step``."""
+        """Fraction of the peak at ``step``."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         if self.decay == "constant" or step == self.warmup_steps:
@@ -92,10 +90,10 @@ class Schedule(LRScheduler):
         return self.final + (1 - self.final) * left
 
     def get_lr(self) -> list[float | Tensor]:
-        """Rates of the current step, one for each group of parameters."""
+        """Learning rates of the current step, one for each parameter group."""
         factor = self.factor(self.last_epoch)
         return [rate * factor for rate in self.base_lrs]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from ``state_dict``; the end of the run is that of the run under way."""
+        """Continue from ``state_dict``, but end with the current run."""
         super().load_state_dict({k: v for k, v in state_dict.items() if k != "total_steps"})

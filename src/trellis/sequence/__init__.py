@@ -1,4 +1,4 @@
-"""Text and other sequences outside any network: tokenizers, batches, cells, decoding."""
+"""Building blocks for text and other sequences: tokenizers, batches, cells, decoding."""
 
 from trellis.sequence.alignment import (
     AdditiveAttention,
@@ -16,15 +16,15 @@ from trellis.sequence.batches import (
     consecutive_budget,
     token_budget,
 )
-from trellis.sequence.beam_search import beam_search, gnmt
+from trellis.sequence.beam_search import beam_search, gnmt_penalty
 from trellis.sequence.decoding import (
     Hypotheses,
     Step,
-    greedy,
+    greedy_search,
     language_model,
     sample,
+    suppress_tokens,
     transition_table,
-    without,
 )
 from trellis.sequence.entities import EntityCounts, Tags, bio_tags, entity_counts
 from trellis.sequence.masking import MaskedTokens, mask_tokens
@@ -84,13 +84,13 @@ __all__ = [
     "consecutive_budget",
     "entity_counts",
     "from_json",
-    "gnmt",
-    "greedy",
+    "gnmt_penalty",
+    "greedy_search",
     "language_model",
     "mask_tokens",
     "sample",
+    "suppress_tokens",
     "token_budget",
     "transition_table",
     "unroll",
-    "without",
 ]

@@ -1,9 +1,9 @@
-"""Attention of a recurrent decoder: where in the source it looks, as a part passed in.
+"""Attention of a recurrent decoder to the outputs of its encoder.
 
 Legend: B sentences, T queries (decoder steps), S source positions, A width of the projected keys.
-A kind of attention is a score of a query ``q`` against the encoder's output ``k``; softmax over
-the positions that are no padding makes it weights, and their mean of the outputs is the context.
-What the keys alone decide is worked out once a sentence, by ``keys``.
+A kind of attention is a score of a query ``q`` against an encoder output ``k``; the weights are
+the softmax over all non-padding positions, and the context is the weighted mean of the outputs.
+What depends on the keys only is computed once per sentence, by ``keys``.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from trellis.checks import at_least_one
 
 
 class Alignment(nn.Module, ABC):
-    """Attention by a score; a kind says how keys are prepared and queries scored.
+    """Base of attention by a score; subclasses define the keys and the score.
 
     Args:
         query_dim: width of a decoder state.
@@ -33,7 +33,7 @@ class Alignment(nn.Module, ABC):
 
     @abstractmethod
     def keys(self, values: Tensor) -> Tensor:
-        """What scores need of the encoder's outputs, ``[B, S, key_dim] -> [B, S, A]``."""
+        """Keys from the encoder's outputs, ``[B, S, key_dim] -> [B, S, A]``."""
 
     @abstractmethod
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class Alignment(nn.Module, ABC):
     def forward(
         self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Context and weights; a sentence without a kept position has no weights but nan."""
+        """Context and weights, which are NaN for a sentence that is all padding."""
         scores = self.score(query, keys).masked_fill(~mask.unsqueeze(1), -torch.inf)
         weights = scores.softmax(-1)
         return weights @ values, weights
@@ -55,9 +55,9 @@ class AlignmentFactory(Protocol):
 
 
 class LastState(Alignment):
-    """No choice: the context is the encoder's output at each sentence's last position.
+    """No attention: the context is the encoder's output at each sentence's last position.
 
-    The bottleneck that attention removes; of an encoder that reads forwards, its last state.
+    Of a unidirectional encoder this is its last state, the bottleneck that attention removes.
 
     Source: Cho et al. 2014, section 2.2: the summary c is an input of each decoder step.
     """
@@ -71,14 +71,14 @@ class LastState(Alignment):
     def forward(
         self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        behind = mask.flip(1).cumsum(1).flip(1)  # [B, S]: how many are kept from here on
+        behind = mask.flip(1).cumsum(1).flip(1)  # [B, S]: number of kept positions from here on
         last = (mask & (behind == 1)).to(values.dtype)
         weights = last.unsqueeze(1).expand(-1, query.size(1), -1)
         return weights @ values, weights
 
 
 class DotAttention(Alignment):
-    r"""Inner products: states and outputs share a space.
+    r"""Dot product of states and outputs.
 
     .. math:: e_{ts} = q_t^\top k_s
 
@@ -92,7 +92,7 @@ class DotAttention(Alignment):
         super().__init__(query_dim, key_dim)
         if query_dim != key_dim:
             raise ValueError(
-                f"DotAttention: query_dim={query_dim} and key_dim={key_dim} differ; choose "
+                f"DotAttention: query_dim={query_dim} and key_dim={key_dim} differ; use "
                 f"GeneralAttention, or an encoder as wide as the decoder"
             )
 
@@ -134,7 +134,7 @@ class ReducedRankAttention(Alignment):
     Args:
         query_dim: width of a decoder state.
         key_dim: width of an encoder output.
-        rank: width of the space where they meet.
+        rank: width of the space they are both mapped to.
     """
 
     def __init__(self, query_dim: int, key_dim: int, *, rank: int = 64) -> None:
@@ -151,7 +151,7 @@ class ReducedRankAttention(Alignment):
 
 
 class AdditiveAttention(Alignment):
-    r"""A network of one hidden layer.
+    r"""A network with one hidden layer.
 
     .. math:: e_{ts} = v^\top \tanh(W q_t + U k_s + b)
 
@@ -160,8 +160,7 @@ class AdditiveAttention(Alignment):
         key_dim: width of an encoder output.
         attention_dim: width of the hidden layer.
 
-    Source: Bahdanau et al. 2015, appendix A.1.2, eq. 6; the bias is that of its
-    reimplementations.
+    Source: Bahdanau et al. 2015, appendix A.1.2, eq. 6; the bias follows later implementations.
     """
 
     def __init__(self, query_dim: int, key_dim: int, *, attention_dim: int = 256) -> None:

@@ -1,4 +1,4 @@
-"""Batches of sequences: what they are called, how they are padded and bucketed by length.
+"""Batches of sequences: their types, padding and bucketing by length.
 
 Legend: B sequences, T and S tokens, padded to the longest of the batch.
 """
@@ -15,13 +15,13 @@ from trellis.checks import at_least_one
 
 
 class TokenPairs(NamedTuple):
-    """Sources and what is to be made of them.
+    """Source and target sequences.
 
     Args:
         source: ``[B, S]``, ending with ``eos_id``.
         target: ``[B, T]``, from ``bos_id`` to ``eos_id``.
-        references: what a translation is measured against, one text each; empty in training and
-            where targets are not text.
+        references: texts that translations are compared with; empty in training and where targets
+            are not text.
     """
 
     source: Tensor
@@ -49,7 +49,7 @@ class Ragged:
     Args:
         sequences: token ids of each.
     Raises:
-        ValueError: there are none.
+        ValueError: there are no sequences.
 
     >>> Ragged([[1, 2], [3], [4, 5, 6]]).padded(torch.tensor([1, 2]), pad_id=0)
     tensor([[3, 0, 0],
@@ -72,7 +72,7 @@ class Ragged:
         return self._flat[start : start + int(self.lengths[index])]
 
     def padded(self, indices: Tensor, pad_id: int) -> Tensor:
-        """The sequences ``indices [B]``, ``[B, T]``, filled with ``pad_id``."""
+        """The sequences ``indices [B]`` as one tensor ``[B, T]``, padded with ``pad_id``."""
         lengths = self.lengths[indices].unsqueeze(1)
         column = torch.arange(int(lengths.max()))
         inside = column < lengths
@@ -86,18 +86,18 @@ Plan = Callable[[Tensor, torch.Generator], Sequence[Tensor]]
 def token_budget(
     lengths: Tensor, max_tokens: int, *, shuffle: bool = True, round_to: int = 1
 ) -> Plan:
-    """A plan for ``Loader``: batches of like lengths whose padded size stays within a budget.
+    """A plan for ``Loader``: batches of similar lengths whose padded size stays within a budget.
 
-    Examples are sorted by length, equally long ones in the order given, so that a shuffled order
-    brings each epoch other companions; then they are cut into batches. Every epoch has the same
+    Examples are sorted by length and cut into batches. Equally long ones keep the order given, so
+    that with a shuffled order the batches differ from epoch to epoch. Every epoch has the same
     number of batches.
 
     Args:
         lengths: of all examples ``[N]``; of pairs, the longer side.
-        max_tokens: at most this many in a batch, padding included; a longer sequence is alone.
-        shuffle: the batches; otherwise they stand in the order of their first examples.
-        round_to: lengths that round up to the same multiple count as equal. More of it means more
-            companions to meet, and more padding.
+        max_tokens: in a batch, padding included; a longer sequence is a batch of its own.
+        shuffle: the batches; otherwise they are in the order of their first examples.
+        round_to: lengths that round up to the same multiple count as equal. Larger values mix the
+            batches more, and pad more.
     Raises:
         ValueError: ``max_tokens`` or ``round_to`` is smaller than 1.
 
@@ -120,11 +120,11 @@ def token_budget(
 
 
 def consecutive_budget(lengths: Tensor, max_tokens: int) -> Plan:
-    """A plan for ``Loader``: the order as it is, cut into batches within a budget.
+    """A plan for ``Loader``: the order given, cut into batches within a budget.
 
     Args:
         lengths: of all examples ``[N]``; of pairs, the longer side.
-        max_tokens: at most this many in a batch, padding included; a longer sequence is alone.
+        max_tokens: in a batch, padding included; a longer sequence is a batch of its own.
     Raises:
         ValueError: ``max_tokens`` is smaller than 1.
     """
@@ -137,7 +137,7 @@ def consecutive_budget(lengths: Tensor, max_tokens: int) -> Plan:
 
 
 def _cut(indices: Tensor, lengths: list[int], max_tokens: int) -> list[Tensor]:
-    """Cut examples in their order; a batch is as large as its longest allows."""
+    """Cut examples in their order; a batch is as large as its longest example allows."""
     batches, start, longest = [], 0, 0
     for end, length in enumerate(lengths):
         longest = max(longest, length)

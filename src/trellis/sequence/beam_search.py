@@ -1,4 +1,4 @@
-"""Beam search over any step function, batched over the prompts.
+"""Beam search with any step function, batched over the prompts.
 
 Legend: as in ``trellis.sequence.decoding``; K beams, W of them before a step (1, then K).
 """
@@ -18,22 +18,22 @@ from trellis.sequence.decoding import (
     check_eos,
     check_numbers,
     check_prompt,
-    largest,
     select_rows,
+    stable_topk,
 )
 
 LengthPenalty = float | Callable[[Tensor], Tensor]
 NEVER = float("-inf")
 
 
-def gnmt(alpha: float) -> Callable[[Tensor], Tensor]:
-    r"""The length penalty of Google's translator, milder on short sequences than a power.
+def gnmt_penalty(alpha: float) -> Callable[[Tensor], Tensor]:
+    r"""The length penalty of Google's NMT system, weaker for short sequences than a power.
 
     .. math:: (5 + n)^\alpha / 6^\alpha
 
     Source: Wu et al. 2016, eq. 14.
 
-    >>> gnmt(1.0)(torch.tensor([1.0, 7.0]))
+    >>> gnmt_penalty(1.0)(torch.tensor([1.0, 7.0]))
     tensor([1., 2.])
     """
     return lambda lengths: ((5 + lengths) / 6) ** alpha
@@ -53,41 +53,42 @@ def beam_search(
     count_eos: bool = True,
     num_return: int = 1,
 ) -> Hypotheses:
-    r"""The best sequences that K hypotheses, extended side by side, come upon.
+    r"""Beam search: the best sequences found by extending K hypotheses side by side.
 
     .. math:: \frac{1}{n^\alpha} \sum_{t=1}^{n} \log p(y_t \mid y_{<t}, x)
 
-    Each step keeps the K best sums of all extensions. One that ends is set aside and keeps its
-    place, so a search is over when K have ended. It is over earlier when none under way can still
-    come before the R best of those set aside: log-probabilities are at most 0, so a sum s becomes
-    at best s divided by the largest divisor of the lengths still possible. Stopping then changes
-    nothing.
+    Each step keeps the K extensions with the largest sums. A finished hypothesis is stored and
+    keeps its place in the beam, so a search ends when K have finished. It ends earlier when no
+    unfinished one can still enter the R best of those stored: log-probabilities are at most 0, so
+    a sum s becomes at best s divided by the largest divisor of the lengths still possible. Early
+    stopping never changes the result.
 
-    With ``num_beams=1`` it is ``greedy``, whatever the penalty. A beam may be wider than the
-    vocabulary: places beyond what there is to try stay empty, and one as wide as the number of
-    sequences finds the best of all. In between, more beams mostly find better sums but may find
-    worse: a prefix of the best can fall behind K others that lead nowhere. Ties go to the
-    hypothesis that ended earlier, then to the better beam, then to the lower token.
+    With ``num_beams=1`` it is ``greedy_search``, whatever the penalty. A beam may be wider than
+    the vocabulary: surplus places stay empty, and a beam as wide as the number of sequences finds
+    the best of all. In between, more beams usually find better sums but may find worse ones: a
+    prefix of the best sequence can drop out of the beam. Ties go to the hypothesis that finished
+    earlier, then to the better beam, then to the lower token.
 
     Args:
-        step: see ``greedy``, as the next five.
+        step: see ``greedy_search``, as for the next five arguments.
         prompt: ``[B, T0]``.
         state: B rows.
         memory: B rows.
-        eos_id: ends a sequence; ``None`` if nothing does.
-        max_new_tokens: after which a sequence is cut off.
-        num_beams: K, hypotheses under way for each prompt.
-        length_penalty: :math:`\alpha`: 0 compares sums, which favours short ones, 1 means; or a
-            function from lengths ``[n]`` to divisors above 0, such as ``gnmt(0.6)``.
+        eos_id: ends a sequence; ``None`` if no token does.
+        max_new_tokens: longest continuation.
+        num_beams: K, hypotheses kept for each prompt.
+        length_penalty: :math:`\alpha`: 0 compares sums, which favours short sequences, 1 compares
+            means; or a function from lengths ``[n]`` to positive divisors, such as
+            ``gnmt_penalty(0.6)``.
         count_eos: whether ``eos_id`` counts in the length n; if not, an empty sequence has 1.
         num_return: R, at most K.
     Returns:
-        The R best by ``normalized``, those that ended before those that ``max_new_tokens`` cut
-        off; after them where the first of these has the larger sum: the sequence rather goes on
-        there. Where there are fewer than R, scores of ``-inf``.
+        The R best by ``normalized``: finished hypotheses, then those that reached
+        ``max_new_tokens``; the other way round where the best of the latter has a larger sum than
+        the best finished one. Where there are fewer than R, scores of ``-inf``.
     Raises:
-        ValueError: no prompt, or a number is out of range.
-        FloatingPointError: the logits are not numbers.
+        ValueError: an empty prompt, or a number is out of range.
+        FloatingPointError: a logit is NaN.
 
     Source: Sutskever et al. 2014, section 3.2; Wu et al. 2016, section 7.
     """
@@ -100,7 +101,7 @@ def beam_search(
     beams = _Beams.start(batch, num_return, device)
     tokens = prompt
     trace: list[_Extensions] = []
-    rows = torch.arange(batch)  # places of the network's rows among [B, W], on the host
+    rows = torch.arange(batch)  # places of the network's rows among [B, W], on the CPU
     while True:
         logits, state = step(tokens, state, memory)
         logits = logits[:, -1].float()
@@ -109,26 +110,26 @@ def beam_search(
         best = _extensions(beams, logits, rows.to(device), num_beams)
         beams = _set_aside(beams, best, eos_id, len(trace), divisors)
         trace.append(best)
-        live = (beams.scores != NEVER).view(-1).cpu().nonzero().squeeze(1)  # the only wait
+        live = (beams.scores != NEVER).view(-1).cpu().nonzero().squeeze(1)  # the only sync
         if not len(live) or len(trace) == max_new_tokens:
             break
         places = live.to(device)
         parents = places // num_beams * width + best.parents.view(-1)[places]
         kept = torch.searchsorted(rows.to(device), parents)
         state = select_rows(state, kept)
-        if not torch.equal(live // num_beams, rows // width):  # else they are the same prompts
+        if not torch.equal(live // num_beams, rows // width):  # else the prompts are the same
             memory = select_rows(memory, kept)
         tokens, rows = best.tokens.view(-1)[places].unsqueeze(1), live
     return _collect(beams, trace, eos_id, divisors.cut)
 
 
 class _Divisors(NamedTuple):
-    """What sums are divided by.
+    """Divisors of the sums, for each length.
 
     Args:
         ending: of a hypothesis that ends with each step.
         ahead: the largest of those after each step.
-        cut: of a hypothesis that is cut off after the last.
+        cut: of a hypothesis that is truncated after the last step.
     """
 
     ending: list[float]
@@ -141,7 +142,7 @@ class _Divisors(NamedTuple):
         power = length_penalty
         divisors = power(lengths) if callable(power) else lengths**power
         if not bool(((divisors > 0) & divisors.isfinite()).all()):
-            raise ValueError(f"length_penalty={power}: gives divisors that are no numbers above 0")
+            raise ValueError(f"length_penalty={power}: gives divisors that are not all positive")
         values = divisors.tolist()
         ending = values[1:] if count_eos else values[:-1]
         ahead = list(accumulate(reversed(ending), max))[::-1]
@@ -149,13 +150,13 @@ class _Divisors(NamedTuple):
 
 
 class _Beams(NamedTuple):
-    """Hypotheses under way, and the store of those that ended.
+    """Unfinished hypotheses, and the best of the finished ones.
 
     Args:
-        scores: ``[B, W]`` sums of those under way, ``-inf`` where a place is empty.
-        ended: ``[B]`` how many have ended.
-        stored: ``[B, R]`` sums of the best of them, by ``normalized``.
-        normalized: ``[B, R]``.
+        scores: ``[B, W]`` sums of the unfinished, ``-inf`` where a place is empty.
+        ended: ``[B]`` how many have finished.
+        stored: ``[B, R]`` sums of the best of these, by ``normalized``.
+        normalized: ``[B, R]`` of the same.
         ends: ``[B, R]`` where they ended: step times K plus place.
     """
 
@@ -178,8 +179,8 @@ class _Extensions(NamedTuple):
 
     Args:
         scores: ``[B, K]`` sums, ``-inf`` where there are fewer.
-        parents: ``[B, K]`` places among W of what was extended.
-        tokens: ``[B, K]`` what was added.
+        parents: ``[B, K]`` places among W of the extended hypotheses.
+        tokens: ``[B, K]`` the tokens added.
     """
 
     scores: Tensor
@@ -190,8 +191,8 @@ class _Extensions(NamedTuple):
 def _extensions(beams: _Beams, logits: Tensor, rows: Tensor, num_beams: int) -> _Extensions:
     """Extend every hypothesis; ``logits [N, V]`` are those of the places ``rows [N]``."""
     batch, width = beams.scores.shape
-    each = min(num_beams, logits.size(1))  # no more of one hypothesis can be among the K best
-    values, ids = largest(logits, each)
+    each = min(num_beams, logits.size(1))  # extensions of one hypothesis that may be in the best K
+    values, ids = stable_topk(logits, each)
     sums = beams.scores.new_full((batch * width, each), NEVER)
     before = beams.scores.view(-1, 1)[rows]
     sums[rows] = before + values - logits.logsumexp(1, keepdim=True)
@@ -207,10 +208,10 @@ def _extensions(beams: _Beams, logits: Tensor, rows: Tensor, num_beams: int) -> 
 def _set_aside(
     beams: _Beams, best: _Extensions, eos_id: int | None, step: int, divisors: _Divisors
 ) -> _Beams:
-    """Store what has ended, go on with the rest, and end searches that are decided."""
+    """Store finished hypotheses, keep the others, and end searches that are decided."""
     num_beams, num_return = best.scores.size(1), beams.ends.size(1)
     rank = torch.arange(num_beams, device=best.scores.device)
-    taken = rank >= num_beams - beams.ended.unsqueeze(1)  # places of those that have ended
+    taken = rank >= num_beams - beams.ended.unsqueeze(1)  # places of finished hypotheses
     scores = best.scores.masked_fill(taken, NEVER)
     if eos_id is None:
         return beams._replace(scores=scores)
@@ -234,7 +235,7 @@ def _set_aside(
 def _collect(
     beams: _Beams, trace: list[_Extensions], eos_id: int | None, divisor: float
 ) -> Hypotheses:
-    """The store, filled up with what was cut off, followed back to the prompts."""
+    """The stored hypotheses, then truncated ones, traced back to the prompts."""
     num_beams, num_return = beams.scores.size(1), beams.ends.size(1)
     rank = torch.arange(num_beams, device=beams.ends.device)
     cut = ((len(trace) - 1) * num_beams + rank).expand_as(beams.scores)

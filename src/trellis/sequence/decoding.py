@@ -1,9 +1,8 @@
-"""Sequences out of a network that gives the next token: step functions, greedy, sampling.
+"""Decoding with any network that predicts the next token: step functions, greedy, sampling.
 
-Legend: B prompts, R hypotheses returned for each, N rows under way (at most B times the beams), T
-tokens, V the size of the vocabulary. Rows that have ended leave the batch, so each step costs what
-is still to be done. Nothing here knows a network's class, and nothing is learned: call
-``network.eval()`` first.
+Legend: B prompts, R hypotheses returned for each, N unfinished rows (at most B times the beams), T
+tokens, V the size of the vocabulary. Finished rows leave the batch, so a step costs only as much
+as the rows that are left. Nothing depends on a network's class; call ``network.eval()`` first.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,11 +15,12 @@ from trellis.checks import at_least_one
 
 
 class Step(Protocol):
-    """Feeds tokens and tells what may come next.
+    """Takes tokens and returns the logits of the next ones.
 
-    ``state`` and ``memory`` are ``None``, tensors with the rows on their first dimension, or
-    nested tuples of these. The state changes from step to step; the memory stays, and only loses
-    the rows that have ended. A sequence-to-sequence network's ``decode`` is a step as it is.
+    ``state`` and ``memory`` are ``None``, tensors with the rows in their first dimension, or
+    nested tuples of these. The state changes from step to step; the memory stays the same but for
+    the rows of finished sequences. The method ``decode`` of a sequence-to-sequence network is a
+    step.
 
     Shape:
         tokens ``[N, T]`` -> logits ``[N, T, V]`` and the state after them
@@ -30,14 +30,14 @@ class Step(Protocol):
 
 
 class Hypotheses(NamedTuple):
-    """What decoding returns, best first.
+    """The result of decoding, best hypotheses first.
 
     Args:
-        tokens: ``[B, R, T]`` after the prompt; filled with ``eos_id`` (0 if there is none).
+        tokens: ``[B, R, T]`` after the prompt; padded with ``eos_id`` (0 if there is none).
         lengths: ``[B, R]``: tokens before the end of the sequence; ``eos_id`` does not count.
         scores: ``[B, R]``: sum of the log-probabilities, that of ``eos_id`` included; ``-inf``
             where there is no such hypothesis.
-        normalized: ``[B, R]``: scores divided by what their method makes of the length.
+        normalized: ``[B, R]``: scores after length normalization.
         finished: ``[B, R]``: false where ``max_new_tokens`` came before ``eos_id``.
     """
 
@@ -54,7 +54,7 @@ class Hypotheses(NamedTuple):
 
 
 class _Window(NamedTuple):
-    """The tokens a network of limited context has read, and its state after them."""
+    """The tokens in the context of a network, and its state after them."""
 
     tokens: Tensor
     state: Any
@@ -63,11 +63,11 @@ class _Window(NamedTuple):
 def language_model(network: Callable[..., tuple[Tensor, Any]]) -> Step:
     """A step from a network ``(tokens, state) -> (logits, state)``.
 
-    Where the network has a ``context``, the tokens that it can read, a sequence that outgrows it
-    goes on: its last ``context`` tokens are fed again, from no state, as if the text began there.
+    Where the network has a limited ``context``, longer sequences use a sliding window: their last
+    ``context`` tokens are fed again without a state, as if the text began there.
 
     Args:
-        network: causal, with the state passed in and out.
+        network: causal, takes its state as an argument and returns it.
     """
     context: int = getattr(network, "context", 0)
 
@@ -75,24 +75,24 @@ def language_model(network: Callable[..., tuple[Tensor, Any]]) -> Step:
         return network(tokens, state)
 
     def windowed(tokens: Tensor, state: _Window | None, memory: Any) -> tuple[Tensor, _Window]:
-        seen = tokens if state is None else torch.cat([state.tokens, tokens], 1)
-        if seen.size(1) > context:
-            seen = tokens = seen[:, -context:]
+        window = tokens if state is None else torch.cat([state.tokens, tokens], 1)
+        if window.size(1) > context:
+            window = tokens = window[:, -context:]
             state = None
         logits, inner = network(tokens, state.state if state else None)
-        return logits, _Window(seen, inner)
+        return logits, _Window(window, inner)
 
     return windowed if context else step
 
 
 def transition_table(probabilities: Tensor) -> Step:
-    """A step whose next token depends on the last one only.
+    """A step from a Markov chain: the next token depends only on the last one.
 
     Args:
-        probabilities: ``[V, V]``: row i holds those of what follows token i.
+        probabilities: ``[V, V]``: row i holds those of the successors of token i.
 
     >>> step = transition_table(torch.tensor([[0.1, 0.9], [0.5, 0.5]]))
-    >>> greedy(step, torch.tensor([[1]]), eos_id=None, max_new_tokens=3).best()
+    >>> greedy_search(step, torch.tensor([[1]]), eos_id=None, max_new_tokens=3).best()
     [[0, 1, 0]]
     """
     logits = probabilities.log()
@@ -103,28 +103,28 @@ def transition_table(probabilities: Tensor) -> Step:
     return step
 
 
-def without(step: Step, ids: Sequence[int]) -> Step:
-    """``step`` after which some tokens never come, such as padding.
+def suppress_tokens(step: Step, ids: Sequence[int]) -> Step:
+    """``step`` with the probability of some tokens set to zero, such as that of padding.
 
     Args:
         step: gives the logits.
-        ids: of those tokens; the others share what they had.
+        ids: of those tokens.
 
-    >>> step = without(transition_table(torch.tensor([[0.1, 0.9], [0.5, 0.5]])), [1])
-    >>> greedy(step, torch.tensor([[1]]), eos_id=None, max_new_tokens=3).best()
+    >>> step = suppress_tokens(transition_table(torch.tensor([[0.1, 0.9], [0.5, 0.5]])), [1])
+    >>> greedy_search(step, torch.tensor([[1]]), eos_id=None, max_new_tokens=3).best()
     [[0, 0, 0]]
     """
 
-    def others(tokens: Tensor, state: Any, memory: Any) -> tuple[Tensor, Any]:
+    def suppressed(tokens: Tensor, state: Any, memory: Any) -> tuple[Tensor, Any]:
         logits, state = step(tokens, state, memory)
-        hidden = torch.tensor(ids, dtype=torch.long, device=logits.device)
-        return logits.index_fill(-1, hidden, float("-inf")), state
+        index = torch.tensor(ids, dtype=torch.long, device=logits.device)
+        return logits.index_fill(-1, index, float("-inf")), state
 
-    return others
+    return suppressed
 
 
 @torch.no_grad()
-def greedy(
+def greedy_search(
     step: Step,
     prompt: Tensor,
     state: Any = None,
@@ -133,20 +133,20 @@ def greedy(
     eos_id: int | None,
     max_new_tokens: int,
 ) -> Hypotheses:
-    """The most probable token, again and again; of equal ones the lowest.
+    """Greedy decoding: the most probable token at each step, the lowest id among equals.
 
     Args:
         step: gives the logits.
-        prompt: ``[B, T0]``, where the sequences begin; at least one token.
-        state: what the first step starts from, B rows.
-        memory: what every step gets, B rows.
-        eos_id: ends a sequence; ``None`` if nothing does.
-        max_new_tokens: after which a sequence is cut off.
+        prompt: ``[B, T0]``, the beginnings of the sequences; at least one token.
+        state: of the first step, B rows.
+        memory: of every step, B rows.
+        eos_id: ends a sequence; ``None`` if no token does.
+        max_new_tokens: longest continuation; longer ones are truncated.
     Returns:
-        One hypothesis each; ``normalized`` is the mean log-probability, ``eos_id`` counted.
+        One hypothesis each; ``normalized`` is the mean log-probability, ``eos_id`` included.
     Raises:
-        ValueError: no prompt, or ``eos_id`` or ``max_new_tokens`` out of range.
-        FloatingPointError: the logits are not numbers.
+        ValueError: an empty prompt, or ``eos_id`` or ``max_new_tokens`` out of range.
+        FloatingPointError: a logit is NaN.
     """
 
     def choose(logits: Tensor) -> Tensor:
@@ -169,40 +169,41 @@ def sample(
     top_p: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Hypotheses:
-    """Draw each token from what the network expects.
+    """Sample each token from the predicted distribution.
 
     Args:
-        step: see ``greedy``, as the next five.
+        step: see ``greedy_search``, as for the next five arguments.
         prompt: ``[B, T0]``; repeat one for several samples of it.
         state: B rows.
         memory: B rows.
-        eos_id: ends a sequence; ``None`` if nothing does.
-        max_new_tokens: after which a sequence is cut off.
-        temperature: divides the logits; below 1 favours the probable, above 1 the rare.
-        top_k: draw among this many of the most probable tokens; ``None`` among all.
-        top_p: then, among the fewest whose probabilities sum to at least this (nucleus).
-        generator: of random numbers, on the device of the logits; ``None`` takes torch's.
+        eos_id: ends a sequence; ``None`` if no token does.
+        max_new_tokens: longest continuation.
+        temperature: divides the logits; below 1 sharpens the distribution, above 1 flattens it.
+        top_k: sample from the k most probable tokens; ``None`` from all.
+        top_p: then from the fewest whose probabilities add up to at least this (nucleus).
+        generator: on the device of the logits; ``None`` uses torch's global one.
     Returns:
-        One hypothesis each, scored by the network itself: at temperature 1, nothing cut off.
+        One hypothesis each; the scores are log-probabilities of the full distribution at
+        temperature 1.
     Raises:
         ValueError: an argument is out of range.
-        FloatingPointError: the logits are not numbers.
+        FloatingPointError: a logit is NaN.
 
     Source: Holtzman et al. 2020 (top-p); Fan et al. 2018 (top-k).
     """
     if not temperature > 0:
-        raise ValueError(f"temperature={temperature}: give more than 0, or decode greedily")
+        raise ValueError(f"temperature={temperature}: give more than 0, or use greedy_search")
     if top_k is not None:
         at_least_one("top_k", top_k)
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p={top_p}: give a probability above 0, up to 1")
-    top_p = None if top_p == 1 else top_p  # rounding must not cut off what is rare
+    top_p = None if top_p == 1 else top_p  # rounding must not remove rare tokens
 
     def choose(logits: Tensor) -> Tensor:
         ids = None
         if top_k is not None or top_p is not None:
-            logits, ids = largest(logits, min(top_k or logits.size(1), logits.size(1)))
-        # Less the largest: a small temperature must not overflow.
+            logits, ids = stable_topk(logits, min(top_k or logits.size(1), logits.size(1)))
+        # Minus the largest logit: a small temperature must not overflow.
         probabilities = ((logits - logits.amax(1, keepdim=True)) / temperature).softmax(1)
         if top_p is not None:
             before = probabilities.cumsum(1) - probabilities
@@ -223,7 +224,7 @@ def _rollout(
     eos_id: int | None,
     max_new_tokens: int,
 ) -> Hypotheses:
-    """One token after another; ``choose`` maps logits ``[N, V]`` to tokens ``[N]``."""
+    """Token by token; ``choose`` maps logits ``[N, V]`` to tokens ``[N]``."""
     check_prompt(prompt, max_new_tokens)
     tokens, columns = prompt, []
     rows = torch.arange(len(prompt), device=prompt.device)
@@ -243,10 +244,10 @@ def _rollout(
         finished[rows] = ended
         lengths[rows] += ~ended
         if eos_id is not None:
-            going = (~ended).nonzero().squeeze(1)
-            if len(going) < len(rows):
-                rows, chosen = rows[going], chosen[going]
-                state, memory = select_rows(state, going), select_rows(memory, going)
+            unfinished = (~ended).nonzero().squeeze(1)
+            if len(unfinished) < len(rows):
+                rows, chosen = rows[unfinished], chosen[unfinished]
+                state, memory = select_rows(state, unfinished), select_rows(memory, unfinished)
             if not len(rows):
                 break
         tokens = chosen.unsqueeze(1)
@@ -256,15 +257,15 @@ def _rollout(
     return Hypotheses(*(field.unsqueeze(1) for field in fields))
 
 
-def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` largest of each row of ``x [N, V]`` in order, and where they are.
+def stable_topk(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest values of each row of ``x [N, V]`` in order, and their indices.
 
-    Of equal ones those on the left come first; ``torch.topk`` takes any.
+    Among equal values the lowest index comes first; with ``torch.topk`` any may.
 
-    >>> largest(torch.tensor([[1.0, 3.0, 1.0, 3.0]]), 3)
+    >>> stable_topk(torch.tensor([[1.0, 3.0, 1.0, 3.0]]), 3)
     (tensor([[3., 3., 1.]]), tensor([[1, 3, 0]]))
     """
-    # A sort costs the CPU 50 times as much; on an accelerator, asking for ties costs a wait.
+    # On a CPU a sort is 50 times as slow; on an accelerator, looking for ties would synchronize.
     if k < x.size(1) and x.device.type == "cpu":
         values, where = x.topk(k + 1)
         if not bool((values[:, k - 1] == values[:, k]).any()):
@@ -276,13 +277,13 @@ def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def select_rows(tree: Any, rows: Tensor) -> Any:
-    """Those rows of every tensor in a state or memory.
+    """Select rows of every tensor in a state or memory.
 
     Args:
         tree: nested tuples of tensors ``[N, ...]`` and ``None``.
         rows: ``[M]``, in 0 .. N - 1.
     Raises:
-        TypeError: it holds something else.
+        TypeError: the tree holds something else.
     """
     if tree is None:
         return None
@@ -298,7 +299,7 @@ def select_rows(tree: Any, rows: Tensor) -> Any:
 
 
 def check_prompt(prompt: Tensor, max_new_tokens: int) -> None:
-    """Raise a ``ValueError`` where there is nothing to start from or nothing to do."""
+    """Raise a ``ValueError`` for an empty prompt or no new tokens."""
     at_least_one("max_new_tokens", max_new_tokens)
     if prompt.dim() != 2 or 0 in prompt.shape:
         raise ValueError(
@@ -308,14 +309,14 @@ def check_prompt(prompt: Tensor, max_new_tokens: int) -> None:
 
 
 def check_eos(eos_id: int | None, num_tokens: int) -> None:
-    """Raise a ``ValueError`` where a sequence could never end."""
+    """Raise a ``ValueError`` for an ``eos_id`` outside the vocabulary."""
     if eos_id is not None and not 0 <= eos_id < num_tokens:
-        raise ValueError(f"eos_id={eos_id}: the step knows the tokens 0 to {num_tokens - 1}")
+        raise ValueError(f"eos_id={eos_id}: the step has the tokens 0 to {num_tokens - 1}")
 
 
 def check_numbers(scores: Tensor) -> None:
-    """Raise a ``FloatingPointError`` where log-probabilities are not numbers."""
+    """Raise a ``FloatingPointError`` for a log-probability that is NaN."""
     if bool(scores.isnan().any()):
         raise FloatingPointError(
-            "decoding met logits that are not numbers: did training diverge, or is a row all -inf?"
+            "decoding met logits that are NaN: did training diverge, or is a row all -inf?"
         )

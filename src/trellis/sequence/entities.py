@@ -1,4 +1,4 @@
-"""Entities in tagged text: runs of tokens under one name, counted as CoNLL counts them.
+"""Named entities in tagged text, counted as in the CoNLL evaluation.
 
 Legend: B sentences, T tokens, C tags.
 """
@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-OUTSIDE = 0  # the kind of a token in no entity
+OUTSIDE = 0  # the kind of a token outside all entities
 
 
 class Tags(NamedTuple):
-    """What each tag means.
+    """The meaning of each tag.
 
     Args:
         kinds: ``[C]``: the kind of entity, from 1; ``OUTSIDE`` for O.
-        begins: ``[C]``: whether the tag begins an entity whatever stands before it (B-).
+        begins: ``[C]``: whether the tag always begins an entity (B-).
     """
 
     kinds: Tensor
@@ -26,7 +26,7 @@ class Tags(NamedTuple):
 
 
 class EntityCounts(NamedTuple):
-    """Entities of a batch: correct ones agree in kind, first and last token. Scalars."""
+    """Numbers of entities in a batch; correct ones agree in kind, first and last token."""
 
     correct: Tensor
     predicted: Tensor
@@ -34,7 +34,7 @@ class EntityCounts(NamedTuple):
 
 
 def bio_tags(classes: Sequence[str]) -> Tags | None:
-    """The meaning of tags ``O``, ``B-KIND`` and ``I-KIND``; ``None`` if there are others.
+    """The meaning of the tags ``O``, ``B-KIND`` and ``I-KIND``; ``None`` if there are others.
 
     Args:
         classes: names of the tags, in order of their labels.
@@ -46,7 +46,7 @@ def bio_tags(classes: Sequence[str]) -> Tags | None:
     """
     parts = [name.partition("-") for name in classes]
     named = [part for part in parts if part != ("O", "", "")]
-    if len(named) != len(parts) - 1 or not named:  # a scheme of entities has one O
+    if len(named) != len(parts) - 1 or not named:  # a BIO scheme has exactly one O
         return None
     if not all(prefix in ("B", "I") and kind for prefix, _, kind in named):
         return None
@@ -56,11 +56,11 @@ def bio_tags(classes: Sequence[str]) -> Tags | None:
 
 
 def entity_counts(predicted: Tensor, gold: Tensor, tags: Tags) -> EntityCounts:
-    """Entities that are there, that were found, and those among them that are right.
+    """Count correct, predicted and gold entities.
 
-    An entity begins at a B-, and at an I- after a token of no or another kind: so IOB1, IOB2 and
-    sequences that no scheme allows are all counted. Tokens whose gold tag is negative (padding,
-    later pieces of a word) are left out first: the words around them are neighbours.
+    An entity begins at a B-, and at an I- after an O or another kind: this covers IOB1, IOB2 and
+    sequences that are invalid in either. Tokens whose gold tag is negative (padding, word pieces
+    but the first) are removed first, so that the words around them are neighbours.
 
     Args:
         predicted: tags below C.
@@ -83,20 +83,19 @@ def entity_counts(predicted: Tensor, gold: Tensor, tags: Tags) -> EntityCounts:
             f"predicted {list(predicted.shape)} and gold {list(gold.shape)}: give both as [B, T]"
         )
     known = gold >= 0
-    first = (
-        (~known).int().argsort(dim=1, stable=True)
-    )  # what is known moves to the front, in order
+    # Known tokens move to the front, in order.
+    first = (~known).int().argsort(dim=1, stable=True)
     words = torch.arange(gold.size(1), device=gold.device) < known.sum(1, keepdim=True)
-    found, there = (
+    found, true = (
         _entities(labels.gather(1, first).where(words, -1), tags) for labels in (predicted, gold)
     )
-    same = (found.kind == there.kind) & (found.last == there.last)
-    correct = found.begins & there.begins & same
-    return EntityCounts(correct.sum(), found.begins.sum(), there.begins.sum())
+    same = (found.kind == true.kind) & (found.last == true.last)
+    correct = found.begins & true.begins & same
+    return EntityCounts(correct.sum(), found.begins.sum(), true.begins.sum())
 
 
 class _Entities(NamedTuple):
-    """``[B, T]`` each: where entities begin, and kind and last token of the one at each token."""
+    """``[B, T]`` each: whether an entity begins, and kind and last token of the entity there."""
 
     begins: Tensor
     kind: Tensor
@@ -104,7 +103,7 @@ class _Entities(NamedTuple):
 
 
 def _entities(labels: Tensor, tags: Tags) -> _Entities:
-    """Entities of tags that are -1 after the end of a sentence."""
+    """Entities in tags ``[B, T]``, which are -1 after the end of a sentence."""
     kind = tags.kinds[labels].where(labels >= 0, OUTSIDE)
     begins = (kind != OUTSIDE) & (tags.begins[labels] | (kind != F.pad(kind, (1, 0))[:, :-1]))
     next_kind, next_begins = F.pad(kind, (0, 1))[:, 1:], F.pad(begins, (0, 1))[:, 1:]

@@ -1,4 +1,4 @@
-"""Hiding tokens that a model then has to guess.
+"""Masking of tokens for masked language modelling.
 
 Legend: B sequences, T tokens.
 """
@@ -9,15 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-IGNORED = -100  # labels that count for nothing, as torch's losses have it
+IGNORED = -100  # the label that torch's losses ignore
 
 
 class MaskedTokens(NamedTuple):
-    """What a model reads, and what it has to say.
+    """Inputs and targets of masked language modelling.
 
     Args:
-        tokens: ``[B, T]``, some of them hidden or replaced.
-        labels: ``[B, T]``: the token that was there where it was chosen, else ``IGNORED``.
+        tokens: ``[B, T]``, some of them masked or replaced.
+        labels: ``[B, T]``: the original token where it was chosen, else ``IGNORED``.
     """
 
     tokens: Tensor
@@ -33,19 +33,18 @@ def mask_tokens(
     probability: float = 0.15,
     generator: torch.Generator | None = None,
 ) -> MaskedTokens:
-    """Choose a share of the tokens; hide 80 % of them, replace 10 % and leave 10 % as they are.
+    """Choose a share of the tokens; mask 80 % of them, replace 10 % and leave 10 % unchanged.
 
-    Of each sequence the same share of its ordinary tokens is chosen, rounded, and at least one: a
-    short sequence has something to guess too. A replacement is any ordinary token, even the one
-    that was there.
+    The same share of the ordinary tokens of each sequence is chosen, rounded, but at least one. A
+    replacement is any ordinary token, possibly the original one.
 
     Args:
         tokens: ids below ``num_tokens``.
         num_tokens: size of the vocabulary.
-        mask_id: hides a token.
+        mask_id: of the mask token.
         special_ids: never chosen, never a replacement; nor is ``mask_id``.
         probability: share of the ordinary tokens that is chosen, above 0.
-        generator: of the draws, which happen on its device; ``None`` takes torch's global one.
+        generator: random numbers are drawn on its device; ``None`` uses torch's global one.
     Shape:
         ``[B, T]`` -> two of ``[B, T]``
     Raises:
@@ -73,7 +72,7 @@ def mask_tokens(
     replacement = (uniform() * num_ordinary).long()
     for special in sorted(specials):
         candidate &= tokens != special
-        replacement += replacement >= special  # ordinary tokens from here on are one further
+        replacement += replacement >= special  # skips the special token
     count = (candidate.sum(1, keepdim=True) * probability).round().clamp(min=1)
     rank = uniform().masked_fill(~candidate, 2.0).argsort(1).argsort(1)
     chosen = candidate & (rank < count)
@@ -90,10 +89,10 @@ def _check(
     if tokens.dim() != 2:
         raise ValueError(f"tokens {list(tokens.shape)}: give [B, T]")
     if not 0 < probability <= 1:
-        raise ValueError(f"probability={probability}: give a share of the tokens, above 0, to 1")
+        raise ValueError(f"probability={probability}: give a share of the tokens in (0, 1]")
     if not all(0 <= token < num_tokens for token in specials):
         raise ValueError(
-            f"mask_id={mask_id} and special_ids={sorted(specials - {mask_id})} belong in a "
+            f"mask_id={mask_id} and special_ids={sorted(specials - {mask_id})} are not all in the "
             f"vocabulary of num_tokens={num_tokens}: give ids below it"
         )
     if len(specials) == num_tokens:

@@ -1,17 +1,17 @@
-"""Recurrent cells, one equation a line: for study, for tests, and kinds torch has no kernel of.
+"""Recurrent cells, one equation per line: for study, tests, and kinds torch has no kernel for.
 
 Legend: B sequences, T steps, x the input ``[B, in_features]``, h the state ``[B, H]``. A cell maps
-``(x, state)`` to the next state, a tuple of tensors whose first is the output; ``unroll`` feeds it
-a sequence. Networks use ``RecurrentStack``, which runs the same equations on torch's kernels.
+``(x, state)`` to the next state, a tuple of tensors whose first is the output; ``unroll`` applies
+it to a sequence. Networks use ``RecurrentStack``: the same equations on torch's kernels.
 """
 
 from abc import ABC, abstractmethod
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, choose_from
 from trellis.nn.activation import Activation, activation_module
 
 State = tuple[Tensor, ...]
@@ -31,15 +31,15 @@ class RecurrentCell(nn.Module, ABC):
         ValueError: a size below 1.
     """
 
-    parts = 1  # tensors of a state
+    parts = 1  # number of tensors in a state
 
     def __init__(self, in_features: int, hidden_size: int) -> None:
         super().__init__()
         self.in_features = at_least_one("in_features", in_features)
         self.hidden_size = at_least_one("hidden_size", hidden_size)
 
-    def start(self, x: Tensor) -> State:
-        """Zeros, a row for each of ``x``."""
+    def zero_state(self, x: Tensor) -> State:
+        """State of zeros, with a row for each row of ``x``."""
         return (x.new_zeros(len(x), self.hidden_size),) * self.parts
 
     @abstractmethod
@@ -48,12 +48,12 @@ class RecurrentCell(nn.Module, ABC):
 
 
 def unroll(cell: RecurrentCell, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-    """Feed a cell all steps of ``x [B, T, in_features]``, from ``state`` or from zeros.
+    """Apply a cell to all steps of ``x [B, T, in_features]``, from ``state`` or from zeros.
 
     Returns:
         Outputs ``[B, T, H]`` and the last state.
     Raises:
-        ValueError: x has another shape or no step.
+        ValueError: x has another shape or no steps.
 
     >>> outputs, (h,) = unroll(ElmanCell(3, 4), torch.ones(2, 5, 3))
     >>> outputs.shape, outputs[:, -1].equal(h)
@@ -64,7 +64,7 @@ def unroll(cell: RecurrentCell, x: Tensor, state: State | None = None) -> tuple[
             f"x {list(x.shape)} does not fit {type(cell).__name__}(in_features="
             f"{cell.in_features}): give x [B, T, {cell.in_features}] with T at least 1"
         )
-    state = cell.start(x) if state is None else state
+    state = cell.zero_state(x) if state is None else state
     outputs = []
     for step in x.unbind(1):
         state = cell(step, state)
@@ -81,7 +81,7 @@ class ElmanCell(RecurrentCell):
         in_features: width of the input.
         hidden_size: width of the state.
         activation: :math:`\phi`.
-        bias: add one.
+        bias: whether the linear maps have biases.
 
     Source: Elman 1990.
     """
@@ -104,7 +104,7 @@ class ElmanCell(RecurrentCell):
 
 
 class LongShortTermCell(RecurrentCell):
-    r"""LSTM: a memory c that gates write, keep and show.
+    r"""LSTM: a memory cell c with input, forget and output gates.
 
     .. math::
         i, f, o = \sigma(U x + W h + b), \quad g = \tanh(U_g x + W_g h + b_g), \\
@@ -130,7 +130,7 @@ class LongShortTermCell(RecurrentCell):
 
 
 class GatedCell(RecurrentCell):
-    r"""GRU: a gate r that forgets for the candidate, and one z that mixes it with the old state.
+    r"""GRU: a reset gate r for the candidate, and an update gate z that mixes old and new states.
 
     .. math::
         r, z = \sigma(U x + W h + b), \quad
@@ -140,12 +140,12 @@ class GatedCell(RecurrentCell):
     Args:
         in_features: width of the input.
         hidden_size: width of the state.
-        reset: where r multiplies: ``before``, the state that :math:`W_n` maps, as above and in
-            the paper; ``after``, :math:`r (W_n h)`, as in torch, whose kernels need it.
-        update: what z = 1 does: ``keeps`` the old state, as above and in torch, or ``replaces``
-            it by the candidate.
+        reset: whether r multiplies the state ``before`` :math:`W_n` is applied, as above and in
+            the paper, or ``after``, :math:`r (W_n h)`, as in torch and its kernels.
+        update: z = 1 ``keeps`` the old state, as above and in torch, or ``replaces`` it by the
+            candidate.
         activation: :math:`\phi`.
-        bias: add them.
+        bias: whether the linear maps have biases.
     Raises:
         ValueError: an unknown ``reset``, ``update`` or activation.
 
@@ -163,11 +163,8 @@ class GatedCell(RecurrentCell):
         bias: bool = True,
     ) -> None:
         super().__init__(in_features, hidden_size)
-        if reset not in get_args(Reset):
-            raise ValueError(f"reset={reset!r}: choose from {', '.join(get_args(Reset))}")
-        if update not in get_args(Update):
-            raise ValueError(f"update={update!r}: choose from {', '.join(get_args(Update))}")
-        self.reset, self.update = reset, update
+        self.reset = choose_from("reset", reset, Reset)
+        self.update = choose_from("update", update, Update)
         self.activation = activation_module(activation)
         self.input = nn.Linear(in_features, 3 * hidden_size, bias)  # rows of r, z, n
         self.hidden = nn.Linear(hidden_size, 2 * hidden_size, bias)  # of r, z
@@ -184,8 +181,8 @@ class GatedCell(RecurrentCell):
         return (keep * h + (1 - keep) * new,)
 
 
-class _Mutant(RecurrentCell):
-    r"""The cells an evolutionary search found, which differ in what their gates see.
+class _EvolvedCell(RecurrentCell):
+    r"""Base of the cells found by an evolutionary search; they differ in the inputs of the gates.
 
     .. math:: h' = z \tanh(W (r h) + \tilde x) + (1 - z) h
 
@@ -205,13 +202,13 @@ class _Mutant(RecurrentCell):
     def _same_width(self) -> None:
         if self.in_features != self.hidden_size:
             raise ValueError(
-                f"{type(self).__name__}: adds x to the state; in_features={self.in_features} and "
+                f"{type(self).__name__} adds x to the state: in_features={self.in_features} and "
                 f"hidden_size={self.hidden_size} must be equal"
             )
 
 
-class MUT1(_Mutant):
-    r"""The first of three evolved cells: its update gate sees only the input.
+class MUT1(_EvolvedCell):
+    r"""The first of three evolved cells: its update gate depends only on the input.
 
     .. math::
         z = \sigma(W_{xz} x + b_z), \quad r = \sigma(W_{xr} x + W_{hr} h + b_r), \quad
@@ -234,8 +231,8 @@ class MUT1(_Mutant):
         return self._mix(h, self.update_input(x), r, x.tanh())
 
 
-class MUT2(_Mutant):
-    r"""The second: its reset gate sees the input unmapped.
+class MUT2(_EvolvedCell):
+    r"""The second: its reset gate takes the input without a linear map.
 
     .. math::
         z = \sigma(W_{xz} x + W_{hz} h + b_z), \quad r = \sigma(x + W_{hr} h + b_r), \quad
@@ -259,8 +256,8 @@ class MUT2(_Mutant):
         return self._mix(h, z, x + self.reset_hidden(h), self.input(x))
 
 
-class MUT3(_Mutant):
-    r"""The third: a GRU whose update gate sees the state squashed.
+class MUT3(_EvolvedCell):
+    r"""The third: a GRU whose update gate takes the tanh of the state.
 
     .. math::
         z = \sigma(W_{xz} x + W_{hz} \tanh(h) + b_z), \quad

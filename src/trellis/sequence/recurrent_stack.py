@@ -1,31 +1,31 @@
-"""Layers of recurrent cells on torch's fused kernels: states batch first, padding left out.
+"""Recurrent layers on torch's fused kernels: states are batch first, padding is ignored.
 
 Legend: B sequences, T steps, L layers, D directions (1 or 2), H ``hidden_size``. A state is a
-tuple of tensors ``[B, L * D, H]``: ``(h,)``, and ``(h, c)`` of an LSTM. The batch stands first, so
-that decoding picks rows of a state like those of any tensor.
+tuple of tensors ``[B, L * D, H]``: ``(h,)``, or ``(h, c)`` of an LSTM. The batch comes first, so
+that decoding can select rows of a state as of any other tensor.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from trellis.checks import at_least_one, probability
+from trellis.checks import at_least_one, choose_from, probability
 
 CellName = Literal["elman", "lstm", "gru"]
 State = tuple[Tensor, ...]
 
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-# What opens (+) and shuts (-) the gates i, f, g, o and r, z, n whatever else they see.
-_SHUT = {"lstm": (-1e4, 1e4, 0.0, 0.0), "gru": (0.0, 1e4, 0.0)}
+# Inputs that open (+) or close (-) the gates i, f, g, o and r, z, n whatever their other inputs.
+_PADDING_GATES = {"lstm": (-1e4, 1e4, 0.0, 0.0), "gru": (0.0, 1e4, 0.0)}
 _KERNELS: dict[str, Callable[..., nn.RNNBase]] = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class RecurrentStack(nn.Module):
-    """Recurrent layers, each reading the outputs of the one below.
+    """Stacked recurrent layers, each on the outputs of the one below.
 
     Args:
         in_features: width of the inputs.
@@ -38,7 +38,7 @@ class RecurrentStack(nn.Module):
         x ``[B, T, in_features]``, state of ``[B, L * D, H]``, lengths ``[B]`` ->
         outputs ``[B, T, D * H]`` of the last layer, state after each sequence's last step
     Raises:
-        ValueError: a size below 1, a dropout that is no probability, an unknown cell.
+        ValueError: a size below 1, a dropout outside [0, 1], or an unknown cell.
     """
 
     def __init__(
@@ -55,9 +55,8 @@ class RecurrentStack(nn.Module):
         at_least_one("hidden_size", hidden_size)
         at_least_one("num_layers", num_layers)
         probability("dropout", dropout)
-        if cell not in _KERNELS:
-            raise ValueError(f"cell={cell!r}: choose from {', '.join(get_args(CellName))}")
-        self.cell, self.hidden_size, self.num_layers = cell, hidden_size, num_layers
+        self.cell = choose_from("cell", cell, CellName)
+        self.hidden_size, self.num_layers = hidden_size, num_layers
         self.dropout = dropout
         self.rnn = _KERNELS[cell](
             in_features,
@@ -72,11 +71,11 @@ class RecurrentStack(nn.Module):
     def forward(
         self, x: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """All steps; with ``lengths``, what stands behind a sequence's end is never read."""
+        """All steps; with ``lengths``, padding after the end of a sequence is ignored."""
         hidden = None if state is None else tuple(s.transpose(0, 1).contiguous() for s in state)
         if lengths is None:
             outputs, last = self.rnn(x, self._one_or_two(hidden))
-        elif hidden is None and self.cell in _SHUT and not x.is_cuda:
+        elif hidden is None and self.cell in _PADDING_GATES and not x.is_cuda:
             return self._read_padded(x, lengths)
         else:
             steps = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
@@ -86,14 +85,14 @@ class RecurrentStack(nn.Module):
         return outputs, tuple(s.transpose(0, 1) for s in last)  # [B, L * D, H]
 
     def _one_or_two(self, hidden: State | None) -> Any:
-        """As torch takes it: a tensor, of an LSTM a pair."""
+        """The state as torch takes it: a tensor, or a pair for an LSTM."""
         return hidden if hidden is None or self.cell == "lstm" else hidden[0]
 
     def _read_padded(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, State]:
-        """What packing gives, without its cost on a CPU: a backward pass quadratic in T.
+        """The same as packing, which on a CPU has a backward pass quadratic in T.
 
-        A further input is 1 at padding, where its weights open the gate that keeps a state and
-        shut the one that writes: what is behind the end of a sequence leaves no trace in a state.
+        An additional input is 1 at padding, where its weights open the gate that keeps a state and
+        close the one that writes: steps after the end of a sequence do not change its state.
         """
         padding = (torch.arange(x.size(1), device=x.device) >= lengths.unsqueeze(1)).unsqueeze(2)
         zeros = x.new_zeros((2 if self.rnn.bidirectional else 1), len(x), self.hidden_size)
@@ -104,37 +103,38 @@ class RecurrentStack(nn.Module):
             if layer > 0:
                 outputs = F.dropout(outputs, self.dropout, self.training)
             inputs = torch.cat((outputs, padding.to(outputs.dtype)), dim=-1)
-            # With biases, one layer, no dropout behind it; the batch first.
+            # With biases, one layer, no dropout after it, batch first.
             options = (True, 1, 0.0, self.training, self.rnn.bidirectional, True)
-            outputs, *end = kernel(inputs, start, self._shutting(layer), *options)
+            outputs, *end = kernel(inputs, start, self._padding_weights(layer), *options)
             ends.append((self._last(outputs, lengths), *end[1:]))
         last = (torch.cat(part).transpose(0, 1) for part in zip(*ends, strict=True))
         return outputs.masked_fill(padding, 0), tuple(last)
 
     def _last(self, outputs: Tensor, lengths: Tensor) -> Tensor:
-        """Where each direction ends, ``[D, B, H]``: at a sequence's last step, or its first."""
+        """Last output of each direction, ``[D, B, H]``: at the last step, or at the first."""
         rows = torch.arange(len(outputs), device=outputs.device)
         forward, *backward = outputs.split(self.hidden_size, dim=-1)
         return torch.stack([forward[rows, lengths - 1], *(x[:, 0] for x in backward)])
 
-    def _shutting(self, layer: int) -> list[Tensor]:
-        """Weights of a layer, with those of the input that is 1 at padding."""
+    def _padding_weights(self, layer: int) -> list[Tensor]:
+        """Weights of a layer, extended by those of the input that is 1 at padding."""
         weights = []
         for direction in ("", "_reverse") if self.rnn.bidirectional else ("",):
             names = (f"{kind}_l{layer}{direction}" for kind in _WEIGHTS)
             first, *others = (self.rnn.get_parameter(name) for name in names)
-            column = first.new_tensor(_SHUT[self.cell]).repeat_interleave(self.hidden_size)
-            weights += [torch.cat((first, column.unsqueeze(1)), dim=1), *others]
+            gates = first.new_tensor(_PADDING_GATES[self.cell])
+            column = gates.repeat_interleave(self.hidden_size).unsqueeze(1)
+            weights += [torch.cat((first, column), dim=1), *others]
         return weights
 
     def project(self, known: Tensor) -> tuple[Tensor, Tensor]:
-        """What the first layer's gates take from the inputs that are known beforehand.
+        """Contribution to the first layer's gates of inputs that are known in advance.
 
         Args:
             known: the first columns of the inputs, of any number of steps ``[..., known]``.
         Returns:
-            Their share of the gates ``[..., gates * H]``, bias included, and the matrix
-            ``[in_features - known, gates * H]`` that the other inputs are multiplied with.
+            Their contribution to the gates ``[..., gates * H]``, bias included, and the matrix
+            ``[in_features - known, gates * H]`` to multiply the other inputs with.
         """
         weight, bias = self._weights("ih", 0)
         first, rest = weight.split((known.size(-1), weight.size(1) - known.size(-1)), dim=1)
@@ -142,13 +142,13 @@ class RecurrentStack(nn.Module):
         return gates, rest.t().to(gates.dtype)  # under autocast, cast once and not at each step
 
     def step(self, gates: Tensor, states: Sequence[State]) -> tuple[Tensor, list[State]]:
-        """One step of all layers, for inputs that depend on the step before; one direction.
+        """One step of all layers, for inputs that depend on the previous step; unidirectional.
 
         Args:
-            gates: what the first layer's gates take from the inputs, ``[B, gates * H]``.
+            gates: contribution of the inputs to the first layer's gates, ``[B, gates * H]``.
             states: of each layer, tensors ``[B, H]``.
         Returns:
-            Output ``[B, H]`` of the last layer and the states of all.
+            Output ``[B, H]`` of the last layer and the states of all layers.
         """
         after: list[State] = []
         for layer, state in enumerate(states):

@@ -1,4 +1,4 @@
-"""Tokens smaller than words, learnt by the ``tokenizers`` library."""
+"""Subword tokenizers, learnt by the ``tokenizers`` library."""
 
 import json
 import string
@@ -12,10 +12,10 @@ SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
 
 
 class SubwordTokenizer(Tokenizer):
-    """Base of the tokenizers that wrap one of the ``tokenizers`` library."""
+    """Base of the wrappers of tokenizers of the ``tokenizers`` library."""
 
     def _learn(self, model: Any, trainer: Any, texts: list[str]) -> None:
-        """Train ``model``, whose splitting and joining are set."""
+        """Train ``model``, which has its pre-tokenizer and decoder."""
         model.train_from_iterator(texts, trainer)
         learnt = json.loads(model.to_str())
         named = SPECIAL[: self.num_special]
@@ -23,7 +23,7 @@ class SubwordTokenizer(Tokenizer):
         self._restore({"model": learnt})
 
     def _cased(self, texts: Iterable[str]) -> list[str]:
-        """The texts to learn from; refuses them if they hold nothing."""
+        """The texts to learn from, in their final case; an error if they are all empty."""
         cased = [text.lower() if self.lowercase else text for text in texts]
         if not any(text.strip() for text in cased):
             name = type(self).__name__
@@ -57,16 +57,16 @@ class SubwordTokenizer(Tokenizer):
 
 
 class BPETokenizer(SubwordTokenizer):
-    """Byte pairs merged in the order of their frequency, from single bytes up.
+    """Byte-pair encoding: the most frequent pairs are merged, starting from single bytes.
 
-    Every text can be written in bytes: nothing is unknown, and ``decode(encode(text))`` is
-    ``text`` (but for a first space). Merges stay within words, numbers and runs of punctuation.
+    Every text consists of bytes: nothing is unknown, and ``decode(encode(text))`` is ``text``
+    (except for a leading space). Merges stay within words, numbers and runs of punctuation.
 
     Args:
         texts: to learn from.
-        num_tokens: size of the vocabulary, with 256 bytes and the special ids; less if the texts
-            offer no more pairs.
-        mask: have a ``mask_id``.
+        num_tokens: size of the vocabulary, with 256 bytes and the special ids; smaller if the
+            texts have fewer pairs.
+        mask: whether there is a ``mask_id``.
         lowercase: see ``Tokenizer``.
     Raises:
         ModuleNotFoundError: the library is not installed.
@@ -107,13 +107,13 @@ class BPETokenizer(SubwordTokenizer):
 
 
 class WordPieceTokenizer(SubwordTokenizer):
-    """Words cut into their longest known pieces, BERT's way; punctuation stands alone.
+    """Words split into their longest known pieces, as in BERT; punctuation is separate.
 
     Args:
         texts: to learn from.
-        num_tokens: size of the vocabulary, special ids included; less if the texts offer no more
+        num_tokens: size of the vocabulary, special ids included; smaller if the texts have fewer
             pieces.
-        mask: have a ``mask_id``.
+        mask: whether there is a ``mask_id``.
         lowercase: see ``Tokenizer``.
     Raises:
         ModuleNotFoundError: the library is not installed.
@@ -136,10 +136,10 @@ class WordPieceTokenizer(SubwordTokenizer):
         model.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
         model.decoder = library.decoders.WordPiece()
         cased = self._cased(texts)
-        # The library numbers characters that continue a word as it meets them in a hash table,
-        # and breaks ties by these numbers: without theirs given, each run would learn another
-        # vocabulary, and so would each process of one run.
-        alone = {*string.punctuation, *string.whitespace}  # these never continue a word
+        # The library numbers characters inside words in the order of a hash table, and breaks
+        # ties by these numbers: unless they are given, each run, and each process of a run, would
+        # learn another vocabulary.
+        alone = {*string.punctuation, *string.whitespace}  # never inside a word
         inside = sorted(set("".join(cased)) - alone)
         trainer = library.trainers.WordPieceTrainer(
             vocab_size=num_tokens,
@@ -150,7 +150,7 @@ class WordPieceTokenizer(SubwordTokenizer):
         if self.num_tokens > num_tokens:
             raise ValueError(
                 f"num_tokens={num_tokens}: give at least {self.num_tokens}, for the special ids "
-                f"and the characters of the texts, at the start of a word and within"
+                f"and the characters of the texts, at the start of a word and inside"
             )
 
 

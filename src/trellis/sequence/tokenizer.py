@@ -1,4 +1,4 @@
-"""Text to token ids and back: what every tokenizer offers, and those made of characters or words.
+"""The base of all tokenizers, and those of characters and words.
 
 A tokenizer is constructed by learning from texts and stored as JSON, never as a pickle:
 
@@ -22,8 +22,8 @@ from trellis.checks import at_least_one
 from trellis.spec import TokenSpec
 
 PAD, BOS, EOS, UNKNOWN, MASK = range(5)
-# Where the classes live that ``from_json`` may build; nothing else is imported for a file.
-_HOMES = {
+# Modules of the classes that ``from_json`` may build; nothing else is imported for a file.
+_MODULES = {
     "CharTokenizer": __name__,
     "WordTokenizer": __name__,
     "BPETokenizer": "trellis.sequence.subword",
@@ -34,12 +34,12 @@ _HOMES = {
 class Tokenizer(ABC):
     """Text to token ids and back.
 
-    Special ids come first: 0 pads, 1 begins, 2 ends, 3 is unknown, 4 masks where asked for. No
-    text is ever read as one of them, whatever it contains.
+    Special ids come first: 0 padding, 1 beginning, 2 end, 3 unknown, and optionally 4 mask. Texts
+    are never encoded as special ids other than unknown, whatever they contain.
 
     Args:
-        lowercase: texts are put in lower case before anything else.
-        num_special: how many special ids there are: 0, 4 or 5.
+        lowercase: texts are converted to lower case first.
+        num_special: number of special ids: 0, 4 or 5.
     """
 
     def __init__(self, lowercase: bool, num_special: int) -> None:
@@ -52,25 +52,25 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def _encode(self, text: str) -> list[int]:
-        """Ids of a text that is in its final case."""
+        """Ids of a text in its final case."""
 
     @abstractmethod
     def _decode(self, ids: list[int]) -> str:
-        """Text of ids none of which is special."""
+        """Text of ordinary ids."""
 
     @abstractmethod
     def _learnt(self) -> dict[str, Any]:
-        """What ``_restore`` needs, in plain types."""
+        """The state that ``_restore`` takes, in plain types."""
 
     @abstractmethod
     def _restore(self, learnt: dict[str, Any]) -> None:
-        """Become the tokenizer that said this of itself."""
+        """Set the state that ``_learnt`` returned."""
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without a beginning or an end.
+        """Ids of a text, without ``bos_id`` and ``eos_id``.
 
         Raises:
-            ValueError: the text holds what the vocabulary lacks and there is no ``unknown_id``.
+            ValueError: a character is not in the vocabulary and there is no ``unknown_id``.
         """
         return self._encode(text.lower() if self.lowercase else text)
 
@@ -79,7 +79,7 @@ class Tokenizer(ABC):
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of ids; special ones are left out.
+        """Text of ids; special ids are skipped.
 
         Raises:
             ValueError: an id is outside the vocabulary.
@@ -115,7 +115,7 @@ class Tokenizer(ABC):
 
     @cached_property
     def spec(self) -> TokenSpec:
-        """Sizes and ids, with this tokenizer inside."""
+        """Vocabulary size and special ids, and this tokenizer as JSON."""
         return TokenSpec(
             num_tokens=self.num_tokens,
             pad_id=self.pad_id,
@@ -127,7 +127,7 @@ class Tokenizer(ABC):
         )
 
     def to_json(self) -> str:
-        """All there is to know, for ``from_json``."""
+        """The whole tokenizer, for ``from_json``."""
         plain = {
             "class": type(self).__name__,
             "lowercase": self.lowercase,
@@ -147,7 +147,7 @@ class Tokenizer(ABC):
 
 
 class TokenizerFactory(Protocol):
-    """Learns a tokenizer from texts; data modules take one and decide on the case."""
+    """Learns a tokenizer from texts; data modules take one and set ``lowercase``."""
 
     def __call__(self, texts: Iterable[str], *, lowercase: bool) -> Tokenizer: ...
 
@@ -156,17 +156,17 @@ def from_json(text: str) -> Tokenizer:
     """The tokenizer that ``to_json`` wrote.
 
     Raises:
-        ValueError: the text is nothing that ``to_json`` wrote.
+        ValueError: the text was not written by ``to_json``.
     """
     try:
         plain = json.loads(text)
         name = plain.pop("class")
-        cls = getattr(import_module(_HOMES[name]), name)
+        cls = getattr(import_module(_MODULES[name]), name)
         tokenizer: Tokenizer = cls.__new__(cls)
         Tokenizer.__init__(tokenizer, plain.pop("lowercase"), plain.pop("num_special"))
         tokenizer._restore(plain)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"this is no tokenizer of trellis ({error!r}): {text[:60]!r}") from error
+        raise ValueError(f"not a tokenizer of trellis ({error!r}): {text[:60]!r}") from error
     return tokenizer
 
 
@@ -174,11 +174,12 @@ class CharTokenizer(Tokenizer):
     """One token for each character, in the order of their code points.
 
     Args:
-        texts: whose characters make the vocabulary.
-        special: with padding, beginning, end and unknown; without, an unseen character is refused.
+        texts: their characters are the vocabulary.
+        special: have ids for padding, beginning, end and unknown; without, an unknown character is
+            an error.
         lowercase: see ``Tokenizer``.
     Raises:
-        ValueError: the texts hold no character.
+        ValueError: the texts are empty.
 
     >>> CharTokenizer(["cab"]).encode("abba")
     [0, 1, 1, 0]
@@ -217,15 +218,15 @@ class CharTokenizer(Tokenizer):
             unseen = error.args[0]
             raise ValueError(
                 f"character {unseen!r} at position {text.index(unseen)} is not among the "
-                f"{self.num_tokens} that were learnt; leave it out, or learn with special=True, "
-                f"which has a token for unknown ones"
+                f"{self.num_tokens} that were learnt; remove it, or learn with special=True, "
+                f"which has a token for unknown characters"
             ) from None
 
     def _decode(self, ids: list[int]) -> str:
         return "".join([self.characters[i - self.num_special] for i in ids])
 
 
-# A word keeps what sacrebleu's 13a keeps together: hyphens and apostrophes inside, and decimals.
+# As sacrebleu's 13a: hyphens and apostrophes inside words do not split them, nor do decimals.
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+(?:[-'’]\w+)*|[^\w\s]")
 _NO_SPACE_BEFORE = re.compile(r" (?=[.,;:!?%)\]}…](?: |$))")
 _NO_SPACE_AFTER = re.compile(r"(?<=[(\[{]) ")
@@ -235,11 +236,11 @@ class WordTokenizer(Tokenizer):
     """One token for each word and each punctuation mark, frequent ones first.
 
     Args:
-        texts: whose words make the vocabulary.
+        texts: their words are the vocabulary.
         min_count: rarer words are unknown.
-        max_tokens: keep only the most frequent, special ids included; ``None`` keeps all.
-        split_punctuation: apart from words; otherwise only spaces separate tokens.
-        mask: have a ``mask_id``.
+        max_tokens: largest vocabulary, special ids included; ``None`` keeps all words.
+        split_punctuation: separate it from words; otherwise only spaces separate tokens.
+        mask: whether there is a ``mask_id``.
         lowercase: see ``Tokenizer``.
     Raises:
         ValueError: no word is left.
@@ -265,7 +266,7 @@ class WordTokenizer(Tokenizer):
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(self._split(text.lower() if lowercase else text))
-        # Words equally frequent in the order of the alphabet, not of the texts.
+        # Equally frequent words in alphabetical order, not in that of the texts.
         ranked = sorted(counts, key=lambda word: (-counts[word], word))
         kept = [word for word in ranked if counts[word] >= min_count]
         if max_tokens is not None:

@@ -186,7 +186,7 @@ def test_too_few_graphs_for_folds_are_refused() -> None:
         ({"fold": 10}, "fold=10: give 0 to 9"),
         ({"fold": -1}, "fold=-1: give 0 to 9"),
         ({"name": "../MUTAG"}, "name='../MUTAG': give the name"),
-        ({"validation": "train"}, "validation='train': choose test_fold or next_fold"),
+        ({"validation": "train"}, "validation='train': choose from test_fold, next_fold"),
     ],
 )
 def test_arguments_are_checked_at_once(options: dict, message: str) -> None:
@@ -223,7 +223,7 @@ def test_the_archive_is_downloaded_and_unpacked(
     assert len(data.graphs) == GRAPHS
     left = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")]
     assert all("raw" in path or path.count("/") < 2 for path in left), "the archive is gone"
-    assert not any(path.endswith((".sh", ".part", ".zip")) for path in left)
+    assert not any(path.endswith((".sh", ".tmp", ".zip")) for path in left)
 
 
 def test_a_damaged_archive_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

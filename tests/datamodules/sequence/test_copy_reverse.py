@@ -81,7 +81,7 @@ def test_the_batch_does_not_depend_on_its_size() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "sort"}, "task='sort': choose 'reverse' or 'copy'"),
+        ({"task": "sort"}, "task='sort': choose from reverse, copy"),
         ({"num_symbols": 1}, "num_symbols=1: give 2 to 62"),
         ({"num_symbols": 63}, "num_symbols=63: give 2 to 62"),
         ({"min_length": 0}, "min_length=0: give 1 to length=16"),

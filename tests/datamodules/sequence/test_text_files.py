@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from trellis.datamodules.sequence.text_files import learn, read_lines, read_text, require_ids
+from trellis.datamodules.sequence.text_files import (
+    learn_tokenizer,
+    read_lines,
+    read_text,
+    require_ids,
+)
 from trellis.sequence.tokenizer import CharTokenizer, Tokenizer, WordTokenizer
 
 
@@ -75,7 +80,7 @@ def vocabulary(
     folder: Path, texts: tuple[str, ...] = ("abc", "d"), lowercase: bool = False, **options: bool
 ) -> Tokenizer:
     factory = partial(CountedTokenizer, **options)
-    return learn(factory, texts, lowercase=lowercase, folder=folder)
+    return learn_tokenizer(factory, texts, lowercase=lowercase, folder=folder)
 
 
 def test_a_vocabulary_is_learnt_once(tmp_path: Path, calls: type[Counting]) -> None:
@@ -133,7 +138,7 @@ def test_a_folder_that_cannot_be_written_to_is_no_error(
 
 def test_a_factory_without_a_name_learns_each_time(tmp_path: Path, calls: type[Counting]) -> None:
     for _ in range(2):
-        learn(
+        learn_tokenizer(
             lambda texts, *, lowercase: CountedTokenizer(texts, lowercase=lowercase),
             ["abc"],
             lowercase=False,
@@ -145,7 +150,9 @@ def test_a_factory_without_a_name_learns_each_time(tmp_path: Path, calls: type[C
 
 def test_errors_of_learning_are_not_swallowed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no word is left") as caught:
-        learn(partial(WordTokenizer, min_count=5), ["a b"], lowercase=False, folder=tmp_path)
+        learn_tokenizer(
+            partial(WordTokenizer, min_count=5), ["a b"], lowercase=False, folder=tmp_path
+        )
     assert caught.value.__context__ is None
 
 

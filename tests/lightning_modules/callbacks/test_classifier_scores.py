@@ -137,7 +137,7 @@ def test_a_trial_run_trains_no_classifier(tmp_path) -> None:
     ("model", "data", "match"),
     [
         (Classification, Digits, "ClassifierScores asks for samples.*not with Classification"),
-        (Replay, SyntheticPoints, r"ClassifierScores, SyntheticPoints: .*\[2\] are no images"),
+        (Replay, SyntheticPoints, r"ClassifierScores, SyntheticPoints: .*\[2\] are not images"),
     ],
 )
 def test_what_cannot_be_scored_is_refused_before_training(tmp_path, model, data, match) -> None:

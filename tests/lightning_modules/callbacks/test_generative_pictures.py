@@ -222,7 +222,7 @@ class Odd(Plane):
 @pytest.mark.parametrize(
     ("spec", "match"),
     [
-        (TensorSpec(3, 2), r"SampleGrid: examples of shape \[3\] are no images"),
+        (TensorSpec(3, 2), r"SampleGrid: examples of shape \[3\] are not images"),
         (TensorSpec(2, 2, (4, 4)), "SampleGrid: images of 2 channels cannot be shown"),
     ],
 )

@@ -240,7 +240,7 @@ class Odd(Stripes):
         (nn.Identity(), "Identity is none"),
         (
             Odd(TensorSpec(10, 2)),
-            r"Eye, Odd: examples of shape \[10\] are no images: .*such as 784",
+            r"Eye, Odd: examples of shape \[10\] are not images: .*such as 784",
         ),
         (
             Odd(TensorSpec(1, 2, (3, 3))),

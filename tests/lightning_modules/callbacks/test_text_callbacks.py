@@ -20,7 +20,7 @@ from trellis.lightning_modules.vector.classification import Classification
 from trellis.networks.sequence.recurrent import RecurrentLM
 from trellis.networks.sequence.recurrent_seq2seq import RecurrentSeq2Seq
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
-from trellis.sequence.decoding import greedy, language_model
+from trellis.sequence.decoding import greedy_search, language_model
 from trellis.spec import TokenPairSpec, TokenSpec
 
 torch.set_num_threads(1)
@@ -133,7 +133,9 @@ def test_sampled_text_goes_on_from_the_prompt(tmp_path, letters, top_k):
     assert [row[0] for row in rows] == ["ab"] * 3
     assert all(len(row[1]) == 20 for row in rows)
     prompt = torch.tensor([letters.tokenizer.encode("ab")])
-    best = greedy(language_model(model.network.eval()), prompt, eos_id=None, max_new_tokens=20)
+    best = greedy_search(
+        language_model(model.network.eval()), prompt, eos_id=None, max_new_tokens=20
+    )
     likely = letters.tokenizer.decode(best.best()[0])
     assert ({row[1] for row in rows} == {likely}) == (top_k == 1)
 

@@ -94,7 +94,7 @@ def test_graph_picture_draws_each_node_once_and_rings_the_wrong_ones():
     assert len(ringed) == 1
     np.testing.assert_allclose(ringed[0], position[1:2])
     assert legend_texts(figure.legends[0]) == ["red", "green", "blue", "wrong (1)"]
-    assert "4 of 5 right (80.0%)" in axes.get_title()
+    assert "4 of 5 correct (80.0%)" in axes.get_title()
     assert min(png_size(figure)) > 600
 
 

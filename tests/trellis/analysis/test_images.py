@@ -62,7 +62,7 @@ def test_vectors_of_a_square_number_are_images() -> None:
     x = torch.rand(2, 64)
     assert torch.equal(to_pixels(x, spec("unit", (), 64)), x.view(2, 1, 8, 8))
     for channels in (2, 9, 10, 783):
-        with pytest.raises(ValueError, match=rf"shape \[{channels}\] are no images: .* 784"):
+        with pytest.raises(ValueError, match=rf"shape \[{channels}\] are not images: .* 784"):
             image_shape(TensorSpec(channels, 10))
 
 

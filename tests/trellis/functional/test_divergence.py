@@ -21,7 +21,7 @@ from trellis.functional.divergence import (
     negative_entropy,
     optimal_transport,
     squared_deviation,
-    wasserstein_line,
+    wasserstein_1d,
 )
 
 
@@ -153,18 +153,18 @@ def test_on_the_line_it_is_scipys(weighted: bool) -> None:
         weights = [torch.rand(len(z), generator=generator).double() for z in (x, y)]
         weights = [w / w.sum() for w in weights]
     expected = scipy.stats.wasserstein_distance(x.numpy(), y.numpy(), *weights)
-    assert float(wasserstein_line(x, y, *weights)) == pytest.approx(expected)
+    assert float(wasserstein_1d(x, y, *weights)) == pytest.approx(expected)
     points = x.clone().requires_grad_(), y.clone().requires_grad_()
     if not weighted:
         points[1].data[0] += 0.1  # where two numbers meet there is a kink
-    assert torch.autograd.gradcheck(lambda a, b: wasserstein_line(a, b), points)
+    assert torch.autograd.gradcheck(lambda a, b: wasserstein_1d(a, b), points)
 
 
 def test_on_the_line_transport_agrees() -> None:
     x, y = torch.tensor([0.0, 1.0, 3.0]), torch.tensor([0.5, 4.0])
     p, q = torch.tensor([0.2, 0.5, 0.3]), torch.tensor([0.6, 0.4])
     cost = (x[:, None] - y).abs()
-    assert float(wasserstein_line(x, y, p, q)) == pytest.approx(
+    assert float(wasserstein_1d(x, y, p, q)) == pytest.approx(
         optimal_transport(p, q, cost).distance
     )
 
@@ -205,9 +205,9 @@ def test_it_sees_how_far_apart_strangers_are() -> None:
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda: wasserstein_line(P, Q), r"x \[5, 7\]: give numbers \[N\]"),
-        (lambda: wasserstein_line(P[0], Q[0][:0]), r"y \[0\]: .* at least one"),
-        (lambda: wasserstein_line(P[0], Q[0], P[0][:3]), r"x_weights \[3\]: .* each x, 7"),
+        (lambda: wasserstein_1d(P, Q), r"x \[5, 7\]: give numbers \[N\]"),
+        (lambda: wasserstein_1d(P[0], Q[0][:0]), r"y \[0\]: .* at least one"),
+        (lambda: wasserstein_1d(P[0], Q[0], P[0][:3]), r"x_weights \[3\]: .* each x, 7"),
         (lambda: optimal_transport(P[0], Q[0], torch.zeros(7, 6)), r"cost \[7, 6\]"),
         (lambda: optimal_transport(P[0], 2 * Q[0], torch.zeros(7, 7)), "p adds up to 1, q to 2"),
         (

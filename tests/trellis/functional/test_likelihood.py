@@ -108,5 +108,5 @@ def test_shapes_must_agree():
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.nan])
 def test_scale_is_positive(scale):
-    with pytest.raises(ValueError, match="a standard deviation lies above 0"):
+    with pytest.raises(ValueError, match="give a standard deviation above 0"):
         gaussian_nll(torch.zeros(1, 1), torch.zeros(1, 1), scale)

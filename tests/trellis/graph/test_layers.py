@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch_geometric.nn import GATConv, GATv2Conv, GCNConv, GINConv, SAGEConv
 
-from trellis.graph.layers import Alone, MeanAndSelf, SumAndSelf, sparse_input
+from trellis.graph.layers import GINLayer, NodewiseLinear, SAGELayer, sparse_input
 from trellis.nn.sparse import SparseLinear, to_csr
 
 EDGES = torch.tensor([[0, 1, 2, 3, 0, 0], [1, 0, 3, 2, 2, 2]])  # one edge twice, 4 isolated
@@ -30,7 +30,7 @@ def test_sparse_input_keeps_names_weights_and_results(factory: type[nn.Module]) 
 
 
 def test_mean_and_self_is_pygs_layer_on_repeated_edges_and_lonely_nodes() -> None:
-    x, peer, layer = torch.randn(5, 6), SAGEConv(6, 3), MeanAndSelf(6, 3, normalize=False)
+    x, peer, layer = torch.randn(5, 6), SAGEConv(6, 3), SAGELayer(6, 3, normalize=False)
     nn.init.normal_(peer.lin_l.bias)
     layer.convolution.load_state_dict(peer.state_dict())
     torch.testing.assert_close(layer(x, EDGES), peer(x, EDGES))
@@ -38,24 +38,24 @@ def test_mean_and_self_is_pygs_layer_on_repeated_edges_and_lonely_nodes() -> Non
 
 
 def test_mean_and_self_has_unit_length_if_asked() -> None:
-    out = MeanAndSelf(6, 3, normalize=True)(torch.randn(5, 6), EDGES)
+    out = SAGELayer(6, 3, normalize=True)(torch.randn(5, 6), EDGES)
     torch.testing.assert_close(out.square().sum(1), torch.ones(5))
 
 
 def test_sum_and_self_is_pygs_layer() -> None:
     x, mlp = torch.randn(5, 6), nn.Linear(6, 3)
-    layer, peer = SumAndSelf(mlp, 0.5, False), GINConv(mlp, 0.5)
+    layer, peer = GINLayer(mlp, 0.5, False), GINConv(mlp, 0.5)
     torch.testing.assert_close(layer(x, EDGES), peer(x, EDGES))
     torch.testing.assert_close(layer(to_csr(x), EDGES), peer(x, EDGES))
 
 
 @pytest.mark.parametrize("train_eps", [True, False])
 def test_sum_and_self_learns_eps_if_asked(train_eps: bool) -> None:
-    layer = SumAndSelf(nn.Linear(6, 3), 0.5, train_eps)
+    layer = GINLayer(nn.Linear(6, 3), 0.5, train_eps)
     assert ("convolution.eps" in dict(layer.named_parameters())) is train_eps
     assert layer.convolution.eps.item() == 0.5
 
 
 def test_alone_is_a_linear_map() -> None:
-    layer, x = Alone(6, 3), torch.randn(5, 6)
+    layer, x = NodewiseLinear(6, 3), torch.randn(5, 6)
     torch.testing.assert_close(layer(x, EDGES), x @ layer.weight.t() + layer.bias)

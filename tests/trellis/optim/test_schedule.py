@@ -78,7 +78,7 @@ def test_state_continues_but_the_end_is_that_of_the_new_run() -> None:
     [
         ({"warmup_steps": -1}, "warmup_steps=-1"),
         ({"decay": "cubic"}, "decay='cubic': choose from"),
-        ({"decay": "inverse_sqrt"}, "inverse_sqrt starts from a warm-up"),
+        ({"decay": "inverse_sqrt"}, "inverse_sqrt follows a warm-up"),
         ({"final": 1.5}, "final=1.5"),
         ({"warmup_steps": 5, "total_steps": 5}, "total_steps=5: the run ends within"),
     ],

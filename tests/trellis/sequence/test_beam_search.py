@@ -23,8 +23,8 @@ from trellis.networks.sequence.gpt import GPT
 from trellis.networks.sequence.recurrent import RecurrentLM
 from trellis.networks.sequence.recurrent_seq2seq import RecurrentSeq2Seq
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
-from trellis.sequence.beam_search import beam_search, gnmt
-from trellis.sequence.decoding import greedy, language_model, transition_table
+from trellis.sequence.beam_search import beam_search, gnmt_penalty
+from trellis.sequence.decoding import greedy_search, language_model, transition_table
 
 PROMPT = torch.tensor([[BOS]])
 
@@ -40,7 +40,7 @@ def test_ok_ok() -> None:
         "yes": {"ok": 0.3, "yes": 0.4, "</s>": 0.3},
     }
     step = Words({k: {w: math.log(p) for w, p in v.items()} for k, v in probabilities.items()})
-    first = greedy(step, PROMPT, eos_id=EOS, max_new_tokens=5)
+    first = greedy_search(step, PROMPT, eos_id=EOS, max_new_tokens=5)
     assert step.text(first.best()[0]) == "yes yes"
     assert first.scores.exp().item() == pytest.approx(0.20)
     best = beam_search(step, PROMPT, eos_id=EOS, max_new_tokens=5, num_beams=2, length_penalty=0.0)
@@ -161,7 +161,7 @@ def test_one_beam_is_greedy(alpha: float) -> None:
         one = beam_search(
             network.decode, prompt, None, memory, num_beams=1, length_penalty=alpha, **options
         )
-        line = greedy(network.decode, prompt, None, memory, **options)
+        line = greedy_search(network.decode, prompt, None, memory, **options)
         assert one.tokens.equal(line.tokens)
         assert one.lengths.equal(line.lengths)
         assert one.finished.equal(line.finished)
@@ -442,7 +442,7 @@ def test_the_penalty_may_be_a_function() -> None:
     power = beam_search(network.decode, PROMPT, length_penalty=0.6, **options)
     same = beam_search(network.decode, PROMPT, length_penalty=lambda n: n**0.6, **options)
     assert all(a.equal(b) for a, b in zip(power, same, strict=True))
-    google = beam_search(network.decode, PROMPT, length_penalty=gnmt(0.6), **options)
+    google = beam_search(network.decode, PROMPT, length_penalty=gnmt_penalty(0.6), **options)
     counted = google.lengths + google.finished
     torch.testing.assert_close(google.normalized, google.scores / ((5 + counted) / 6) ** 0.6)
 
@@ -454,9 +454,9 @@ def test_the_penalty_may_be_a_function() -> None:
         ({"num_return": 6}, "num_return=6: give 1 to num_beams=5"),
         ({"num_return": 0}, "num_return=0: give 1 to num_beams=5"),
         ({"max_new_tokens": 0}, "max_new_tokens=0: give at least 1"),
-        ({"eos_id": 3}, "eos_id=3: the step knows the tokens 0 to 2"),
-        ({"eos_id": -1}, "eos_id=-1: the step knows"),
-        ({"length_penalty": lambda n: n - 1}, "divisors that are no numbers above 0"),
+        ({"eos_id": 3}, "eos_id=3: the step has the tokens 0 to 2"),
+        ({"eos_id": -1}, "eos_id=-1: the step has"),
+        ({"length_penalty": lambda n: n - 1}, "divisors that are not all positive"),
         ({"length_penalty": float("nan")}, "length_penalty=nan"),
     ],
 )
@@ -474,5 +474,5 @@ def test_logits_that_are_no_numbers_are_refused(bad: float) -> None:
     def step(tokens: Tensor, state: Any, memory: Any) -> tuple[Tensor, Any]:
         return table[tokens], None
 
-    with pytest.raises(FloatingPointError, match="not numbers"):
+    with pytest.raises(FloatingPointError, match="logits that are NaN"):
         beam_search(step, PROMPT, eos_id=EOS, max_new_tokens=4, num_beams=2)

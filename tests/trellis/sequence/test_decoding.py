@@ -22,11 +22,11 @@ from trellis.networks.sequence.gpt import GPT
 from trellis.networks.sequence.recurrent import RecurrentLM
 from trellis.nn.attention import KeyValues
 from trellis.sequence.decoding import (
-    greedy,
+    greedy_search,
     language_model,
-    largest,
     sample,
     select_rows,
+    stable_topk,
     transition_table,
 )
 
@@ -45,7 +45,7 @@ def test_greedy_takes_one_and_loses() -> None:
         "one": {"puppy": 0.47, "cute": 0.53},
     }
     step = Words({k: {w: math.log(p) for w, p in v.items()} for k, v in tree.items()})
-    line = greedy(step, PROMPT, eos_id=EOS, max_new_tokens=5)
+    line = greedy_search(step, PROMPT, eos_id=EOS, max_new_tokens=5)
     assert step.text(line.best()[0]) == "one cute"
     assert line.scores.exp().item() == pytest.approx(0.51 * 0.53)
     assert line.scores.exp().item() < 0.48 * 0.95
@@ -56,7 +56,7 @@ def test_greedy_is_the_naive_loop_one_by_one_without_a_cache() -> None:
         network, memory = SmallNet(num_tokens=7, seed=seed), torch.randn(8, 1, 8)
         network.output.bias.data[EOS] += 0.3
         prompt = torch.randint(3, 7, (8, 3))
-        line = greedy(network.decode, prompt, None, (memory,), eos_id=EOS, max_new_tokens=9)
+        line = greedy_search(network.decode, prompt, None, (memory,), eos_id=EOS, max_new_tokens=9)
         assert line.tokens.size(2) == int((line.lengths + line.finished).max())
         for index in range(8):
             row = alone(network.decode, None, (memory[index : index + 1],))
@@ -66,7 +66,7 @@ def test_greedy_is_the_naive_loop_one_by_one_without_a_cache() -> None:
 
 
 def test_without_an_end_all_are_cut_off() -> None:
-    line = greedy(transition_table(TABLE), PROMPT, eos_id=None, max_new_tokens=3)
+    line = greedy_search(transition_table(TABLE), PROMPT, eos_id=None, max_new_tokens=3)
     assert line.tokens.tolist() == [[[2, 2, 2]]]
     assert line.lengths.item() == 3
     assert not line.finished.item()
@@ -75,9 +75,9 @@ def test_without_an_end_all_are_cut_off() -> None:
 
 def test_of_equal_tokens_the_lowest_is_taken() -> None:
     table = torch.tensor([[0.2, 0.4, 0.4]] * 3)
-    assert greedy(transition_table(table), PROMPT, eos_id=None, max_new_tokens=2).best() == [
-        [1, 1]
-    ]
+    assert greedy_search(
+        transition_table(table), PROMPT, eos_id=None, max_new_tokens=2
+    ).best() == [[1, 1]]
 
 
 def test_rows_that_have_ended_leave_the_batch() -> None:
@@ -93,7 +93,7 @@ def test_rows_that_have_ended_leave_the_batch() -> None:
         return logits, count
 
     memory = torch.tensor([3, 0, 2, 2])
-    line = greedy(step, PROMPT.expand(4, 1), None, memory, eos_id=EOS, max_new_tokens=9)
+    line = greedy_search(step, PROMPT.expand(4, 1), None, memory, eos_id=EOS, max_new_tokens=9)
     assert line.lengths.flatten().tolist() == [3, 0, 2, 2]
     assert calls == [4, 3, 3, 1]
     assert line.tokens.squeeze(1).tolist() == [[0, 0, 0, 2], [2] * 4, [0, 0, 2, 2], [0, 0, 2, 2]]
@@ -193,7 +193,7 @@ def test_a_text_that_outgrows_the_context_goes_on_from_its_last_tokens(prompt_le
     for parameter in network.parameters():
         parameter.data.mul_(5)
     prompt = torch.randint(9, (3, prompt_length))
-    line = greedy(language_model(network), prompt, eos_id=None, max_new_tokens=12)
+    line = greedy_search(language_model(network), prompt, eos_id=None, max_new_tokens=12)
     assert len({tuple(tokens) for tokens in line.best()}) > 1
     for index in range(3):
         row = alone(lambda tokens, state, memory: network(tokens[:, -6:]))
@@ -207,12 +207,12 @@ def test_rows_of_a_full_context_leave_too() -> None:
     for parameter in network.parameters():
         parameter.data.mul_(4)
     step, prompt = language_model(network), torch.randint(5, (12, 2))
-    together = greedy(step, prompt, eos_id=EOS, max_new_tokens=10)
+    together = greedy_search(step, prompt, eos_id=EOS, max_new_tokens=10)
     ends = together.lengths.flatten()[together.finished.flatten()]
     assert 0 < len(ends) < 12
     assert ends.max() > 2
     for index in range(12):
-        single = greedy(step, prompt[index : index + 1], eos_id=EOS, max_new_tokens=10)
+        single = greedy_search(step, prompt[index : index + 1], eos_id=EOS, max_new_tokens=10)
         assert_same(found(together, index), found(single))
 
 
@@ -221,7 +221,7 @@ def test_a_recurrent_network_has_no_context_to_outgrow() -> None:
     network = RecurrentLM(6, embed_dim=8, hidden_size=8).eval()
     for parameter in network.parameters():
         parameter.data.mul_(4)
-    line = greedy(language_model(network), PROMPT, eos_id=None, max_new_tokens=30)
+    line = greedy_search(language_model(network), PROMPT, eos_id=None, max_new_tokens=30)
     theirs = naive_greedy(alone(language_model(network)), (BOS,), None, 30)
     assert_same(found(line), [theirs])
 
@@ -234,7 +234,7 @@ def test_largest_is_a_stable_sort() -> None:
     for values in (2, 5, 1000):
         x = torch.randint(values, (20, 30)).float()
         for k in (1, 4, 29, 30):
-            ours, where = largest(x, k)
+            ours, where = stable_topk(x, k)
             for row in range(20):
                 order = sorted(range(30), key=lambda column: -float(x[row, column]))[:k]  # noqa: B023
                 assert where[row].tolist() == order
@@ -260,9 +260,9 @@ def test_rows_of_nested_states() -> None:
         ({"prompt": torch.zeros(2, 0, dtype=torch.long)}, r"prompt \[2, 0\]: give token ids"),
         ({"prompt": torch.zeros(0, 1, dtype=torch.long)}, r"prompt \[0, 1\]: give token ids"),
         ({"prompt": torch.zeros(3, dtype=torch.long)}, r"prompt \[3\]: give token ids \[B, T\]"),
-        ({"eos_id": 4}, "eos_id=4: the step knows the tokens 0 to 3"),
+        ({"eos_id": 4}, "eos_id=4: the step has the tokens 0 to 3"),
         ({"max_new_tokens": -1}, "max_new_tokens=-1: give at least 1"),
-        ({"temperature": 0.0}, "temperature=0.0: give more than 0, or decode greedily"),
+        ({"temperature": 0.0}, "temperature=0.0: give more than 0, or use greedy_search"),
         ({"temperature": math.nan}, "temperature=nan"),
         ({"top_k": 0}, "top_k=0: give at least 1"),
         ({"top_p": 0.0}, "top_p=0.0: give a probability above 0"),
@@ -275,7 +275,7 @@ def test_impossible_arguments_are_named(options: dict[str, Any], message: str) -
         sample(transition_table(TABLE), **given)
 
 
-@pytest.mark.parametrize("decode", [greedy, sample])
+@pytest.mark.parametrize("decode", [greedy_search, sample])
 def test_logits_that_are_no_numbers_are_refused(decode: Any) -> None:
     table = torch.zeros(4, 4)
     table[2, 1] = math.nan
@@ -283,5 +283,5 @@ def test_logits_that_are_no_numbers_are_refused(decode: Any) -> None:
     def step(tokens: Tensor, state: Any, memory: Any) -> tuple[Tensor, Any]:
         return table[tokens], None
 
-    with pytest.raises(FloatingPointError, match="not numbers"):
+    with pytest.raises(FloatingPointError, match="logits that are NaN"):
         decode(step, torch.tensor([[0], [2]]), eos_id=None, max_new_tokens=2)

@@ -164,7 +164,7 @@ def test_mutants_have_a_bias_for_each_equation(kind: type[RecurrentCell], maps: 
 
 def test_elman_takes_any_activation(x: Tensor) -> None:
     cell = ElmanCell(IN, H, activation="sigmoid", bias=False)
-    (h,) = cell(x[:, 0], cell.start(x[:, 0]))
+    (h,) = cell(x[:, 0], cell.zero_state(x[:, 0]))
     torch.testing.assert_close(h, (x[:, 0] @ cell.input.weight.t()).sigmoid())
 
 
@@ -224,8 +224,8 @@ def test_inputs_of_a_wrong_shape_are_named(shape: tuple[int, ...]) -> None:
         (lambda: GatedCell(4, 4, reset="never"), "reset='never': choose from before, after"),
         (lambda: GatedCell(4, 4, update="z"), "update='z': choose from keeps, replaces"),
         (lambda: GatedCell(4, 4, activation="sin"), "activation='sin'"),
-        (lambda: MUT1(3, 4), "MUT1: adds x to the state; in_features=3 and hidden_size=4"),
-        (lambda: MUT2(3, 4), "MUT2: adds x to the state"),
+        (lambda: MUT1(3, 4), "MUT1 adds x to the state: in_features=3 and hidden_size=4"),
+        (lambda: MUT2(3, 4), "MUT2 adds x to the state"),
     ],
 )
 def test_impossible_cells_are_named(build: Callable[[], RecurrentCell], message: str) -> None:

@@ -189,6 +189,6 @@ def test_a_vocabulary_of_words_has_words(options: dict, message: str) -> None:
      '{"class":"BPETokenizer","lowercase":false,"num_special":4,"model":{}}'],
 )  # fmt: skip
 def test_what_is_no_tokenizer_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="this is no tokenizer of trellis") as caught:
+    with pytest.raises(ValueError, match="not a tokenizer of trellis") as caught:
         from_json(text)
     assert len(str(caught.value)) < 300

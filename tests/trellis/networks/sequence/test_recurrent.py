@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trellis.networks.sequence.recurrent import RecurrentClassifier, RecurrentLM, RecurrentTagger
-from trellis.sequence.decoding import greedy, language_model
+from trellis.sequence.decoding import greedy_search, language_model
 
 V, C, PAD, B, T = 12, 3, 0, 4, 6
 LENGTHS = torch.tensor([4, 6, 1, 3])
@@ -87,7 +87,7 @@ def test_greedy_decoding_of_a_language_model_is_the_loop(lm: RecurrentLM, tokens
     text = tokens
     for _ in range(5):
         text = torch.cat((text, lm(text)[0][:, -1:].argmax(-1)), dim=1)
-    found = greedy(language_model(lm), tokens, eos_id=None, max_new_tokens=5)
+    found = greedy_search(language_model(lm), tokens, eos_id=None, max_new_tokens=5)
     assert found.tokens[:, 0].equal(text[:, T:])
 
 

@@ -18,7 +18,7 @@ from trellis.sequence.alignment import (
     ReducedRankAttention,
 )
 from trellis.sequence.beam_search import beam_search
-from trellis.sequence.decoding import Hypotheses, greedy
+from trellis.sequence.decoding import Hypotheses, greedy_search
 
 VS, VT, PAD, BOS, EOS, B, S, T, E, H = 11, 13, 0, 1, 2, 4, 6, 5, 4, 6
 LENGTHS = torch.tensor([4, 6, 1, 3])
@@ -252,7 +252,7 @@ def test_decoding_is_the_loop_over_whole_prefixes(
     text = prompt
     for _ in range(6):
         text = torch.cat((text, network(source, text)[:, -1:].argmax(-1)), dim=1)
-    found = greedy(network.decode, prompt, state, memory, eos_id=EOS, max_new_tokens=6)
+    found = greedy_search(network.decode, prompt, state, memory, eos_id=EOS, max_new_tokens=6)
     for row, tokens in enumerate(text[:, 1:].tolist()):
         expected = tokens[: tokens.index(EOS)] if EOS in tokens else tokens
         assert found.best()[row] == expected

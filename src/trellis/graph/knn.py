@@ -1,25 +1,25 @@
-"""Graphs made from points: who is near whom."""
+"""Nearest-neighbour graphs of points."""
 
 import torch
 from torch import Tensor
 
 
-def neighbour_graph(x: Tensor, neighbours: int, *, block: int = 2048) -> Tensor:
-    """Edges of the symmetrised k-nearest-neighbour graph under Euclidean distance.
+def knn_graph(x: Tensor, neighbours: int, *, block: int = 2048) -> Tensor:
+    """Edges of the symmetrized k-nearest-neighbour graph under Euclidean distance.
 
-    Two points are joined, in both directions, when either is among the nearest of the other. No
-    point is its own neighbour, not even when another lies on the same spot.
+    Two points are joined, in both directions, if either is among the nearest of the other. No
+    point is its own neighbour, even if another point coincides with it.
 
     Args:
         x: points ``[N, C]``.
-        neighbours: how many nearest ones each point chooses, in [1, N - 1].
-        block: rows of the distance matrix held at a time.
+        neighbours: k, in [1, N - 1].
+        block: rows of the distance matrix computed at a time.
     Shape:
         ``[N, C]`` -> edge_index ``[2, E]``, sorted by source, then target
     Raises:
         ValueError: ``neighbours`` is not in [1, N - 1].
 
-    >>> neighbour_graph(torch.tensor([[0.0], [1.0], [3.0]]), 1)
+    >>> knn_graph(torch.tensor([[0.0], [1.0], [3.0]]), 1)
     tensor([[0, 1, 1, 2],
             [1, 0, 2, 1]])
     """
@@ -29,7 +29,7 @@ def neighbour_graph(x: Tensor, neighbours: int, *, block: int = 2048) -> Tensor:
     targets = []
     for start in range(0, count, block):
         rows = x[start : start + block]
-        # The faster form by matrix products loses the small distances to cancellation.
+        # The faster form by matrix products loses small distances to cancellation.
         distance = torch.cdist(rows, x, compute_mode="donot_use_mm_for_euclid_dist")
         here = torch.arange(len(rows), device=x.device)
         distance[here, here + start] = torch.inf

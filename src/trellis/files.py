@@ -1,0 +1,110 @@
+"""Where raw data lies, and files that are written whole or not at all."""
+
+import errno
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+STALE_AFTER = 3600.0  # seconds without a write after which a temporary file has no writer
+# Which host and process is writing: a killed writer cannot remove its temporary file itself.
+_WRITER = re.compile(r"(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
+
+
+def data_root(data_dir: str | None = None) -> Path:
+    """Folder of the raw data: the argument, else ``$TRELLIS_DATA``, else ``~/.cache/trellis``."""
+    return Path(data_dir or os.environ.get("TRELLIS_DATA") or "~/.cache/trellis").expanduser()
+
+
+@contextmanager
+def atomic_write(path: str | Path, what: str = "file") -> Iterator[BinaryIO]:
+    """A binary file that gets the name ``path`` once the block has ended without an error.
+
+    The block writes to a temporary file in the same folder, which is created where needed; the
+    file is flushed to the disk before it is renamed. After an error nothing is left of it, and a
+    previous file of that name is untouched. Temporary files of killed writers are removed.
+
+    Args:
+        path: of the file.
+        what: it is, for the message about a full disk.
+    Raises:
+        OSError: it cannot be written; of a full disk, with the free space (errno ``ENOSPC``).
+    """
+    target = Path(path).absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(target)
+    temporary = target.with_name(
+        f".{target.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    )
+    # Not tempfile: its files are for their owner alone, these have the mode of any new file.
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    handle = os.open(temporary, flags, 0o666)
+    try:
+        with os.fdopen(handle, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except (OSError, RuntimeError) as error:
+        free = shutil.disk_usage(target.parent).free
+        if _is_full(error, free):
+            kept = f"; the previous {what} is untouched" if target.exists() else ""
+            message = f"no space left for {target} ({free} bytes free){kept}"
+            raise OSError(errno.ENOSPC, message) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def atomic_write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all; see ``atomic_write``."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def remove_stale(path: str | Path) -> None:
+    """Remove the temporary files that killed writers of ``path`` have left beside it.
+
+    Those are stale whose process on this host has ended, or that have not changed for an hour.
+    """
+    target = Path(path).absolute()
+    prefix = f".{target.name}."
+    for entry in target.parent.iterdir():
+        writer = _WRITER.fullmatch(entry.name.removeprefix(prefix))
+        if writer is None or not entry.name.startswith(prefix):
+            continue
+        with suppress(OSError):  # another process may have removed it
+            gone = writer["host"] == _host() and not _is_running(int(writer["pid"]))
+            if gone or time.time() - entry.stat().st_mtime > STALE_AFTER:
+                entry.unlink()
+
+
+def _host() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _is_running(pid: int) -> bool:
+    """Whether there is such a process on this host; true where asking would end it."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _is_full(error: OSError | RuntimeError, free: int) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+    # torch.save reports a failed write as a RuntimeError.
+    return "unexpected pos" in str(error) or free < 1 << 20
