@@ -107,7 +107,7 @@ class Translator:
         source = source.to(self.model.device)
         memory, state = network.encode(source)
         return beam_search(
-            without(network.decode, spec.silent_ids),
+            without(network.decode, spec.suppressed_ids),
             source.new_full((len(source), 1), spec.bos_id),
             state,
             memory,

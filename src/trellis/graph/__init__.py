@@ -1,12 +1,12 @@
-"""Graphs outside any network: how they are built, layers and readouts."""
+"""Graph construction, graph layers and readouts."""
 
-from trellis.graph.layers import Alone, MeanAndSelf, SumAndSelf
+from trellis.graph.layers import MeanAndSelf, NodewiseLinear, SumAndSelf
 from trellis.graph.neighbours import neighbour_graph
 from trellis.graph.readout import Pooling, Readout, VirtualNode
 
 __all__ = [
-    "Alone",
     "MeanAndSelf",
+    "NodewiseLinear",
     "Pooling",
     "Readout",
     "SumAndSelf",

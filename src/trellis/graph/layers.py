@@ -1,4 +1,4 @@
-"""Graph layers ``(x [N, in_channels], edge_index [2, E]) -> [N, out_channels]`` around PyG's."""
+"""PyG's convolutions as layers ``(x [N, in_channels], edge_index [2, E]) -> [N, out_channels]``."""
 
 from typing import TypeVar
 
@@ -16,8 +16,8 @@ Convolution = TypeVar("Convolution", bound=nn.Module)
 class MeanAndSelf(nn.Module):
     """PyG's ``SAGEConv`` with its linear maps before the mean instead of after it.
 
-    The mean is linear, so the result is the same; the messages are as wide as the output and
-    not as the input, and a sparse input is never aggregated.
+    The mean is linear, so the result is the same, but messages have ``out_channels`` entries
+    instead of ``in_channels``, and a sparse x is never aggregated.
     """
 
     def __init__(self, in_channels: int, out_channels: int, normalize: bool) -> None:
@@ -31,13 +31,13 @@ class MeanAndSelf(nn.Module):
         neighbours, itself = self.convolution.lin_l, self.convolution.lin_r
         messages = (x @ neighbours.weight.t())[source]  # [E, out]
         mean = self.mean(messages, target, dim_size=x.size(0))
-        # After the mean, for a node without neighbours has the bias too.
+        # The bias is added after the mean, so that nodes without neighbours get it too.
         out = mean + neighbours.bias + itself(x)
         return F.normalize(out, dim=-1) if self.normalize else out
 
 
 class SumAndSelf(nn.Module):
-    """PyG's ``GINConv``, which adds up rows of x and so needs them dense."""
+    """PyG's ``GINConv``, which sums rows of x and so needs a dense x."""
 
     def __init__(self, mlp: nn.Module, eps: float, train_eps: bool) -> None:
         super().__init__()
@@ -47,15 +47,15 @@ class SumAndSelf(nn.Module):
         return self.convolution(x if x.layout == torch.strided else x.to_dense(), edge_index)
 
 
-class Alone(SparseLinear):
-    """A linear map in a convolution's place."""
+class NodewiseLinear(SparseLinear):
+    """A linear map of every node on its own, with a convolution's arguments."""
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(x)
 
 
 def sparse_input(convolution: Convolution) -> Convolution:
-    """``convolution`` with its input maps replaced by ones that take CSR, same initialisation."""
+    """``convolution`` whose input maps accept CSR matrices; their initial weights stay."""
     for name, child in list(convolution.named_children()):
         if isinstance(child, ChannelMap):
             linear = SparseLinear(child.in_channels, child.out_channels, child.bias is not None)

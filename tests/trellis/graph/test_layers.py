@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch_geometric.nn import GATConv, GATv2Conv, GCNConv, GINConv, SAGEConv
 
-from trellis.graph.layers import Alone, MeanAndSelf, SumAndSelf, sparse_input
+from trellis.graph.layers import MeanAndSelf, NodewiseLinear, SumAndSelf, sparse_input
 from trellis.nn.sparse import SparseLinear, to_csr
 
 EDGES = torch.tensor([[0, 1, 2, 3, 0, 0], [1, 0, 3, 2, 2, 2]])  # one edge twice, 4 isolated
@@ -57,5 +57,5 @@ def test_sum_and_self_learns_eps_if_asked(train_eps: bool) -> None:
 
 
 def test_alone_is_a_linear_map() -> None:
-    layer, x = Alone(6, 3), torch.randn(5, 6)
+    layer, x = NodewiseLinear(6, 3), torch.randn(5, 6)
     torch.testing.assert_close(layer(x, EDGES), x @ layer.weight.t() + layer.bias)

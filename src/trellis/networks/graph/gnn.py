@@ -17,7 +17,7 @@ from torch_geometric.nn import GATConv, GatedGraphConv, GATv2Conv, GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from trellis.checks import at_least_one, check_graph, check_sizes, probability
-from trellis.graph.layers import Alone, MeanAndSelf, SumAndSelf, sparse_input
+from trellis.graph.layers import MeanAndSelf, NodewiseLinear, SumAndSelf, sparse_input
 from trellis.nn.initialization import initialize_
 from trellis.nn.sparse import SparseLinear, dropout
 
@@ -268,7 +268,7 @@ class NodeMLP(_Stack):
         dropout: float = 0.5,
     ) -> None:
         widths = _widths(in_channels, hidden_channels, out_channels, num_layers)
-        super().__init__((Alone(a, b) for a, b in pairwise(widths)), widths, dropout)
+        super().__init__((NodewiseLinear(a, b) for a, b in pairwise(widths)), widths, dropout)
         initialize_(self, "xavier")
 
 
