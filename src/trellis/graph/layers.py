@@ -1,4 +1,4 @@
-"""PyG's convolutions as layers ``(x [N, in_channels], edge_index [2, E]) -> [N, out_channels]``."""
+"""PyG's convolutions as layers ``(x [N, in_channels], edge_index) -> [N, out_channels]``."""
 
 from typing import TypeVar
 

@@ -15,7 +15,8 @@ from trellis.datamodules.sequence.conll import CoNLL
 from trellis.datamodules.sequence.text_files import read_lines
 from trellis.lightning_modules.callbacks.pictures import ConfusionMatrix
 from trellis.lightning_modules.engine.checkpoint import load
-from trellis.lightning_modules.sequence.tagging import EntityScores, Tagging, token_cross_entropy
+from trellis.lightning_modules.engine.evaluation import cross_entropy
+from trellis.lightning_modules.sequence.tagging import EntityScores, Tagging
 from trellis.networks.sequence.recurrent import RecurrentTagger
 from trellis.spec import LabelledTokenSpec, TokenSpec
 
@@ -134,7 +135,7 @@ def test_a_batch_without_any_tag_counts_for_nothing(tmp_path):
     trainer.fit(objective, datamodule=data)
     [metrics] = trainer.test(objective, datamodule=data, verbose=False)
     tokens, tags = data.splits["test"]
-    loss = token_cross_entropy(objective.eval()(tokens[:32]), tags[:32]).detach()
+    loss = cross_entropy(objective.eval()(tokens[:32]), tags[:32]).detach()
     assert metrics["test/loss"] == pytest.approx(float(loss), rel=1e-5)
 
 
@@ -160,7 +161,10 @@ def test_no_entities_score_zero():
     ("spec", "match"),
     [
         (LabelledTokenSpec(TokenSpec(9), 3), "Tagging: spec.tokens has no pad_id"),
-        (LabelledTokenSpec(TokenSpec(9, pad_id=PAD), 1), "out_channels=1: to tag takes at least"),
+        (
+            LabelledTokenSpec(TokenSpec(9, pad_id=PAD), 1),
+            "Tagging: out_channels=1: give data with at",
+        ),
     ],
 )
 def test_data_must_have_a_pad_id_and_classes(spec, match):
@@ -170,12 +174,12 @@ def test_data_must_have_a_pad_id_and_classes(spec, match):
 
 def test_tags_must_fit_the_logits():
     logits = torch.zeros(2, 3, 4)
-    with pytest.raises(ValueError, match=r"tags \[2, 4\] do not fit logits \[2, 3, 4\]"):
-        token_cross_entropy(logits, torch.zeros(2, 4, dtype=torch.long))
-    with pytest.raises(ValueError, match=r"\[B, T, out_channels\]"):
-        token_cross_entropy(logits[:, 0], torch.zeros(2, dtype=torch.long))
-    with pytest.raises(ValueError, match="labels lie in .*, but the network has out_ch.*=4"):
-        token_cross_entropy(logits, torch.tensor([[0, 4, -100]] * 2))
+    with pytest.raises(ValueError, match=r"\[2, 4\] of .* do not fit logits \[2, 3, 4\]"):
+        cross_entropy(logits, torch.zeros(2, 4, dtype=torch.long))
+    with pytest.raises(ValueError, match="a network with a row of logits for each label"):
+        cross_entropy(logits[:, 0], torch.zeros(2, 3, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"labels lie in \[0, 4\], but .* has out_channels=4"):
+        cross_entropy(logits, torch.tensor([[0, 4, -100]] * 2))
 
 
 def test_a_confusion_matrix_counts_words_and_no_padding(tmp_path):
