@@ -95,7 +95,7 @@ class Sample(DataModule):
     def __init__(self, x: torch.Tensor, y: torch.Tensor) -> None:
         super().__init__()
         self.x, self.y = x, y
-        self.spec = TensorSpec(x.size(1), y.size(1))
+        self.spec = TensorSpec(x.size(1), y.size(1), targets="real")
 
     def loader(self, split: str) -> Loader:
         return tensor_loader(self.x, self.y, batch_size=len(self.x), train=False)
