@@ -42,10 +42,12 @@ class Objective(PlainHyperparameters, LightStep, L.LightningModule, ABC):
     optimisers it sets ``automatic_optimization`` to false and overrides ``configure_optimizers``.
 
     Args:
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler, stepped once an epoch.
-        spec: sizes of the data; ``None`` asks the data module. They are kept in ``hparams``, so
-            a checkpoint is rebuilt without its data.
+        optimizer: from the parameters to an optimiser.
+        lr_scheduler: from the optimiser to a learning rate scheduler. ``Schedule``,
+            ``OneCycleLR`` and ``CyclicLR`` are stepped after every optimisation step, others
+            after every epoch.
+        spec: sizes of the data; ``None`` takes those of the data module. They are kept in
+            ``hparams``, so that a checkpoint can be rebuilt without its data.
     """
 
     spec_type: ClassVar[type]

@@ -1,7 +1,9 @@
 import pytest
 import torch
+from sklearn.linear_model import LinearRegression
 
 from trellis.datamodules.vector.digits import Digits
+from trellis.lightning_modules.commands.ledger import ledger
 from trellis.spec import TensorSpec
 
 
@@ -42,3 +44,14 @@ def test_real_targets_are_the_labels_as_numbers(flatten: bool) -> None:
 def test_an_unknown_kind_of_targets_is_refused() -> None:
     with pytest.raises(ValueError, match="targets='classes': choose from labels, real"):
         Digits(targets="classes")
+
+
+def test_the_ledger_has_the_least_squares_solution_of_this_split() -> None:
+    data = ready(targets="real")
+    (x, y), (x_test, y_test) = (
+        (data.x[data.splits[s]], data.y[data.splits[s]]) for s in ("train", "test")
+    )
+    model = LinearRegression().fit(x.double().numpy(), y.double().numpy())
+    residuals = model.predict(x_test.double().numpy()) - y_test.numpy()
+    rmse = (residuals**2).mean() ** 0.5
+    assert ledger()["linear-digits"].published == pytest.approx(rmse, abs=1e-4)
