@@ -1,4 +1,4 @@
-"""Classes for the nodes of one graph, learned from the few that are labelled."""
+"""One class for each node of a graph, learned from the nodes that are labelled."""
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable

@@ -13,7 +13,7 @@ from trellis.spec import LabelledTokenSpec
 
 
 class TokenNetworkFactory(Protocol):
-    """Builds a network that reads tokens from the sizes of its data; called by keyword."""
+    """Builds a network of token sequences from the sizes of its data; called by keyword."""
 
     def __call__(self, num_tokens: int, out_channels: int, *, pad_id: int) -> nn.Module: ...
 

@@ -63,7 +63,7 @@ class Tagging(Classifier):
 
 
 class EntityScores(Metric):
-    """Precision, recall and F1 of whole entities over a split; 0 where there are none.
+    """Precision, recall and F1 of whole entities in a split; 0 where there are none.
 
     Args:
         classes: names of the tags, in order of their labels.
@@ -84,7 +84,7 @@ class EntityScores(Metric):
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__()
         if (tags := bio_tags(classes)) is None:
-            raise ValueError(f"classes={list(classes)}: give O, and B-KIND and I-KIND of kinds")
+            raise ValueError(f"classes={list(classes)}: give O, B-KIND and I-KIND")
         for name, table in tags._asdict().items():
             self.register_buffer(name, table, persistent=False)
         for name in ("correct", "predicted", "gold"):

@@ -192,7 +192,7 @@ class NoAlignments(torch.nn.Module):
         (Alignments, Classification, Digits, "works with SequenceToSequence, not with Classif"),
         (Translations, Classification, Digits, "Translations works with SequenceToSequence"),
         (SampledText, Classification, Digits, "SampledText works with CausalLM"),
-        (Alignments, partial(seq2seq, NoAlignments), reverse, "which NoAlignments has not"),
+        (Alignments, partial(seq2seq, NoAlignments), reverse, "which NoAlignments does not have"),
         (Alignments, partial(seq2seq, partial(SMALL, attention=None)), reverse,
          "no alignments: choose an attention"),
     ],

@@ -87,13 +87,13 @@ def test_sampling_grows_to_its_probability() -> None:
         global_step = 30
 
     objective = built(gru, scheduled_sampling=0.5, scheduled_sampling_steps=60)
-    assert objective._own_tokens() == 0  # the first step
+    assert objective._sampling_probability() == 0  # the first step
     objective.trainer = Trainer()  # type: ignore[assignment]
-    assert objective._own_tokens() == pytest.approx(0.25)
+    assert objective._sampling_probability() == pytest.approx(0.25)
     Trainer.global_step = 600
-    assert objective._own_tokens() == 0.5
+    assert objective._sampling_probability() == 0.5
     constant = built(gru, scheduled_sampling=0.5)
-    assert constant._own_tokens() == 0.5
+    assert constant._sampling_probability() == 0.5
 
 
 class Texts(DataModule):
