@@ -4,7 +4,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
@@ -26,12 +26,6 @@ from trellis.spec import differences
 
 Stage = Literal["val", "test"]
 FORMAT = 1  # of what a checkpoint holds beside Lightning's own keys
-
-
-class NetworkFactory(Protocol):
-    """Builds a network from the sizes of its data; called by keyword."""
-
-    def __call__(self, in_channels: int, out_channels: int) -> nn.Module: ...
 
 
 class Objective(PlainHyperparameters, LightStep, L.LightningModule, ABC):

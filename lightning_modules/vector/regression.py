@@ -17,12 +17,12 @@ from trellis.functional.likelihood import (
 )
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import (
-    NetworkFactory,
     Objective,
     Stage,
     build_network,
     channels,
 )
+from trellis.networks.factory import NetworkFactory
 from trellis.networks.vector.mlp import MLP
 from trellis.spec import TensorSpec
 

@@ -25,12 +25,6 @@ Activation = Callable[[Tensor], Tensor]
 Edges = Callable[[Tensor, int], tuple[Tensor, ...]]
 
 
-class NodeNetworkFactory(Protocol):
-    """Builds a network of nodes from its sizes; called by keyword."""
-
-    def __call__(self, in_channels: int, out_channels: int) -> nn.Module: ...
-
-
 @runtime_checkable
 class Layered(Protocol):
     """A node network that returns the outputs of all its layers."""

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from trellis.checks import at_least_one, check_graph, check_sizes, probability
 from trellis.graph.readout import ReadoutName, readout_module
-from trellis.networks.graph.gnn import GIN, Layered, NodeNetworkFactory
+from trellis.networks.factory import NetworkFactory
+from trellis.networks.graph.gnn import GIN, Layered
 
 Jump = Literal["last", "all"]
 
@@ -44,7 +45,7 @@ class GraphNetwork(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
-        encoder: NodeNetworkFactory = GIN,
+        encoder: NetworkFactory = GIN,
         hidden_channels: int = 64,
         readout: ReadoutName = "sum",
         dropout: float = 0.5,
