@@ -45,7 +45,7 @@ class Accuracy(Metric):
     """Share of the labels that were predicted; those of -100 are ignored.
 
     Unlike ``torchmetrics.classification.MulticlassAccuracy`` with an ``ignore_index``, it does
-    not wait for an accelerator.
+    not synchronise an accelerator.
     """
 
     full_state_update = False
@@ -71,9 +71,9 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) 
     """``F.cross_entropy`` over the last dimension, whose errors describe the labels.
 
     The shapes are checked first, because torch would take real numbers of the logits' shape for
-    class probabilities. The range of the labels is looked at only after torch has refused them:
-    that would wait for an accelerator. There torch does not refuse either, so a data module checks
-    its labels once.
+    class probabilities. The range of the labels is checked only after torch has refused them,
+    because the check would synchronise an accelerator; there torch does not refuse them, so data
+    modules check their labels once.
 
     Args:
         logits: ``[..., out_channels]``.
@@ -81,7 +81,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) 
         label_smoothing: share of the target distribution that is uniform over the classes, in
             [0, 1].
     Shape:
-        -> the mean over all labels, a scalar
+        -> the mean over all labels that are not ignored, a scalar
     Raises:
         ValueError: the labels are not integers ``[...]`` in ``[0, out_channels)``.
     """

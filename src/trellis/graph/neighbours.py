@@ -1,4 +1,4 @@
-"""Graphs made from points: who is near whom."""
+"""Nearest-neighbour graphs of points."""
 
 import torch
 from torch import Tensor
@@ -8,12 +8,12 @@ def neighbour_graph(x: Tensor, neighbours: int, *, block: int = 2048) -> Tensor:
     """Edges of the symmetrised k-nearest-neighbour graph under Euclidean distance.
 
     Two points are joined, in both directions, when either is among the nearest of the other. No
-    point is its own neighbour, not even when another lies on the same spot.
+    point is its own neighbour, even where another has the same coordinates.
 
     Args:
         x: points ``[N, C]``.
-        neighbours: how many nearest ones each point chooses, in [1, N - 1].
-        block: rows of the distance matrix held at a time.
+        neighbours: number of nearest neighbours of each point, in [1, N - 1].
+        block: number of rows of the distance matrix in memory at a time.
     Shape:
         ``[N, C]`` -> edge_index ``[2, E]``, sorted by source, then target
     Raises:
@@ -29,7 +29,7 @@ def neighbour_graph(x: Tensor, neighbours: int, *, block: int = 2048) -> Tensor:
     targets = []
     for start in range(0, count, block):
         rows = x[start : start + block]
-        # The faster form by matrix products loses the small distances to cancellation.
+        # The faster form by matrix products loses small distances to cancellation.
         distance = torch.cdist(rows, x, compute_mode="donot_use_mm_for_euclid_dist")
         here = torch.arange(len(rows), device=x.device)
         distance[here, here + start] = torch.inf

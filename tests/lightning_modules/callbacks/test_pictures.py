@@ -57,7 +57,7 @@ def path(label: int) -> Data:
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Figures by the name they were logged under, while they are logged as ever."""
+    """The logged figures by name."""
     figures = {}
     log = pictures.log_picture
 

@@ -1,4 +1,4 @@
-"""Sequence to sequence: losses by definition, what is written, and sacrebleu's scores."""
+"""Sequence to sequence: losses by definition, generated targets, and sacrebleu's scores."""
 
 from functools import partial
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_sampling_nothing_is_teacher_forcing() -> None:
 
 
 def test_sampling_everything_reads_what_was_written() -> None:
-    """The path of greedy decoding, written here once more through the whole forward pass."""
+    """Greedy decoding, implemented once more with whole forward passes."""
     objective = built(gru, scheduled_sampling=1.0)
     read = BATCH.target[:, :1]
     for _ in range(2):
@@ -114,7 +114,7 @@ class Texts(DataModule):
 
 
 class Parrot(torch.nn.Module):
-    """Writes given tokens whatever it reads."""
+    """Generates given tokens, whatever the source."""
 
     def __init__(self, source_tokens: int, target_tokens: int, *, source_pad_id: int,
                  target_pad_id: int, says: list[list[int]]) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""One label a token: against definitions, and on names that begin and go on."""
+"""One label for each token: against definitions, and on names of several words."""
 
 import csv
 from functools import partial
@@ -97,7 +97,7 @@ def test_names_are_learnt_and_chance_is_not(tmp_path):
 
 
 def test_a_network_that_sees_single_words_takes_the_tag_each_has_most_often(tmp_path):
-    """Whether word 8 goes on with a name stands in the words before it."""
+    """Whether word 8 continues a name depends on the words before it."""
     data = Names(number=200, batch_size=20)
     metrics = fit(Tagging(VOTES, adam(0.1)), data, tmp_path, epochs=6)
     tokens, tags = data.splits["test"]
@@ -108,7 +108,7 @@ def test_a_network_that_sees_single_words_takes_the_tag_each_has_most_often(tmp_
 
 
 class PartsOfSpeech(Names):
-    """The same tags under names that make no entities."""
+    """The same tags under names that are not those of entities."""
 
     def __init__(self) -> None:
         super().__init__()
