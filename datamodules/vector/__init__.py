@@ -1,4 +1,4 @@
-"""Vectors with a label or a target each."""
+"""Vectors with a class label or real-valued targets each."""
 
 from trellis.datamodules.vector.digits import Digits
 from trellis.datamodules.vector.synthetic_points import SyntheticPoints

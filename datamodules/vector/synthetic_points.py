@@ -1,8 +1,8 @@
-"""Points in the plane that no straight line separates."""
+"""Points in the plane: classes that no straight line separates, and surfaces above them."""
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -12,28 +12,31 @@ from trellis.datamodules.engine.base import DataModule, Split, tensor_loader
 from trellis.datamodules.engine.loader import Loader
 from trellis.spec import TensorSpec
 
-Kind = Literal["moons", "rings", "xor", "spirals"]
+Kind = Literal["moons", "rings", "xor", "spirals", "plane", "saddle"]
 
 
 class SyntheticPoints(DataModule):
-    """Classes of points in the plane, drawn from a seed: what a hidden layer is for.
+    """Points in the plane with a class or a real-valued target each, drawn from a seed.
 
-    Batch: ``(x, y)`` with ``x [B, 2]`` within about [-2, 2] and labels ``y [B]``. Classes are
-    equally frequent; 60 % of the points train, 20 % validate, 20 % test.
+    Batch: ``(x, y)`` with ``x [B, 2]`` within about [-2, 2] and labels or real targets ``y [B]``.
+    60 % of the points train, 20 % validate, 20 % test; classes are equally frequent.
 
-    ======= ======= =================================================
-    kind    classes shape
-    ======= ======= =================================================
-    moons   2       two half circles of radius 1 that interlock
-    rings   2       circles of radius 1 and 2
-    xor     2       the quadrants of a square, opposite ones alike
-    spirals 3       three arms, two thirds of a turn each
-    ======= ======= =================================================
+    ======= ========= =================================================
+    kind    targets   shape
+    ======= ========= =================================================
+    moons   2 classes two half circles of radius 1 that interlock
+    rings   2 classes circles of radius 1 and 2
+    xor     2 classes the quadrants of a square, opposite ones alike
+    spirals 3 classes three arms, two thirds of a turn each
+    plane   real      y = 1 + 2 x_1 - x_2, x uniform in a square
+    saddle  real      y = x_1 x_2: the best linear model is constant
+    ======= ========= =================================================
 
     Args:
         kind: which shape.
-        num_examples: points in all, at least 10.
-        noise: standard deviation of the Gaussian added to both coordinates.
+        num_examples: number of points, at least 10.
+        noise: standard deviation of the Gaussian noise added to both coordinates of classes, or
+            to real targets.
         seed: of points and split.
         batch_size: examples per batch.
     Raises:
@@ -53,25 +56,34 @@ class SyntheticPoints(DataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        if kind not in SHAPES:
-            raise ValueError(f"kind={kind!r}: choose one of {', '.join(SHAPES)}")
+        if kind not in get_args(Kind):
+            raise ValueError(f"kind={kind!r}: choose one of {', '.join(get_args(Kind))}")
         if num_examples < 10:
             raise ValueError(f"num_examples={num_examples}: give at least 10")
         if not 0 <= noise < math.inf:
             raise ValueError(f"noise={noise}: give a standard deviation, at least 0")
         self.kind, self.num_examples, self.noise = kind, num_examples, noise
         self.seed, self.batch_size = seed, at_least_one("batch_size", batch_size)
-        self.num_classes = SHAPES[kind][0]
-        self.spec = TensorSpec(2, self.num_classes)
+        self.spec = (
+            TensorSpec(2, 1, targets="real")
+            if kind in SURFACES
+            else TensorSpec(2, SHAPES[kind].num_classes)
+        )
 
     def setup(self, stage: str | None = None) -> None:
         generator = torch.Generator().manual_seed(self.seed)
         count = self.num_examples
         order = torch.randperm(count, generator=generator)
-        self.y = torch.arange(count)[order] % self.num_classes
         places = torch.rand(2, count, generator=generator)
-        points = SHAPES[self.kind][1](self.y, *places)
-        self.x = points + self.noise * torch.randn(points.shape, generator=generator)
+        if self.kind in SURFACES:
+            self.x = 4 * places.t() - 2
+            heights = SURFACES[self.kind](*self.x.unbind(1))
+            self.y = heights + self.noise * torch.randn(count, generator=generator)
+        else:
+            shape = SHAPES[self.kind]
+            self.y = torch.arange(count)[order] % shape.num_classes
+            points = shape.points(self.y, *places)
+            self.x = points + self.noise * torch.randn(points.shape, generator=generator)
         held_out = count // 5
         sizes = [count - 2 * held_out, held_out, held_out]
         train, val, test = torch.arange(count).split(sizes)
@@ -109,10 +121,27 @@ def _polar(radius: Tensor, angle: Tensor) -> Tensor:
     return radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=-1)
 
 
-# Classes, and from labels and two uniform places of each point to the points without noise.
-SHAPES: dict[str, tuple[int, Callable[[Tensor, Tensor, Tensor], Tensor]]] = {
-    "moons": (2, _moons),
-    "rings": (2, _rings),
-    "xor": (2, _xor),
-    "spirals": (3, _spirals),
+class Shape(NamedTuple):
+    """Classes of points.
+
+    Args:
+        num_classes: how many.
+        points: from the labels and two uniform random numbers of each point to its coordinates,
+            without noise.
+    """
+
+    num_classes: int
+    points: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+SHAPES = {
+    "moons": Shape(2, _moons),
+    "rings": Shape(2, _rings),
+    "xor": Shape(2, _xor),
+    "spirals": Shape(3, _spirals),
+}
+# From both coordinates to the target without noise.
+SURFACES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "plane": lambda first, second: 1 + 2 * first - second,
+    "saddle": torch.mul,
 }

@@ -1,4 +1,4 @@
-"""What callbacks share that look at the validation split once more when a fit is over."""
+"""What callbacks share that use the validation split once more after a fit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,10 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 @contextmanager
 def evaluation(pl_module: L.LightningModule) -> Iterator[None]:
-    """Without gradients, dropout or a trace in the random states: a checkpoint may follow."""
+    """Evaluation mode without gradients; afterwards modes and random states are as before.
+
+    A checkpoint that is written later must not depend on it.
+    """
     modes = {module: module.training for module in pl_module.modules()}
     with isolate_rng(), torch.no_grad():
         pl_module.eval()
@@ -24,7 +27,7 @@ def evaluation(pl_module: L.LightningModule) -> Iterator[None]:
 
 
 def validation_batches(trainer: L.Trainer) -> Iterator[Any]:
-    """What the fit validated on, on the device of this process."""
+    """The batches that the fit validates on, on the device of this process."""
     loaders = trainer.val_dataloaders
     if loaders is None:
         return

@@ -75,6 +75,8 @@ def check_classifiable(asker: str, datamodule: Any) -> None:
         shape = images.image_shape(spec)
     except ValueError as error:
         raise ValueError(f"{asker}, {name}: {error}") from None
+    if spec.targets != "labels":
+        raise ValueError(f"{asker} needs class labels; {name} has real-valued targets")
     if min(shape[1:]) < 4 or spec.out_channels < 2:
         raise ValueError(
             f"{asker} needs images of at least 4x4 pixels in at least 2 classes; {name} has "

@@ -14,31 +14,32 @@ from torch import Tensor
 from trellis.analysis import confusion_matrix, graph_picture, learning_curves
 from trellis.analysis.pictures import empty_figure
 from trellis.lightning_modules.callbacks.after_fit import evaluation, validation_batches
+from trellis.lightning_modules.engine.classifier import Classifier, Split
 from trellis.lightning_modules.engine.logging import log_picture, log_table
-from trellis.lightning_modules.graph.graph_classification import GraphClassification
-from trellis.lightning_modules.graph.node_classification import NodeClassification
-from trellis.lightning_modules.sequence.sequence_classification import SequenceClassification
-from trellis.lightning_modules.sequence.tagging import Tagging
-from trellis.lightning_modules.vector.classification import Classification
+from trellis.spec import NodeSpec
 
 
 class ConfusionMatrix(L.Callback):
-    """Which classes are taken for which: ``val/confusion_matrix`` after a fit, ``test/...`` after
-    a test, as a picture and as a table of counts.
+    """Predicted against true classes: ``val/confusion_matrix`` after a fit and
+    ``test/confusion_matrix`` after a test, as a picture and as a table of counts.
 
-    After a fit the validation split is predicted once more with the weights at hand; a test
-    predicts each batch once more. Processes add up what each has seen.
+    After a fit the validation split is predicted once more with the current weights; a test
+    predicts every batch twice. The counts of all processes are added up.
 
     Raises:
-        ValueError: the objective does not classify.
+        ValueError: the objective is not a ``Classifier``.
     """
 
     def __init__(self) -> None:
         self._counts: Tensor | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        kinds = (Classification, NodeClassification, GraphClassification, SequenceClassification)
-        _require(self, pl_module, *kinds, Tagging)
+        empty_figure(1, 1)  # fails now, not after the training, where matplotlib is missing
+        if not isinstance(pl_module, Classifier):
+            raise ValueError(
+                f"ConfusionMatrix needs an objective that classifies, such as Classification or "
+                f"Tagging; {type(pl_module).__name__} does not"
+            )
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -79,10 +80,8 @@ class ConfusionMatrix(L.Callback):
         split: Literal["val", "test"],
     ) -> None:
         assert self._counts is not None
-        predicted, labels = _predict(trainer, pl_module, batch).argmax(-1), _labels(batch)
+        predicted, labels = _predicted_and_labels(trainer, pl_module, batch, split)
         known = labels >= 0
-        if not isinstance(batch, (tuple, list)) and f"{split}_mask" in batch:
-            known &= batch[f"{split}_mask"]
         pairs = labels[known] * _spec(pl_module).out_channels + predicted[known]
         self._counts += torch.bincount(pairs, minlength=len(self._counts))
 
@@ -106,19 +105,25 @@ def _show_confusion(trainer: L.Trainer, spec: Any, counts: Tensor, split: str) -
 
 
 class GraphPicture(L.Callback):
-    """The graph coloured by predicted class, wrong nodes ringed: ``graph``, after a fit.
+    """The graph with its nodes coloured by predicted class and wrong predictions ringed:
+    ``graph``, after a fit.
 
     Args:
-        max_nodes: of a larger graph no picture is drawn; it would show nothing.
+        max_nodes: a larger graph is not drawn; too little of it could be seen.
     Raises:
-        ValueError: the objective does not classify nodes.
+        ValueError: the objective is not a ``Classifier`` of nodes.
     """
 
     def __init__(self, max_nodes: int = 20_000) -> None:
         self.max_nodes = max_nodes
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        _require(self, pl_module, NodeClassification)
+        empty_figure(1, 1)  # fails now, not after the training, where matplotlib is missing
+        if not isinstance(pl_module, Classifier) or pl_module.spec_type is not NodeSpec:
+            raise ValueError(
+                f"GraphPicture needs an objective that classifies nodes, such as "
+                f"NodeClassification; {type(pl_module).__name__} does not"
+            )
 
     @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -126,13 +131,13 @@ class GraphPicture(L.Callback):
             return
         with evaluation(pl_module):
             batch = next(validation_batches(trainer), None)
-            if batch is None or len(batch.y) > self.max_nodes:
-                size = "no graph to validate" if batch is None else f"{len(batch.y)} nodes"
+            if batch is None or batch.num_nodes > self.max_nodes:
+                size = "no graph to validate" if batch is None else f"{batch.num_nodes} nodes"
                 rank_zero_warn(f"GraphPicture(max_nodes={self.max_nodes}) draws nothing: {size}")
                 return
-            predicted = _predict(trainer, pl_module, batch).argmax(-1)
+            predicted, labels = _predicted_and_labels(trainer, pl_module, batch, "predict")
         figure = graph_picture(
-            batch.edge_index, predicted, batch.y, classes=tuple(_spec(pl_module).classes)
+            batch.edge_index, predicted, labels, classes=tuple(_spec(pl_module).classes)
         )
         log_picture(trainer, "graph", figure)
 
@@ -141,7 +146,7 @@ class LearningCurves(L.Callback):
     """Every metric over the steps: ``learning_curves``, after a fit, from ``metrics.csv``."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        _require(self, pl_module, L.LightningModule)
+        empty_figure(1, 1)  # fails now, not after the training, where matplotlib is missing
 
     @rank_zero_only
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -159,25 +164,14 @@ class LearningCurves(L.Callback):
         rank_zero_warn("LearningCurves draws nothing: the run wrote no metrics.csv")
 
 
-def _require(callback: L.Callback, pl_module: L.LightningModule, *kinds: type) -> None:
-    """Refuse before the training what would fail after it."""
-    empty_figure(1, 1)  # matplotlib is an extra
-    if not isinstance(pl_module, kinds):
-        names = ", ".join(kind.__name__ for kind in kinds)
-        raise ValueError(
-            f"{type(callback).__name__} pictures classes: it works with {names}, "
-            f"not with {type(pl_module).__name__}"
-        )
-
-
-def _predict(trainer: L.Trainer, pl_module: L.LightningModule, batch: Any) -> Tensor:
+def _predicted_and_labels(
+    trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, split: Split
+) -> tuple[Tensor, Tensor]:
+    assert isinstance(pl_module, Classifier)  # as setup made sure
     with trainer.precision_plugin.forward_context():
-        return pl_module.predict_step(batch, 0)
+        logits, labels = pl_module.logits_and_labels(batch, split)
+    return logits.argmax(-1), labels
 
 
 def _spec(pl_module: L.LightningModule) -> Any:
     return pl_module.spec
-
-
-def _labels(batch: Any) -> Tensor:
-    return batch[1] if isinstance(batch, (tuple, list)) else batch.y

@@ -1,4 +1,4 @@
-"""What a network writes and where it looks, when a fit is over; training never waits for them."""
+"""Generated text and attention weights after a fit; training never waits for them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,13 +22,13 @@ from trellis.spec import TokenSpec
 
 
 class Alignments(L.Callback):
-    """Where the network looks in the first validation pairs: ``val/alignment_1`` and so on, after
-    a fit.
+    """Attention from the target to the source in the first validation pairs, as pictures
+    ``val/alignment_1`` and so on, after a fit.
 
-    The targets are those of the data, not what the network would write.
+    The targets are those of the data, not generated ones.
 
     Args:
-        num_pictures: pairs to draw.
+        num_pictures: number of pairs to draw.
     Raises:
         ValueError: the objective is not ``SequenceToSequence``, or its network has no
             ``alignments(source, target)``.
@@ -38,7 +38,7 @@ class Alignments(L.Callback):
         self.num_pictures = at_least_one("num_pictures", num_pictures)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        empty_figure(1, 1)  # matplotlib is an extra
+        empty_figure(1, 1)  # fails now, not after the training, where matplotlib is missing
         _require(self, pl_module, SequenceToSequence)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -46,9 +46,9 @@ class Alignments(L.Callback):
         if not hasattr(network, "alignments"):
             raise ValueError(
                 f"Alignments draws network.alignments(source, target), which "
-                f"{type(network).__name__} has not: choose a network with attention"
+                f"{type(network).__name__} does not have: choose a network with attention"
             )
-        # A network built without attention refuses now, not after the training.
+        # A network that was built without attention refuses now, not after the training.
         word = torch.full((1, 1), 0 if _spec(pl_module).source.pad_id else 1)
         with evaluation(pl_module), trainer.precision_plugin.forward_context():
             network.alignments(word.to(pl_module.device), word.to(pl_module.device))
@@ -64,7 +64,7 @@ class Alignments(L.Callback):
             with evaluation(pl_module), trainer.precision_plugin.forward_context():
                 weights = network.alignments(batch.source, batch.target[:, :-1])
             for read, written, part in zip(batch.source, batch.target, weights, strict=True):
-                # A row follows the token before it: the first one shows what bos_id led to.
+                # Row t has the weights at the input of token t, which predict token t + 1.
                 tokens, names = source.pieces(read), target.pieces(written)[1:]
                 figure = alignment_picture(part[: len(names), : len(tokens)], tokens, names)
                 number += 1
@@ -72,11 +72,11 @@ class Alignments(L.Callback):
 
 
 class Translations(L.Callback):
-    """The first validation sources, their references and what the network writes, as the table
+    """The first validation sources, their references and the generated targets, as the table
     ``val/translations``, after a fit.
 
     Args:
-        num_rows: pairs to show.
+        num_rows: number of pairs to show.
     Raises:
         ValueError: the objective is not ``SequenceToSequence``.
     """
@@ -104,18 +104,19 @@ class Translations(L.Callback):
 
 
 class SampledText(L.Callback):
-    """What the language model writes after a prompt, as the table ``sampled_text``, after a fit.
+    """Texts that the language model samples after a prompt, as the table ``sampled_text``, after a
+    fit.
 
     Args:
-        prompt: begins every text.
-        num_rows: texts to write.
-        max_new_tokens: after which a text is cut off.
-        temperature: below 1 favours the probable, above 1 the rare.
-        top_k: draw among this many of the most probable tokens; ``None`` among all.
-        seed: of the draws.
+        prompt: start of every text.
+        num_rows: number of texts.
+        max_new_tokens: number of tokens after which a text is cut off.
+        temperature: divides the logits: below 1 favours probable tokens, above 1 rare ones.
+        top_k: sample from this many of the most probable tokens; ``None`` from all.
+        seed: of the sampling.
     Raises:
-        ValueError: the objective is not ``CausalLM``, its data is no text, or the prompt is empty
-            or holds what the tokenizer refuses.
+        ValueError: the objective is not ``CausalLM``, its data is not text, or the prompt is
+            empty or cannot be tokenized.
     """
 
     def __init__(
@@ -135,26 +136,27 @@ class SampledText(L.Callback):
         _require(self, pl_module, CausalLM)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._write(trainer, pl_module, num_rows=1, max_new_tokens=1)  # or refuse now, not later
+        # What cannot be sampled is refused now, not after the training.
+        self._sample(trainer, pl_module, num_rows=1, max_new_tokens=1)
 
     @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        texts = self._write(trainer, pl_module, self.num_rows, self.max_new_tokens)
+        texts = self._sample(trainer, pl_module, self.num_rows, self.max_new_tokens)
         log_table(trainer, "sampled_text", ["prompt", "text"], [(self.prompt, t) for t in texts])
 
-    def _write(
+    def _sample(
         self, trainer: L.Trainer, pl_module: L.LightningModule, num_rows: int, max_new_tokens: int
     ) -> list[str]:
         spec: TokenSpec = _spec(pl_module)
         if not spec.tokenizer:
-            raise ValueError("SampledText writes text, but the tokens of this data have none")
+            raise ValueError("SampledText needs data with a tokenizer; these tokens are not text")
         tokenizer = from_json(spec.tokenizer)
-        begin = [] if spec.bos_id is None else [spec.bos_id]
-        ids = [*begin, *tokenizer.encode(self.prompt)]
+        start = [] if spec.bos_id is None else [spec.bos_id]
+        ids = [*start, *tokenizer.encode(self.prompt)]
         if not ids:
-            raise ValueError(f"SampledText(prompt={self.prompt!r}): give a text to begin with")
+            raise ValueError(f"SampledText(prompt={self.prompt!r}): give a text to start from")
         network: Any = pl_module.network
         device = pl_module.device
         with evaluation(pl_module), trainer.precision_plugin.forward_context():
@@ -171,7 +173,7 @@ class SampledText(L.Callback):
 
 
 class _Reader:
-    """Tokens as text, and each as what it is called on the axis of a picture."""
+    """Turns token ids into text, and into labels for the axis of a picture."""
 
     def __init__(self, spec: TokenSpec) -> None:
         self.tokenizer = from_json(spec.tokenizer) if spec.tokenizer else None
@@ -182,13 +184,13 @@ class _Reader:
         }
 
     def text(self, ids: list[int]) -> str:
-        """The text, without special tokens; numbers where there is no tokenizer."""
+        """The text, without special tokens; the ids where there is no tokenizer."""
         if self.tokenizer is not None:
             return self.tokenizer.decode(ids)
         return " ".join(str(token) for token in ids if token not in self.special)
 
     def pieces(self, ids: Tensor) -> list[str]:
-        """Name of each token but padding."""
+        """Names of all tokens but padding."""
         return [
             self.special.get(token) or self.text([token])
             for token in ids.tolist()
@@ -197,7 +199,7 @@ class _Reader:
 
 
 def _first_pairs(trainer: L.Trainer, number: int) -> Iterator[TokenPairs]:
-    """Validation batches until there are ``number`` pairs."""
+    """The first ``number`` validation pairs, in batches."""
     for batch in validation_batches(trainer):
         pairs = TokenPairs(*(part[:number] for part in batch))
         yield pairs
@@ -207,7 +209,6 @@ def _first_pairs(trainer: L.Trainer, number: int) -> Iterator[TokenPairs]:
 
 
 def _require(callback: L.Callback, pl_module: L.LightningModule, kind: type) -> None:
-    """Refuse before the training what would fail after it."""
     if not isinstance(pl_module, kind):
         raise ValueError(
             f"{type(callback).__name__} works with {kind.__name__}, "

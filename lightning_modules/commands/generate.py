@@ -147,7 +147,7 @@ def _continue(model: Any, ids: list[int], args: argparse.Namespace) -> list[list
 
     number = at_least_one("num", _number(args, 1))
     spec = model.spec
-    step = suppress_tokens(language_model(model.network), spec.silent_ids)
+    step = suppress_tokens(language_model(model.network), spec.suppressed_ids)
     prompt = torch.tensor([ids] * number, device=args.device)
     options: dict[str, Any] = {"eos_id": spec.eos_id, "max_new_tokens": args.max_new_tokens}
     if args.temperature == 0:

@@ -1,18 +1,17 @@
-"""What objectives share when they classify: one loss, one pair of metrics, one way to say no."""
-
-from collections.abc import Mapping
+"""Losses and metrics that several objectives share."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import Metric
+
+from trellis.sequence.masking import IGNORED
 
 
 class BatchMean(Metric):
-    """Mean of batch means, each weighted with its number of examples; one NaN makes it NaN.
+    """Mean over examples, from the means over batches; a single NaN makes it NaN.
 
-    ``torchmetrics.MeanMetric`` leaves NaN out with a warning, or else leaves the weights out.
+    ``torchmetrics.MeanMetric`` skips NaN with a warning, or else ignores the weights.
     """
 
     full_state_update = False
@@ -24,7 +23,7 @@ class BatchMean(Metric):
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, mean: Tensor, num_examples: int) -> None:
+    def update(self, mean: Tensor, num_examples: int | Tensor) -> None:
         """Count a batch."""
         self.total += mean.detach() * num_examples
         self.count += num_examples
@@ -35,65 +34,69 @@ class BatchMean(Metric):
 
 
 class Perplexity(BatchMean):
-    """Exponential of the mean loss per token: how many tokens it is like guessing among."""
+    """Exponential of the mean cross-entropy per token, in nats."""
 
     def compute(self) -> Tensor:
-        """The perplexity over all tokens so far."""
+        """The perplexity of all tokens so far."""
         return super().compute().exp()
 
 
-def classification_metrics(num_classes: int) -> Mapping[str, Metric]:
-    """Mean cross-entropy in nats and share of correct labels, over all examples of a split.
+class Accuracy(Metric):
+    """Share of the labels that were predicted; those of -100 are ignored.
+
+    Unlike ``torchmetrics.classification.MulticlassAccuracy`` with an ``ignore_index``, it does
+    not synchronise an accelerator.
+    """
+
+    full_state_update = False
+    correct: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("correct", "count"):
+            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, labels: Tensor) -> None:
+        """Count a batch: classes of one shape."""
+        self.correct += (predicted == labels).sum()
+        self.count += (labels != IGNORED).sum()
+
+    def compute(self) -> Tensor:
+        """The accuracy over all labels so far."""
+        return self.correct / self.count
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """``F.cross_entropy`` over the last dimension, whose errors describe the labels.
+
+    The shapes are checked first, because torch would take real numbers of the logits' shape for
+    class probabilities. The range of the labels is checked only after torch has refused them,
+    because the check would synchronise an accelerator; there torch does not refuse them, so data
+    modules check their labels once.
 
     Args:
-        num_classes: columns of the logits.
+        logits: ``[..., out_channels]``.
+        labels: ``[...]``; those of -100 are ignored.
+        label_smoothing: share of the target distribution that is uniform over the classes, in
+            [0, 1].
+    Shape:
+        -> the mean over all labels that are not ignored, a scalar
     Raises:
-        ValueError: there are fewer than two.
+        ValueError: the labels are not integers ``[...]`` in ``[0, out_channels)``.
     """
-    if num_classes < 2:
-        raise ValueError(f"out_channels={num_classes}: to classify takes at least 2 classes")
-    accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-    return {"loss": BatchMean(), "accuracy": accuracy}
-
-
-def update_classification(metrics: MetricCollection, logits: Tensor, y: Tensor) -> None:
-    """Count one batch; a short last batch weighs as much as it has examples.
-
-    Args:
-        metrics: from ``classification_metrics``.
-        logits: ``[B, out_channels]``.
-        y: labels ``[B]``.
-    Raises:
-        ValueError: see ``cross_entropy``.
-    """
-    metrics["loss"].update(cross_entropy(logits, y), len(y))
-    metrics["accuracy"].update(logits, y)
-
-
-def cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """``F.cross_entropy`` whose complaints name the labels.
-
-    Shapes are checked first: torch would take real numbers ``[B, out_channels]`` for targets of
-    another kind. The labels are looked at only after torch has refused them: looking costs a
-    synchronisation on an accelerator. There torch itself cannot refuse; a data module checks its
-    labels once.
-
-    Args:
-        logits: ``[B, out_channels]``.
-        y: labels ``[B]``.
-        label_smoothing: share of the target spread evenly over the classes, in [0, 1].
-    Raises:
-        ValueError: the labels are no integers ``[B]`` in ``[0, out_channels)``.
-    """
-    if y.is_floating_point() or y.ndim != 1 or logits.ndim != 2 or len(y) != len(logits):
+    if labels.is_floating_point() or logits.ndim < 2 or labels.shape != logits.shape[:-1]:
         raise ValueError(
-            f"labels are {y.dtype} {list(y.shape)}, expected integers [{len(logits)}], one for "
-            f"each row of the logits {list(logits.shape)}"
+            f"labels {list(labels.shape)} of {labels.dtype} do not fit logits "
+            f"{list(logits.shape)}: give integers {list(logits.shape[:-1])}, one for each row of "
+            f"the logits, or a network with a row of logits for each label"
         )
+    logits, labels = logits.flatten(0, -2), labels.flatten()
     try:
-        return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
+        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
     except IndexError as error:
-        low, high = int(y.min()), int(y.max())
+        known = labels[labels != IGNORED]
+        low, high = int(known.min()), int(known.max())
         raise ValueError(
             f"labels lie in [{low}, {high}], but the network has out_channels={logits.size(1)}: "
             f"expected 0 to {logits.size(1) - 1}"

@@ -4,7 +4,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
@@ -29,12 +29,6 @@ from trellis.torch_private import scale_, total_norm
 Stage = Literal["val", "test"]
 
 
-class NetworkFactory(Protocol):
-    """Builds a network from the sizes of its data; called by keyword."""
-
-    def __call__(self, in_channels: int, out_channels: int) -> nn.Module: ...
-
-
 class Objective(PlainHyperparameters, LightStep, ABC):
     """Base of the objectives: builds networks when the data is known, logs, evaluates.
 
@@ -43,10 +37,12 @@ class Objective(PlainHyperparameters, LightStep, ABC):
     optimisers it sets ``automatic_optimization`` to false and overrides ``configure_optimizers``.
 
     Args:
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler, stepped once an epoch.
-        spec: sizes of the data; ``None`` asks the data module. They are kept in ``hparams``, so
-            a checkpoint is rebuilt without its data.
+        optimizer: from the parameters to an optimiser.
+        lr_scheduler: from the optimiser to a learning rate scheduler. ``Schedule``,
+            ``OneCycleLR`` and ``CyclicLR`` are stepped after every optimisation step, others
+            after every epoch.
+        spec: sizes of the data; ``None`` takes those of the data module. They are kept in
+            ``hparams``, so that a checkpoint can be rebuilt without its data.
     """
 
     spec_type: ClassVar[type]

@@ -1,4 +1,4 @@
-"""The next token, from all that came before it."""
+"""Language modelling: the next token, given those before it."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -19,8 +19,8 @@ from trellis.spec import TokenSpec
 class LanguageModelFactory(Protocol):
     """Builds a causal language model from the size of its vocabulary; called by keyword.
 
-    The network maps ``(tokens [B, T], state)`` to ``(logits [B, T, num_tokens], state)``; the
-    state that it returns, passed on, continues the sequence.
+    The network maps ``(tokens [B, T], state)`` to ``(logits [B, T, num_tokens], state)``; given
+    the state that it returned, it continues the sequence.
     """
 
     def __call__(self, num_tokens: int) -> nn.Module: ...
@@ -29,22 +29,22 @@ class LanguageModelFactory(Protocol):
 class CausalLM(Objective):
     """Cross-entropy of each token given those before it, in nats.
 
-    Batch: token ids ``[B, T + 1]``; the first T are read, the last T predicted, padding is not
-    counted.
+    Batch: token ids ``[B, T + 1]``; the first T are the input, the last T the targets, of which
+    padding is ignored.
 
-    With ``carry_state`` the state at the end of a batch begins the next one, and gradients stop
-    between the two: backpropagation through time, truncated to T steps. The data must then be
-    streams, whose rows go on from batch to batch; the second batch is checked for that.
+    With ``carry_state`` each batch starts from the network's state after the batch before,
+    without gradients between the two: backpropagation through time, truncated to T steps. The
+    data must then be streams, where each row continues the same row of the batch before; the
+    second batch is checked.
 
     Args:
         network: from ``num_tokens`` to a module ``(tokens, state) -> (logits, state)``.
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler; a ``Schedule`` steps once a step, others
-            once an epoch.
-        spec: sizes of the data; ``None`` asks the data module.
-        carry_state: begin a batch where the last one ended.
+        optimizer: see ``Objective``.
+        lr_scheduler: see ``Objective``.
+        spec: see ``Objective``.
+        carry_state: start each batch from the state after the batch before.
     Raises:
-        ValueError: ``carry_state`` with data that are no streams.
+        ValueError: ``carry_state`` with data that are not streams.
 
     Source: Williams and Peng 1990 (truncation); Mikolov et al. 2010.
     """
@@ -75,11 +75,11 @@ class CausalLM(Objective):
         return {"loss": BatchMean(), "perplexity": Perplexity()}
 
     def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Logits ``[B, T, num_tokens]`` of the tokens that follow, and the state after them."""
+        """Logits ``[B, T, num_tokens]`` of the next tokens, and the state after ``tokens``."""
         return self.network(tokens, state)
 
     def _loss(self, batch: Tensor, carried: "_Carried") -> tuple[Tensor, "_Carried"]:
-        """Mean loss of a batch, and what the next one begins with."""
+        """Mean loss of a batch, and what the next batch starts from."""
         state = carried.enter(batch) if self.carry_state else None
         logits, state = self(batch[:, :-1], state)
         targets = batch[:, 1:].flatten()
@@ -87,8 +87,8 @@ class CausalLM(Objective):
         return loss, carried.leave(batch, state) if self.carry_state else carried
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        begin = _Carried() if batch_idx == 0 else self._carried
-        loss, self._carried = self._loss(batch, begin)
+        carried = _Carried() if batch_idx == 0 else self._carried
+        loss, self._carried = self._loss(batch, carried)
         self.log_train(loss=loss)
         return loss
 
@@ -99,7 +99,7 @@ class CausalLM(Objective):
         metrics["perplexity"].update(loss, count)
 
     def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Log-probability of each token but the first, ``[B, T]``; 0 for padding."""
+        """Log-probability of every token but the first, ``[B, T]``; 0 for padding."""
         logits, _ = self(batch[:, :-1])
         log_prob = F.cross_entropy(
             logits.flatten(0, 1),
@@ -129,27 +129,27 @@ class CausalLM(Objective):
 
 
 class _Carried(NamedTuple):
-    """What a stream's next batch begins with: a state, and the tokens it must go on from."""
+    """What the next batch of a stream starts from: the state, and the last token of each row."""
 
     state: Any = None
     last: Tensor | None = None
     checked: bool = False
 
     def enter(self, batch: Tensor) -> Any:
-        """The state to begin ``batch`` with."""
+        """The state that ``batch`` starts from."""
         if self.last is None:
             return None
-        # Comparing costs a synchronisation on an accelerator, so only the first pair is compared.
+        # Comparing synchronises an accelerator, so only the first pair of batches is compared.
         if len(batch) != len(self.last) or not (
             self.checked or torch.equal(self.last.to(batch.device), batch[:, 0])
         ):
             raise ValueError(
-                "carry_state: this batch does not go on where the last one ended; take data in "
-                "streams (TinyShakespeare: stream=true) or carry_state=false"
+                "carry_state=True: this batch does not continue the batch before; give data in "
+                "streams (TinyShakespeare: stream=true), or carry_state=false"
             )
         return apply_to_collection(self.state, Tensor, lambda part: part.to(batch.device))
 
     def leave(self, batch: Tensor, state: Any) -> "_Carried":
-        """What the batch after ``batch`` begins with."""
+        """What the batch after ``batch`` starts from."""
         detached = apply_to_collection(state, Tensor, Tensor.detach)
         return _Carried(detached, batch[:, -1], checked=self.last is not None)

@@ -1,4 +1,4 @@
-"""Hidden tokens from those around them, and whether two sentences follow each other."""
+"""BERT's pretraining: masked tokens, and whether two sentences are in order."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
@@ -18,30 +18,29 @@ from trellis.spec import TokenSpec
 
 
 class MaskedLMFactory(Protocol):
-    """Builds a network that guesses hidden tokens and the order of sentences; called by keyword.
+    """Builds a network that predicts masked tokens and the order of sentences; called by keyword.
 
-    The network maps ``(tokens [B, T], segments [B, T], chosen)`` to logits of the tokens and, as
-    ``[B, 2]``, of the order. Those of the tokens are ``[B, T, num_tokens]`` where ``chosen`` is
-    ``None``, and ``[N, num_tokens]`` where it is ``[B, T]`` and true for N of them.
+    The network maps ``(tokens [B, T], segments [B, T], chosen)`` to logits of the tokens and
+    logits ``[B, 2]`` of the order. Those of the tokens are ``[B, T, num_tokens]`` where ``chosen``
+    is ``None``, and ``[N, num_tokens]`` where it is a mask ``[B, T]`` that is true for N tokens.
     """
 
     def __call__(self, num_tokens: int, *, pad_id: int) -> nn.Module: ...
 
 
 class MaskedLM(Objective):
-    """Cross-entropy of hidden tokens, plus that of the order of two sentences, in nats.
+    """Cross-entropy of masked tokens, plus that of the order of two sentences, in nats.
 
-    Batch: ``SentencePairs``. Each training step hides other tokens; in evaluation the tokens
-    hidden in a batch depend on the batch alone, so epochs and runs compare.
+    Batch: ``SentencePairs``. Tokens are masked anew in each training step; in evaluation the
+    mask depends on the batch alone, so that epochs and runs can be compared.
 
     Args:
         network: from ``(num_tokens, pad_id)`` to a module
             ``(tokens, segments, chosen) -> (token_logits, order_logits)``.
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler; a ``Schedule`` steps once a step, others
-            once an epoch.
-        spec: sizes of the data; ``None`` asks the data module.
-        mask_probability: share of the ordinary tokens to be guessed.
+        optimizer: see ``Objective``.
+        lr_scheduler: see ``Objective``.
+        spec: see ``Objective``.
+        mask_probability: share of the ordinary tokens that the network has to predict.
     Raises:
         ValueError: ``mask_probability`` lies outside (0, 1], or the data has no ``mask_id`` or
             ``pad_id``.
@@ -61,7 +60,7 @@ class MaskedLM(Objective):
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec)
         if not 0 < mask_probability <= 1:
-            raise ValueError(f"mask_probability={mask_probability}: give a share above 0, to 1")
+            raise ValueError(f"mask_probability={mask_probability}: give a share in (0, 1]")
         self.save_hyperparameters()
         self.network_factory, self.mask_probability = network, mask_probability
 
@@ -75,15 +74,17 @@ class MaskedLM(Objective):
         )
 
     def metrics(self, spec: TokenSpec) -> Mapping[str, Metric]:
-        return {"guesses": GuessScores()}
+        return {"predictions": MaskedLMScores()}
 
     def forward(
         self, tokens: Tensor, segments: Tensor, chosen: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Logits of the tokens, or of the chosen ones, and of the order: see the factory."""
+        """Logits of the tokens (or the chosen ones) and of the order: see ``MaskedLMFactory``."""
         return self.network(tokens, segments, chosen)
 
-    def _guess(self, batch: SentencePairs, generator: torch.Generator | None) -> "Guesses":
+    def _predict(
+        self, batch: SentencePairs, generator: torch.Generator | None
+    ) -> "MaskedPredictions":
         spec = self.spec
         ids = (spec.pad_id, spec.bos_id, spec.eos_id, spec.unknown_id)
         masked = mask_tokens(
@@ -96,29 +97,29 @@ class MaskedLM(Objective):
         )
         chosen = masked.labels != IGNORED
         token_logits, order_logits = self(masked.tokens, batch.segments, chosen)
-        return Guesses(token_logits, masked.labels[chosen], order_logits, batch.in_order)
+        return MaskedPredictions(token_logits, masked.labels[chosen], order_logits, batch.in_order)
 
     def training_step(self, batch: SentencePairs, batch_idx: int) -> Tensor:
-        guesses = self._guess(batch, None)
-        tokens, order = guesses.token_loss(), guesses.order_loss()
+        predictions = self._predict(batch, None)
+        tokens, order = predictions.token_loss(), predictions.order_loss()
         self.log_train(loss=tokens + order, token_loss=tokens, order_loss=order)
         return tokens + order
 
     def evaluate(self, batch: SentencePairs, stage: Stage) -> None:
         seed = int(batch.tokens.sum())
-        guesses = self._guess(batch, torch.Generator().manual_seed(seed))
-        self.evaluated(stage)["guesses"].update(guesses)
+        predictions = self._predict(batch, torch.Generator().manual_seed(seed))
+        self.evaluated(stage)["predictions"].update(predictions)
 
     def predict_step(self, batch: SentencePairs, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """The tokens with each [MASK] filled in, ``[B, T]``, and probabilities of the order."""
-        hidden = batch.tokens == self.spec.mask_id
-        token_logits, order_logits = self(batch.tokens, batch.segments, hidden)
-        filled = batch.tokens.masked_scatter(hidden, token_logits.argmax(-1))
+        """The tokens with every [MASK] filled in, ``[B, T]``, and probabilities of the order."""
+        masked = batch.tokens == self.spec.mask_id
+        token_logits, order_logits = self(batch.tokens, batch.segments, masked)
+        filled = batch.tokens.masked_scatter(masked, token_logits.argmax(-1))
         return filled, order_logits.softmax(-1)
 
 
-class Guesses(NamedTuple):
-    """Logits of N hidden tokens and of the order of B pairs, and what they should have said."""
+class MaskedPredictions(NamedTuple):
+    """Logits of N masked tokens and of the order of B pairs, and the true tokens and orders."""
 
     token_logits: Tensor
     tokens: Tensor
@@ -126,7 +127,7 @@ class Guesses(NamedTuple):
     in_order: Tensor
 
     def token_loss(self) -> Tensor:
-        """Mean cross-entropy of the hidden tokens; 0 where a batch hides none."""
+        """Mean cross-entropy of the masked tokens; 0 in a batch without any."""
         total = F.cross_entropy(self.token_logits, self.tokens, reduction="sum")
         return total / max(len(self.tokens), 1)
 
@@ -135,32 +136,32 @@ class Guesses(NamedTuple):
         return cross_entropy(self.order_logits, self.in_order)
 
 
-class GuessScores(Metric):
-    """Loss in nats, perplexity and accuracy of hidden tokens, accuracy of the order."""
+class MaskedLMScores(Metric):
+    """Loss in nats, perplexity and accuracy of masked tokens, accuracy of the order."""
 
     full_state_update = False
     token_loss: Tensor
     num_tokens: Tensor
-    right_tokens: Tensor
+    correct_tokens: Tensor
     order_loss: Tensor
     num_pairs: Tensor
-    right_pairs: Tensor
+    correct_pairs: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         for name in ("token_loss", "order_loss"):
             self.add_state(name, torch.tensor(0.0), dist_reduce_fx="sum")
-        for name in ("num_tokens", "right_tokens", "num_pairs", "right_pairs"):
+        for name in ("num_tokens", "correct_tokens", "num_pairs", "correct_pairs"):
             self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, guesses: Guesses) -> None:
-        """Count a batch: each hidden token and each pair of sentences weighs alike."""
-        self.token_loss += guesses.token_loss().detach() * len(guesses.tokens)
-        self.num_tokens += len(guesses.tokens)
-        self.right_tokens += (guesses.token_logits.argmax(-1) == guesses.tokens).sum()
-        self.order_loss += guesses.order_loss().detach() * len(guesses.in_order)
-        self.num_pairs += len(guesses.in_order)
-        self.right_pairs += (guesses.order_logits.argmax(-1) == guesses.in_order).sum()
+    def update(self, batch: MaskedPredictions) -> None:
+        """Count a batch; all masked tokens have the same weight, and so have all pairs."""
+        self.token_loss += batch.token_loss().detach() * len(batch.tokens)
+        self.num_tokens += len(batch.tokens)
+        self.correct_tokens += (batch.token_logits.argmax(-1) == batch.tokens).sum()
+        self.order_loss += batch.order_loss().detach() * len(batch.in_order)
+        self.num_pairs += len(batch.in_order)
+        self.correct_pairs += (batch.order_logits.argmax(-1) == batch.in_order).sum()
 
     def compute(self) -> dict[str, Tensor]:
         """``loss`` is the sum of both losses; ``perplexity`` is that of the tokens alone."""
@@ -168,6 +169,6 @@ class GuessScores(Metric):
         return {
             "loss": token_loss + self.order_loss / self.num_pairs,
             "perplexity": token_loss.exp(),
-            "token_accuracy": self.right_tokens / self.num_tokens,
-            "order_accuracy": self.right_pairs / self.num_pairs,
+            "token_accuracy": self.correct_tokens / self.num_tokens,
+            "order_accuracy": self.correct_pairs / self.num_pairs,
         }

@@ -26,7 +26,7 @@ class EncoderDecoderFactory(Protocol):
     """Builds an encoder-decoder from its vocabularies; called by keyword.
 
     The network has ``encode(source) -> (memory, state)``, ``decode(tokens, state, memory) ->
-    (logits, state)`` and ``forward(source, target) -> logits``, which is both in a row.
+    (logits, state)`` and ``forward(source, target) -> logits``, which calls the two in turn.
     """
 
     def __call__(
@@ -37,23 +37,23 @@ class EncoderDecoderFactory(Protocol):
 class SequenceToSequence(Objective):
     """Cross-entropy of each target token given the source and the target before it, in nats.
 
-    Batch: ``TokenPairs``; padding is not counted. Evaluation reports the plain cross-entropy,
-    whatever the smoothing, then writes every target by beam search and reports the share that is
-    exactly right and, where the batch has references, BLEU and chrF.
+    Batch: ``TokenPairs``, whose padding is ignored. Evaluation reports the cross-entropy without
+    label smoothing, then decodes every source by beam search and reports the share of exact
+    matches and, where the batch has references, BLEU and chrF.
 
     Args:
         network: from the vocabularies to an encoder-decoder.
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler; a ``Schedule`` steps once a step, others
-            once an epoch.
-        spec: sizes of the data; ``None`` asks the data module.
-        label_smoothing: share of the target spread evenly over the vocabulary, in [0, 1].
-        scheduled_sampling: probability of reading the network's own last token in training
-            instead of the true one; decoding then goes token by token.
-        scheduled_sampling_steps: steps over which that probability grows from 0.
-        num_beams: of the search in evaluation; 1 is greedy.
-        length_penalty: exponent of the length that a beam's log-probability is divided by.
-        max_new_tokens: longest target that is written.
+        optimizer: see ``Objective``.
+        lr_scheduler: see ``Objective``.
+        spec: see ``Objective``.
+        label_smoothing: share of the target distribution that is uniform over the vocabulary, in
+            [0, 1].
+        scheduled_sampling: probability that the decoder's next input in training is its own
+            prediction instead of the true token; it then runs token by token.
+        scheduled_sampling_steps: steps over which that probability grows linearly from 0.
+        num_beams: beam size in evaluation; 1 is greedy decoding.
+        length_penalty: exponent of the length by which a beam's log-probability is divided.
+        max_new_tokens: length at which a generated target is cut off.
     Raises:
         ValueError: a probability outside [0, 1], a count below 1, or data without special ids.
 
@@ -62,7 +62,7 @@ class SequenceToSequence(Objective):
     """
 
     spec_type = TokenPairSpec
-    network: Any  # with encode and decode, which nn.Module does not declare
+    network: Any  # it has encode and decode, which nn.Module does not declare
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class SequenceToSequence(Objective):
         )
 
     def training_step(self, batch: TokenPairs, batch_idx: int) -> Tensor:
-        share = self._own_tokens()
+        share = self._sampling_probability()
         if share > 0:
             logits = self._sampled_logits(batch, share)
         else:
@@ -136,13 +136,14 @@ class SequenceToSequence(Objective):
         self.log_train(loss=loss)
         return loss
 
-    def _own_tokens(self) -> float:
-        """Probability of reading an own token at this step."""
-        grown = self.global_step / max(self.scheduled_sampling_steps, 1)
-        return self.scheduled_sampling * (min(grown, 1.0) if self.scheduled_sampling_steps else 1)
+    def _sampling_probability(self) -> float:
+        """Probability of scheduled sampling at this step."""
+        if not self.scheduled_sampling_steps:
+            return self.scheduled_sampling
+        return self.scheduled_sampling * min(self.global_step / self.scheduled_sampling_steps, 1.0)
 
     def _sampled_logits(self, batch: TokenPairs, share: float) -> Tensor:
-        """As ``forward``, with some of the read tokens replaced by the network's own guesses."""
+        """As ``forward``, with some of the inputs replaced by the network's own predictions."""
         memory, state = self.network.encode(batch.source)
         token, steps = batch.target[:, :1], []
         for column in range(1, batch.target.size(1)):
@@ -154,7 +155,7 @@ class SequenceToSequence(Objective):
         return torch.cat(steps, dim=1)
 
     def generate(self, source: Tensor) -> Hypotheses:
-        """Write the targets of ``source [B, S]`` by beam search, at most ``max_new_tokens`` long.
+        """Targets of ``source [B, S]`` by beam search, with at most ``max_new_tokens`` tokens.
 
         Returns:
             The best hypothesis of each source.
@@ -178,12 +179,12 @@ class SequenceToSequence(Objective):
         count = int((labels != self.pad_id).sum())
         metrics["loss"].update(loss, count)
         metrics["perplexity"].update(loss, count)
-        written = self.generate(batch.source).best()
+        generated = self.generate(batch.source).best()
         targets = [self._target(ids) for ids in labels.tolist()]
-        right = sum(map(operator.eq, written, targets)) / len(targets)
-        metrics["exact_match"].update(torch.tensor(right), len(targets))
+        matches = sum(map(operator.eq, generated, targets)) / len(targets)
+        metrics["exact_match"].update(torch.tensor(matches), len(targets))
         if self._tokenizer is not None and batch.references:
-            texts = [self._tokenizer.decode(ids) for ids in written]
+            texts = [self._tokenizer.decode(ids) for ids in generated]
             metrics["text"].update(texts, batch.references)
 
     def _target(self, ids: list[int]) -> list[int]:
@@ -191,17 +192,17 @@ class SequenceToSequence(Objective):
         return ids[: ids.index(self.eos_id)] if self.eos_id in ids else ids
 
     def predict_step(self, batch: TokenPairs, batch_idx: int) -> list[str] | list[list[int]]:
-        """A text for each source where the target has a tokenizer, else its token ids."""
-        written = self.generate(batch.source).best()
+        """The text generated from each source; its token ids where there is no tokenizer."""
+        generated = self.generate(batch.source).best()
         if self._tokenizer is None:
-            return written
-        return [self._tokenizer.decode(ids) for ids in written]
+            return generated
+        return [self._tokenizer.decode(ids) for ids in generated]
 
 
 def _given(name: str, special_id: int | None) -> int:
     if special_id is None:
         raise ValueError(
-            f"SequenceToSequence: the spec has no {name}; it needs pad_id of the source and "
-            f"pad_id, bos_id and eos_id of the target"
+            f"SequenceToSequence: the spec has no {name}; give a source tokenizer with pad_id "
+            f"and a target tokenizer with pad_id, bos_id and eos_id"
         )
     return special_id

@@ -6,36 +6,32 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy
 
-from trellis.lightning_modules.engine.evaluation import BatchMean, cross_entropy
-from trellis.lightning_modules.engine.objective import Objective, Stage, build_network
+from trellis.lightning_modules.engine.classifier import Classifier, Split
 from trellis.lightning_modules.sequence.sequence_classification import (
     TokenNetworkFactory,
-    token_sizes,
+    build_token_network,
 )
 from trellis.networks.sequence.recurrent import RecurrentTagger
 from trellis.sequence.entities import Tags, bio_tags, entity_counts
-from trellis.sequence.masking import IGNORED
 from trellis.spec import LabelledTokenSpec
 
 
-class Tagging(Objective):
+class Tagging(Classifier):
     """Cross-entropy of one label per token.
 
-    Batch: ``(tokens, tags)``, both ``[B, T]``; a tag of -100 is not counted: padding, and the
-    later pieces of a word. Where the tags are ``O``, ``B-KIND`` and ``I-KIND``, precision, recall
-    and F1 of whole entities are reported beside the accuracy of tokens, a row being a sentence.
+    Batch: ``(tokens, tags)``, both ``[B, T]``; the tag is -100 for padding and for all but the
+    first piece of a word. Where the tags are ``O``, ``B-KIND`` and ``I-KIND``, precision, recall
+    and F1 of whole entities are reported beside the accuracy of tokens, each row being a sentence.
 
     Args:
         network: from ``(num_tokens, out_channels, pad_id)`` to a module
             ``tokens -> logits [B, T, out_channels]``.
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler; a ``Schedule`` steps once a step, others
-            once an epoch.
-        spec: sizes of the data; ``None`` asks the data module.
+        optimizer: see ``Objective``.
+        lr_scheduler: see ``Objective``.
+        spec: see ``Objective``.
     Raises:
-        ValueError: the tokens of the data have no ``pad_id``.
+        ValueError: see ``Classifier``; or the tokens of the data have no ``pad_id``.
     """
 
     spec_type = LabelledTokenSpec
@@ -47,72 +43,27 @@ class Tagging(Objective):
         lr_scheduler: LRSchedulerCallable | None = None,
         spec: LabelledTokenSpec | None = None,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, spec)
+        super().__init__(network, optimizer, lr_scheduler, spec)
         self.save_hyperparameters()
-        self.network_factory = network
 
     def build(self, spec: LabelledTokenSpec) -> None:
-        sizes = token_sizes(spec, self)
-        self.network = build_network(self.network_factory, sizes, "tokens", objective=self)
+        self.network = build_token_network(self.network_factory, spec, self)
 
     def metrics(self, spec: LabelledTokenSpec) -> Mapping[str, Metric]:
-        number = spec.out_channels
-        if number < 2:
-            raise ValueError(f"out_channels={number}: to tag takes at least 2 classes")
-        metrics: dict[str, Metric] = {
-            "loss": BatchMean(),
-            "accuracy": MulticlassAccuracy(
-                number, average="micro", ignore_index=IGNORED, validate_args=False
-            ),
-        }
-        if bio_tags(spec.classes) is not None:
-            metrics["entities"] = EntityScores(spec.classes)
-        return metrics
+        metrics = super().metrics(spec)
+        if bio_tags(spec.classes) is None:
+            return metrics
+        return {**metrics, "entities": EntityScores(spec.classes)}
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.network(tokens)
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def logits_and_labels(
+        self, batch: tuple[Tensor, Tensor], split: Split
+    ) -> tuple[Tensor, Tensor]:
         tokens, tags = batch
-        loss = token_cross_entropy(self(tokens), tags)
-        self.log_train(loss=loss)
-        return loss
-
-    def evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
-        tokens, tags = batch
-        logits, metrics = self(tokens), self.evaluated(stage)
-        if count := int((tags != IGNORED).sum()):
-            metrics["loss"].update(token_cross_entropy(logits, tags), count)
-            predicted = logits.argmax(-1)
-            metrics["accuracy"].update(predicted, tags)
-            if "entities" in metrics:
-                metrics["entities"].update(predicted, tags)
-
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Probabilities of the tags of each token, ``[B, T, out_channels]``."""
-        tokens, _ = batch
-        return self(tokens).softmax(-1)
-
-
-def token_cross_entropy(logits: Tensor, tags: Tensor) -> Tensor:
-    """Mean cross-entropy of the tokens whose tag is not -100.
-
-    Args:
-        logits: ``[B, T, out_channels]``.
-        tags: ``[B, T]``.
-    Raises:
-        ValueError: the shapes do not fit, or see ``evaluation.cross_entropy``.
-    """
-    if logits.dim() != 3 or logits.shape[:2] != tags.shape:
-        raise ValueError(
-            f"tags {list(tags.shape)} do not fit logits {list(logits.shape)}: give a tag for each "
-            f"token, [B, T], and a network with logits [B, T, out_channels]"
-        )
-    return cross_entropy(logits.flatten(0, 1), tags.flatten())
+        return self(tokens), tags
 
 
 class EntityScores(Metric):
-    """Precision, recall and F1 of whole entities over a split; 0 where there are none.
+    """Precision, recall and F1 of whole entities in a split; 0 where there are none.
 
     Args:
         classes: names of the tags, in order of their labels.
@@ -133,7 +84,7 @@ class EntityScores(Metric):
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__()
         if (tags := bio_tags(classes)) is None:
-            raise ValueError(f"classes={list(classes)}: give O, and B-KIND and I-KIND of kinds")
+            raise ValueError(f"classes={list(classes)}: give O, B-KIND and I-KIND")
         for name, table in tags._asdict().items():
             self.register_buffer(name, table, persistent=False)
         for name in ("correct", "predicted", "gold"):

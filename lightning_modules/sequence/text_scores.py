@@ -1,4 +1,4 @@
-"""How close texts come to their references, as sacrebleu measures it."""
+"""BLEU and chrF of generated texts, as sacrebleu computes them."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -12,8 +12,8 @@ from torchmetrics import Metric
 class TextScores(Metric):
     """BLEU (13a tokens) and chrF of a whole split, 0 to 100, as sacrebleu reports them.
 
-    Case counts: lower both sides to compare with lower-cased results. The texts of all processes
-    are gathered when the scores are computed.
+    The scores are case-sensitive: convert both sides to lower case to compare with lower-case
+    results. The texts of all processes are gathered when the scores are computed.
 
     Raises:
         ValueError: sacrebleu is not installed; says how to get it.
@@ -30,18 +30,18 @@ class TextScores(Metric):
         self.pairs: list[tuple[str, str]] = []
 
     def update(self, hypotheses: Sequence[str], references: Sequence[str]) -> None:
-        """Count texts and their references, one each."""
+        """Add texts, each with one reference."""
         self.pairs += zip(hypotheses, references, strict=True)
 
     def compute(self) -> dict[str, Tensor]:
-        """``bleu`` and ``chrf``; nothing where no texts were counted."""
+        """``bleu`` and ``chrf``; nothing where there are no texts."""
         from sacrebleu.metrics import BLEU, CHRF
 
         pairs = _gathered(self.pairs)
         if not pairs:
             return {}
         hypotheses, references = map(list, zip(*pairs, strict=True))
-        # force: warnings about a tokenized look would come from every text without punctuation.
+        # Without force, texts that lack punctuation give warnings that they look tokenized.
         scores = {"bleu": BLEU(force=True), "chrf": CHRF()}
         return {
             name: torch.tensor(score.corpus_score(hypotheses, [references]).score)

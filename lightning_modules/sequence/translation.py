@@ -1,4 +1,4 @@
-"""Lines of text into lines of another language, with a trained ``SequenceToSequence``."""
+"""Translation of lines of text by a trained ``SequenceToSequence``."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ from trellis.sequence.tokenizer import from_json
 
 
 class Translation(NamedTuple):
-    """A line and what became of it.
+    """The translation of one line.
 
     Args:
         text: the translation, on one line; empty for a line without words.
-        source_tokens: of the line, its end included; what exceeds ``Translator.longest`` was not
-            read.
+        source_tokens: number of tokens in the line, its end included; those beyond
+            ``Translator.longest`` were ignored.
         finished: false where the translation was cut off.
     """
 
@@ -31,16 +31,16 @@ class Translation(NamedTuple):
 
 
 class Translator:
-    """Translates lines by beam search, those of like lengths together.
+    """Translates lines by beam search, in batches of similar length.
 
     Args:
         model: trained on text, in evaluation mode.
-        num_beams: hypotheses side by side; 1 is greedy.
+        num_beams: beam size; 1 is greedy decoding.
         length_penalty: exponent of the length; ``None`` takes the model's.
-        max_new_tokens: longest translation; ``None`` takes the model's.
-        max_source_tokens: a longer line is cut; so is one with more tokens than the network has
-            positions.
-        max_tokens: of the sources in a batch, padding included.
+        max_new_tokens: length at which a translation is cut off; ``None`` takes the model's.
+        max_source_tokens: length at which a line is cut off; it is also cut off after as many
+            tokens as the network has positions.
+        max_tokens: number of source tokens in a batch, padding included.
     Raises:
         ValueError: a number is below 1, or the model's tokens are not text.
     """
@@ -57,7 +57,10 @@ class Translator:
     ) -> None:
         spec = model.spec
         if not (spec.source.tokenizer and spec.target.tokenizer):
-            raise ValueError("the model was trained on tokens that are not text: no tokenizer")
+            raise ValueError(
+                "the model's tokens are not text (its spec has no tokenizer): give a model that "
+                "was trained on text"
+            )
         self.model = model
         self.source, self.target = (from_json(s.tokenizer) for s in (spec.source, spec.target))
         self.num_beams = at_least_one("num_beams", num_beams)
@@ -75,15 +78,15 @@ class Translator:
 
         Args:
             lines: one sentence each.
-            report: called with the number of lines of each batch when it is done.
+            report: called after each batch with its number of lines.
         """
-        done = [Translation("", 0, True)] * len(lines)
+        translations = [Translation("", 0, True)] * len(lines)
         encoded = dict(enumerate(self.source.encode_batch(lines)))
         places = [place for place, ids in encoded.items() if ids and lines[place].strip()]
         if report and len(places) < len(lines):
             report(len(lines) - len(places))
         if not places:
-            return done
+            return translations
         end = self.model.spec.source.eos_id
         tail = [] if end is None else [end]
         room = self.longest - len(tail)
@@ -95,10 +98,10 @@ class Translator:
             for index, ids, ended in zip(batch.tolist(), hypotheses.best(), finished, strict=True):
                 place = places[index]
                 text = " ".join(self.target.decode(ids).splitlines())
-                done[place] = Translation(text, len(encoded[place]) + len(tail), ended)
+                translations[place] = Translation(text, len(encoded[place]) + len(tail), ended)
             if report:
                 report(len(batch))
-        return done
+        return translations
 
     @torch.no_grad()
     def _search(self, source: Tensor) -> Hypotheses:
@@ -107,7 +110,7 @@ class Translator:
         source = source.to(self.model.device)
         memory, state = network.encode(source)
         return beam_search(
-            suppress_tokens(network.decode, spec.silent_ids),
+            suppress_tokens(network.decode, spec.suppressed_ids),
             source.new_full((len(source), 1), spec.bos_id),
             state,
             memory,

@@ -1,4 +1,4 @@
-"""Objectives for examples with a label or a target each."""
+"""Objectives for examples with a class label or real-valued targets each."""
 
 from trellis.lightning_modules.vector.classification import Classification
 from trellis.lightning_modules.vector.regression import Regression

@@ -1,4 +1,4 @@
-"""Real-valued targets with a likelihood, so that a prediction comes with its spread."""
+"""Real-valued targets under a likelihood, so that predictions have a standard deviation."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ from trellis.functional.likelihood import (
 )
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import (
-    NetworkFactory,
     Objective,
     Stage,
     build_network,
     channels,
 )
+from trellis.networks.factory import NetworkFactory
 from trellis.networks.vector.mlp import MLP
 from trellis.spec import TensorSpec
 
@@ -31,6 +31,8 @@ EULER_GAMMA = 0.5772156649015329
 
 
 class _Family(NamedTuple):
+    """A distribution whose parameters the network predicts."""
+
     num_parameters: int
     nll: Callable[..., Tensor]  # (y, *parameters) -> nats
     moments: Callable[..., tuple[Tensor, Tensor]]  # parameters -> mean, standard deviation
@@ -55,8 +57,9 @@ _FAMILIES = {
 class Regression(Objective):
     """Maximum likelihood of real-valued targets.
 
-    The network is asked for ``out_channels`` times the number of parameters of the likelihood:
-    first all means (or locations), then all logarithms of scales.
+    The network predicts the parameters of the likelihood: the means (or locations) of all
+    targets, then the logarithms of all scales. It is built with ``out_channels`` times as many
+    outputs as the likelihood has parameters.
 
     Batch: ``(x, y)`` with examples ``x [B, in_channels, *size]`` and targets ``y [B, T]``, or
     ``[B]`` where T = out_channels is 1. Reports ``nll_nats``, summed over the targets of an
@@ -64,13 +67,13 @@ class Regression(Objective):
 
     Args:
         network: from ``(in_channels, out_channels)`` to a module ``x -> [B, out_channels]``.
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler, stepped once an epoch.
-        spec: sizes of the data; ``None`` asks the data module.
+        optimizer: see ``Objective``.
+        lr_scheduler: see ``Objective``.
+        spec: see ``Objective``.
         likelihood: ``gaussian`` of standard deviation 1 (least squares), ``heteroscedastic``
-            Gaussian whose standard deviation is predicted too, or ``gumbel`` for maxima.
+            for a Gaussian whose standard deviation is predicted too, or ``gumbel`` for maxima.
     Raises:
-        ValueError: an unknown likelihood.
+        ValueError: an unknown likelihood, or the targets of the data are class labels.
     """
 
     spec_type = TensorSpec
@@ -96,6 +99,12 @@ class Regression(Objective):
         return _FAMILIES[self.likelihood]
 
     def build(self, spec: TensorSpec) -> None:
+        if spec.targets != "real":
+            raise ValueError(
+                f"Regression predicts real numbers, but the data has class labels "
+                f"(spec.targets={spec.targets!r}): use Classification, or data with real-valued "
+                f"targets, whose TensorSpec says targets='real'"
+            )
         self.network = build_network(
             self.network_factory, channels(spec, self._family.num_parameters), "x", objective=self
         )

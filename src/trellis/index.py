@@ -14,6 +14,7 @@ from typing import Any
 
 # Public names that have changed; checkpoints and configs of earlier layouts use the old ones.
 RENAMED: dict[str, str] = {
+    "Alone": "NodewiseLinear",
     "BestAndLast": "BestAndLastCheckpoint",
 }
 _PACKAGE = Path(__file__).resolve().parent

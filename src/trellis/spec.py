@@ -1,29 +1,33 @@
 """What an objective may know about the data: plain numbers and strings, fixed after ``setup()``.
 
-One class per kind of data; an objective names the kind it learns from, so a mismatch is found
-before the first batch.
+One class for each kind of data; an objective names the kind it learns from, so that a mismatch
+is found before the first batch.
 """
 
 import reprlib
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
-# What the numbers of an example are: of any kind; pixels in [0, 1]; 0 or 1; bytes k with uniform
-# noise u as (k + u) / 256; or the logits of these, squeezed into [alpha, 1 - alpha].
+# The range of an example's numbers: any; pixels in [0, 1]; 0 or 1; bytes k with uniform noise u as
+# (k + u) / 256; or the logits of those, rescaled to [alpha, 1 - alpha].
 Values = Literal["real", "unit", "binary", "dequantized", "logit"]
+# What there is to predict: a class label, an integer; or real numbers.
+Targets = Literal["labels", "real"]
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Examples ``x [B, in_channels, *size]`` with a target each: vectors (no size) or images.
+    """Examples ``x [B, in_channels, *size]`` with targets: vectors (no size) or images.
 
     Args:
-        in_channels: features of a vector, colours of an image.
-        out_channels: classes, or regression targets.
+        in_channels: features of a vector, colour channels of an image.
+        out_channels: number of classes, or of real targets.
         size: height and width of an image; empty for vectors.
-        classes: class names, in order of their labels.
-        values: what the numbers of an example are.
-        alpha: of ``logit`` values.
+        classes: class names, in order of their labels; empty for real targets.
+        values: range of the numbers in ``x``.
+        alpha: the rescaling of ``logit`` values.
+        targets: ``labels [B]`` in 0 to ``out_channels - 1``, or ``real`` numbers
+            ``[B, out_channels]`` (or ``[B]``, where ``out_channels`` is 1).
     """
 
     in_channels: int
@@ -32,6 +36,7 @@ class TensorSpec:
     classes: tuple[str, ...] = ()
     values: Values = "real"
     alpha: float = 0.0
+    targets: Targets = "labels"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,11 +46,11 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """One graph whose nodes carry features and labels.
+    """One graph whose nodes have features and class labels.
 
     Args:
         in_channels: features of a node.
-        out_channels: classes of a node.
+        out_channels: number of classes.
         classes: class names, in order of their labels.
     """
 
@@ -56,11 +61,11 @@ class NodeSpec:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """Many graphs with one label each.
+    """Many graphs with one class label each.
 
     Args:
         in_channels: features of a node.
-        out_channels: classes of a graph.
+        out_channels: number of classes.
         classes: class names, in order of their labels.
     """
 
@@ -75,13 +80,13 @@ class TokenSpec:
 
     Args:
         num_tokens: size of the vocabulary; ids are ``0 .. num_tokens - 1``.
-        pad_id: fills sequences shorter than their batch; ``None`` where all are equally long.
+        pad_id: padding of short sequences; ``None`` where all are equally long.
         bos_id: begins a sequence (BERT's [CLS]).
         eos_id: ends a sequence (BERT's [SEP]).
-        unknown_id: stands for what the vocabulary lacks; ``None`` if it refuses that.
-        mask_id: hides a token (BERT's [MASK]).
-        tokenizer: as ``trellis.sequence.tokenizer.from_json`` reads it; empty where tokens are
-            not text.
+        unknown_id: replaces words outside the vocabulary; ``None`` where these are refused.
+        mask_id: replaces a token that is to be predicted (BERT's [MASK]).
+        tokenizer: JSON that ``trellis.sequence.tokenizer.from_json`` reads; empty where tokens
+            are not text.
     """
 
     num_tokens: int
@@ -93,19 +98,19 @@ class TokenSpec:
     tokenizer: str = ""
 
     @property
-    def silent_ids(self) -> list[int]:
-        """Special ids that nobody is meant to write: all but ``eos_id``."""
+    def suppressed_ids(self) -> list[int]:
+        """Special ids that decoding must not produce: all but ``eos_id``."""
         ids = (self.pad_id, self.bos_id, self.unknown_id, self.mask_id)
         return [special for special in ids if special is not None]
 
 
 @dataclass(frozen=True)
 class TokenPairSpec:
-    """Pairs of sequences, the second to be produced from the first.
+    """Pairs of sequences: a source, and the target to generate from it.
 
     Args:
-        source: of what is read; has a ``pad_id``.
-        target: of what is written; has ``pad_id``, ``bos_id`` and ``eos_id``.
+        source: tokens of the source; has a ``pad_id``.
+        target: tokens of the target; has ``pad_id``, ``bos_id`` and ``eos_id``.
     """
 
     source: TokenSpec
@@ -114,12 +119,12 @@ class TokenPairSpec:
 
 @dataclass(frozen=True)
 class LabelledTokenSpec:
-    """Sequences with one label each, or one for each token.
+    """Sequences with one class label each, or one for each token.
 
     Args:
-        tokens: of the sequences; has a ``pad_id``.
-        out_channels: classes of a sequence, or tags of a token.
-        classes: their names, in order of their labels.
+        tokens: tokens of the sequences; has a ``pad_id``.
+        out_channels: number of classes, or of tags.
+        classes: names of the classes or tags, in order of their labels.
     """
 
     tokens: TokenSpec
@@ -129,16 +134,16 @@ class LabelledTokenSpec:
 
 @dataclass(frozen=True)
 class EnvironmentSpec:
-    """What an agent sees and does in an environment.
+    """Observation and action space of an environment.
 
     Args:
         environment: gymnasium's id.
-        observation_shape: of one observation, real numbers; ``()`` if it is one of
-            ``num_observations`` states.
-        num_observations: states, where an observation is the number of one; else 0.
-        num_actions: of a discrete choice; 0 where actions are real numbers.
-        action_low: least value of each entry of a real action.
-        action_high: largest value of each.
+        observation_shape: shape of one real-valued observation; ``()`` where observations are
+            discrete.
+        num_observations: number of discrete observations; 0 where they are real-valued.
+        num_actions: number of discrete actions; 0 where actions are continuous.
+        action_low: lower bound of each entry of a continuous action.
+        action_high: upper bound of each entry.
     """
 
     environment: str
@@ -150,7 +155,7 @@ class EnvironmentSpec:
 
 
 def differences(old: Any, new: Any) -> list[str]:
-    """Sizes in which two specs of one class differ, as ``name: old != new``.
+    """Fields in which two specs of one class differ, as ``name: old != new``.
 
     >>> was, now = TokenSpec(80, tokenizer="learnt"), TokenSpec(90, tokenizer="learnt again")
     >>> differences(TokenPairSpec(was, was), TokenPairSpec(was, now))
@@ -163,7 +168,7 @@ def differences(old: Any, new: Any) -> list[str]:
             continue
         if is_dataclass(a) and is_dataclass(b):
             found += [f"{name}.{difference}" for difference in differences(a, b)]
-        elif name == "tokenizer":  # thousands of tokens as JSON tell nobody anything
+        elif name == "tokenizer":  # JSON of thousands of tokens would be unreadable
             found.append(f"{name}: another vocabulary")
         else:
             found.append(f"{name}: {reprlib.repr(a)} != {reprlib.repr(b)}")

@@ -66,7 +66,7 @@ class Lines(DataModule):
         generator = torch.Generator().manual_seed(1)
         self.x = torch.randn(37, 6, generator=generator)
         self.y = self.x[:, :2] - self.x[:, 2:4] + 0.1 * torch.randn(37, 2, generator=generator)
-        self.spec = TensorSpec(6, 2)
+        self.spec = TensorSpec(6, 2, targets="real")
 
     def loader(self, split: str) -> Loader:
         return tensor_loader(self.x, self.y, batch_size=8, train=split == "train")

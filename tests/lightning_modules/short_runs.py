@@ -1,4 +1,4 @@
-"""A run of an epoch, quiet and on the CPU: for callbacks that are asked what they left behind."""
+"""A quiet run of one epoch on the CPU, to test callbacks."""
 
 from pathlib import Path
 from typing import Any

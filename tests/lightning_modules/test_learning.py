@@ -1,4 +1,4 @@
-"""Each objective learns something with a known best answer, and nothing where there is none."""
+"""Each objective learns something with a known optimum, and nothing from noise."""
 
 from functools import partial
 
@@ -39,7 +39,7 @@ def fit(objective, data, root, epochs: int) -> dict[str, float]:
 
 
 class ShuffledDigits(Digits):
-    """Digits whose labels say nothing about them."""
+    """Digits with random labels."""
 
     def setup(self, stage: str | None = None) -> None:
         super().setup(stage)
@@ -55,7 +55,7 @@ def test_classification_reads_digits(tmp_path):
 
 
 class Communities(DataModule):
-    """Two communities of 40 nodes that know each other better than the rest.
+    """Two communities of 40 nodes with more edges inside than between them.
 
     Features are noise around zero: only the edges tell the communities apart.
     """
@@ -95,7 +95,7 @@ class Sample(DataModule):
     def __init__(self, x: torch.Tensor, y: torch.Tensor) -> None:
         super().__init__()
         self.x, self.y = x, y
-        self.spec = TensorSpec(x.size(1), y.size(1))
+        self.spec = TensorSpec(x.size(1), y.size(1), targets="real")
 
     def loader(self, split: str) -> Loader:
         return tensor_loader(self.x, self.y, batch_size=len(self.x), train=False)
@@ -142,7 +142,7 @@ def test_heteroscedastic_regression_recovers_the_scale_of_each_target(tmp_path):
     solution, residuals = least_squares(x, y)
     found = coefficients(objective)
     torch.testing.assert_close(found[:, :2], solution, atol=0.02, rtol=0)
-    # The scale does not depend on x: its intercept is the logarithm of the residuals' deviation.
+    # The scale does not depend on x: its intercept is the log standard deviation of residuals.
     torch.testing.assert_close(
         found[-1, 2:], residuals.square().mean(0).sqrt().log(), atol=0.02, rtol=0
     )

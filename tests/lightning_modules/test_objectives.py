@@ -156,7 +156,7 @@ def test_regression(likelihood, tmp_path):
 
 
 def test_regression_of_one_target_takes_a_vector():
-    objective = Regression(mlp, spec=TensorSpec(6, 1))
+    objective = Regression(mlp, spec=TensorSpec(6, 1, targets="real"))
     objective.configure_model()
     objective.eval()
     data = Lines()
@@ -182,7 +182,9 @@ def test_cross_entropy_is_torchs():
     )
     with pytest.raises(ValueError, match=r"integers \[9\], one for each row of the logits"):
         cross_entropy(logits, y[:8])
-    with pytest.raises(ValueError, match=r"labels are torch.int64 \[9, 1\]"):
+    with pytest.raises(ValueError, match=r"labels \[9, 1\] of torch.int64 do not fit"):
         cross_entropy(logits, y[:, None])
-    with pytest.raises(ValueError, match=r"labels are torch.float32 \[9\]"):
+    with pytest.raises(ValueError, match=r"labels \[9\] of torch.float32 do not fit"):
         cross_entropy(logits, y.float())
+    with pytest.raises(ValueError, match=r"labels \[\] of torch.int64 do not fit logits \[4\]"):
+        cross_entropy(logits[0], y[0])

@@ -1,4 +1,4 @@
-"""Small token data and networks: what objectives on pairs, labels and tags are tested with."""
+"""Small token data and networks, to test objectives on pairs, labels and tags."""
 
 from collections.abc import Callable
 
@@ -18,12 +18,12 @@ SPEC = TokenSpec(
 
 
 class WordPairs(DataModule):
-    """Pairs of sentences that repeat one word each: any other word gives a hidden one away.
+    """Pairs of sentences that repeat one word each: any other word reveals a masked one.
 
     A pair is in order if both repeat the same word. 37 pairs: four batches of 8, then 5.
 
     Args:
-        noise: draw all words at random: nothing gives them away, nor whether they are in order.
+        noise: draw all words at random: neither words nor order can be predicted.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ def word_pairs(number: int, noise: bool, num_words: int, seed: int) -> tuple[Rag
 
 
 class LabelledWords(DataModule):
-    """37 sequences of 3 to 9 words, and what ``label`` says of them: batches of 8, one of 5.
+    """37 sequences of 3 to 9 words, labelled by ``label``: batches of 8, the last one of 5.
 
     Args:
         label: from the words ``[N, T]``, 0 where there is none, to labels ``[N]`` or ``[N, T]``.
@@ -122,7 +122,7 @@ class FirstWord(LabelledWords):
 
 
 class Names(LabelledWords):
-    """Word 6 begins a person, 7 a place; words 8 and 9 go on with a name that has begun."""
+    """Word 6 begins a person, 7 a place; words 8 and 9 continue a name that has begun."""
 
     def __init__(self, number: int = 37, batch_size: int = 8, shuffled: bool = False) -> None:
         super().__init__(names, BIO, number, batch_size, shuffled, num_words=6)
@@ -146,7 +146,7 @@ def names(tokens: Tensor) -> Tensor:
 
 
 class WordGuesser(nn.Module):
-    """A hidden word from its two neighbours, the order from the mean of all words."""
+    """Predicts a masked word from its two neighbours, the order from the mean of all words."""
 
     def __init__(self, num_tokens: int, *, pad_id: int, embed_dim: int = 8) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class WordVotes(nn.Module):
 
 
 class Streams(DataModule):
-    """A Markov chain over three symbols in 4 rows, 10 batches of 6 tokens that go on."""
+    """A Markov chain over three symbols in 4 rows, 10 consecutive batches of 6 tokens."""
 
     transitions = torch.tensor([[0.1, 0.9, 0.0], [0.0, 0.2, 0.8], [0.5, 0.25, 0.25]])
 

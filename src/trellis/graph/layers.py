@@ -1,4 +1,4 @@
-"""Graph layers ``(x [N, in_channels], edge_index [2, E]) -> [N, out_channels]`` around PyG's."""
+"""PyG's convolutions as layers ``(x [N, in_channels], edge_index) -> [N, out_channels]``."""
 
 from typing import TypeVar
 

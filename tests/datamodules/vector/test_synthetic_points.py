@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from trellis.datamodules.vector.synthetic_points import SyntheticPoints
+from trellis.spec import TensorSpec
 
 KINDS = {"moons": 2, "rings": 2, "xor": 2, "spirals": 3}
 
@@ -28,7 +29,7 @@ def test_classes_are_balanced_and_splits_cover_all(kind: str) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "plane", "saddle"])
 def test_the_seed_draws_the_points(kind: str) -> None:
     first, again, other = (ready(kind, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first.x, again.x)
@@ -87,10 +88,34 @@ def test_no_straight_line_separates_the_classes_but_neighbours_do(kind: str) -> 
     assert (y[distance.argmin(1)] == y).float().mean() > 0.95
 
 
+def least_squares(data: SyntheticPoints) -> torch.Tensor:
+    """Intercept and both slopes."""
+    inputs = torch.cat([torch.ones(len(data.x), 1), data.x], dim=1)
+    return torch.linalg.lstsq(inputs, data.y[:, None]).solution[:, 0]
+
+
+@pytest.mark.parametrize("kind", ["plane", "saddle"])
+def test_real_targets_have_noise_and_points_have_none(kind: str) -> None:
+    clean, noisy = ready(kind, noise=0), ready(kind, noise=0.3)
+    assert clean.spec == TensorSpec(2, 1, targets="real")
+    assert torch.equal(clean.x, noisy.x)
+    assert clean.x.aminmax() == (pytest.approx(-2, abs=0.02), pytest.approx(2, abs=0.02))
+    assert (noisy.y - clean.y).std() == pytest.approx(0.3, rel=0.05)
+    assert [len(part) for part in noisy.splits.values()] == [600, 200, 200]
+
+
+def test_a_plane_is_linear_and_a_saddle_is_not() -> None:
+    torch.testing.assert_close(least_squares(ready("plane", noise=0)), torch.tensor([1.0, 2, -1]))
+    saddle = ready("saddle", noise=0)
+    torch.testing.assert_close(saddle.y, saddle.x[:, 0] * saddle.x[:, 1])
+    assert least_squares(saddle).abs().max() < 0.1
+    assert saddle.y.std() == pytest.approx(4 / 3, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "moon"}, "kind='moon': choose one of moons, rings, xor, spirals"),
+        ({"kind": "moon"}, "kind='moon': choose one of moons, rings, xor, spirals, plane, saddle"),
         ({"num_examples": 9}, "num_examples=9: give at least 10"),
         ({"noise": -0.1}, "noise=-0.1: give a standard deviation"),
         ({"noise": math.nan}, "noise=nan: give a standard deviation"),

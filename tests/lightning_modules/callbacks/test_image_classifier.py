@@ -247,6 +247,7 @@ class Odd(Stripes):
             "at least 4x4 pixels in at least 2 classes; Odd has 3x3 in 2",
         ),
         (Odd(TensorSpec(1, 1, (6, 6))), "Odd has 6x6 in 1"),
+        (Odd(TensorSpec(1, 2, (6, 6), targets="real")), "needs class labels; Odd has real-valued"),
     ],
 )
 def test_what_cannot_be_classified_is_refused(data, match: str) -> None:

@@ -1,5 +1,6 @@
 import csv
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ from trellis.lightning_modules.callbacks.pictures import (
     GraphPicture,
     LearningCurves,
 )
+from trellis.lightning_modules.engine.classifier import Classifier
 from trellis.lightning_modules.graph.graph_classification import GraphClassification
 from trellis.lightning_modules.graph.node_classification import NodeClassification
 from trellis.lightning_modules.vector.classification import Classification
 from trellis.lightning_modules.vector.regression import Regression
-from trellis.spec import GraphSpec
+from trellis.spec import GraphSpec, NodeSpec
 
 
 class Noisy(nn.Module):
@@ -55,7 +57,7 @@ def path(label: int) -> Data:
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Figures by the name they were logged under, while they are logged as ever."""
+    """The logged figures by name."""
     figures = {}
     log = pictures.log_picture
 
@@ -199,15 +201,46 @@ def test_a_trial_run_draws_nothing(tmp_path, drawn):
 
 
 @pytest.mark.parametrize(
-    ("callback", "model", "data", "names"),
+    ("callback", "model", "message"),
     [
-        (ConfusionMatrix, Regression, Digits, "Classification, NodeClassification"),
-        (GraphPicture, Classification, Digits, "NodeClassification, not with Classification"),
+        (ConfusionMatrix, Regression, "needs an objective that classifies.*; Regression does not"),
+        (
+            GraphPicture,
+            Classification,
+            "needs .* that classifies nodes.*; Classification does not",
+        ),
     ],
 )
-def test_an_objective_without_classes_is_refused_at_once(tmp_path, callback, model, data, names):
-    with pytest.raises(ValueError, match=f"{callback.__name__} pictures classes.*{names}"):
-        run(tmp_path, model(), data(), callback())
+def test_an_objective_without_classes_is_refused_at_once(tmp_path, callback, model, message):
+    with pytest.raises(ValueError, match=f"{callback.__name__} {message}"):
+        run(tmp_path, model(), Digits(), callback())
+
+
+class Nodewise(Classifier):
+    """A user's own objective: each node by its features alone, learned from every node."""
+
+    spec_type = NodeSpec
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear, partial(torch.optim.SGD, lr=0.1))
+        self.save_hyperparameters()
+
+    def build(self, spec: NodeSpec) -> None:
+        self.network = self.network_factory(spec.in_channels, spec.out_channels)
+
+    def logits_and_labels(self, batch, split):
+        half = slice(None) if split == "predict" else slice(0, 20)
+        return self(batch.x)[half], batch.y[half]
+
+
+def test_pictures_need_nothing_but_the_logits_and_labels_of_a_classifier(tmp_path, drawn):
+    model, data = Nodewise(), KarateClub()
+    run(tmp_path, model, data, ConfusionMatrix(), GraphPicture())
+    graph = data.data
+    predicted = model.eval()(graph.x).argmax(-1)
+    expected = naive_counts(graph.y[:20], predicted[:20], 4)
+    assert torch.equal(counts_of(drawn["val/confusion_matrix"]), expected)
+    assert "graph" in drawn
 
 
 def test_missing_matplotlib_is_found_before_training(tmp_path, monkeypatch):

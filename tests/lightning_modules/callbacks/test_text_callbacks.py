@@ -1,4 +1,4 @@
-"""Alignments, translations and sampled text of a run, against what its objective does itself."""
+"""Alignments, translations and sampled text of a run, compared with its objective's own."""
 
 import csv
 import sys
@@ -44,7 +44,7 @@ def table(trainer, name: str) -> list[list[str]]:
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Figures by the name they were logged under, while they are logged as ever."""
+    """The logged figures by name."""
     figures, log = {}, text.log_picture
 
     def keep(trainer, name, figure):
@@ -96,7 +96,7 @@ def test_translations_stand_beside_their_sources_and_references(tmp_path):
 
 
 class WithoutTokenizer(CopyReverse):
-    """Symbols that are no text."""
+    """Symbols that are not text."""
 
     def __init__(self, **options) -> None:
         super().__init__(**options)
@@ -194,7 +194,7 @@ class NoAlignments(torch.nn.Module):
         (Alignments, Classification, Digits, "works with SequenceToSequence, not with Classif"),
         (Translations, Classification, Digits, "Translations works with SequenceToSequence"),
         (SampledText, Classification, Digits, "SampledText works with CausalLM"),
-        (Alignments, partial(seq2seq, NoAlignments), reverse, "which NoAlignments has not"),
+        (Alignments, partial(seq2seq, NoAlignments), reverse, "which NoAlignments does not have"),
         (Alignments, partial(seq2seq, partial(SMALL, attention=None)), reverse,
          "no alignments: choose an attention"),
     ],

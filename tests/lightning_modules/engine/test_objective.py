@@ -67,9 +67,13 @@ MISFITS = {
         Classification(MLP, spec=TensorSpec(7, 3)), Points(),
         r"Classification: spec contradicts Points \(in_channels: 7 != 6\)",
     ),
-    "real-valued targets": (
+    "real targets for classes": (
         Classification(MLP), Lines(),
-        r"labels are torch.float32 \[8, 2\], expected integers \[8\]",
+        "Classification predicts class labels, .* real-valued targets .*: use Regression",
+    ),
+    "labels for a regression": (
+        Regression(MLP), Points(),
+        "Regression predicts real numbers, .* class labels .*: use Classification",
     ),
 }  # fmt: skip
 
@@ -101,7 +105,9 @@ def test_labels_out_of_range_are_named(label, tmp_path):
 
 
 def test_two_classes_at_least(tmp_path):
-    with pytest.raises(ValueError, match="out_channels=1: to classify takes at least 2 classes"):
+    with pytest.raises(
+        ValueError, match="Classification: out_channels=1: give data with at least 2"
+    ):
         fit_one(Classification(mlp), Points(num_classes=1), tmp_path)
 
 

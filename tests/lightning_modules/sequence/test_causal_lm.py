@@ -102,7 +102,7 @@ def test_data_without_streams_is_refused_if_the_state_is_carried(
     if not carry:
         trainer.fit(objective, datamodule=Streams(jump=True))
         return
-    with pytest.raises(ValueError, match="does not go on where the last one ended"):
+    with pytest.raises(ValueError, match="does not continue the batch before"):
         trainer.fit(objective, datamodule=Streams(jump=True))
 
 

@@ -1,4 +1,4 @@
-"""Hidden words and the order of sentences: against definitions and known best answers."""
+"""Masked words and the order of sentences: against definitions and known optima."""
 
 import math
 from functools import partial
@@ -34,7 +34,7 @@ def fit(objective, data, root, epochs: int) -> dict[str, float]:
 
 
 class Spy(WordGuesser):
-    """Keeps what it was asked and what it said."""
+    """Records its inputs and outputs."""
 
     def __init__(self, num_tokens: int, *, pad_id: int) -> None:
         super().__init__(num_tokens, pad_id=pad_id)
@@ -57,7 +57,7 @@ def test_metrics_are_means_over_all_hidden_words_and_all_pairs(tmp_path):
         for row, words in enumerate(batch.tokens.tolist()):
             order_losses.append(-order[row].log_softmax(-1)[batch.in_order[row]])
             for column, word in enumerate(words):
-                if word > MASK:  # with probability 1 every word is asked for, and nothing else
+                if word > MASK:  # with probability 1 every word is masked, and nothing else
                     guess = next(rows)
                     token_losses.append(-guess.log_softmax(-1)[word])
                     right.append(int(guess.argmax()) == word)
@@ -147,7 +147,7 @@ SMALL = partial(
 )
 
 
-def test_words_that_others_give_away_are_guessed_and_so_is_the_order(tmp_path):
+def test_words_that_others_reveal_are_predicted_and_so_is_the_order(tmp_path):
     data = WordPairs(num_pairs=400, batch_size=20, num_words=6)
     metrics = fit(MaskedLM(SMALL, adam(0.005)), data, tmp_path, epochs=8)
     assert metrics["test/token_accuracy"] > 0.96
@@ -156,7 +156,7 @@ def test_words_that_others_give_away_are_guessed_and_so_is_the_order(tmp_path):
 
 
 class WordTable(nn.Module):
-    """What follows from the word that is shown, and nothing else."""
+    """Predicts each token from the input at its own position alone."""
 
     def __init__(self, num_tokens: int, *, pad_id: int) -> None:
         super().__init__()
@@ -171,8 +171,8 @@ class WordTable(nn.Module):
 def test_of_words_drawn_at_random_only_those_that_are_shown_are_known(tmp_path):
     data = WordPairs(num_pairs=1000, batch_size=50, noise=True)
     metrics = fit(MaskedLM(WordTable, adam(0.1), mask_probability=0.5), data, tmp_path, epochs=5)
-    # Four in five are hidden. Of the others one half is the word itself, as is one in twenty of
-    # the other half: that is all there is to know.
+    # Of the chosen words 80 % are [MASK]: ln(NUM_WORDS). Of the others one half is the true word,
+    # as is one in NUM_WORDS of the other half.
     same = (0.1 + 0.1 / NUM_WORDS) / 0.2
     other = (1 - same) / (NUM_WORDS - 1)
     entropy = -same * math.log(same) - (NUM_WORDS - 1) * other * math.log(other)

@@ -1,4 +1,4 @@
-"""One label a sequence: against definitions, on words with a known label, on two languages."""
+"""One label for each sequence: against definitions, on known labels, on two languages."""
 
 import csv
 from functools import partial

@@ -1,4 +1,4 @@
-"""Sequence to sequence: losses by definition, what is written, and sacrebleu's scores."""
+"""Sequence to sequence: losses by definition, generated targets, and sacrebleu's scores."""
 
 from functools import partial
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_sampling_nothing_is_teacher_forcing() -> None:
 
 
 def test_sampling_everything_reads_what_was_written() -> None:
-    """The path of greedy decoding, written here once more through the whole forward pass."""
+    """Greedy decoding, implemented once more with whole forward passes."""
     objective = built(gru, scheduled_sampling=1.0)
     read = BATCH.target[:, :1]
     for _ in range(2):
@@ -87,13 +87,13 @@ def test_sampling_grows_to_its_probability() -> None:
         global_step = 30
 
     objective = built(gru, scheduled_sampling=0.5, scheduled_sampling_steps=60)
-    assert objective._own_tokens() == 0  # the first step
+    assert objective._sampling_probability() == 0  # the first step
     objective.trainer = Trainer()  # type: ignore[assignment]
-    assert objective._own_tokens() == pytest.approx(0.25)
+    assert objective._sampling_probability() == pytest.approx(0.25)
     Trainer.global_step = 600
-    assert objective._own_tokens() == 0.5
+    assert objective._sampling_probability() == 0.5
     constant = built(gru, scheduled_sampling=0.5)
-    assert constant._own_tokens() == 0.5
+    assert constant._sampling_probability() == 0.5
 
 
 class Texts(DataModule):
@@ -114,7 +114,7 @@ class Texts(DataModule):
 
 
 class Parrot(torch.nn.Module):
-    """Writes given tokens whatever it reads."""
+    """Generates given tokens, whatever the source."""
 
     def __init__(self, source_tokens: int, target_tokens: int, *, source_pad_id: int,
                  target_pad_id: int, says: list[list[int]]) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""One label a token: against definitions, and on names that begin and go on."""
+"""One label for each token: against definitions, and on names of several words."""
 
 import csv
 from functools import partial
@@ -15,7 +15,8 @@ from trellis.datamodules.sequence.conll import CoNLL
 from trellis.datamodules.sequence.text_files import read_lines
 from trellis.lightning_modules.callbacks.pictures import ConfusionMatrix
 from trellis.lightning_modules.engine.checkpoint import load
-from trellis.lightning_modules.sequence.tagging import EntityScores, Tagging, token_cross_entropy
+from trellis.lightning_modules.engine.evaluation import cross_entropy
+from trellis.lightning_modules.sequence.tagging import EntityScores, Tagging
 from trellis.networks.sequence.recurrent import RecurrentTagger
 from trellis.spec import LabelledTokenSpec, TokenSpec
 
@@ -96,7 +97,7 @@ def test_names_are_learnt_and_chance_is_not(tmp_path):
 
 
 def test_a_network_that_sees_single_words_takes_the_tag_each_has_most_often(tmp_path):
-    """Whether word 8 goes on with a name stands in the words before it."""
+    """Whether word 8 continues a name depends on the words before it."""
     data = Names(number=200, batch_size=20)
     metrics = fit(Tagging(VOTES, adam(0.1)), data, tmp_path, epochs=6)
     tokens, tags = data.splits["test"]
@@ -107,7 +108,7 @@ def test_a_network_that_sees_single_words_takes_the_tag_each_has_most_often(tmp_
 
 
 class PartsOfSpeech(Names):
-    """The same tags under names that make no entities."""
+    """The same tags under names that are not those of entities."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,7 +135,7 @@ def test_a_batch_without_any_tag_counts_for_nothing(tmp_path):
     trainer.fit(objective, datamodule=data)
     [metrics] = trainer.test(objective, datamodule=data, verbose=False)
     tokens, tags = data.splits["test"]
-    loss = token_cross_entropy(objective.eval()(tokens[:32]), tags[:32]).detach()
+    loss = cross_entropy(objective.eval()(tokens[:32]), tags[:32]).detach()
     assert metrics["test/loss"] == pytest.approx(float(loss), rel=1e-5)
 
 
@@ -160,7 +161,10 @@ def test_no_entities_score_zero():
     ("spec", "match"),
     [
         (LabelledTokenSpec(TokenSpec(9), 3), "Tagging: spec.tokens has no pad_id"),
-        (LabelledTokenSpec(TokenSpec(9, pad_id=PAD), 1), "out_channels=1: to tag takes at least"),
+        (
+            LabelledTokenSpec(TokenSpec(9, pad_id=PAD), 1),
+            "Tagging: out_channels=1: give data with at",
+        ),
     ],
 )
 def test_data_must_have_a_pad_id_and_classes(spec, match):
@@ -170,12 +174,12 @@ def test_data_must_have_a_pad_id_and_classes(spec, match):
 
 def test_tags_must_fit_the_logits():
     logits = torch.zeros(2, 3, 4)
-    with pytest.raises(ValueError, match=r"tags \[2, 4\] do not fit logits \[2, 3, 4\]"):
-        token_cross_entropy(logits, torch.zeros(2, 4, dtype=torch.long))
-    with pytest.raises(ValueError, match=r"\[B, T, out_channels\]"):
-        token_cross_entropy(logits[:, 0], torch.zeros(2, dtype=torch.long))
-    with pytest.raises(ValueError, match="labels lie in .*, but the network has out_ch.*=4"):
-        token_cross_entropy(logits, torch.tensor([[0, 4, -100]] * 2))
+    with pytest.raises(ValueError, match=r"\[2, 4\] of .* do not fit logits \[2, 3, 4\]"):
+        cross_entropy(logits, torch.zeros(2, 4, dtype=torch.long))
+    with pytest.raises(ValueError, match="a network with a row of logits for each label"):
+        cross_entropy(logits[:, 0], torch.zeros(2, 3, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"labels lie in \[0, 4\], but .* has out_channels=4"):
+        cross_entropy(logits, torch.tensor([[0, 4, -100]] * 2))
 
 
 def test_a_confusion_matrix_counts_words_and_no_padding(tmp_path):

@@ -8,7 +8,6 @@ from trellis.networks.graph.gnn import (
     GraphSAGE,
     Layered,
     NodeMLP,
-    NodeNetworkFactory,
 )
 from trellis.networks.graph.graph_network import GraphNetwork
 
@@ -21,5 +20,4 @@ __all__ = [
     "GraphSAGE",
     "Layered",
     "NodeMLP",
-    "NodeNetworkFactory",
 ]

@@ -1,10 +1,10 @@
-"""Graph neural networks: PyG's convolutions, stacked.
+"""Graph neural networks: stacks of PyG's convolutions.
 
 Legend: N nodes, E edges, B graphs. Every node network maps ``x [N, in_channels]`` (dense, or CSR
-as bags of words are) and ``edge_index [2, E]`` to logits ``[N, out_channels]``; edges run from
+for bags of words) and ``edge_index [2, E]`` to logits ``[N, out_channels]``; edges run from
 ``edge_index[0]`` to ``edge_index[1]``, and an undirected edge is stored in both directions. Its
-``embeddings`` are the outputs of all layers, of widths ``channels``; the last is the network's.
-A ``ValueError`` meets sizes below 1, an x of another width and edges of another shape.
+``embeddings`` are the outputs of all layers, of widths ``channels``; the last is the network's
+output. Sizes below 1, and x or edges of another shape, raise a ``ValueError``.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,20 +25,14 @@ Activation = Callable[[Tensor], Tensor]
 Edges = Callable[[Tensor, int], tuple[Tensor, ...]]
 
 
-class NodeNetworkFactory(Protocol):
-    """Builds a network of nodes from its sizes; called by keyword."""
-
-    def __call__(self, in_channels: int, out_channels: int) -> nn.Module: ...
-
-
 @runtime_checkable
 class Layered(Protocol):
-    """A node network that shows the outputs of all its layers."""
+    """A node network that returns the outputs of all its layers."""
 
     channels: tuple[int, ...]
 
     def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:
-        """Outputs of the layers ``[N, channels[k]]``; the last is that of the network."""
+        """Outputs ``[N, channels[k]]`` of the layers; the last is that of the network."""
 
 
 class _Stack(nn.Module):
@@ -49,8 +43,8 @@ class _Stack(nn.Module):
         widths: channels into the first convolution, then out of each.
         dropout: probability before each convolution.
         activation: between convolutions.
-        edges: from ``(edge_index, num_nodes)`` to what the convolutions get, once a pass;
-            ``None`` gives them ``edge_index``.
+        edges: from ``(edge_index, num_nodes)`` to the inputs that all convolutions share,
+            computed once per forward pass; ``None`` for ``edge_index`` itself.
     """
 
     def __init__(
@@ -68,7 +62,7 @@ class _Stack(nn.Module):
         self.edges = edges
 
     def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:
-        """Outputs of the layers, activated but for the last."""
+        """Outputs of the layers, after the activation except for the last."""
         check_graph(x, edge_index, self.in_channels, type(self).__name__)
         edges = self.edges(edge_index, x.size(0)) if self.edges else (edge_index,)
         *hidden, last = self.convolutions
@@ -89,7 +83,7 @@ class GCN(_Stack):
 
     Args:
         in_channels: features of a node.
-        out_channels: classes.
+        out_channels: number of classes.
         hidden_channels: width of the hidden layers.
         num_layers: convolutions, at least 1.
         dropout: probability before each convolution.
@@ -114,23 +108,23 @@ class GCN(_Stack):
 
 
 def _normalized(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, ...]:
-    """Edges with self-loops and their weights; all layers share what each would work out."""
+    """Edges with self-loops and their weights, computed once for all layers."""
     return gcn_norm(edge_index, num_nodes=num_nodes)
 
 
 class GAT(_Stack):
-    r"""Graph attention network: neighbours are averaged with learned weights.
+    r"""Graph attention network: means over the neighbours, weighted by attention.
 
     .. math:: \alpha_{ij} = \mathrm{softmax}_j(\mathrm{LeakyReLU}(a^\top [W x_i \| W x_j]))
 
-    Hidden layers concatenate their heads; the last layer averages its own.
+    Hidden layers concatenate their heads; the last layer averages them.
 
     Args:
         in_channels: features of a node.
-        out_channels: classes.
+        out_channels: number of classes.
         hidden_channels: width of one head.
-        num_heads: of the hidden layers.
-        num_out_heads: of the last layer.
+        num_heads: attention heads of the hidden layers.
+        num_out_heads: attention heads of the last layer.
         num_layers: convolutions, at least 1.
         dropout: probability before each convolution and of the attention weights.
         v2: the attention of GATv2, where the non-linearity comes before ``a``.
@@ -167,13 +161,13 @@ class GAT(_Stack):
 
 
 class GraphSAGE(_Stack):
-    r"""Mean aggregation of the neighbours beside the node itself.
+    r"""GraphSAGE: the mean over the neighbours and the node itself, each with its own map.
 
     .. math:: x_i' = W \frac{1}{|N(i)|} \sum_{j \in N(i)} x_j + B x_i
 
     Args:
         in_channels: features of a node.
-        out_channels: classes.
+        out_channels: number of classes.
         hidden_channels: width of the hidden layers.
         num_layers: convolutions, at least 1.
         dropout: probability before each convolution.
@@ -181,9 +175,9 @@ class GraphSAGE(_Stack):
     Shape:
         x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
 
-    Source: Hamilton et al. 2017, algorithm 1, on the whole graph instead of a sample of it. The
-    paper's ``W [x_i, mean]`` is ``B x_i + W mean``. Without ``normalize`` this is the
-    neighbourhood-aggregation form ``h_i = s(B h_i + W sum_j h_j / |N(i)|)`` of the courses.
+    Source: Hamilton et al. 2017, algorithm 1, on all neighbours instead of a sample. The paper's
+    ``W [x_i, mean]`` is ``B x_i + W mean`` here. Without ``normalize`` this is the neighbourhood
+    aggregation ``h_i = s(B h_i + W sum_j h_j / |N(i)|)`` of the courses.
     """
 
     def __init__(
@@ -202,24 +196,24 @@ class GraphSAGE(_Stack):
 
 
 class GIN(_Stack):
-    r"""Graph isomorphism network: sums, which tell multisets of neighbours apart.
+    r"""Graph isomorphism network: sums over the neighbours, which distinguish multisets.
 
     .. math:: x_i' = \mathrm{MLP}\bigl((1 + \epsilon) x_i + \textstyle\sum_{j \in N(i)} x_j\bigr)
 
-    The MLP is map, batch norm, ReLU, map; hidden layers end in a batch norm too.
+    The MLP is linear map, batch norm, ReLU, linear map; hidden layers end in a batch norm.
 
     Args:
-        in_channels: features of a node; a sparse x becomes dense.
-        out_channels: classes, or width of an embedding.
+        in_channels: features of a node; a sparse x is converted to dense.
+        out_channels: number of classes, or width of an embedding.
         hidden_channels: width of the hidden layers, and within each MLP.
         num_layers: convolutions, at least 1.
         dropout: probability before each convolution.
-        eps: weight of the node itself beyond that of a neighbour; 0 is the paper's GIN-0.
+        eps: additional weight of the node itself; 0 is the paper's GIN-0.
         train_eps: learn ``eps`` in every layer (GIN-eps).
     Shape:
         x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
 
-    Source: Xu et al. 2019, eq. 4.1 and section 7: with the input, the paper has five layers.
+    Source: Xu et al. 2019, eq. 4.1 and section 7, whose five layers include the input.
     """
 
     def __init__(
@@ -241,19 +235,19 @@ class GIN(_Stack):
 
 
 class NodeMLP(_Stack):
-    """Multi-layer perceptron on every node for itself: what is left of a GCN without the graph.
+    """Multi-layer perceptron on each node separately: a GCN without the graph.
 
-    The control of any claim that the graph helps. It starts as a GCN does (Glorot, zero biases)
-    and drops the same inputs.
+    The control for claims that the graph helps: same initialisation as a GCN (Glorot, zero
+    biases), and dropout in the same places.
 
     Args:
         in_channels: features of a node.
-        out_channels: classes.
+        out_channels: number of classes.
         hidden_channels: width of the hidden layers.
         num_layers: linear maps, at least 1.
         dropout: probability before each map.
     Shape:
-        x ``[N, in_channels]``, edge_index ``[2, E]``, unused -> ``[N, out_channels]``
+        x ``[N, in_channels]``, edge_index ``[2, E]`` (unused) -> ``[N, out_channels]``
 
     Source: Kipf and Welling 2017, table 3, the row "Multi-layer perceptron".
     """
@@ -273,26 +267,26 @@ class NodeMLP(_Stack):
 
 
 class GatedGraphNet(nn.Module):
-    r"""Gated graph network: nodes hold a state that a GRU updates from their neighbours' messages.
+    r"""Gated graph network: a GRU updates each node's state with its neighbours' messages.
 
     .. math::
         h_i^{(0)} = W_{in} x_i, \quad
         h_i^{(t+1)} = \mathrm{GRU}\bigl(\textstyle\sum_{j \in N(i)} W h_j^{(t)}, h_i^{(t)}\bigr),
         \quad y_i = W_{out} h_i^{(T)}
 
-    with the message as the GRU's input. All layers share one ``W`` and one GRU: depth is time.
+    with the message as the GRU's input. All T updates share one ``W`` and one GRU.
 
     Args:
         in_channels: features of a node.
-        out_channels: classes.
+        out_channels: number of classes.
         hidden_channels: width of the state.
         num_layers: updates T, at least 1.
-        dropout: probability before the first map and before the last.
+        dropout: probability before the first and the last linear map.
     Shape:
         x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
 
-    Source: Li et al. 2016, section 3. Deviates: a linear map into the state, where the paper pads
-    x with zeros; one type of edge.
+    Source: Li et al. 2016, section 3. Deviates: a linear map from x to the state, where the paper
+    pads x with zeros; one type of edge.
     """
 
     def __init__(
@@ -314,7 +308,7 @@ class GatedGraphNet(nn.Module):
         self.output = nn.Linear(hidden_channels, out_channels)
 
     def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:
-        """States after each update, then the outputs."""
+        """States after each update, then the output."""
         check_graph(x, edge_index, self.in_channels, "GatedGraphNet")
         states = [self.input(dropout(x, self.dropout, self.training))]
         for _ in range(self.num_layers):

@@ -1,4 +1,4 @@
-"""Networks of whole graphs: a network of nodes, a readout, a classifier."""
+"""Networks of whole graphs: a node network, a readout and a classifier."""
 
 from typing import Literal, get_args
 
@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from trellis.checks import at_least_one, check_graph, check_sizes, probability
 from trellis.graph.readout import ReadoutName, readout_module
-from trellis.networks.graph.gnn import GIN, Layered, NodeNetworkFactory
+from trellis.networks.factory import NetworkFactory
+from trellis.networks.graph.gnn import GIN, Layered
 
 Jump = Literal["last", "all"]
 
@@ -20,19 +21,20 @@ class GraphNetwork(nn.Module):
         y_g = W_2\, \mathrm{ReLU}(W_1 r_g)
 
     Args:
-        in_channels: features of a node; a sparse x becomes dense.
-        out_channels: classes of a graph.
-        encoder: from ``(in_channels, out_channels)`` to a network of nodes.
+        in_channels: features of a node; a sparse x is converted to dense.
+        out_channels: number of classes of graphs.
+        encoder: from ``(in_channels, out_channels)`` to a node network.
         hidden_channels: width of the encoder's output and of the classifier.
         readout: sum, mean, max, or the embedding of a virtual node linked to all others.
         dropout: probability inside the classifier; the encoder has its own.
-        jump: ``last`` reads the encoder's output, ``all`` the concatenation of x and the outputs
-            of all layers (jumping knowledge), for which the encoder must be ``Layered``.
+        jump: the readout's input: ``last`` for the encoder's output, ``all`` for the
+            concatenation of x and the outputs of all layers (jumping knowledge), for which the
+            encoder must be ``Layered``.
     Shape:
         x ``[N, in_channels]``, edge_index ``[2, E]``, batch ``[N]`` with the graph of each node
         -> ``[B, out_channels]``; B is ``num_graphs``, else the largest entry of batch plus 1
     Raises:
-        ValueError: a size below 1, an unknown name, an encoder without layers to show, or
+        ValueError: a size below 1, an unknown name, an encoder that is not ``Layered``, or
             tensors whose shapes do not fit.
 
     Source: Xu et al. 2019, eq. 4.2 (all); its classifier is linear, one per layer.
@@ -43,7 +45,7 @@ class GraphNetwork(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
-        encoder: NodeNetworkFactory = GIN,
+        encoder: NetworkFactory = GIN,
         hidden_channels: int = 64,
         readout: ReadoutName = "sum",
         dropout: float = 0.5,
@@ -84,7 +86,7 @@ class GraphNetwork(nn.Module):
 
 
 def _width(in_channels: int, hidden_channels: int, encoder: nn.Module, jump: Jump) -> int:
-    """Channels that the classifier reads."""
+    """Width of the classifier's input."""
     if jump not in get_args(Jump):
         raise ValueError(f"jump={jump!r}: choose from last, all")
     if jump == "last":
@@ -92,6 +94,6 @@ def _width(in_channels: int, hidden_channels: int, encoder: nn.Module, jump: Jum
     if not isinstance(encoder, Layered):
         raise ValueError(
             f"jump='all' reads every layer, but {type(encoder).__name__} has no embeddings and "
-            f"channels to show: give jump='last' or another encoder"
+            f"channels: give jump='last' or another encoder"
         )
     return in_channels + sum(encoder.channels)

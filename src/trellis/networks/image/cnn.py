@@ -4,23 +4,23 @@ from torch import Tensor, nn
 
 from trellis.checks import at_least_one, check_images, check_sizes, probability
 
-LENET_SIZE = 32  # what LeNet-5 sees, padding included
+LENET_SIZE = 32  # of the image, padding included
 
 
 class LeNet5(nn.Module):
     """LeNet-5: two 5x5 convolutions with 2x2 pooling, then three dense layers.
 
     Args:
-        in_channels: colours.
-        out_channels: classes.
+        in_channels: colour channels.
+        out_channels: number of classes.
         padding: zeros around the image: 2 for 28x28 images, 0 for 32x32.
     Shape:
         x ``[B, in_channels, S, S]`` with ``S = 32 - 2 padding`` -> ``[B, out_channels]``
     Raises:
         ValueError: an image of another size.
 
-    Source: LeCun et al. 1998, figure 2. Deviates, as everybody has since: ReLU for tanh, maximum
-    for trainable means, all maps connected, a linear last layer.
+    Source: LeCun et al. 1998, figure 2. Deviates, as is common: ReLU for tanh, max pooling for
+    trainable mean pooling, all feature maps connected, a linear last layer.
 
     >>> sum(p.numel() for p in LeNet5(1, 10).parameters())
     61706
@@ -63,12 +63,12 @@ class LeNet5(nn.Module):
 class SmallCNN(nn.Module):
     """Two convolutions and two dense layers, for images of any size.
 
-    ``conv3x3-norm-ReLU-pool`` twice, pooling to 4x4, then ``dropout-dense-ReLU-dense``.
+    ``conv3x3-norm-ReLU-pool`` twice, max pooling to 4x4, then ``dropout-dense-ReLU-dense``.
 
     Args:
-        in_channels: colours.
-        out_channels: classes.
-        channels: maps of the first convolution; the second has twice as many.
+        in_channels: colour channels.
+        out_channels: number of classes.
+        channels: output channels of the first convolution; the second has twice as many.
         hidden_channels: width of the hidden dense layer.
         dropout: probability before the dense layers.
     Shape:
@@ -112,7 +112,7 @@ class SmallCNN(nn.Module):
 
 def _convolution(in_channels: int, out_channels: int) -> list[nn.Module]:
     return [
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),  # the norm has a bias
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),  # the batch norm has one
         nn.BatchNorm2d(out_channels),
         nn.ReLU(),
         nn.MaxPool2d(2),

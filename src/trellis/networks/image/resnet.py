@@ -1,4 +1,4 @@
-"""Residual networks for images: the ImageNet form and the slim one for CIFAR."""
+"""Residual networks for images: those for ImageNet, and the narrow ones for CIFAR."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -13,27 +13,29 @@ Stem = Literal["imagenet", "cifar"]
 
 
 class ResNet(nn.Module):
-    r"""Residual network: blocks that add what they learn to what they are given.
+    r"""Residual network: each block adds a learned residual to its input.
 
     .. math:: y = \mathrm{ReLU}(F(x) + x)
 
-    Four stages of 64, 128, 256 and 512 maps, each half the size of the one before; a mean over
-    all positions; one linear layer. Parameters have torchvision's names, so its weights load.
+    Four stages of 64, 128, 256 and 512 channels, each at half the resolution of the one before;
+    global average pooling; one linear layer. Parameters have torchvision's names, so that its
+    weights can be loaded.
 
     Args:
-        in_channels: colours.
-        out_channels: classes.
+        in_channels: colour channels.
+        out_channels: number of classes.
         depth: 18 and 34 have blocks of two 3x3 convolutions, 50 bottlenecks of 1x1, 3x3, 1x1.
-        stem: ``imagenet`` divides the image by 4 before the first stage (7x7 convolution and
-            pooling, both of stride 2), ``cifar`` keeps its size (3x3 convolution).
+        stem: ``imagenet`` reduces the image by a factor of 4 before the first stage (7x7
+            convolution and max pooling, both of stride 2), ``cifar`` keeps its size (3x3
+            convolution).
     Shape:
         x ``[B, in_channels, H, W]`` -> ``[B, out_channels]``
     Raises:
         ValueError: an unknown depth or stem, a size below 1, or an x of another shape.
 
-    Source: He et al. 2016, table 1 and section 3.3; weights start as in He et al. 2015, with the
-    fan-out as in torchvision. Deviates: the stride of a bottleneck sits in its 3x3 convolution,
-    also as in torchvision.
+    Source: He et al. 2016, table 1 and section 3.3; initial weights as in He et al. 2015, by the
+    fan-out as in torchvision. Deviates: a bottleneck's stride is in its 3x3 convolution, also as
+    in torchvision.
     """
 
     def __init__(
@@ -73,15 +75,16 @@ class ResNet(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """The slim residual network for 32x32 images: ``6n + 2`` layers of 16, 32 and 64 maps.
+    """Narrow residual network for 32x32 images: ``6n + 2`` layers of 16, 32 and 64 channels.
 
-    Three stages of n blocks. Where the maps double, the shortcut takes every second pixel and
-    pads the new maps with zeros, so shortcuts have no parameters (option A of the paper).
+    Three stages of n blocks. Where the number of channels doubles, the shortcut takes every
+    second pixel and pads the new channels with zeros, so that shortcuts have no parameters
+    (option A of the paper).
 
     Args:
-        in_channels: colours.
-        out_channels: classes.
-        depth: weighted layers, ``6n + 2``; the paper has 20, 32, 44, 56 and 110.
+        in_channels: colour channels.
+        out_channels: number of classes.
+        depth: number of layers with weights, ``6n + 2``; the paper has 20, 32, 44, 56 and 110.
     Shape:
         x ``[B, in_channels, H, W]`` -> ``[B, out_channels]``
     Raises:
@@ -97,7 +100,7 @@ class CifarResNet(nn.Module):
         super().__init__()
         check_sizes(in_channels, out_channels)
         if depth < 8 or depth % 6 != 2:
-            raise ValueError(f"depth={depth}: give 6n + 2 with n at least 1, as 20, 32, 44 or 56")
+            raise ValueError(f"depth={depth}: give 6n + 2, such as 20, 32, 44 or 56")
         self.in_channels = in_channels
         blocks = (depth - 2) // 6
         self.conv1 = _convolution(in_channels, 16, 3)
@@ -119,7 +122,7 @@ Shortcut = Callable[[int, int, int], nn.Module]
 
 
 class _Basic(nn.Module):
-    """Two 3x3 convolutions beside a shortcut."""
+    """Two 3x3 convolutions and a shortcut."""
 
     expansion = 1
 
@@ -139,7 +142,7 @@ class _Basic(nn.Module):
 
 
 class _Bottleneck(nn.Module):
-    """A 3x3 convolution between 1x1 ones that narrow to a quarter and widen again."""
+    """A 3x3 convolution between two 1x1 ones, which reduce the channels to a quarter and back."""
 
     expansion = 4
 
@@ -163,7 +166,7 @@ class _Bottleneck(nn.Module):
 
 
 class _ZeroPadded(nn.Module):
-    """Every ``stride``-th pixel, with zeros for the maps that are not there yet."""
+    """Every ``stride``-th pixel, with zeros in the new channels."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -176,7 +179,7 @@ class _ZeroPadded(nn.Module):
 
 
 def _projected(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """A 1x1 convolution where the shape changes, else nothing (option B of the paper)."""
+    """A 1x1 convolution where the shape changes, else the identity (option B of the paper)."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     return nn.Sequential(
@@ -198,7 +201,7 @@ def _stage(
 
 
 def _convolution(in_channels: int, out_channels: int, size: int, stride: int = 1) -> nn.Conv2d:
-    """Same size but for the stride; no bias, for a batch norm follows."""
+    """A convolution that keeps the image size (up to its stride); batch norm has the bias."""
     return nn.Conv2d(in_channels, out_channels, size, stride, padding=size // 2, bias=False)
 
 

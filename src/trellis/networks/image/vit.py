@@ -13,16 +13,16 @@ from trellis.nn.transformer_layer import EncoderLayer, LayerOptions
 
 
 class ViT(nn.Module):
-    """Vision transformer: a first token, then one per patch, through layers that norm first.
+    """Vision transformer: a class token and one token per patch, through pre-norm layers.
 
     Args:
-        in_channels: colours.
-        out_channels: classes.
+        in_channels: colour channels.
+        out_channels: number of classes.
         image_size: height and width of an image.
         patch_size: height and width of a patch; divides ``image_size``.
         embed_dim: width D.
         num_heads: attention heads H of a layer; divides ``embed_dim``.
-        num_layers: depth.
+        num_layers: number of layers.
         feedforward_dim: hidden width of the feed-forward networks.
         dropout: probability after embeddings and sublayers.
     Shape:
@@ -30,7 +30,8 @@ class ViT(nn.Module):
     Raises:
         ValueError: an impossible size, or an image of another size.
 
-    Source: Dosovitskiy et al. 2021, eq. 1-4; the head is one map, as in their fine-tuning.
+    Source: Dosovitskiy et al. 2021, eq. 1-4; the head is one linear layer, as in their
+    fine-tuning.
 
     >>> ViT(1, 10, image_size=28, patch_size=7)(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
@@ -79,7 +80,7 @@ class ViT(nn.Module):
         return self.output(self.norm(x[:, 0]))
 
     def attention_weights(self, x: Tensor) -> list[Tensor]:
-        """Who looks at whom in each layer, ``[B, H, N + 1, N + 1]`` of N patches, row by row."""
+        """Attention weights of each layer, ``[B, H, N + 1, N + 1]`` for N patches, row by row."""
         x = self._embed(x)
         weights = []
         for layer in self.layers:
@@ -88,7 +89,7 @@ class ViT(nn.Module):
         return weights
 
     def _embed(self, x: Tensor) -> Tensor:
-        """``[B, N + 1, D]``: the first token and the N patches."""
+        """Embeddings ``[B, N + 1, D]`` of the class token and the N patches."""
         check_images(x, self.in_channels, "ViT")
         if x.shape[2:] != (self.image_size, self.image_size):
             raise ValueError(

@@ -1,8 +1,8 @@
-"""Bidirectional encoder of text, and the heads that pretrain and use it.
+"""Bidirectional encoder of text, with heads for pretraining, classification and tagging.
 
 Legend: B sequences, T tokens, V ``num_tokens``, D ``embed_dim``. The first token of a sequence
-([CLS]) stands for the whole. Every head calls its encoder ``body`` and the map of the first token
-``pooler``, so that the weights of one are found by another.
+([CLS]) represents the whole. Every head calls its encoder ``body`` and the linear layer of the
+first token ``pooler``, so that the weights of one can be loaded into another.
 """
 
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from trellis.nn.transformer_layer import EncoderLayer, LayerOptions, initialize_
 
 
 class BERT(nn.Module):
-    """Transformer encoder of tokens, every one of which sees every other.
+    """Transformer encoder with attention in both directions.
 
     Args:
         num_tokens: size of the vocabulary.
-        pad_id: fills short sequences; nobody looks at it.
-        max_length: longest sequence.
+        pad_id: padding token, which is masked.
+        max_length: length of the longest sequence.
         embed_dim: width D.
         num_heads: attention heads of a layer; divides ``embed_dim``.
-        num_layers: depth.
+        num_layers: number of layers.
         dropout: probability after embeddings and sublayers.
-        attention_dropout: probability of forgetting an attention weight.
-        norm_first: normalise what enters a sublayer; otherwise, as published, what leaves it.
+        attention_dropout: probability for the attention weights.
+        norm_first: layer norm before each sublayer (pre-norm); otherwise after it, as published.
     Shape:
         tokens ``[B, T]``, segments ``[B, T]`` (0 or 1; ``None`` for all 0) -> ``[B, T, D]``
     Raises:
@@ -86,7 +86,7 @@ class BERT(nn.Module):
         return self.last_norm(x)
 
     def attention_weights(self, tokens: Tensor, segments: Tensor | None = None) -> list[Tensor]:
-        """Who looks at whom in each layer, ``[B, H, T, T]``; for pictures."""
+        """Attention weights ``[B, H, T, T]`` of each layer, H heads; for pictures."""
         x, mask = self._embed(tokens, segments)
         weights = []
         for layer in self.layers:
@@ -95,7 +95,7 @@ class BERT(nn.Module):
         return weights
 
     def _embed(self, tokens: Tensor, segments: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Embeddings ``[B, T, D]``, and the mask of what is no padding ``[B, T]``."""
+        """Embeddings ``[B, T, D]``, and the mask ``[B, T]`` that is false at padding."""
         check_tokens("tokens", tokens, self.num_tokens)
         check_sequences("tokens", tokens, self.pad_id)
         x, _ = self.positions(self.tokens(tokens))
@@ -108,19 +108,19 @@ class BERT(nn.Module):
 
 
 class BertPretraining(nn.Module):
-    """BERT that guesses hidden tokens, and whether the second sentence follows the first.
+    """BERT that predicts masked tokens, and whether the second sentence follows the first.
 
     Args:
         num_tokens: size of the vocabulary V.
-        pad_id: fills short sequences.
+        pad_id: padding token.
         body: options of ``BERT``.
     Shape:
-        tokens, segments ``[B, T]`` -> logits of the tokens ``[B, T, V]``, of the order ``[B, 2]``;
-        with chosen ``[B, T]``, true for N tokens, logits of these alone ``[N, V]``: what is not
-        asked for, most of a text, would cost the most
+        tokens, segments ``[B, T]`` -> logits ``[B, T, V]`` of the tokens, ``[B, 2]`` of the order;
+        with chosen ``[B, T]``, true for N tokens, logits ``[N, V]`` of these alone, which saves
+        most of the computation
 
-    Source: Devlin et al. 2019, section 3.1; the token head as in the released code: a map, GELU
-    and norm before the embeddings, used as weights.
+    Source: Devlin et al. 2019, section 3.1; the token head as in the released code: a linear
+    layer, GELU and layer norm, then the embedding matrix as output weights.
 
     >>> tokens, order = BertPretraining(100, pad_id=0)(torch.ones(2, 7, dtype=torch.long))
     >>> tokens.shape, order.shape
@@ -143,19 +143,19 @@ class BertPretraining(nn.Module):
         self, tokens: Tensor, segments: Tensor | None = None, chosen: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         x = self.body(tokens, segments)
-        asked = x if chosen is None else x[chosen]
-        token_logits = self.output(self.norm(F.gelu(self.hidden(asked))))
+        selected = x if chosen is None else x[chosen]
+        token_logits = self.output(self.norm(F.gelu(self.hidden(selected))))
         return token_logits, self.order(self.pooler(x[:, 0]).tanh())
 
 
 class BertClassifier(nn.Module):
-    """BERT that names the class of a sequence, from its first token.
+    """BERT that predicts the class of a sequence, from its first token.
 
     Args:
         num_tokens: size of the vocabulary.
-        out_channels: classes C.
-        pad_id: fills short sequences.
-        head_dropout: probability before the last map.
+        out_channels: number of classes C.
+        pad_id: padding token.
+        head_dropout: probability before the last layer.
         body: options of ``BERT``.
     Shape:
         tokens ``[B, T]``, segments ``[B, T]`` or ``None`` -> logits ``[B, C]``
@@ -186,13 +186,13 @@ class BertClassifier(nn.Module):
 
 
 class BertTagger(nn.Module):
-    """BERT that tags every token.
+    """BERT that predicts a tag for every token.
 
     Args:
         num_tokens: size of the vocabulary.
-        out_channels: tags C.
-        pad_id: fills short sequences.
-        head_dropout: probability before the last map.
+        out_channels: number of tags C.
+        pad_id: padding token.
+        head_dropout: probability before the last layer.
         body: options of ``BERT``.
     Shape:
         tokens ``[B, T]`` -> logits ``[B, T, C]``

@@ -20,30 +20,30 @@ Caches = tuple[KeyValues, ...]
 
 
 class GPT(nn.Module):
-    """Causal transformer: the logits at a position are about the next token.
+    """Causal transformer: the logits at each position are those of the next token.
 
-    Layers normalise first; the embeddings of tokens are the weights of the output too. Feeding a
-    text in pieces, each with the state of the last, equals feeding it at once; ``cached_length``
-    tells how much of the context a state has used.
+    Pre-norm layers; the token embeddings are also the output weights. Feeding a text in pieces,
+    each with the state after the one before, equals feeding it at once; ``cached_length`` is the
+    part of the context that a state has used.
 
     Args:
         num_tokens: size of the vocabulary V.
-        context: longest text, what the state has seen included.
+        context: length of the longest text, including the tokens in the state.
         embed_dim: width D.
         num_heads: attention heads of a layer; divides ``embed_dim``.
-        num_layers: depth.
+        num_layers: number of layers.
         dropout: probability after embeddings and sublayers.
-        attention_dropout: probability of forgetting an attention weight.
-        bias: whether maps and norms have biases.
+        attention_dropout: probability for the attention weights.
+        bias: whether linear layers and norms have biases.
         positions: ``learned`` as published; the other kinds have no parameters.
     Shape:
-        tokens ``[B, T]`` -> logits ``[B, T, V]`` and the state, a cache per layer
+        tokens ``[B, T]`` -> logits ``[B, T, V]`` and the state, a key-value cache per layer
     Raises:
         ValueError: an impossible size, an id outside the vocabulary, or a text longer than
             ``context``.
 
-    Source: Radford et al. 2019 (GPT-2), section 2.3, with its initialisation: N(0, 0.02), the
-    last map of each sublayer divided by the square root of the number of sublayers.
+    Source: Radford et al. 2019 (GPT-2), section 2.3, with its initialisation: N(0, 0.02), for the
+    last layer of each sublayer divided by the square root of the number of sublayers.
 
     >>> network = GPT(65, context=64, bias=False)
     >>> logits, state = network(torch.zeros(2, 10, dtype=torch.long))
@@ -91,11 +91,11 @@ class GPT(nn.Module):
         self._initialize()
 
     def forward(self, tokens: Tensor, state: Caches | None = None) -> tuple[Tensor, Caches]:
-        """Logits about the token after each of ``tokens``, which follow what ``state`` has seen.
+        """Logits of the token after each of ``tokens``, and the state after them.
 
         Args:
-            tokens: ``[B, T]``.
-            state: of the call before; ``None`` at the start of a text.
+            tokens: ``[B, T]``, which continue the tokens in ``state``.
+            state: from the call before; ``None`` at the start of a text.
         """
         x, rotation = self._embed(tokens, cached_length(state))
         caches: list[KeyValues] = []
@@ -105,7 +105,7 @@ class GPT(nn.Module):
         return F.linear(self.norm(x), self.tokens.weight), tuple(caches)
 
     def attention_weights(self, tokens: Tensor) -> list[Tensor]:
-        """Who looks at whom in each layer, ``[B, H, T, T]``; for pictures."""
+        """Attention weights ``[B, H, T, T]`` of each layer, H heads; for pictures."""
         x, rotation = self._embed(tokens, 0)
         weights = []
         for layer in self.layers:

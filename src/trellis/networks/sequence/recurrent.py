@@ -1,9 +1,9 @@
 """Recurrent networks: language models, classifiers and taggers of token sequences.
 
-Legend: B sequences, T tokens, V ``num_tokens``, L layers, H ``hidden_size``. States are those of
-``RecurrentStack``: tuples of tensors with the batch first. Dropout falls on embeddings, between
-layers and before the last map: never on what a layer hands itself from step to step.
-A ``ValueError`` meets sizes below 1, unknown cells, and ids outside the vocabulary.
+Legend: B sequences, T tokens, V ``num_tokens``, L layers, D directions, H ``hidden_size``. States
+are those of ``RecurrentStack``: tuples of tensors with the batch first. Dropout is applied to
+embeddings, between layers and before the output layer, never between the steps of a layer.
+Sizes below 1, unknown cells and ids outside the vocabulary raise a ``ValueError``.
 """
 
 import torch
@@ -14,26 +14,25 @@ from trellis.sequence.recurrent_stack import CellName, RecurrentStack, State
 
 
 class RecurrentLM(nn.Module):
-    """Language model: the token that follows, from all tokens before it.
+    """Language model: the next token, given all tokens before it.
 
-    Feeding a text in pieces, each with the state after the one before, gives the logits of the
-    whole.
+    Feeding a text in pieces, each with the state after the one before, equals feeding it at once.
 
     Args:
         num_tokens: size of the vocabulary.
         cell: elman, lstm or gru.
         embed_dim: width of the embeddings.
         hidden_size: width of a layer.
-        num_layers: recurrent layers.
+        num_layers: number of recurrent layers.
         dropout: probability on embeddings, between layers and before the output.
-        tie: the output layer is the matrix of the embeddings; needs equal widths.
+        tie: the embedding matrix is also the output layer's; needs equal widths.
     Shape:
         tokens ``[B, T]``, state of ``[B, L, H]`` or None -> logits ``[B, T, V]``, state
     Raises:
         ValueError: ``tie`` with ``embed_dim`` other than ``hidden_size``.
 
-    Source: Mikolov et al. 2010; Zaremba et al. 2014, section 3.1 (where dropout falls); Press and
-    Wolf 2017 (tie).
+    Source: Mikolov et al. 2010; Zaremba et al. 2014, section 3.1 (dropout); Press and Wolf 2017
+    (tie).
 
     >>> logits, state = RecurrentLM(65, hidden_size=32)(torch.zeros(2, 5, dtype=torch.long))
     >>> logits.shape, [tensor.shape for tensor in state]
@@ -71,8 +70,8 @@ class RecurrentLM(nn.Module):
         return self.output(self.dropout(outputs)), state
 
 
-class _Reader(nn.Module):
-    """Embeddings, a recurrent stack that ends where each sequence ends, and a map to classes."""
+class _Encoder(nn.Module):
+    """Embeddings, recurrent layers that stop where each sequence ends, and an output layer."""
 
     def __init__(
         self,
@@ -101,32 +100,30 @@ class _Reader(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(self.rnn.out_features, at_least_one("out_channels", out_channels))
 
-    def read(self, tokens: Tensor) -> tuple[Tensor, State]:
-        """Outputs ``[B, T, D * H]`` and the last state."""
+    def encode(self, tokens: Tensor) -> tuple[Tensor, State]:
+        """Outputs ``[B, T, D * H]``, and the state after the last token of each sequence."""
         check_tokens("tokens", tokens, self.embedding.num_embeddings)
         lengths = check_sequences("tokens", tokens, self.pad_id)
         return self.rnn(self.dropout(self.embedding(tokens)), None, lengths)
 
 
-class RecurrentClassifier(_Reader):
-    """One class a sequence, from the state after its last token.
-
-    Of a bidirectional stack, the last state of each direction.
+class RecurrentClassifier(_Encoder):
+    """One class for each sequence, from the last state of each direction.
 
     Args:
         num_tokens: size of the vocabulary.
-        out_channels: classes.
-        pad_id: fills sequences behind their end; never read.
+        out_channels: number of classes.
+        pad_id: padding token at the end of short sequences, which the layers skip.
         cell: elman, lstm or gru.
         embed_dim: width of the embeddings.
         hidden_size: width of a layer, in each direction.
-        num_layers: recurrent layers.
+        num_layers: number of recurrent layers.
         dropout: probability on embeddings, between layers and before the output.
-        bidirectional: read both ways.
+        bidirectional: layers of both directions.
     Shape:
         tokens ``[B, T]`` -> logits ``[B, out_channels]``
     Raises:
-        ValueError: a sequence is nothing but padding.
+        ValueError: a sequence is all padding.
 
     >>> network = RecurrentClassifier(100, 2, pad_id=0)
     >>> network(torch.tensor([[4, 5, 6], [7, 0, 0]])).shape
@@ -134,40 +131,41 @@ class RecurrentClassifier(_Reader):
     """
 
     def forward(self, tokens: Tensor) -> Tensor:
-        _, state = self.read(tokens)
+        _, state = self.encode(tokens)
         directions = self.rnn.out_features // self.rnn.hidden_size
         last = state[0][:, -directions:].flatten(1)  # [B, D * H] of the last layer
         return self.output(self.dropout(last))
 
 
-class RecurrentTagger(_Reader):
-    """One class a token, from the states of both directions at it.
+class RecurrentTagger(_Encoder):
+    """One class for each token, from the states of both directions at that token.
 
     Args:
         num_tokens: size of the vocabulary.
-        out_channels: tags.
-        pad_id: fills sequences behind their end; never read, its logits mean nothing.
+        out_channels: number of tags.
+        pad_id: padding token at the end of short sequences, which the layers skip; its logits
+            have no meaning.
         cell: elman, lstm or gru.
         embed_dim: width of the embeddings.
         hidden_size: width of a layer, in each direction.
-        num_layers: recurrent layers.
+        num_layers: number of recurrent layers.
         dropout: probability on embeddings, between layers and before the output.
-        bidirectional: read both ways.
+        bidirectional: layers of both directions.
     Shape:
         tokens ``[B, T]`` -> logits ``[B, T, out_channels]``
     Raises:
-        ValueError: a sequence is nothing but padding.
+        ValueError: a sequence is all padding.
 
     Source: Huang et al. 2015, section 2.2, without the CRF.
     """
 
     def forward(self, tokens: Tensor) -> Tensor:
-        outputs, _ = self.read(tokens)
+        outputs, _ = self.encode(tokens)
         return self.output(self.dropout(outputs))
 
 
 def token_embedding(num_tokens: int, embed_dim: int, pad_id: int | None = None) -> nn.Embedding:
-    """Small random vectors, so that they serve as an output layer too; that of ``pad_id`` is 0.
+    """An embedding with small weights, so that it can be tied to an output layer; 0 at ``pad_id``.
 
     Raises:
         ValueError: a size below 1, or a ``pad_id`` outside the vocabulary.

@@ -1,6 +1,6 @@
-"""Recurrent encoder and decoder: one sequence read, another written, attention passed in.
+"""Recurrent encoder-decoder, whose attention is an argument.
 
-Legend: B pairs, S source tokens, T target tokens, V ``target_tokens``, L layers, H
+Legend: B pairs, S source tokens, T target tokens, V ``target_tokens``, L layers, D directions, H
 ``hidden_size``.
 """
 
@@ -18,10 +18,10 @@ Attend = Literal["before", "after"]
 
 
 class Memory(NamedTuple):
-    """What a decoder with attention looks at; constant while it writes.
+    """What a decoder with attention attends to, constant over its steps.
 
     Args:
-        keys: as the attention prepared them, ``[B, S, A]``.
+        keys: as the attention computed them, ``[B, S, A]``.
         values: outputs of the encoder, ``[B, S, D * H]``.
         mask: ``[B, S]``, False at padding.
     """
@@ -34,8 +34,8 @@ class Memory(NamedTuple):
 class RecurrentSeq2Seq(nn.Module):
     r"""Encoder-decoder of recurrent layers.
 
-    The decoder starts from the encoder's last states, of a bidirectional encoder from
-    :math:`\tanh(W [\overrightarrow h_S, \overleftarrow h_1] + b)`, layer by layer. Then, with
+    The decoder starts from the encoder's last states; after a bidirectional encoder, from
+    :math:`\tanh(W [\overrightarrow h_S, \overleftarrow h_1] + b)` in each layer. Then, with
     attention,
 
     .. math::
@@ -44,37 +44,38 @@ class RecurrentSeq2Seq(nn.Module):
         o_t = W [s_t, c_t, y_{t-1}] + b
 
     with :math:`y` the embedded target, :math:`h` the encoder's outputs and :math:`s` the states
-    of the last layer. Without, :math:`s_t = \mathrm{cell}(y_{t-1}, s_{t-1})` and
+    of the last layer. Without attention, :math:`s_t = \mathrm{cell}(y_{t-1}, s_{t-1})` and
     :math:`o_t = W s_t + b`.
 
     Args:
-        source_tokens: size of the vocabulary that is read.
-        target_tokens: size of the vocabulary that is written.
-        source_pad_id: fills sources behind their end; never read.
-        target_pad_id: fills targets; its embedding stays 0.
+        source_tokens: size of the source vocabulary.
+        target_tokens: size of the target vocabulary.
+        source_pad_id: padding token at the end of short sources, which the encoder skips.
+        target_pad_id: padding token of targets; its embedding stays 0.
         cell: elman, lstm or gru, of encoder and decoder.
         embed_dim: width of the embeddings.
         hidden_size: width of a layer, in each direction.
-        num_layers: of the encoder and of the decoder.
-        bidirectional: the encoder reads both ways.
-        attention: from ``(query_dim, key_dim)`` to an ``Alignment``; ``None`` hands over nothing
-            but the last states.
-        attend: ``before`` a step, as above; ``after`` it, with :math:`s_t` as the query and
+        num_layers: number of layers of the encoder, and of the decoder.
+        bidirectional: whether the encoder has layers of both directions.
+        attention: from ``(query_dim, key_dim)`` to an ``Alignment``; ``None`` passes on the last
+            states only.
+        attend: ``before`` a step, as above; or ``after`` it, with :math:`s_t` as the query and
             :math:`o_t = W [s_t, c_t] + b`: all steps at once, on torch's kernels.
         dropout: probability on embeddings, between layers and before the output.
-        tie: outputs go through :math:`\tanh` of a map to ``embed_dim``, and the output layer is
-            the matrix of the target's embeddings: far fewer products for a large vocabulary.
+        tie: a linear layer to ``embed_dim`` and :math:`\tanh` come before the output layer, whose
+            matrix is that of the target embeddings: far fewer multiplications for a large
+            vocabulary.
     Shape:
         source ``[B, S]``, target ``[B, T]``, starting with its first token -> logits
-        ``[B, T, V]`` of the tokens that follow
+        ``[B, T, V]`` of the next tokens
     Raises:
         ValueError: a size below 1, an unknown cell, ids outside the vocabularies, a source that
-            is nothing but padding.
+            is all padding.
 
     Source: Sutskever et al. 2014 (``attention=None``); Cho et al. 2014 (``LastState``); Bahdanau
     et al. 2015 (``AdditiveAttention``, bidirectional); Luong et al. 2015, section 3.1 (``after``).
-    Deviates from Bahdanau et al.: the first state reads both directions and the output is linear,
-    not maxout; from Luong et al.: no input feeding.
+    Deviates from Bahdanau et al.: the first state depends on both directions and the output is
+    linear, not maxout; from Luong et al.: no input feeding.
     """
 
     def __init__(
@@ -131,23 +132,25 @@ class RecurrentSeq2Seq(nn.Module):
             self.output.weight = self.target_embedding.weight
 
     def encode(self, source: Tensor) -> tuple[tuple[Tensor, ...], State]:
-        """What the decoder looks at (nothing without attention) and the state it starts from."""
+        """What the decoder attends to (empty without attention), and its initial state."""
         check_tokens("source", source, self.source_embedding.num_embeddings)
         lengths = check_sequences("source", source, self.source_pad_id)
         embedded = self.dropout(self.source_embedding(source))
         values, state = self.encoder(embedded, None, lengths)
         if self.bridge:
-            state = self._cross(state)
+            state = self._initial_state(state)
         if self.attention is None:
             return (), state
         mask = torch.arange(source.size(1), device=source.device) < lengths.unsqueeze(1)
         keys = self.attention.keys(values)
-        return Memory(keys, values.to(keys.dtype), mask), state  # under autocast, cast once
+        return Memory(
+            keys, values.to(keys.dtype), mask
+        ), state  # autocast casts once, not per step
 
     def decode(
         self, tokens: Tensor, state: State, memory: tuple[Tensor, ...]
     ) -> tuple[Tensor, State]:
-        """Logits ``[B, T, V]`` after each of ``tokens [B, T]``, and the state to go on from."""
+        """Logits ``[B, T, V]`` of the token after each of ``tokens [B, T]``, and the state."""
         features, state, _ = self._features(tokens, state, memory)
         if self.readout is not None:
             features = self.readout(features)
@@ -158,14 +161,14 @@ class RecurrentSeq2Seq(nn.Module):
         return self.decode(target, state, memory)[0]
 
     def alignments(self, source: Tensor, target: Tensor) -> Tensor:
-        """Weights ``[B, T, S]``: where it looked to write what follows each target token.
+        """Attention weights ``[B, T, S]`` of the step that predicts the token after each target.
 
         Raises:
             ValueError: there is no attention.
         """
         if self.attention is None:
             raise ValueError(
-                "RecurrentSeq2Seq(attention=None) has no alignments: choose an attention, as "
+                "RecurrentSeq2Seq(attention=None) has no alignments: choose an attention, such as "
                 "AdditiveAttention"
             )
         memory, state = self.encode(source)
@@ -173,20 +176,20 @@ class RecurrentSeq2Seq(nn.Module):
         assert weights is not None
         return weights
 
-    def _cross(self, state: State) -> State:
-        """The decoder's first state from the last ones of both directions."""
+    def _initial_state(self, state: State) -> State:
+        """The decoder's initial state, from the last states of both directions."""
         maps = iter(self.bridge)
-        crossed = []
+        bridged = []
         for part in state:
             both = part.unflatten(1, (-1, 2)).flatten(2)  # [B, L, 2 * H]
             layers = [next(maps)(layer).tanh() for layer in both.unbind(1)]
-            crossed.append(torch.stack(layers, dim=1))
-        return tuple(crossed)
+            bridged.append(torch.stack(layers, dim=1))
+        return tuple(bridged)
 
     def _features(
         self, tokens: Tensor, state: State, memory: tuple[Tensor, ...]
     ) -> tuple[Tensor, State, Tensor | None]:
-        """What the output layer reads ``[B, T, F]``, the state, the weights ``[B, T, S]``."""
+        """Inputs ``[B, T, F]`` of the output layer, the state, attention weights ``[B, T, S]``."""
         check_tokens("target", tokens, self.target_embedding.num_embeddings)
         embedded = self.dropout(self.target_embedding(tokens))
         if self.attention is None:
@@ -197,23 +200,23 @@ class RecurrentSeq2Seq(nn.Module):
             contexts, weights = self.attention(outputs, *memory)
             return self.dropout(torch.cat((outputs, contexts), dim=-1)), state, weights
         outputs, contexts, weights, state = self._step_by_step(embedded, state, memory)
-        seen = self.dropout(torch.cat((outputs, contexts), dim=-1))
-        return torch.cat((seen, embedded), dim=-1), state, weights
+        features = self.dropout(torch.cat((outputs, contexts), dim=-1))
+        return torch.cat((features, embedded), dim=-1), state, weights
 
     def _step_by_step(
         self, embedded: Tensor, state: State, memory: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, Tensor, State]:
-        """Outputs, contexts and weights ``[B, T, ...]`` of steps that look before they move."""
+        """Outputs, contexts and weights ``[B, T, ...]`` of steps that attend first."""
         assert self.attention is not None
-        # What the gates take from the embeddings awaits no state: one product for all steps.
+        # The embeddings' part of the gates depends on no state: one product for all steps.
         known, rest = self.decoder.project(embedded.transpose(0, 1))  # [T, B, gates * H]
         layers: Any = list(zip(*(part.unbind(1) for part in state), strict=True))
-        seen = []
+        steps = []
         for gates in known.unbind(0):
             query = layers[-1][0].unsqueeze(1)
             context, weights = (x.squeeze(1) for x in self.attention(query, *memory))
             output, layers = self.decoder.step(torch.addmm(gates, context, rest), layers)
-            seen.append((output, context, weights))
-        outputs, contexts, weights = (torch.stack(x, dim=1) for x in zip(*seen, strict=True))
+            steps.append((output, context, weights))
+        outputs, contexts, weights = (torch.stack(x, dim=1) for x in zip(*steps, strict=True))
         state = tuple(torch.stack(part, dim=1) for part in zip(*layers, strict=True))
         return outputs, contexts, weights, state

@@ -20,46 +20,46 @@ Caches = tuple[KeyValues, ...]
 
 
 class Memory(NamedTuple):
-    """A source as the decoder sees it.
+    """The source for the decoder's cross-attention.
 
     Args:
-        seen: keys and values of each layer, ``[B, H, S, d]``.
+        layers: keys and values of each layer, ``[B, H, S, d]``.
         mask: ``[B, S]``, True at tokens, False at padding.
     """
 
-    seen: Caches
+    layers: Caches
     mask: Tensor
 
 
 class TransformerSeq2Seq(nn.Module):
-    """Transformer that reads a source and writes a target.
+    """Encoder-decoder transformer.
 
     Both sides begin with ``embedding * sqrt(embed_dim)`` and positions, then dropout. With
-    ``norm_first`` a norm ends each side.
+    ``norm_first`` each side ends with a layer norm.
 
     Args:
-        source_tokens: vocabulary of the sources.
-        target_tokens: vocabulary V of the targets.
-        source_pad_id: fills short sources; nobody looks at it.
-        target_pad_id: fills short targets.
+        source_tokens: size of the source vocabulary.
+        target_tokens: size V of the target vocabulary.
+        source_pad_id: padding token of sources, which is masked.
+        target_pad_id: padding token of targets.
         embed_dim: width D.
         num_heads: attention heads H of a layer; divides ``embed_dim``.
-        num_layers: depth of the encoder, and of the decoder.
+        num_layers: number of layers of the encoder, and of the decoder.
         feedforward_dim: hidden width of the feed-forward networks.
         dropout: probability after embeddings and sublayers.
-        norm_first: normalise what enters a sublayer; otherwise the sum that leaves it.
-        positions: of either side.
-        max_length: longest source or target where positions are learned; as an attribute
-            ``None`` where they are not.
-        tie: which embeddings are one with the weights of the output: none, the target's, or
-            both (one vocabulary for both sides).
+        norm_first: layer norm before each sublayer (pre-norm); otherwise after its residual sum.
+        positions: positional encoding of both sides.
+        max_length: length of the longest source or target where positions are learned; the
+            attribute is ``None`` where they are not.
+        tie: which embedding matrices are also the output weights: ``none``, the ``target``'s, or
+            ``all`` (both sides have one vocabulary).
     Shape:
         source ``[B, S]``, target ``[B, T]`` -> logits ``[B, T, V]``
     Raises:
         ValueError: an impossible size; two vocabularies to tie; a sequence longer than the
             learned positions.
 
-    Source: Vaswani et al. 2017. Deviates: norms come first unless asked otherwise.
+    Source: Vaswani et al. 2017. Deviates: pre-norm by default.
 
     >>> network = TransformerSeq2Seq(50, 60, source_pad_id=0, target_pad_id=0, embed_dim=16)
     >>> source, target = torch.ones(2, 7, dtype=torch.long), torch.ones(2, 5, dtype=torch.long)
@@ -121,7 +121,7 @@ class TransformerSeq2Seq(nn.Module):
         return self.decode(target, state, memory)[0]
 
     def encode(self, source: Tensor) -> tuple[Memory, None]:
-        """Read sources ``[B, S]`` once: what the decoder looks at, and its (empty) first state."""
+        """What the decoder attends to in sources ``[B, S]``, and its (empty) initial state."""
         check_tokens("source", source, self.source_embedding.num_embeddings)
         check_sequences("source", source, self.source_pad_id)
         mask = source != self.source_pad_id
@@ -137,32 +137,31 @@ class TransformerSeq2Seq(nn.Module):
     def decode(
         self, tokens: Tensor, state: Caches | None, memory: Memory
     ) -> tuple[Tensor, Caches]:
-        """Logits about the token after each of ``tokens``, which follow what ``state`` has seen.
+        """Logits of the token after each of ``tokens``, and the state after them.
 
         Args:
-            tokens: ``[B, T]``.
-            state: of the call before; ``None`` at the start of a target.
+            tokens: ``[B, T]``, which continue the tokens in ``state``.
+            state: from the call before; ``None`` at the start of a target.
             memory: from ``encode``.
         Shape:
-            -> logits ``[B, T, V]``, and the state with ``tokens`` in it
+            -> logits ``[B, T, V]``, and a key-value cache per layer
         """
         x, rotation = self._embed_target(tokens, cached_length(state))
         caches: list[KeyValues] = []
         starts = state or [None] * len(self.decoder)
-        for layer, seen, cache in zip(self.decoder, memory.seen, starts, strict=True):
-            x, cache = layer(x, seen, memory.mask, cache, rotation)
+        for layer, source, cache in zip(self.decoder, memory.layers, starts, strict=True):
+            x, cache = layer(x, source, memory.mask, cache, rotation)
             caches.append(cache)
         return self.output(self.decoder_norm(x)), tuple(caches)
 
     def alignments(self, source: Tensor, target: Tensor) -> Tensor:
-        """What the last layer looks at in the source, averaged over heads, ``[B, T, S]``."""
+        """The last layer's attention to the source, averaged over heads, ``[B, T, S]``."""
         memory, _ = self.encode(source)
         x, rotation = self._embed_target(target, 0)
-        *before, last = zip(self.decoder, memory.seen, strict=True)
-        for layer, seen in before:
-            x, _ = layer(x, seen, memory.mask, None, rotation)
-        layer, seen = last
-        return layer.weights(x, seen, memory.mask, rotation).mean(1)
+        *before, (last, keys_values) = zip(self.decoder, memory.layers, strict=True)
+        for layer, layer_keys_values in before:
+            x, _ = layer(x, layer_keys_values, memory.mask, None, rotation)
+        return last.weights(x, keys_values, memory.mask, rotation).mean(1)
 
     def _embed_target(self, tokens: Tensor, past: int) -> tuple[Tensor, Tensor | None]:
         check_tokens("target", tokens, self.target_embedding.num_embeddings)

@@ -13,18 +13,18 @@ from trellis.nn.sparse import SparseLinear
 
 
 class MLP(nn.Module):
-    r"""Multi-layer perceptron: affine maps with a non-linearity between them.
+    r"""Multi-layer perceptron: linear layers with a non-linearity between them.
 
     .. math:: h^{(l)} = s(W^{(l)} h^{(l-1)} + b^{(l)}), \quad y = W^{(L)} h^{(L-1)} + b^{(L)}
 
-    A hidden layer is map, batch norm, activation ``s``, dropout, in this order; the last is the
-    map alone.
+    A hidden layer is linear map, batch norm, activation ``s`` and dropout, in this order; the
+    last layer is a linear map alone.
 
     Args:
         in_channels: features of an example.
-        out_channels: classes, or regression targets.
+        out_channels: number of classes, or of real targets.
         hidden_channels: width of each hidden layer; empty for a linear model.
-        activation: between the maps; ``maxout`` takes the larger of two maps instead of one.
+        activation: of the hidden layers; ``maxout`` is the larger of two linear maps.
         dropout: probability after each hidden layer.
         batch_norm: normalise each hidden layer over the batch.
         initialization: ``xavier`` is Keras' default, ``he`` suits deep ReLU networks.

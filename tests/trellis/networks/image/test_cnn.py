@@ -1,4 +1,4 @@
-"""LeNet-5 and the small CNN: counts, shapes, a naive convolution, learning, the door."""
+"""LeNet-5 and the small CNN: counts, shapes, a naive convolution, learning, errors."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Residual networks: published counts, shapes of the stages, blocks by hand, the door."""
+"""Residual networks: published counts, shapes of the stages, blocks by hand, errors."""
 
 from collections.abc import Callable
 from functools import partial
@@ -44,7 +44,7 @@ def test_resnet_has_the_published_number_of_parameters(depth: int, expected: int
     ("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)]
 )
 def test_cifar_resnet_has_the_published_number_of_parameters(depth: int, millions: float) -> None:
-    """He et al. 2016, table 6: shortcuts of option A are free."""
+    """He et al. 2016, table 6: shortcuts of option A have no parameters."""
     with torch.device("meta"):
         network = CifarResNet(3, 10, depth=depth)
     assert parameters(network) / 1e6 == pytest.approx(millions, rel=0.02)

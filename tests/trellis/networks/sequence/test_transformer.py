@@ -239,7 +239,7 @@ def test_rows_of_memory_and_state_can_be_chosen(source: Tensor, target: Tensor) 
     def chosen(caches: tuple) -> tuple:
         return tuple(type(c)(*(t.index_select(0, rows) for t in c)) for c in caches)
 
-    few = Memory(chosen(memory.seen), memory.mask[rows])
+    few = Memory(chosen(memory.layers), memory.mask[rows])
     logits, _ = network.decode(target[rows, 2:], chosen(state), few)
     expected = network(source[rows], target[rows])[:, 2:]
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)

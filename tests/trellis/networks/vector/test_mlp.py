@@ -1,4 +1,4 @@
-"""MLP against scikit-learn and a formula; its options; its door."""
+"""MLP against scikit-learn and a formula; its options and argument checks."""
 
 import pytest
 import torch
