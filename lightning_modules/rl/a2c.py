@@ -25,7 +25,7 @@ from trellis.rl.returns import gae
 from trellis.spec import EnvironmentSpec
 
 
-class ActorCritic(Agent, Objective):
+class A2C(Agent, Objective):
     r"""A policy follows the advantages that its value sees; the value follows the returns.
 
     .. math:: L = -\frac1B \sum_i A_i \log \pi(a_i \mid s_i)

@@ -39,14 +39,14 @@ class PolicyFactory(Protocol):
     ) -> nn.Module: ...
 
 
-class PolicyGradient(Agent, Objective):
+class REINFORCE(Agent, Objective):
     r"""The gradient of the expected return, from the rewards that followed each action.
 
     .. math:: L = -\frac1B \sum_i (G_i - b) \log \pi(a_i \mid s_i) - c_e H(\pi)
 
     Batch: a ``Rollout`` with several episodes of each environment; each rollout is one step. The
     steps of episodes that do not end in it are left out: nobody knows what followed. A time limit
-    counts as an end. A learnt baseline is ``ActorCritic`` with ``lam=1``.
+    counts as an end. A learnt baseline is ``A2C`` with ``lam=1``.
 
     Logged: ``train/return``, the mean of the last 100 finished episodes; the loss and the
     entropy. Evaluation: ``val/return`` and ``val/episode_length`` of whole episodes with
@@ -114,8 +114,8 @@ class PolicyGradient(Agent, Objective):
         keep = (rollout.mask & known).flatten()
         if not bool(keep.any()):
             raise ValueError(
-                f"PolicyGradient: no episode ends within num_steps={len(ended)}: give the data "
-                f"more, or take ActorCritic"
+                f"REINFORCE: no episode ends within num_steps={len(ended)}: give the data "
+                f"more, or take A2C"
             )
         returns = discounted_returns(
             rollout.rewards, rollout.terminated, rollout.truncated, self.gamma

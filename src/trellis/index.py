@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 # Public names that have changed; checkpoints and configs of earlier layouts use the old ones.
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "ActorCritic": "A2C",
+    "Choice": "FastCategorical",
+    "PixelTrunk": "PixelEncoder",
+    "PolicyGradient": "REINFORCE",
+    "Trunk": "ObservationEncoder",
+}
 _PACKAGE = Path(__file__).resolve().parent
 _UPPER_ROOMS = ("lightning_modules", "datamodules")
 

@@ -10,7 +10,7 @@ from trellis.rl.bandits import (
     UpperConfidenceBound,
 )
 from trellis.rl.collector import Collector, Rollout
-from trellis.rl.distribution import Choice, SquashedGaussian
+from trellis.rl.distribution import FastCategorical, SquashedGaussian
 from trellis.rl.dynamic_programming import (
     Evaluation,
     FiniteMDP,
@@ -69,12 +69,12 @@ from trellis.rl.vector_environments import environment_spec, make_environments
 __all__ = [
     "ArmValues",
     "BanditAgent",
-    "Choice",
     "Collector",
     "Control",
     "Episode",
     "EpsilonGreedy",
     "Evaluation",
+    "FastCategorical",
     "FiniteMDP",
     "GaussianTestbed",
     "GradientBandit",

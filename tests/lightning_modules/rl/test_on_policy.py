@@ -15,9 +15,9 @@ from torch import Tensor
 import trellis
 from trellis.datamodules.rl.environment_rollouts import EnvironmentRollouts
 from trellis.lightning_modules.engine.objective import Objective
-from trellis.lightning_modules.rl.a2c import ActorCritic
+from trellis.lightning_modules.rl.a2c import A2C
 from trellis.lightning_modules.rl.ppo import PPO
-from trellis.lightning_modules.rl.reinforce import PolicyGradient
+from trellis.lightning_modules.rl.reinforce import REINFORCE
 from trellis.lightning_modules.rl.trpo import TRPO
 from trellis.networks.rl.policy import CategoricalPolicy, GaussianPolicy
 from trellis.networks.rl.value import ActorCriticNetwork
@@ -32,7 +32,7 @@ small = partial(ActorCriticNetwork, hidden_channels=(8,))
 learning: dict[str, Any] = {"optimizer": adam, "lr_scheduler": linear}
 KINDS: dict[str, Any] = {
     "ppo": partial(PPO, network=small, num_minibatches=3, **learning),
-    "a2c": partial(ActorCritic, network=small, standardize=True, **learning),
+    "a2c": partial(A2C, network=small, standardize=True, **learning),
     "trpo": partial(
         TRPO,
         network=small,
@@ -43,7 +43,7 @@ KINDS: dict[str, Any] = {
         **learning,
     ),  # fmt: skip
     "reinforce": partial(
-        PolicyGradient, network=partial(CategoricalPolicy, hidden_channels=(8,)), **learning
+        REINFORCE, network=partial(CategoricalPolicy, hidden_channels=(8,)), **learning
     ),
 }
 ACTOR_CRITICS = ["ppo", "a2c", "trpo"]
@@ -350,10 +350,10 @@ def test_options_of_the_trainer_that_do_not_fit(
         (partial(PPO, clip=0.0), "clip=0.0: give more than 0"),
         (partial(PPO, lam=1.5), "lam=1.5"),
         (partial(PPO, entropy_coef=-1.0), "entropy_coef=-1.0"),
-        (partial(ActorCritic, gamma=-1.0), "gamma=-1.0"),
-        (partial(ActorCritic, value_coef=-1.0), "value_coef=-1.0"),
-        (partial(ActorCritic, max_grad_norm=0.0), "max_grad_norm=0.0"),
-        (partial(PolicyGradient, baseline="median"), "baseline='median': choose from mean, none"),
+        (partial(A2C, gamma=-1.0), "gamma=-1.0"),
+        (partial(A2C, value_coef=-1.0), "value_coef=-1.0"),
+        (partial(A2C, max_grad_norm=0.0), "max_grad_norm=0.0"),
+        (partial(REINFORCE, baseline="median"), "baseline='median': choose from mean, none"),
     ],
 )
 def test_bad_numbers(make: partial, words: str) -> None:
@@ -362,6 +362,6 @@ def test_bad_numbers(make: partial, words: str) -> None:
 
 
 def test_networks_that_do_not_fit(tmp_path: Path) -> None:
-    wrong = partial(PolicyGradient, CategoricalPolicy, adam)
+    wrong = partial(REINFORCE, CategoricalPolicy, adam)
     error = str(fit(wrong, tmp_path, partial(rollouts, "TestAim-v0")).error)
     assert "calls network(observation_shape=..., num_observations=..., action_dim=...)" in error

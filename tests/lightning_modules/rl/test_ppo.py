@@ -12,7 +12,7 @@ from learning_cases import Case, run
 from torch import Tensor, nn
 
 from trellis.datamodules.rl.environment_rollouts import EnvironmentRollouts
-from trellis.lightning_modules.rl.a2c import ActorCritic
+from trellis.lightning_modules.rl.a2c import A2C
 from trellis.lightning_modules.rl.ppo import PPO
 from trellis.networks.rl.value import ActorCriticNetwork
 from trellis.rl.collector import Rollout
@@ -98,7 +98,7 @@ def test_updates_by_loops(epochs: int, tmp_path: Path) -> None:
     options = {"num_epochs": epochs, "num_minibatches": 1, "clip": 0.2, "value_clip": 0.3}
     for objective, loss, passes in (
         (partial(PPO, **options, max_grad_norm=1e9, **shared), ppo_loss, epochs),
-        (partial(ActorCritic, max_grad_norm=None, **shared), a2c_loss, 1),
+        (partial(A2C, max_grad_norm=None, **shared), a2c_loss, 1),
     ):
         data = Keep("TestClock-v0", 3, 9, 27, options={"length": 1}, num_val_episodes=1)
         slow = partial(torch.optim.SGD, lr=0.05)
