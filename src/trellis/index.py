@@ -18,6 +18,7 @@ RENAMED: dict[str, str] = {
     "Choice": "FastCategorical",
     "PixelTrunk": "PixelEncoder",
     "PolicyGradient": "REINFORCE",
+    "PrioritizedSample": "ReplayBatch",
     "Trunk": "ObservationEncoder",
 }
 _PACKAGE = Path(__file__).resolve().parent

@@ -44,7 +44,9 @@ from trellis.rl.policy_gradient import (
     policy_gradient_loss,
     standardized,
 )
-from trellis.rl.replay import PrioritizedReplay, PrioritizedSample, ReplayBuffer, Transitions
+from trellis.rl.prioritized_replay import PrioritizedReplay
+from trellis.rl.replay import ReplayBatch, ReplayBuffer, Transitions
+from trellis.rl.replay_block import ReplayBlock
 from trellis.rl.returns import (
     discounted_returns,
     gae,
@@ -81,9 +83,10 @@ __all__ = [
     "NStepTransitions",
     "Prediction",
     "PrioritizedReplay",
-    "PrioritizedSample",
     "Pulls",
     "RedBlueDoors",
+    "ReplayBatch",
+    "ReplayBlock",
     "ReplayBuffer",
     "RewardScale",
     "Rollout",
