@@ -1,4 +1,4 @@
-"""``trellis play``: episodes of the agent of a checkpoint, in numbers or as a film."""
+"""``trellis play``: episodes of a checkpoint's agent, as numbers or as a film."""
 
 import argparse
 from importlib.util import find_spec
@@ -12,24 +12,24 @@ def main(words: list[str]) -> None:
     Args:
         words: the command line after ``trellis``.
     Raises:
-        ValueError: an objective that does not act, no episodes, a film that cannot be written.
-        ImportError: what draws the environment, or Pillow, is missing.
+        ValueError: an objective that is no agent, no episodes, a film that cannot be written.
+        ImportError: what renders the environment, or Pillow, is missing.
     """
     args = _parser().parse_args(words[1:])
     path = _check_video(args.video)
-    # These imports take seconds, and a wrong option needs none of them.
+    # These imports take seconds; a wrong option is answered without them.
     from trellis.checks import at_least_one
     from trellis.lightning_modules.commands.text_models import load_on
     from trellis.lightning_modules.engine.checkpoint import read
+    from trellis.lightning_modules.rl.agent import AgentObjective
     from trellis.rl.vector_environments import EVALUATION_SEEDS
-    from trellis.spec import EnvironmentSpec
 
     at_least_one("episodes", args.episodes)
     agent: Any = load_on(args.checkpoint, args.device)
-    if not isinstance(agent.spec, EnvironmentSpec) or not hasattr(agent, "act"):
+    if not isinstance(agent, AgentObjective):
         raise ValueError(
-            f"{args.checkpoint} holds a {type(agent).__name__}, which does not act: give the "
-            f"checkpoint of an agent, such as PPO"
+            f"{args.checkpoint} holds a {type(agent).__name__}, which is no agent: give the "
+            f"checkpoint of one, such as PPO"
         )
     saved = read(args.checkpoint, weights=False).get("datamodule_hyper_parameters", {})
     options = dict(saved.get("options") or {})
@@ -51,9 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("checkpoint", help="of an agent, such as PPO")
     add("--episodes", type=int, default=10, help="each in an environment of its own (10)")
-    add("--seed", type=int, help="of the environments; that of trellis test by default")
-    add("--sample", action="store_true", help="draw actions instead of the most probable ones")
-    add("--video", help="film one episode, the only one then, as a .gif")
+    add(
+        "--seed",
+        type=int,
+        help="of environments and actions; by default that of trellis test",
+    )
+    add("--sample", action="store_true", help="sample actions instead of the most probable ones")
+    add("--video", help="play a single episode and film it as a .gif")
     add("--device", default="cpu", help="cpu, cuda or another of torch's (cpu)")
     return parser
 
@@ -65,7 +69,7 @@ def _check_video(video: str | None) -> Path | None:
     if path.suffix != ".gif":
         raise ValueError(f"--video {video}: give a name that ends in .gif")
     if path.exists():
-        raise ValueError(f"--video {video} is there already: name another file, or move it")
+        raise ValueError(f"--video {video} exists: name another file, or move it")
     if not path.parent.is_dir():
         raise ValueError(f"--video {video}: there is no folder {path.parent}")
     if find_spec("PIL") is None:
@@ -92,28 +96,30 @@ def _play(
             raise
         raise ValueError(f"{_NO_PICTURES}: {error}") from None
 
-    def look() -> None:
+    def film_step() -> None:
         if film is not None:
             film.append(_picture(environments))
 
-    torch.manual_seed(seed)  # of drawn actions
+    torch.manual_seed(seed)  # of sampled actions
     try:
         return play(
             environments,
             agent.spec,
-            lambda seen: agent.act(seen.to(agent.device), deterministic=deterministic),
+            lambda observations: agent.act(
+                observations.to(agent.device), deterministic=deterministic
+            ),
             seed,
-            look,
+            film_step,
         )
     finally:
         environments.close()
 
 
-_NO_PICTURES = "--video: this environment draws no pictures (render_mode rgb_array)"
+_NO_PICTURES = "--video: this environment renders no pictures (render_mode rgb_array)"
 
 
 def _picture(environments: Any) -> Any:
-    """What the first environment looks like, in 256 colours: a film has hundreds of pictures."""
+    """The first environment, rendered in 256 colours: a film has hundreds of pictures."""
     from gymnasium.error import DependencyNotInstalled
     from PIL import Image
 
@@ -133,9 +139,9 @@ def _write(film: list[Any], path: Path) -> None:
 
 def _report(environment: str, episodes: Any) -> None:
     returns, lengths = episodes.returns, episodes.lengths.float()
-    deviation = f" +- {float(returns.std()):.4g}" if len(returns) > 1 else ""
+    std = f" +- {float(returns.std()):.4g}" if len(returns) > 1 else ""
     print(
-        f"{environment}: return {float(returns.mean()):.4g}{deviation} "
+        f"{environment}: return {float(returns.mean()):.4g}{std} "
         f"({len(returns)} episodes, {float(returns.min()):.4g} to {float(returns.max()):.4g}), "
         f"{float(lengths.mean()):.4g} steps each"
     )

@@ -1,131 +1,206 @@
-"""What objectives of agents share: evaluation in whole episodes, many steps counted as one."""
+"""The base of the objectives of agents: acting, evaluation by episodes, updates counted as one."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
+from trellis.checks import at_least_one, positive, probability
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.lightning_private import counted_as_one
 from trellis.lightning_modules.engine.objective import Objective, Stage, clip_gradients, plan
+from trellis.rl.collector import Rollout
+from trellis.rl.replay_block import ReplayBlock
+from trellis.rl.reward_scale import RewardScale
 from trellis.rl.running_scale import RunningScale
+from trellis.rl.vector_environments import Episodes
 from trellis.spec import EnvironmentSpec
 
 
-class Agent:
-    """A mixin beside ``Objective``: ``class PPO(Agent, Objective)``.
+class AgentObjective(Objective):
+    """Base of the agents, which act in an environment and learn from what happened.
 
-    Evaluation: ``val/return`` and ``val/episode_length`` of whole episodes with deterministic
-    actions. Logged with each batch: ``train/env_steps``, steps of the environments so far, and
-    ``train/return``, the mean of the last 100 finished episodes. A subclass has
-    ``act(observations, deterministic=False) -> actions``, which data modules call, and sets
-    ``automatic_optimization`` to false and ``max_grad_norm``.
+    A subclass sets ``learns_from``, calls ``save_hyperparameters`` in ``__init__``, defines
+    ``build`` (its networks) and ``act``, and updates its networks in ``training_step``::
+
+        with self.one_step() as [optimizer]:
+            self.step(optimizer, loss)
+        self.end_step(batch, loss=loss)
+
+    Its data module calls ``act`` and ``explore`` and reads ``learns_from``, ``gamma``, ``n_step``,
+    ``spec`` and ``device``, nothing else.
+
+    All updates on a batch count as one step: ``global_step``, ``max_steps`` and schedules count
+    batches. A run is one pass over the data, whatever ``max_epochs`` is. Logged with each batch:
+    ``train/env_steps``, steps of the environments so far, and ``train/return``, the mean of the
+    last 100 finished episodes. Evaluation: ``val/return`` and ``val/episode_length`` of whole
+    episodes with deterministic actions.
+
+    Args:
+        optimizer: from parameters to an optimiser.
+        lr_scheduler: from an optimiser to a scheduler, stepped once a batch.
+        spec: sizes of the environment; ``None`` asks the data module.
+        gamma: discount per step, in [0, 1].
+        n_step: rewards of a transition in the replay buffer.
+        max_grad_norm: gradients of each optimiser are scaled down to this norm; ``None`` leaves
+            them.
+    Raises:
+        ValueError: a number out of range, or clipping and accumulation by the trainer; in ``fit``
+            a ``RewardScale`` with another discount.
     """
 
+    # Rollouts of its current policy, each used once, or a replay buffer.
+    learns_from: ClassVar[Literal["rollouts", "replay"]]
     spec_type: ClassVar[type] = EnvironmentSpec
     monitor: ClassVar[str] = "val/return"
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
-    max_grad_norm: float | None = None
-    gamma: float
-    n_step: int = 1  # rewards that a transition of a replay memory spans
+    spec: EnvironmentSpec
 
-    @cached_property
-    def running_scales(self: Any) -> list[RunningScale]:
-        """Those of observations in its networks, looked for once."""
-        return [part for part in self.modules() if isinstance(part, RunningScale)]
+    def __init__(
+        self,
+        optimizer: OptimizerCallable,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        spec: EnvironmentSpec | None = None,
+        *,
+        gamma: float,
+        n_step: int = 1,
+        max_grad_norm: float | None = None,
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler, spec)
+        self.automatic_optimization = False
+        self.gamma, self.n_step = probability("gamma", gamma), at_least_one("n_step", n_step)
+        self.max_grad_norm = positive("max_grad_norm", max_grad_norm)
+
+    @abstractmethod
+    def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
+        """Actions ``[N]`` or ``[N, A]`` for ``observations [N, *shape]``, on its device.
+
+        Args:
+            observations: of N environments.
+            deterministic: the best actions by what it knows, as in evaluation; else as it acts in
+                training.
+        """
+
+    def explore(self, observations: Tensor, progress: float) -> Tensor:
+        """Actions to fill a replay buffer with; those of ``act`` unless it changes in training.
+
+        Args:
+            observations: of N environments, ``[N, *shape]``.
+            progress: share of the run's steps that are made, in [0, 1].
+        """
+        return self.act(observations)
 
     def metrics(self, spec: EnvironmentSpec) -> Mapping[str, Metric]:
         return {"return": BatchMean(), "episode_length": BatchMean()}
 
-    def evaluate(self: Any, batch: Any, stage: Stage) -> None:
+    def evaluate(self, batch: Episodes, stage: Stage) -> None:
         returns, lengths = batch.returns, batch.lengths
         metrics = self.evaluated(stage)
         metrics["return"].update(returns.mean(), len(returns))
         metrics["episode_length"].update(lengths.float().mean(), len(lengths))
 
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        for part in self.modules():
+            if isinstance(part, RewardScale) and part.gamma != self.gamma:
+                raise ValueError(
+                    f"RewardScale(gamma={part.gamma}) in {type(self).__name__}(gamma="
+                    f"{self.gamma}): rewards are scaled by their discounted sums, give both the "
+                    f"same gamma"
+                )
+
+    def on_train_start(self) -> None:
+        if self.current_epoch > 0:  # resumed after its last batch
+            self.trainer.should_stop = True
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # Before the last batch, not after it: so it is validated like the end of an epoch.
+        if batch_idx + 1 >= self.trainer.num_training_batches:
+            self.trainer.should_stop = True
+
+    def scheduled(self, optimizers: Sequence[Optimizer]) -> Any:
+        """For ``configure_optimizers``: each optimiser with a scheduler, if there are any."""
+        if self.lr_scheduler is None:
+            return list(optimizers)
+        schedulers = [self.lr_scheduler(optimizer) for optimizer in optimizers]
+        for scheduler in schedulers:
+            if hasattr(scheduler, "monitor"):
+                raise ValueError(
+                    "lr_scheduler: an agent steps it with each batch, and ReduceLROnPlateau waits "
+                    "for a validation: give another"
+                )
+            plan(scheduler, self._planned_batches)
+        return list(optimizers), [{"scheduler": scheduler} for scheduler in schedulers]
+
+    def _planned_batches(self) -> int:
+        trainer = self.trainer
+        trainer.fit_loop.setup_data()  # before that the number of batches is unknown
+        # A run is one epoch, whatever max_epochs is.
+        return int(min(trainer.estimated_stepping_batches, trainer.num_training_batches))
+
+    @contextmanager
+    def one_step(self) -> Iterator[list[LightningOptimizer]]:
+        """The optimisers; all their steps in here count as one step of the trainer.
+
+        ``global_step``, ``max_steps``, checkpoints and averages of weights count batches.
+        """
+        optimizers: Any = self.optimizers()
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        with counted_as_one(optimizers):
+            yield optimizers
+
+    def step(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
+        """One step of the optimiser along the gradient of ``loss``."""
+        self.optimizer_zero_grad(self.current_epoch, 0, optimizer.optimizer)
+        self.manual_backward(loss)
+        optimizer.step()
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        # Here FiniteGuard has seen whose gradient is not finite.
+        # Callbacks come first: FiniteGuard has seen the gradients as they were.
         clip_gradients(optimizer, self.max_grad_norm)
 
+    @cached_property
+    def _running_scales(self) -> list[RunningScale]:
+        """Of observations, in any of its networks; looked up once."""
+        return [part for part in self.modules() if isinstance(part, RunningScale)]
 
-def sizes(spec: EnvironmentSpec) -> dict[str, Any]:
-    """What a factory of policies is called with; either ``num_actions`` or ``action_dim`` is 0."""
+    def end_step(self, batch: Rollout | ReplayBlock, **values: Tensor) -> None:
+        """Update the statistics of observations, step the schedulers and log.
+
+        Args:
+            batch: that was learned from.
+            values: to be logged, beside ``env_steps`` and ``return``.
+        """
+        for scale in self._running_scales:
+            scale.update(batch.observations[:-1].flatten(0, 1))
+        schedulers: Any = self.lr_schedulers() or []
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            scheduler.step()
+        if len(batch.recent_returns):
+            values = {"return": batch.recent_returns.mean(), **values}
+        self.log_train(env_steps=batch.env_steps.float(), **values)
+
+
+def observation_sizes(spec: EnvironmentSpec) -> dict[str, Any]:
+    """What each network of an agent is built from, beside the sizes of actions."""
     return {
         "observation_shape": spec.observation_shape,
         "num_observations": spec.num_observations,
-        "num_actions": spec.num_actions,
-        "action_dim": len(spec.action_low),
     }
 
 
 def choose(distribution: Distribution, deterministic: bool) -> Tensor:
-    """An action for each observation: drawn, or the most probable.
+    """An action for each observation: sampled, or the mode.
 
     >>> choose(torch.distributions.Categorical(torch.tensor([[0.1, 0.9]])), deterministic=True)
     tensor([1])
     """
     return distribution.mode if deterministic else distribution.sample()
-
-
-def scheduled(objective: Objective, optimizers: Sequence[Optimizer]) -> Any:
-    """The optimisers, each with a scheduler that ``end_step`` steps once a batch."""
-    if objective.lr_scheduler is None:
-        return list(optimizers)
-    schedulers = [objective.lr_scheduler(optimizer) for optimizer in optimizers]
-    for scheduler in schedulers:
-        if hasattr(scheduler, "monitor"):
-            raise ValueError("lr_scheduler: ReduceLROnPlateau has no place between rollouts")
-        plan(scheduler, lambda: _planned_batches(objective))
-    return list(optimizers), [{"scheduler": scheduler} for scheduler in schedulers]
-
-
-def _planned_batches(objective: Objective) -> int:
-    trainer = objective.trainer
-    trainer.fit_loop.setup_data()  # or else nobody knows how many there are
-    # The data end after one epoch, whatever max_epochs is.
-    return int(min(trainer.estimated_stepping_batches, trainer.num_training_batches))
-
-
-@contextmanager
-def one_step(objective: Objective) -> Iterator[list[LightningOptimizer]]:
-    """The optimisers; all their steps in here are counted as one.
-
-    ``global_step``, ``max_steps``, checkpoints and averages of weights count batches.
-    """
-    found: Any = objective.optimizers()
-    optimizers: list[LightningOptimizer] = found if isinstance(found, list) else [found]
-    with counted_as_one(optimizers):
-        yield optimizers
-
-
-def step(objective: Objective, optimizer: LightningOptimizer, loss: Tensor) -> None:
-    """One step of the optimiser along the gradient of ``loss``."""
-    objective.optimizer_zero_grad(objective.current_epoch, 0, optimizer.optimizer)
-    objective.manual_backward(loss)
-    optimizer.step()
-
-
-def end_step(objective: Any, batch: Any, **values: Tensor) -> None:
-    """Step the schedulers, log ``values``, the steps so far and how the last episodes went.
-
-    Each ``RunningScale`` in the objective counts the observations of the batch.
-
-    Args:
-        objective: that learnt from the batch.
-        batch: with ``observations [T + 1, N, *shape]``, ``recent_returns [E]``, ``env_steps``.
-        values: to be logged.
-    """
-    for module in objective.running_scales:
-        module.update(batch.observations[:-1].flatten(0, 1))
-    found: Any = objective.lr_schedulers()
-    for scheduler in found if isinstance(found, list) else [found] if found else []:
-        scheduler.step()
-    if len(batch.recent_returns):
-        values = {"return": batch.recent_returns.mean(), **values}
-    objective.log_train(env_steps=batch.env_steps.float(), **values)

@@ -1,4 +1,7 @@
-"""What objectives share that learn from rollouts of their own policy, each used once."""
+"""What agents share that learn from rollouts of their own policy with a learned value.
+
+T counts steps, N environments, B steps that there is something to learn from.
+"""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -6,8 +9,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from trellis.lightning_modules.rl.agent import observation_sizes
+from trellis.rl.collector import Rollout
 from trellis.rl.returns import gae
 from trellis.rl.reward_scale import RewardScale
+from trellis.spec import EnvironmentSpec
 
 
 class ActorCriticFactory(Protocol):
@@ -28,17 +34,23 @@ class ActorCriticFactory(Protocol):
     ) -> nn.Module: ...
 
 
+def actor_critic_sizes(spec: EnvironmentSpec) -> dict[str, Any]:
+    """What an ``ActorCriticFactory`` is called with."""
+    actions = {"num_actions": spec.num_actions, "action_dim": len(spec.action_low)}
+    return {**observation_sizes(spec), **actions}
+
+
 class Experience(NamedTuple):
-    """The steps of a rollout that there is something to learn from, in one row.
+    """The steps of a rollout without those that only reset an environment.
 
     Args:
         observations: ``[B, *shape]``.
         actions: ``[B]`` or ``[B, A]``.
         advantages: ``[B]``.
         returns: targets of the values ``[B]``.
-        values: when they were taken ``[B]``.
-        log_prob: of the actions when they were taken ``[B]``; a sum over the entries of a real
-            action.
+        values: by the network that acted ``[B]``.
+        log_prob: of the actions, under the policy that acted ``[B]``; a sum over the entries of a
+            real action.
     """
 
     observations: Tensor
@@ -49,55 +61,56 @@ class Experience(NamedTuple):
     log_prob: Tensor
 
     def shuffled(self, parts: int) -> Iterator["Experience"]:
-        """All steps in another order, in parts whose sizes differ by one at most."""
+        """All steps in random order, in parts whose sizes differ by one at most."""
         order = torch.randperm(len(self.actions)).to(self.actions.device)
         fields = (field.index_select(0, order).tensor_split(parts) for field in self)
         return (Experience(*part) for part in zip(*fields, strict=True))
 
 
-def flat(rollout: Any, *others: Tensor) -> Experience:
-    """The steps of ``rollout`` and of tensors ``[T, N]`` beside it that are no steps of reset.
+def flatten_steps(mask: Tensor, *fields: Tensor) -> list[Tensor]:
+    """The steps where ``mask`` is true, in one dimension.
+
+    Shape:
+        mask ``[T, N]``, fields ``[T, N, ...]`` -> ``[B, ...]`` each
+    """
+    flat = [field.flatten(0, 1) for field in fields]
+    if bool(mask.all()):
+        return flat
+    rows = mask.flatten().nonzero().squeeze(1)
+    return [field.index_select(0, rows) for field in flat]
+
+
+def values_and_advantages(
+    network: nn.Module, rollout: Rollout, values: Tensor, gamma: float, lam: float
+) -> tuple[Tensor, Tensor]:
+    """Values of the steps of a rollout and their generalised advantages, without gradients.
 
     Args:
-        rollout: of the data module.
-        others: advantages, returns, values and log_prob.
-    """
-    steps = [rollout.observations[:-1], rollout.actions, *others]
-    keep = rollout.mask.flatten().nonzero().squeeze(1)
-    if len(keep) == rollout.mask.numel():
-        return Experience(*(field.flatten(0, 1) for field in steps))
-    return Experience(*(field.flatten(0, 1).index_select(0, keep) for field in steps))
-
-
-def judge(network: nn.Module, rollout: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """What the network that acted says of the steps of a rollout, without gradients.
-
+        network: that acted, with a ``value``.
+        rollout: T steps of N environments.
+        values: of the observations that the steps began with, by that network, ``[T * N]``.
+        gamma: discount per step, in [0, 1].
+        lam: lambda of the advantages, in [0, 1].
     Returns:
-        values ``[T, N]``, values of what followed ``[T, N]``, log_prob of the actions ``[T, N]``.
+        ``[T, N]`` each; their sum are the returns that the value learns from.
     """
-    steps, width = rollout.rewards.shape
     with torch.no_grad():
-        distribution, values = network(rollout.observations[:-1].flatten(0, 1))
-        log_prob = distribution.log_prob(rollout.actions.flatten(0, 1)).view(steps, width)
-        values = values.view(steps, width)
+        values = values.detach().view(rollout.rewards.shape)
         last = network.value(rollout.observations[-1])  # type: ignore[operator]
-    return values, torch.cat([values[1:], last[None]]), log_prob
+        advantages = gae(
+            rollout.rewards,
+            values,
+            torch.cat([values[1:], last[None]]),
+            rollout.terminated,
+            rollout.truncated,
+            gamma,
+            lam,
+        )
+    return values, advantages
 
 
-def scale_rewards(network: nn.Module, rollout: Any) -> Any:
-    """The rollout with rewards as the network's ``RewardScale`` has them, if it has one.
-
-    Called once a rollout, which it counts.
-    """
-    for part in network.modules():
-        if isinstance(part, RewardScale):
-            part.update(rollout.rewards, rollout.terminated | rollout.truncated, rollout.mask)
-            rollout = rollout._replace(rewards=part(rollout.rewards))
-    return rollout
-
-
-def experience(network: nn.Module, rollout: Any, gamma: float, lam: float) -> Experience:
-    """The steps of a rollout with their advantages, by the network that acted.
+def evaluate_rollout(network: nn.Module, rollout: Rollout, gamma: float, lam: float) -> Experience:
+    """The steps of a rollout as the network that acted sees them, without gradients.
 
     Args:
         network: with a policy and a value.
@@ -105,8 +118,22 @@ def experience(network: nn.Module, rollout: Any, gamma: float, lam: float) -> Ex
         gamma: discount per step, in [0, 1].
         lam: lambda of the advantages, in [0, 1].
     """
-    values, next_values, log_prob = judge(network, rollout)
-    advantages = gae(
-        rollout.rewards, values, next_values, rollout.terminated, rollout.truncated, gamma, lam
-    )
-    return flat(rollout, advantages, advantages + values, values, log_prob)
+    with torch.no_grad():
+        distribution, values = network(rollout.observations[:-1].flatten(0, 1))
+        log_prob = distribution.log_prob(rollout.actions.flatten(0, 1))
+    values, advantages = values_and_advantages(network, rollout, values, gamma, lam)
+    fields = (advantages, advantages + values, values, log_prob.view_as(values))
+    steps = flatten_steps(rollout.mask, rollout.observations[:-1], rollout.actions, *fields)
+    return Experience(*steps)
+
+
+def scale_rewards(network: nn.Module, rollout: Rollout) -> Rollout:
+    """The rollout with rewards scaled by the network's ``RewardScale``, if it has one.
+
+    Call it once a rollout: it updates the scale.
+    """
+    for part in network.modules():
+        if isinstance(part, RewardScale):
+            part.update(rollout.rewards, rollout.terminated | rollout.truncated, rollout.mask)
+            rollout = rollout._replace(rewards=part(rollout.rewards))
+    return rollout

@@ -1,23 +1,17 @@
-"""REINFORCE: whole episodes tell how good their actions were."""
+"""REINFORCE: the policy gradient from the returns of whole episodes."""
 
 from typing import Any, Literal, Protocol
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from trellis.checks import not_negative, positive, probability
-from trellis.lightning_modules.engine.objective import Objective, build_network
-from trellis.lightning_modules.rl.agent import (
-    Agent,
-    choose,
-    end_step,
-    one_step,
-    scheduled,
-    sizes,
-    step,
-)
+from trellis.checks import not_negative
+from trellis.lightning_modules.engine.objective import build_network
+from trellis.lightning_modules.rl.agent import AgentObjective, choose, observation_sizes
 from trellis.networks.rl.policy import CategoricalPolicy
+from trellis.rl.collector import Rollout
 from trellis.rl.policy_gradient import policy_gradient_loss
 from trellis.rl.returns import discounted_returns
 from trellis.spec import EnvironmentSpec
@@ -26,8 +20,8 @@ from trellis.spec import EnvironmentSpec
 class PolicyFactory(Protocol):
     """Builds a policy from the sizes of an environment; called by keyword.
 
-    With ``num_actions`` of a discrete choice, or ``action_dim`` of a real action in its place.
-    The policy has ``forward(observation [B, *shape]) -> distribution``.
+    With ``num_actions`` where actions are discrete, ``action_dim`` in its place where they are
+    real. The policy has ``forward(observation [B, *shape]) -> distribution``.
     """
 
     def __call__(
@@ -39,18 +33,16 @@ class PolicyFactory(Protocol):
     ) -> nn.Module: ...
 
 
-class PolicyGradient(Agent, Objective):
-    r"""The gradient of the expected return, from the rewards that followed each action.
+class REINFORCE(AgentObjective):
+    r"""The gradient of the expected return, estimated from the rewards that followed each action.
 
     .. math:: L = -\frac1B \sum_i (G_i - b) \log \pi(a_i \mid s_i) - c_e H(\pi)
 
     Batch: a ``Rollout`` with several episodes of each environment; each rollout is one step. The
-    steps of episodes that do not end in it are left out: nobody knows what followed. A time limit
-    counts as an end. A learnt baseline is ``ActorCritic`` with ``lam=1``.
+    steps of episodes that do not end in it are left out, as their returns are unknown. A time
+    limit counts as an end. For a learned baseline take ``A2C`` with ``lam=1``.
 
-    Logged: ``train/return``, the mean of the last 100 finished episodes; the loss and the
-    entropy. Evaluation: ``val/return`` and ``val/episode_length`` of whole episodes with
-    deterministic actions.
+    Logged and evaluated: as ``AgentObjective``, and the loss and the entropy.
 
     Args:
         network: from the sizes of an environment to a policy; for real actions give a
@@ -64,11 +56,13 @@ class PolicyGradient(Agent, Objective):
         max_grad_norm: gradients are scaled down to this norm; ``None`` leaves them.
     Raises:
         ValueError: a number out of range, an unknown baseline, or clipping and accumulation by
-            the trainer.
+            the trainer; in ``fit`` a rollout in which no episode ends.
 
-    Source: Williams 1992; Sutton and Barto 2018, sections 13.3 and 13.4. Deviates: no
-    :math:`\gamma^t` before a step, as everywhere in practice.
+    Source: Williams 1992; Sutton and Barto 2018, sections 13.3 and 13.4. Deviates: steps are not
+    weighted by :math:`\gamma^t`, as everywhere in practice.
     """
+
+    learns_from = "rollouts"
 
     def __init__(
         self,
@@ -81,41 +75,38 @@ class PolicyGradient(Agent, Objective):
         entropy_coef: float = 0.0,
         max_grad_norm: float | None = None,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, spec)
-        self.automatic_optimization = False
-        self.gamma = probability("gamma", gamma)
+        super().__init__(optimizer, lr_scheduler, spec, gamma=gamma, max_grad_norm=max_grad_norm)
         if baseline not in ("mean", "none"):
             raise ValueError(f"baseline={baseline!r}: choose from mean, none")
         self.entropy_coef = not_negative("entropy_coef", entropy_coef)
-        self.max_grad_norm = positive("max_grad_norm", max_grad_norm)
         self.save_hyperparameters()
         self.network_factory, self.baseline = network, baseline
 
     def build(self, spec: EnvironmentSpec) -> None:
-        of_both = sizes(spec)
-        of_both.pop("action_dim" if spec.num_actions else "num_actions")
-        self.network = build_network(self.network_factory, of_both, "observation", objective=self)
+        discrete, real = {"num_actions": spec.num_actions}, {"action_dim": len(spec.action_low)}
+        sizes = {**observation_sizes(spec), **(discrete if spec.num_actions else real)}
+        self.network = build_network(self.network_factory, sizes, "observation", objective=self)
 
     def configure_optimizers(self) -> Any:
-        return scheduled(self, [self.optimizer(self.network.parameters())])
+        return self.scheduled([self.optimizer(self.network.parameters())])
 
-    def forward(self, observation: Tensor) -> Any:
+    def forward(self, observation: Tensor) -> Distribution:
         """The distribution over actions for ``observation [B, *shape]``."""
         return self.network(observation)
 
     def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
-        """Actions for ``observations [N, *shape]``, drawn or the most probable."""
+        """Actions for ``observations [N, *shape]``: sampled, or the most probable."""
         return choose(self.network(observations), deterministic)
 
-    def training_step(self, rollout: Any, batch_idx: int) -> None:
+    def training_step(self, rollout: Rollout, batch_idx: int) -> None:
         ended = rollout.terminated | rollout.truncated
-        # Ends from here on, seen from the last step backwards.
+        # Whether the episode ends at this step or a later one of the rollout.
         known = ended.flip(0).cumsum(0).flip(0) > 0
         keep = (rollout.mask & known).flatten()
         if not bool(keep.any()):
             raise ValueError(
-                f"PolicyGradient: no episode ends within num_steps={len(ended)}: give the data "
-                f"more, or take ActorCritic"
+                f"REINFORCE: no episode ends within num_steps={len(ended)}: give the data more, "
+                f"or take A2C"
             )
         returns = discounted_returns(
             rollout.rewards, rollout.terminated, rollout.truncated, self.gamma
@@ -125,6 +116,6 @@ class PolicyGradient(Agent, Objective):
         advantages = returns - returns.mean() if self.baseline == "mean" else returns
         entropy = distribution.entropy()[keep].mean()
         loss = policy_gradient_loss(log_prob, advantages) - self.entropy_coef * entropy
-        with one_step(self) as [optimizer]:
-            step(self, optimizer, loss)
-        end_step(self, rollout, loss=loss, entropy=entropy)
+        with self.one_step() as [optimizer]:
+            self.step(optimizer, loss)
+        self.end_step(rollout, loss=loss, entropy=entropy)

@@ -1,4 +1,4 @@
-"""Soft actor-critic: return and entropy together, the price of chance learnt beside."""
+"""Soft actor-critic: maximises return and entropy, with a learned entropy temperature."""
 
 import math
 from typing import Any
@@ -6,27 +6,29 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from trellis.checks import at_least_one, positive, probability
-from trellis.lightning_modules.engine.objective import Objective, frozen
-from trellis.lightning_modules.rl.agent import Agent, end_step, one_step, scheduled, step
+from trellis.checks import positive, probability
+from trellis.lightning_modules.engine.objective import frozen
+from trellis.lightning_modules.rl.agent import AgentObjective, choose
 from trellis.lightning_modules.rl.off_policy import (
     BoundedPolicyFactory,
     StateActionValueFactory,
     build_critic,
     build_policy,
     critic_loss,
-    least_value,
+    minimum_value,
 )
 from trellis.networks.rl.policy import SquashedGaussianPolicy
 from trellis.networks.rl.value import StateActionValue
 from trellis.rl.replay import Transitions
+from trellis.rl.replay_block import ReplayBlock
 from trellis.rl.target import frozen_copy, polyak_update_
 from trellis.spec import EnvironmentSpec
 
 
-class SAC(Agent, Objective):
-    r"""Two critics learn the return with the entropy to come, a policy that draws climbs both.
+class SAC(AgentObjective):
+    r"""Two critics learn the soft value of actions, a stochastic policy maximises the lesser one.
 
     .. math:: L_Q = \sum_{k=1}^2 \frac1B \sum_i w_i (Q_k(s, a) - y)^2, \quad
         y = r + \gamma^n (\min_k Q'_k(s', a') - \alpha \ln \pi(a' \mid s'))
@@ -34,20 +36,18 @@ class SAC(Agent, Objective):
     .. math:: L_\pi = \frac1B \sum_i \alpha \ln \pi(\tilde a \mid s) - \min_k Q_k(s, \tilde a),
         \quad L_\alpha = -\ln \alpha \, (\ln \pi(\tilde a \mid s) + H)
 
-    with a' and :math:`\tilde a` drawn from the policy. The temperature alpha falls while the
-    entropy is above H and rises while it is below. Q' follows Q from behind. Where an episode
-    terminated, y is r alone; a time limit keeps what would have followed.
+    with a' and :math:`\tilde a` sampled from the policy. The temperature alpha falls while the
+    entropy is above H and rises while it is below. Q' are target networks. Where an episode
+    terminated, y is r alone; after a time limit the value is bootstrapped.
 
-    Densities are those of actions scaled to [-1, 1], whatever the environment's units are, in
-    which the critics see them: so H means the same everywhere.
+    Densities are those of actions scaled to [-1, 1], so that H means the same in every
+    environment; critics see actions in the environment's units.
 
-    Batch: a ``ReplayBlock``; all its updates are counted as one: ``global_step``, ``max_steps``
-    and schedules count blocks. With priorities in the data the weights w are those of its draws,
-    and each transition's error is reported.
+    Batch: a ``ReplayBlock``, whose updates count as one step. With priorities in the data, w are
+    the importance weights of its samples, and their TD errors become the new priorities.
 
-    Logged: ``train/return``, the mean of the last 100 finished episodes, and of the last update
-    the losses of critics and policy, the entropy and alpha. Evaluation: ``val/return`` and
-    ``val/episode_length`` of whole episodes with the middle of the policy's actions.
+    Logged and evaluated: as ``AgentObjective``, and of the last update the losses of critics and
+    policy, the entropy and alpha. Deterministic actions are the mode of the policy.
 
     Args:
         policy: from the sizes of an environment to distributions over actions.
@@ -59,8 +59,8 @@ class SAC(Agent, Objective):
         spec: sizes of the environment; ``None`` asks the data module.
         gamma: discount per step, in [0, 1].
         n_step: rewards of a target.
-        tau: how far Q' goes with each update, in [0, 1].
-        alpha: kept at this; ``None`` learns it, from 1 on.
+        tau: share of the way that the target networks move in each update, in [0, 1].
+        alpha: a constant entropy temperature; ``None`` learns it, starting from 1.
         target_entropy: H in nats, of actions in [-1, 1]; ``None`` is -1 for each entry.
         max_grad_norm: gradients of each network are scaled down to this norm; ``None`` leaves
             them.
@@ -70,9 +70,10 @@ class SAC(Agent, Objective):
 
     Source: Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", algorithm 1.
     Deviates: the loss of alpha has its logarithm in place of it, as the authors' code; squared
-    errors are not halved; of n steps, only the last one's entropy counts.
+    errors are not halved; with n steps, only the last one's entropy counts.
     """
 
+    learns_from = "replay"
     policy: nn.Module
 
     def __init__(
@@ -91,25 +92,26 @@ class SAC(Agent, Objective):
         target_entropy: float | None = None,
         max_grad_norm: float | None = None,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, spec)
-        self.automatic_optimization = False
-        self.gamma, self.n_step = probability("gamma", gamma), at_least_one("n_step", n_step)
+        super().__init__(
+            optimizer, lr_scheduler, spec, gamma=gamma, n_step=n_step, max_grad_norm=max_grad_norm
+        )
         self.tau, self.alpha = probability("tau", tau), positive("alpha", alpha)
-        self.max_grad_norm = positive("max_grad_norm", max_grad_norm)
         self.save_hyperparameters()
         self.policy_factory, self.critic_factory = policy, critic
         self.critic_optimizer, self.alpha_optimizer = critic_optimizer, alpha_optimizer
-        self.given_entropy = target_entropy
+        self._given_target_entropy = target_entropy
 
     def build(self, spec: EnvironmentSpec) -> None:
-        self.policy = build_policy(self, self.policy_factory, spec, draws=True)
-        self.critics = nn.ModuleList(build_critic(self, self.critic_factory, spec) for _ in "12")
+        self.policy = build_policy(self.policy_factory, spec, stochastic=True, objective=self)
+        self.critics = nn.ModuleList(
+            build_critic(self.critic_factory, spec, objective=self) for _ in range(2)
+        )
         self.target_critics = frozen_copy(self.critics)
         start = torch.tensor(math.log(self.alpha or 1.0))
         self.log_alpha = nn.Parameter(start, requires_grad=self.alpha is None)
         bounds = zip(spec.action_low, spec.action_high, strict=True)
         self.log_volume = sum(math.log((high - low) / 2) for low, high in bounds)
-        given = self.given_entropy
+        given = self._given_target_entropy
         self.target_entropy = -float(len(spec.action_low)) if given is None else given
 
     def configure_optimizers(self) -> Any:
@@ -119,52 +121,47 @@ class SAC(Agent, Objective):
         ]
         if self.alpha is None:
             optimizers.append(self.alpha_optimizer([self.log_alpha]))
-        return scheduled(self, optimizers)
+        return self.scheduled(optimizers)
 
-    def forward(self, observation: Tensor) -> Any:
+    def forward(self, observation: Tensor) -> Distribution:
         """The distribution over actions ``[B, A]`` for ``observation [B, *shape]``."""
         return self.policy(observation)
 
     def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
-        """Actions for ``observations [N, *shape]``, drawn or the middle ones."""
-        distribution = self.policy(observations)
-        return distribution.mode if deterministic else distribution.sample()
+        """Actions for ``observations [N, *shape]``: sampled, or the mode."""
+        return choose(self.policy(observations), deterministic)
 
-    def explore(self, observations: Tensor, progress: float) -> Tensor:
-        """Actions drawn for ``observations [N, *shape]``, however far the run is."""
-        return self.act(observations)
-
-    def training_step(self, block: Any, batch_idx: int) -> None:
-        with one_step(self) as [optimizer, critic_optimizer, *alpha_optimizer]:
+    def training_step(self, block: ReplayBlock, batch_idx: int) -> None:
+        with self.one_step() as [optimizer, critic_optimizer, *alpha_optimizer]:
             for batch in block:
                 alpha = self.log_alpha.detach().exp()
                 targets = self._targets(batch.transitions, alpha)
                 loss, errors = critic_loss(self.critics, batch, targets)
-                step(self, critic_optimizer, loss)
-                block.report(batch, errors)
+                self.step(critic_optimizer, loss)
+                block.update_priorities(batch, errors)
                 observations = batch.transitions.observations
                 policy_loss, entropy = self._policy_loss(observations, alpha)
-                step(self, optimizer, policy_loss)
+                self.step(optimizer, policy_loss)
                 for each in alpha_optimizer:
-                    step(self, each, self.log_alpha * (entropy - self.target_entropy))
+                    self.step(each, self.log_alpha * (entropy - self.target_entropy))
                 polyak_update_(self.target_critics, self.critics, self.tau)
         values = {"critic_loss": loss, "policy_loss": policy_loss, "entropy": entropy}
-        end_step(self, block, alpha=self.log_alpha.exp(), **values)
+        self.end_step(block, alpha=self.log_alpha.exp(), **values)
 
     @torch.no_grad()
     def _targets(self, transitions: Transitions, alpha: Tensor) -> Tensor:
-        after = transitions.next_observations
-        actions, log_prob = self._drawn(after)
-        values = least_value(self.target_critics, after, actions)
+        observations = transitions.next_observations
+        actions, log_prob = self._sample(observations)
+        values = minimum_value(self.target_critics, observations, actions)
         return transitions.targets(values - alpha * log_prob)
 
     def _policy_loss(self, observations: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        actions, log_prob = self._drawn(observations)
+        actions, log_prob = self._sample(observations)
         with frozen(self.critics):
-            values = least_value(self.critics, observations, actions)
+            values = minimum_value(self.critics, observations, actions)
         return (alpha * log_prob - values).mean(), -log_prob.detach().mean()
 
-    def _drawn(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """Actions, and the logarithms of their densities as if they lay in [-1, 1]."""
+    def _sample(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions, and the logarithms of their densities when scaled to [-1, 1]."""
         actions, log_prob = self.policy(observations).rsample_with_log_prob()
         return actions, log_prob + self.log_volume

@@ -14,8 +14,14 @@ from typing import Any
 
 # Public names that have changed; checkpoints and configs of earlier layouts use the old ones.
 RENAMED: dict[str, str] = {
+    "ActorCritic": "A2C",
     "Alone": "NodewiseLinear",
     "BestAndLast": "BestAndLastCheckpoint",
+    "Choice": "FastCategorical",
+    "PixelTrunk": "PixelEncoder",
+    "PolicyGradient": "REINFORCE",
+    "PrioritizedSample": "ReplayBatch",
+    "Trunk": "ObservationEncoder",
 }
 _PACKAGE = Path(__file__).resolve().parent
 _UPPER_ROOMS = ("lightning_modules", "datamodules")

@@ -119,10 +119,11 @@ for kind in (Clock, Guess, Aim, Steady, Film, Hidden):
 
 
 class Still:
-    """What a trainer shows a data module: an agent that acts at random and notes what it saw."""
+    """A trainer and its agent, which acts at random and notes the observations."""
 
-    global_rank, world_size, should_stop = 0, 1, False
+    global_rank = 0
     device = torch.device("cpu")
+    learns_from, gamma, n_step, spec = "rollouts", 0.5, 1, None
 
     def __init__(self, num_actions: int = 2) -> None:
         self.num_actions, self.seen = num_actions, []
@@ -130,6 +131,9 @@ class Still:
     @property
     def lightning_module(self) -> "Still":
         return self
+
+    def explore(self, observations: Tensor, progress: float) -> Tensor:
+        raise AssertionError("it learns from rollouts")
 
     def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
         self.seen.append(observations.clone())
@@ -142,9 +146,9 @@ class Still:
 
 
 class Explorer(Still):
-    """One that explores, and learns from a memory."""
+    """One that learns from a replay buffer."""
 
-    gamma, n_step = 0.5, 1
+    learns_from = "replay"
 
     def __init__(self, num_actions: int = 2, n_step: int = 1) -> None:
         super().__init__(num_actions)

@@ -15,13 +15,13 @@ from gymnasium.spaces import Box
 from learning_cases import Case, Run, run
 from torch import Tensor, nn
 
-from trellis.datamodules.rl.environment_replay import EnvironmentReplay, ReplayBatch
+from trellis.datamodules.rl.environment_replay import EnvironmentReplay
 from trellis.lightning_modules.rl.ddpg import DDPG
 from trellis.lightning_modules.rl.sac import SAC
 from trellis.lightning_modules.rl.td3 import TD3
 from trellis.networks.rl.policy import DeterministicPolicy, SquashedGaussianPolicy
 from trellis.networks.rl.value import StateActionValue
-from trellis.rl.replay import Transitions
+from trellis.rl.replay import ReplayBatch, Transitions
 
 LOW, HIGH = (-1.0, 0.0), (3.0, 0.5)
 
@@ -82,18 +82,18 @@ def fit(objective: partial, root: Path, data: Any = replay, **options: Any) -> R
 class Keep(EnvironmentReplay):
     """Keeps its batches, the networks before the first, and what it is told of errors."""
 
-    def _draw(self, device: torch.device) -> ReplayBatch:
+    def _sample(self) -> ReplayBatch:
         module: Any = self.trainer.lightning_module
         if not hasattr(self, "made"):
             self.made: list[ReplayBatch] = []
             self.told: list[Tensor] = []
             self.networks = copy.deepcopy(dict(module.named_children()))
-        self.made.append(super()._draw(device))
+        self.made.append(super()._sample())
         return self.made[-1]
 
-    def _update_priorities(self, where: Tensor, errors: Tensor) -> None:
+    def _update_priorities(self, indices: Tensor, errors: Tensor) -> None:
         self.told.append(errors)
-        super()._update_priorities(where, errors)
+        super()._update_priorities(indices, errors)
 
 
 def kept(**options: Any) -> Keep:

@@ -10,7 +10,7 @@ from trellis.rl.bandits import (
     UpperConfidenceBound,
 )
 from trellis.rl.collector import Collector, Rollout
-from trellis.rl.distribution import Choice, SquashedGaussian
+from trellis.rl.distribution import FastCategorical, SquashedGaussian
 from trellis.rl.dynamic_programming import (
     Evaluation,
     FiniteMDP,
@@ -44,7 +44,9 @@ from trellis.rl.policy_gradient import (
     policy_gradient_loss,
     standardized,
 )
-from trellis.rl.replay import PrioritizedReplay, PrioritizedSample, ReplayBuffer, Transitions
+from trellis.rl.prioritized_replay import PrioritizedReplay
+from trellis.rl.replay import ReplayBatch, ReplayBuffer, Transitions
+from trellis.rl.replay_block import ReplayBlock
 from trellis.rl.returns import (
     discounted_returns,
     gae,
@@ -69,21 +71,22 @@ from trellis.rl.vector_environments import environment_spec, make_environments
 __all__ = [
     "ArmValues",
     "BanditAgent",
-    "Choice",
     "Collector",
     "Control",
     "Episode",
     "EpsilonGreedy",
     "Evaluation",
+    "FastCategorical",
     "FiniteMDP",
     "GaussianTestbed",
     "GradientBandit",
     "NStepTransitions",
     "Prediction",
     "PrioritizedReplay",
-    "PrioritizedSample",
     "Pulls",
     "RedBlueDoors",
+    "ReplayBatch",
+    "ReplayBlock",
     "ReplayBuffer",
     "RewardScale",
     "Rollout",

@@ -87,7 +87,7 @@ class SquashedGaussian(Distribution):
         return (gaussian - slope - self.half.log()).sum(-1)
 
 
-class Choice(Categorical):
+class FastCategorical(Categorical):
     r"""One of A things: torch's ``Categorical`` of finite logits, for policies that are small.
 
     .. math:: \ln p(a) = f_a - \ln \sum_b e^{f_b}
@@ -99,7 +99,7 @@ class Choice(Categorical):
     Shape:
         logits ``[..., A]``; a batch ``[...]`` of choices
 
-    >>> Choice(torch.tensor([0.0, 0.0])).log_prob(torch.tensor(1))
+    >>> FastCategorical(torch.tensor([0.0, 0.0])).log_prob(torch.tensor(1))
     tensor(-0.6931)
     """
 
@@ -109,9 +109,9 @@ class Choice(Categorical):
         # Not Categorical's own, which would normalise in three steps.
         Distribution.__init__(self, logits.shape[:-1], validate_args=False)
 
-    def expand(self, batch_shape: Sizes, _instance: object = None) -> "Choice":
+    def expand(self, batch_shape: Sizes, _instance: object = None) -> "FastCategorical":
         """The same choices, ``batch_shape`` of them."""
-        return Choice(self.logits.expand(*batch_shape, -1))
+        return FastCategorical(self.logits.expand(*batch_shape, -1))
 
     def sample(self, sample_shape: Sizes = ()) -> Tensor:
         """Numbers of things."""

@@ -8,8 +8,8 @@ import pytest
 import torch
 from environment_cases import Explorer, NoAgent, Still
 
-from trellis.datamodules.rl.environment_replay import EnvironmentReplay, ReplayBatch
-from trellis.rl.replay import Transitions
+from trellis.datamodules.rl.environment_replay import EnvironmentReplay
+from trellis.rl.replay import ReplayBatch, Transitions
 
 
 def ready(agent: Any = None, **options: Any) -> EnvironmentReplay:
@@ -24,12 +24,12 @@ def ready(agent: Any = None, **options: Any) -> EnvironmentReplay:
 
 
 def remembered(data: EnvironmentReplay) -> Transitions:
-    memory = data._memory if data.priority is None else data._memory.buffer
-    return memory.take(torch.arange(len(memory)))
+    buffer = data._buffer if data.priority is None else data._buffer.buffer
+    return buffer.take(torch.arange(len(buffer)))
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_the_memory_against_the_clock(n: int) -> None:
+def test_the_buffer_against_the_clock(n: int) -> None:
     """The reward is the number of the step, episodes of 4, 5, ... steps; odd ones terminate."""
     data = ready(Explorer(n_step=n))
     assert len(served(data)) == 4 * ((80 - 20) // 6)
@@ -59,7 +59,7 @@ def served(data: EnvironmentReplay, count: int | None = None) -> list[ReplayBatc
     batches = []
     for block in islice(data.train_dataloader(), count):
         for batch in block:
-            block.report(batch, batch.transitions.rewards)
+            block.update_priorities(batch, batch.transitions.rewards)
             batches.append(batch)
     return batches
 
@@ -73,8 +73,7 @@ def test_random_actions_first_and_then_the_agent() -> None:
     data = ready(agent)
     assert (data.random_steps, data.steps_each) == (10, 40)
     blocks = []
-    for number, block in enumerate(data.train_dataloader(), 1):
-        assert agent.should_stop == (number == 10)
+    for block in data.train_dataloader():
         assert len(list(block)) == 4
         blocks.append(block)
     assert agent.progress == [step / 40 for step in range(10, 40)]
@@ -108,7 +107,7 @@ def test_batches_are_drawn_evenly() -> None:
     assert drawn.sum().item() == pytest.approx(1)
     share = 1 / len(all_of_them)
     assert (drawn - share).abs().max() < 6 * (share / 20_000) ** 0.5
-    assert all(batch.where is None and bool((batch.weights == 1).all()) for batch in batches)
+    assert all(batch.indices is None and bool((batch.weights == 1).all()) for batch in batches)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +125,7 @@ def test_steps_are_spread_between_updates(steps: int, updates: int, between: lis
             seen = len(agent.seen)
         assert sizes == between
         assert torch.equal(torch.stack(agent.seen[-steps:]), block.observations[:-1])
-    assert len(agent.seen) == steps * data.num_blocks
+    assert len(agent.seen) == steps * data.num_batches
 
 
 def test_the_oldest_are_forgotten() -> None:
@@ -145,18 +144,20 @@ def test_priorities_follow_the_errors() -> None:
     batch = next(batches)
     assert batch.weights.unique().tolist() == [1.0]
     # Errors of 3 for the first transition of all, of 1 for the others; of critics the mean counts.
-    every = torch.arange(len(data._memory))
+    every = torch.arange(len(data._buffer))
     errors = torch.where(every == 0, 3.0, -1.0)
-    block.report(batch._replace(where=every), torch.stack([2 * errors, torch.zeros(len(every))]))
+    block.update_priorities(
+        batch._replace(indices=every), torch.stack([2 * errors, torch.zeros(len(every))])
+    )
     batches = list(batches)
-    where = torch.cat([batch.where for batch in batches])
+    where = torch.cat([batch.indices for batch in batches])
     assert (where == 0).float().mean().item() == pytest.approx(3 / (3 + len(every) - 1), rel=0.2)
     for batch in batches:
-        expected = remembered(data).observations[batch.where]
+        expected = remembered(data).observations[batch.indices]
         assert torch.equal(batch.transitions.observations, expected)
     # Weights take back .4 of the bias at the start of a run, and all of it at its end.
     beta = 0.4 + 0.6 * data._collector.steps / data.steps_each
-    at = torch.cat([b.weights[b.where == 0] for b in batches if (b.where != 0).any()])
+    at = torch.cat([b.weights[b.indices == 0] for b in batches if (b.indices != 0).any()])
     torch.testing.assert_close(at, torch.full_like(at, 3**-beta))
 
 
@@ -179,11 +180,11 @@ def test_new_episodes_where_the_state_is_hidden() -> None:
     data = ready(Explorer(n_step=3), environment="TestHidden-v0")
     served(data, 1)
     state = data.state_dict()
-    before = len(data._memory)
+    before = len(data._buffer)
     data = ready(Explorer(n_step=3), environment="TestHidden-v0")
     with pytest.warns(UserWarning, match="goes on with new episodes"):
         data.load_state_dict(state)
-    assert len(data._memory) == before
+    assert len(data._buffer) == before
     block = next(iter(data.train_dataloader()))
     list(block)
     assert not block.observations[0, :, 1].any()
@@ -231,13 +232,16 @@ def test_bad_options(options: dict[str, Any], words: str) -> None:
         ready(**options)
 
 
-@pytest.mark.parametrize("agent", [Still(), NoAgent()])
-def test_an_objective_that_does_not_explore(agent: Any) -> None:
-    data = ready()
-    data.trainer = SimpleNamespace(lightning_module=agent, world_size=1, global_rank=0)
-    name = type(agent).__name__
-    with pytest.raises(ValueError, match=rf"can .*\(observations\); {name} cannot.* or DQN"):
-        next(iter(data.train_dataloader()))
+def test_objectives_that_do_not_learn_from_replay() -> None:
+    with pytest.raises(
+        ValueError,
+        match="Still learns from rollouts, but EnvironmentReplay provides replay: take "
+        "EnvironmentRollouts as data",
+    ):
+        ready(Still())
+    trainer = SimpleNamespace(lightning_module=NoAgent(), global_rank=0)
+    with pytest.raises(ValueError, match="an AgentObjective, and NoAgent is none: .* or DQN"):
+        ready(trainer)
 
 
 def test_nothing_to_learn_from_yet() -> None:
@@ -246,7 +250,7 @@ def test_nothing_to_learn_from_yet() -> None:
         served(data, 1)
 
 
-def test_a_reward_that_is_no_number_leaves_the_memory_as_it_was() -> None:
+def test_a_reward_that_is_no_number_leaves_the_buffer_as_it_was() -> None:
     data = ready(options={"nan": 12})
     with pytest.raises(ValueError, match="the reward of environment 0 in its step 14 is not fin"):
         served(data)

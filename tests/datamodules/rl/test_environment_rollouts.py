@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from environment_cases import Explorer, NoAgent, Still
@@ -97,12 +96,9 @@ def test_real_actions_are_drawn_whole_and_given_cut() -> None:
         )
 
 
-def test_the_run_ends_with_its_steps() -> None:
-    agent = Still()
-    data = ready(agent, total_steps=27)
-    for number, _ in enumerate(data.train_dataloader()):
-        assert agent.should_stop == (number == 1)
-    assert len(data.train_dataloader()) == 2
+def test_a_run_is_as_long_as_its_steps() -> None:
+    data = ready(total_steps=27)
+    assert len(list(data.train_dataloader())) == len(data.train_dataloader()) == 2
 
 
 def test_seeds() -> None:
@@ -213,15 +209,35 @@ def test_an_environment_that_raises() -> None:
     assert data.state_dict()["environments"] is None
 
 
-def test_an_objective_that_does_not_act() -> None:
-    data = ready()
-    data.trainer = SimpleNamespace(lightning_module=NoAgent(), world_size=1, global_rank=0)
-    with pytest.raises(ValueError, match=r"can act\(observations\); NoAgent cannot: take PPO"):
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_an_objective_that_does_not_act(stage: str) -> None:
+    data = EnvironmentRollouts()
+    data.trainer = SimpleNamespace(lightning_module=NoAgent(), global_rank=0)
+    with pytest.raises(ValueError, match="an AgentObjective, and NoAgent is none: take PPO"):
+        data.setup(stage)
+
+
+def test_an_objective_that_learns_from_something_else() -> None:
+    with pytest.raises(
+        ValueError,
+        match="Explorer learns from replay, but EnvironmentRollouts provides rollouts: take "
+        "EnvironmentReplay as data",
+    ):
+        ready(Explorer())
+    # To play episodes it does not matter.
+    data = EnvironmentRollouts("TestClock-v0", num_val_episodes=2)
+    data.trainer = Explorer()
+    data.setup("validate")
+    (episodes,) = data.val_dataloader()
+    assert episodes.lengths.tolist() == [4, 4]
+
+
+def test_without_a_trainer_there_is_no_agent() -> None:
+    data = EnvironmentRollouts("TestClock-v0")
+    data.setup("fit")
+    with pytest.raises(ValueError, match="they need a Trainer; .*trellis.rl.Collector"):
         next(iter(data.train_dataloader()))
-    assert np.isfinite(data.state_dict()["steps"])
-
-
-def test_an_objective_that_wants_a_memory() -> None:
-    data = ready(Explorer())
-    with pytest.raises(ValueError, match="Explorer learns from a memory.*take EnvironmentReplay"):
+    data.trainer = Still()
+    data.teardown("fit")
+    with pytest.raises(ValueError, match="EnvironmentRollouts: call setup"):
         next(iter(data.train_dataloader()))

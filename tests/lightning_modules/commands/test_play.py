@@ -79,9 +79,10 @@ def test_what_cannot_be_played(
     assert "ends in .gif" in failing(capsys, "play", checkpoint, "--video=a.mp4")
     assert "no folder" in failing(capsys, "play", checkpoint, "--video=/nowhere/a.gif")
     (tmp_path / "a.gif").touch()
-    assert "is there already" in failing(capsys, "play", checkpoint, f"--video={tmp_path}/a.gif")
+    taken = failing(capsys, "play", checkpoint, f"--video={tmp_path}/a.gif")
+    assert "exists: name another file" in taken
     other = run(CASES["classification"], tmp_path, max_epochs=1).last
-    assert "holds a Classification, which does not act" in failing(capsys, "play", str(other))
+    assert "holds a Classification, which is no agent" in failing(capsys, "play", str(other))
     blind = run(Case(PPO, partial(rollouts, "TestGuess-v0")), tmp_path).last
     text = failing(capsys, "play", str(blind), f"--video={tmp_path}/b.gif")
-    assert "draws no pictures" in text
+    assert "renders no pictures" in text

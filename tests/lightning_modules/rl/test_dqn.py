@@ -239,7 +239,7 @@ def test_bad_numbers(options: dict[str, Any], words: str) -> None:
 def test_real_actions_are_not_for_it(tmp_path: Path) -> None:
     done = fit(agent, tmp_path, partial(replay, "TestAim-v0"))
     assert isinstance(done.error, ValueError)
-    assert "DQN compares discrete actions; those of TestAim-v0 are real numbers: take DDPG" in str(
+    assert "DQN learns discrete actions; those of TestAim-v0 are real-valued: take DDPG" in str(
         done.error
     )
 

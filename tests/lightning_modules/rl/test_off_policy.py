@@ -1,6 +1,5 @@
 """Agents with real-valued actions: what they learn, count, save, resume and refuse."""
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from off_policy_cases import HIGH, KINDS, LOW, adam, critic, fit, kept, replay, 
 from torch import nn
 
 import trellis
-from trellis.lightning_modules.rl import agent, cli
-from trellis.lightning_modules.rl.off_policy import disturbed
+from trellis.lightning_modules import cli
+from trellis.lightning_modules.rl.agent import AgentObjective
+from trellis.lightning_modules.rl.off_policy import add_action_noise
 from trellis.optim.schedule import Schedule
 from trellis.rl.running_scale import RunningScale
 from trellis.spec import EnvironmentSpec
@@ -112,13 +112,13 @@ def test_noise_is_measured_in_halves_of_the_range() -> None:
     torch.manual_seed(0)
     low, high = torch.tensor(LOW), torch.tensor(HIGH)
     middle = ((low + high) / 2).expand(100_000, 2)
-    noisy = disturbed(middle, low, high, noise=0.1)
+    noisy = add_action_noise(middle, low, high, noise=0.1)
     torch.testing.assert_close(noisy.mean(0), middle[0], atol=0.002, rtol=0.0)
     torch.testing.assert_close(noisy.std(0), torch.tensor([0.2, 0.025]), atol=0.0, rtol=0.02)
-    limited = (disturbed(middle, low, high, noise=0.4, limit=0.5) - middle).abs()
+    limited = (add_action_noise(middle, low, high, noise=0.4, limit=0.5) - middle).abs()
     assert torch.equal(limited.amax(0), torch.tensor([1.0, 0.125]))
     assert (limited == limited.amax(0)).float().mean().item() == pytest.approx(0.211, abs=0.01)
-    cut = disturbed(middle, low, high, noise=2.0)
+    cut = add_action_noise(middle, low, high, noise=2.0)
     assert torch.equal(cut.amin(0), low)
     assert torch.equal(cut.amax(0), high)
 
@@ -160,10 +160,9 @@ def test_critics_share_nothing() -> None:
         assert not torch.equal(one[-2], two[-2])
 
 
-def weigh(monkeypatch: pytest.MonkeyPatch, kind: str, policy: float, critic: float) -> None:
+def weigh(monkeypatch: pytest.MonkeyPatch, policy: float, critic: float) -> None:
     """Multiply the losses of the agent's networks by a factor each."""
-    module = sys.modules[KINDS[kind].func.__module__]
-    step = agent.step
+    step = AgentObjective.step
 
     def weighed(objective: Any, optimizer: Any, loss: Any) -> None:
         first = optimizer.param_groups[0]["params"][0]
@@ -173,7 +172,7 @@ def weigh(monkeypatch: pytest.MonkeyPatch, kind: str, policy: float, critic: flo
             loss = loss * critic
         step(objective, optimizer, loss)
 
-    monkeypatch.setattr(module, "step", weighed)
+    monkeypatch.setattr(AgentObjective, "step", weighed)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -183,7 +182,7 @@ def test_gradients_go_to_whom_they_are_for(
     """A policy that does not move changes no critic, whatever its loss is."""
     runs = []
     for factor, rate in ((1.0, still), (50.0, still), (50.0, adam)):
-        weigh(monkeypatch, kind, policy=factor, critic=1.0)
+        weigh(monkeypatch, policy=factor, critic=1.0)
         runs.append(fit(partial(KINDS[kind], optimizer=rate), tmp_path))
         monkeypatch.undo()
         assert runs[-1].error is None
@@ -198,7 +197,7 @@ def test_gradients_beyond_numbers_name_the_network(
     kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And no other: what the policy climbs gets no gradient from it."""
-    weigh(monkeypatch, kind, **{"policy": 1.0, "critic": 1.0, name: float("inf")})
+    weigh(monkeypatch, **{"policy": 1.0, "critic": 1.0, name: float("inf")})
     done = fit(KINDS[kind], tmp_path)
     assert isinstance(done.error, FloatingPointError)
     assert f"step 0: the gradient is not finite in {name}" in str(done.error)
@@ -222,7 +221,10 @@ def test_an_environment_that_raises_leaves_a_checkpoint(kind: str, tmp_path: Pat
     ("environment", "words"),
     [
         ("CartPole-v1", "those of CartPole-v1 are discrete: take DQN or PPO"),
-        ("TestFree-v0", "acts between bounds; the actions of TestFree-v0 reach from (-inf, -inf)"),
+        (
+            "TestFree-v0",
+            "learns actions between bounds; those of TestFree-v0 reach from (-inf",
+        ),
     ],
 )
 def test_actions_that_do_not_fit(kind: str, environment: str, words: str, tmp_path: Path) -> None:
@@ -238,7 +240,7 @@ def test_actions_that_do_not_fit(kind: str, environment: str, words: str, tmp_pa
         (partial(KINDS["td3"], policy=squashed), "returns a SquashedGaussian: take a Determi"),
         (
             partial(KINDS["sac"], policy=KINDS["ddpg"].keywords["policy"]),
-            "SAC draws its actions; DeterministicPolicy returns a Tensor: take a SquashedGauss",
+            "SAC samples its actions; DeterministicPolicy returns a Tensor: take a SquashedGau",
         ),
         (partial(KINDS["ddpg"], policy=critic), "DDPG calls network(observation_shape=..., num"),
         (partial(KINDS["sac"], critic=squashed), "action_dim=...)"),

@@ -14,10 +14,11 @@ from torch import Tensor
 
 import trellis
 from trellis.datamodules.rl.environment_rollouts import EnvironmentRollouts
-from trellis.lightning_modules.engine.objective import Objective
-from trellis.lightning_modules.rl.a2c import ActorCritic
+from trellis.lightning_modules.rl import reinforce
+from trellis.lightning_modules.rl.a2c import A2C
+from trellis.lightning_modules.rl.agent import AgentObjective
 from trellis.lightning_modules.rl.ppo import PPO
-from trellis.lightning_modules.rl.reinforce import PolicyGradient
+from trellis.lightning_modules.rl.reinforce import REINFORCE
 from trellis.lightning_modules.rl.trpo import TRPO
 from trellis.networks.rl.policy import CategoricalPolicy, GaussianPolicy
 from trellis.networks.rl.value import ActorCriticNetwork
@@ -32,7 +33,7 @@ small = partial(ActorCriticNetwork, hidden_channels=(8,))
 learning: dict[str, Any] = {"optimizer": adam, "lr_scheduler": linear}
 KINDS: dict[str, Any] = {
     "ppo": partial(PPO, network=small, num_minibatches=3, **learning),
-    "a2c": partial(ActorCritic, network=small, standardize=True, **learning),
+    "a2c": partial(A2C, network=small, standardize=True, **learning),
     "trpo": partial(
         TRPO,
         network=small,
@@ -43,7 +44,7 @@ KINDS: dict[str, Any] = {
         **learning,
     ),  # fmt: skip
     "reinforce": partial(
-        PolicyGradient, network=partial(CategoricalPolicy, hidden_channels=(8,)), **learning
+        REINFORCE, network=partial(CategoricalPolicy, hidden_channels=(8,)), **learning
     ),
 }
 ACTOR_CRITICS = ["ppo", "a2c", "trpo"]
@@ -142,14 +143,14 @@ class Scaled(ActorCriticNetwork):
     """Its value is that of scaled rewards."""
 
     def __init__(self, **sizes: Any) -> None:
-        super().__init__(hidden_channels=(8,), reward_scale=RewardScale(0.9), **sizes)
+        super().__init__(hidden_channels=(8,), reward_scale=RewardScale(0.99), **sizes)
 
 
 class Rich(EnvironmentRollouts):
     """Pays a thousand times as much."""
 
-    def _rollout(self) -> Rollout:
-        made = super()._rollout()
+    def next_batch(self) -> Rollout:
+        made = super().next_batch()
         return made._replace(rewards=1000 * made.rewards)
 
 
@@ -247,6 +248,13 @@ def test_what_is_logged(tmp_path: Path) -> None:
     assert logged.values[0]["train/return"] == pytest.approx((6 + 10 + 15) / 3)
 
 
+def without_a_trainer(patch: pytest.MonkeyPatch) -> None:
+    """Let ``training_step`` compute its losses and do nothing else."""
+    patch.setattr(AgentObjective, "step", lambda *_: None)
+    patch.setattr(AgentObjective, "one_step", lambda _: nullcontext([None]))
+    patch.setattr(AgentObjective, "end_step", lambda *_, **__: None)
+
+
 # That of TRPO has more than a loss, and is in a test of its own.
 @pytest.mark.parametrize("kind", ["ppo", "a2c", "reinforce"])
 def test_steps_of_reset_teach_nothing(kind: str) -> None:
@@ -259,20 +267,14 @@ def test_steps_of_reset_teach_nothing(kind: str) -> None:
     assert not rollout.mask.all()
 
     def gradient(actions: Tensor) -> Tensor:
-        seen = {}
-
-        def one(self: Objective, optimizer: Any, loss: Tensor) -> None:
-            seen["loss"] = loss
-
+        losses = []
         torch.manual_seed(0)
-        module = __import__(type(objective).__module__, fromlist=["step"])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "step", one)
-            patch.setattr(module, "one_step", lambda _: nullcontext([None]))
-            patch.setattr(module, "end_step", lambda *_, **__: None)
+            without_a_trainer(patch)
+            patch.setattr(AgentObjective, "step", lambda *args: losses.append(args[-1]))
             objective.training_step(rollout._replace(actions=actions), 0)
         return torch.cat(
-            [g.flatten() for g in torch.autograd.grad(seen["loss"], [*objective.parameters()])]
+            [g.flatten() for g in torch.autograd.grad(losses[-1], [*objective.parameters()])]
         )
 
     base = gradient(rollout.actions)
@@ -303,12 +305,9 @@ def test_reinforce_leaves_out_what_it_does_not_know() -> None:
     objective.configure_model()
     rollout = next(iter(data.train_dataloader()))
     seen = {}
-    module = __import__(type(objective).__module__, fromlist=["step"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "policy_gradient_loss", lambda *both: seen.update(both=both) or 0)
-        patch.setattr(module, "step", lambda *_: None)
-        patch.setattr(module, "one_step", lambda _: nullcontext([None]))
-        patch.setattr(module, "end_step", lambda *_, **__: None)
+        without_a_trainer(patch)
+        patch.setattr(reinforce, "policy_gradient_loss", lambda *both: seen.update(both=both) or 0)
         objective.training_step(rollout, 0)
     # Episodes of four steps in three environments; a step of reset; two more steps, no end.
     log_prob, returns = seen["both"]
@@ -350,10 +349,10 @@ def test_options_of_the_trainer_that_do_not_fit(
         (partial(PPO, clip=0.0), "clip=0.0: give more than 0"),
         (partial(PPO, lam=1.5), "lam=1.5"),
         (partial(PPO, entropy_coef=-1.0), "entropy_coef=-1.0"),
-        (partial(ActorCritic, gamma=-1.0), "gamma=-1.0"),
-        (partial(ActorCritic, value_coef=-1.0), "value_coef=-1.0"),
-        (partial(ActorCritic, max_grad_norm=0.0), "max_grad_norm=0.0"),
-        (partial(PolicyGradient, baseline="median"), "baseline='median': choose from mean, none"),
+        (partial(A2C, gamma=-1.0), "gamma=-1.0"),
+        (partial(A2C, value_coef=-1.0), "value_coef=-1.0"),
+        (partial(A2C, max_grad_norm=0.0), "max_grad_norm=0.0"),
+        (partial(REINFORCE, baseline="median"), "baseline='median': choose from mean, none"),
     ],
 )
 def test_bad_numbers(make: partial, words: str) -> None:
@@ -362,6 +361,6 @@ def test_bad_numbers(make: partial, words: str) -> None:
 
 
 def test_networks_that_do_not_fit(tmp_path: Path) -> None:
-    wrong = partial(PolicyGradient, CategoricalPolicy, adam)
+    wrong = partial(REINFORCE, CategoricalPolicy, adam)
     error = str(fit(wrong, tmp_path, partial(rollouts, "TestAim-v0")).error)
     assert "calls network(observation_shape=..., num_observations=..., action_dim=...)" in error

@@ -1,18 +1,17 @@
 """One update of PPO and of A2C against loops over single steps, written from the papers."""
 
 import copy
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import environment_cases  # noqa: F401 - registers environments
 import pytest
 import torch
 from learning_cases import Case, run
+from rollout_cases import GAMMA, LAM, Keep, advantages
 from torch import Tensor, nn
 
-from trellis.datamodules.rl.environment_rollouts import EnvironmentRollouts
-from trellis.lightning_modules.rl.a2c import ActorCritic
+from trellis.lightning_modules.rl.a2c import A2C
 from trellis.lightning_modules.rl.ppo import PPO
 from trellis.networks.rl.value import ActorCriticNetwork
 from trellis.rl.collector import Rollout
@@ -20,31 +19,6 @@ from trellis.rl.running_scale import RunningScale
 
 sgd = partial(torch.optim.SGD, lr=1.0)
 network = partial(ActorCriticNetwork, hidden_channels=(5,), orthogonal=False)
-GAMMA, LAM = 0.9, 0.7
-
-
-def advantages(net: nn.Module, rollout: Rollout) -> dict[tuple[int, int], float]:
-    """Of each step that is none of reset, by summing TD errors forwards to the episode's end."""
-
-    @cache
-    def value(t: int, n: int) -> float:
-        return net(rollout.observations[t, n][None])[1].item()
-
-    found, (steps, width) = {}, rollout.rewards.shape
-    for n in range(width):
-        for t in range(steps):
-            if not rollout.mask[t, n]:
-                continue
-            total, weight = 0.0, 1.0
-            for k in range(t, steps):
-                over = bool(rollout.terminated[k, n])
-                after = 0.0 if over else value(k + 1, n)
-                total += weight * (rollout.rewards[k, n].item() + GAMMA * after - value(k, n))
-                weight *= GAMMA * LAM
-                if over or bool(rollout.truncated[k, n]):
-                    break
-            found[t, n] = total
-    return found
 
 
 def ppo_loss(net: nn.Module, old: nn.Module, rollout: Rollout) -> Tensor:
@@ -78,19 +52,6 @@ def a2c_loss(net: nn.Module, old: nn.Module, rollout: Rollout) -> Tensor:
     return total / len(worth)
 
 
-class Keep(EnvironmentRollouts):
-    """Keeps the rollouts it makes, and the network that made them."""
-
-    def _rollout(self) -> Rollout:
-        made = super()._rollout()
-        self.made = [*getattr(self, "made", []), made]
-        self.networks = [
-            *getattr(self, "networks", []),
-            copy.deepcopy(self.trainer.lightning_module.network),
-        ]
-        return made
-
-
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_updates_by_loops(epochs: int, tmp_path: Path) -> None:
     """Of the second epoch too, whose ratios are no longer 1."""
@@ -98,7 +59,7 @@ def test_updates_by_loops(epochs: int, tmp_path: Path) -> None:
     options = {"num_epochs": epochs, "num_minibatches": 1, "clip": 0.2, "value_clip": 0.3}
     for objective, loss, passes in (
         (partial(PPO, **options, max_grad_norm=1e9, **shared), ppo_loss, epochs),
-        (partial(ActorCritic, max_grad_norm=None, **shared), a2c_loss, 1),
+        (partial(A2C, max_grad_norm=None, **shared), a2c_loss, 1),
     ):
         data = Keep("TestClock-v0", 3, 9, 27, options={"length": 1}, num_val_episodes=1)
         slow = partial(torch.optim.SGD, lr=0.05)

@@ -120,7 +120,7 @@ def test_entropy_comes_near_what_is_asked(tmp_path: Path) -> None:
     done = fit(objective, tmp_path, data, val_check_interval=1.0)
     assert done.error is None
     with torch.no_grad():
-        _, log_prob = done.objective._drawn(torch.linspace(-1, 1, 5000)[:, None])
+        _, log_prob = done.objective._sample(torch.linspace(-1, 1, 5000)[:, None])
     assert -log_prob.mean().item() == pytest.approx(-0.5, abs=0.15)
 
 

@@ -28,7 +28,7 @@ sgd = partial(torch.optim.SGD, lr=LR)
 
 
 def near(action: Tensor, epsilon: Tensor) -> Tensor:
-    """Entry by entry: noise of deviation 0.4, at most 0.5, in halves of the range."""
+    """Entry by entry: noise of standard deviation 0.4, at most 0.5, in halves of the range."""
     found = []
     for j in range(2):
         step = min(max(0.4 * epsilon[j].item(), -0.5), 0.5) * (HIGH[j] - LOW[j]) / 2

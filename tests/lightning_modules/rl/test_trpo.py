@@ -5,13 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import environment_cases  # noqa: F401 - registers environments
 import lightning as L
 import numpy as np
 import pytest
 import torch
 from learning_cases import Case, Run, run
-from test_ppo import GAMMA, LAM, Keep, advantages
+from rollout_cases import GAMMA, LAM, Keep, advantages
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
@@ -47,9 +46,11 @@ def poles(kind: type = Keep, rollouts: int = 4) -> Keep:
     return kind("CartPole-v1", 2, 50, 100 * rollouts, num_val_episodes=1)
 
 
-def worth_of(net: nn.Module, rollout: Rollout) -> dict[tuple[int, int], float]:
+def worth_of(
+    net: nn.Module, rollout: Rollout, gamma: float = GAMMA, lam: float = LAM
+) -> dict[tuple[int, int], float]:
     """Standardised advantages by loops."""
-    worth = advantages(net, rollout)
+    worth = advantages(net, rollout, gamma, lam)
     mean = sum(worth.values()) / len(worth)
     var = sum((a - mean) ** 2 for a in worth.values()) / (len(worth) - 1)
     return {step: (a - mean) / var**0.5 for step, a in worth.items()}
@@ -88,13 +89,13 @@ def test_a_step_is_the_inverse_fisher_matrix_times_the_gradient(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    right, parts = TRPO._divergence_from_itself, []
+    right, parts = TRPO._kl_from_itself, []
 
     def noted(self: TRPO, observations: Tensor) -> Tensor:
         parts.append(observations)
         return right(self, observations)
 
-    monkeypatch.setattr(TRPO, "_divergence_from_itself", noted)
+    monkeypatch.setattr(TRPO, "_kl_from_itself", noted)
     data = clock()
     network = partial(ActorCriticNetwork, hidden_channels=hidden_channels, orthogonal=False)
     done = train(
@@ -118,7 +119,7 @@ def test_a_step_is_the_inverse_fisher_matrix_times_the_gradient(
 
 
 def test_a_gaussian_step_in_closed_form(tmp_path: Path) -> None:
-    """Of a mean w x + b and a deviation: F is made of moments of x, and 2 for log_std."""
+    """Of a mean w x + b and a standard deviation: F is made of moments of x, and 2 for log_std."""
     data = Keep("TestAim-v0", 4, 16, 64, num_val_episodes=1)
     done = train(
         data, tmp_path, network=partial(linear, log_std=-0.7), gamma=GAMMA, lam=LAM, damping=0.05,
@@ -187,12 +188,7 @@ def test_steps_gain_and_stay_near(tmp_path: Path) -> None:
 
 def worth_of_cart(net: nn.Module, rollout: Rollout) -> Tensor:
     """In the order of the rollout, with TRPO's own defaults."""
-    import test_ppo
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(test_ppo, "GAMMA", 0.99)
-        patch.setattr(test_ppo, "LAM", 0.95)
-        worth = worth_of(net, rollout)
+    worth = worth_of(net, rollout, gamma=0.99, lam=0.95)
     return torch.tensor([worth[step] for step in sorted(worth)]).double()
 
 
@@ -273,8 +269,8 @@ def test_the_value_follows_the_returns_by_loops(tmp_path: Path) -> None:
 class Spoilt(Keep):
     """Steps of reset hold other actions, rewards and random noise."""
 
-    def _rollout(self) -> Rollout:
-        made = super()._rollout()
+    def next_batch(self) -> Rollout:
+        made = super().next_batch()
         assert not made.mask.all()
         return made._replace(actions=made.actions.where(made.mask, 1 - made.actions))
 

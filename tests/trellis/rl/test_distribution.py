@@ -12,7 +12,7 @@ from torch.distributions import (
 )
 from torch.distributions.transforms import TanhTransform
 
-from trellis.rl.distribution import Choice, SquashedGaussian
+from trellis.rl.distribution import FastCategorical, SquashedGaussian
 
 LOW, HIGH = torch.tensor([-2.0, 0.0, 1.0]).double(), torch.tensor([2.0, 0.5, 7.0]).double()
 
@@ -94,10 +94,10 @@ def test_far_out_nothing_overflows() -> None:
         assert torch.isfinite(distribution.log_prob(torch.full((1, 1), edge))).all()
 
 
-def choices() -> tuple[Choice, Categorical, torch.Tensor]:
+def choices() -> tuple[FastCategorical, Categorical, torch.Tensor]:
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).mul(3).double()
     logits.requires_grad_()
-    return Choice(logits), Categorical(logits=logits), logits
+    return FastCategorical(logits), Categorical(logits=logits), logits
 
 
 def test_a_choice_is_torchs_categorical() -> None:

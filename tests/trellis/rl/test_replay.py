@@ -1,11 +1,12 @@
-"""What a memory holds beside a plain list, and how often what is drawn from it."""
+"""What a buffer holds beside a plain list, and how often each transition is sampled."""
 
 import io
 
 import pytest
 import torch
 
-from trellis.rl.replay import PrioritizedReplay, ReplayBuffer, Transitions
+from trellis.rl.prioritized_replay import PrioritizedReplay
+from trellis.rl.replay import ReplayBuffer, Transitions
 
 
 def transitions(first: int, count: int) -> Transitions:
@@ -32,7 +33,7 @@ def prioritized(count: int, **options) -> PrioritizedReplay:
 
 
 def test_the_last_ones_are_kept() -> None:
-    """Batches of all sizes around the end of the memory, as a list of the last ten has them."""
+    """Batches of all sizes around the end of the storage, as a list of the last ten has them."""
     buffer, kept, first = ReplayBuffer(10, (2,)), [], 0
     for count in (3, 4, 2, 5, 1, 10, 7, 0, 9):
         where = buffer.add(transitions(first, count))
@@ -74,9 +75,9 @@ def test_real_actions_and_pixels() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 3, 6, 12])
-def test_a_restored_memory_goes_on_alike(count) -> None:
-    memories = [PrioritizedReplay(ReplayBuffer(7, (2,))) for _ in range(3)]
-    running, from_file, from_state = memories
+def test_a_restored_buffer_goes_on_alike(count) -> None:
+    buffers = [PrioritizedReplay(ReplayBuffer(7, (2,))) for _ in range(3)]
+    running, from_file, from_state = buffers
     for first in range(0, count, 3):
         running.add(transitions(first, 3))
     if count:
@@ -89,11 +90,11 @@ def test_a_restored_memory_goes_on_alike(count) -> None:
     drawn = [running.sample(20, 0.4, generator(3))]
     running.add(transitions(70, 7))  # what was taken before may not see this
     from_state.load_state_dict(state)
-    for memory in (from_file, from_state):
-        memory.add(transitions(50, 2))
-        drawn.append(memory.sample(20, 0.4, generator(3)))
+    for buffer in (from_file, from_state):
+        buffer.add(transitions(50, 2))
+        drawn.append(buffer.sample(20, 0.4, generator(3)))
     for other in drawn[1:]:
-        assert torch.equal(drawn[0].where, other.where)
+        assert torch.equal(drawn[0].indices, other.indices)
         assert torch.equal(drawn[0].weights, other.weights)
         for a, b in zip(drawn[0].transitions, other.transitions, strict=True):
             assert torch.equal(a, b)
@@ -108,12 +109,12 @@ def test_draws_follow_priorities() -> None:
     priorities = [(abs(float(error)) + 0.01) ** 0.7 for error in errors]
     probabilities = torch.tensor([p / sum(priorities) for p in priorities]).double()
     sample = replay.sample(100_000, beta=0.5, generator=generator())
-    found = sample.where.bincount(minlength=5) / 100_000
+    found = sample.indices.bincount(minlength=5) / 100_000
     torch.testing.assert_close(found.double(), probabilities, atol=2e-4, rtol=0)
     weights = (5 * probabilities) ** -0.5
-    torch.testing.assert_close(sample.weights, (weights / weights.max()).float()[sample.where])
-    assert torch.equal(-sample.transitions.rewards, sample.where.float())
-    assert {int(replay.sample(1, 0.5, generator(seed)).where) for seed in range(20)} >= {1, 2, 4}
+    torch.testing.assert_close(sample.weights, (weights / weights.max()).float()[sample.indices])
+    assert torch.equal(-sample.transitions.rewards, sample.indices.float())
+    assert {int(replay.sample(1, 0.5, generator(seed)).indices) for seed in range(20)} >= {1, 2, 4}
 
 
 def test_weights_take_the_bias_back() -> None:
@@ -131,7 +132,7 @@ def test_alpha_zero_is_an_even_draw() -> None:
     replay = prioritized(6, alpha=0.0)
     replay.update(torch.arange(6), torch.tensor([0.0, 1, 2, 3, 4, 100]))
     sample = replay.sample(60_000, beta=0.7, generator=generator())
-    assert float((sample.where.bincount(minlength=6) - 10_000).abs().max()) <= 1
+    assert float((sample.indices.bincount(minlength=6) - 10_000).abs().max()) <= 1
     assert torch.equal(sample.weights, torch.ones(60_000))
 
 
@@ -143,7 +144,7 @@ def test_new_ones_come_first() -> None:
     replay.add(transitions(3, 1))
     assert replay.tree.get(torch.tensor([3])).item() == pytest.approx(9.0)
     drawn = replay.sample(1000, beta=0.4, generator=generator())
-    assert int((drawn.where == 3).sum()) > 990
+    assert int((drawn.indices == 3).sum()) > 990
     replay.add(transitions(4, 1))  # it takes the place of the first, priority and all
     assert replay.tree.get(torch.tensor([0])).item() == pytest.approx(9.0)
 
@@ -152,7 +153,7 @@ def test_bad_input() -> None:
     buffer = ReplayBuffer(4, (2,))
     with pytest.raises(ValueError, match="capacity=0: give at least 1"):
         ReplayBuffer(0, (2,))
-    with pytest.raises(ValueError, match="the memory is empty"):
+    with pytest.raises(ValueError, match="the replay buffer is empty"):
         buffer.sample(2)
     with pytest.raises(ValueError, match="5 transitions at once: capacity=4 is less"):
         buffer.add(transitions(0, 5))
@@ -164,7 +165,7 @@ def test_bad_input() -> None:
     buffer.add(good)
     with pytest.raises(ValueError, match="batch_size=0: give at least 1"):
         buffer.sample(0)
-    with pytest.raises(ValueError, match="saved memory has capacity=4, this one 5"):
+    with pytest.raises(ValueError, match="saved buffer has capacity=4, this one 5"):
         ReplayBuffer(5, (2,)).load_state_dict(buffer.state_dict())
     with pytest.raises(ValueError, match=r"saved observations \[2, 2\] .* of this environment"):
         ReplayBuffer(4, (3,)).load_state_dict(buffer.state_dict())
@@ -175,12 +176,12 @@ def test_bad_priorities() -> None:
         prioritized(3, alpha=1.5)
     with pytest.raises(ValueError, match="epsilon=0.0: give a small positive"):
         prioritized(3, epsilon=0.0)
-    with pytest.raises(ValueError, match="the memory is empty"):
+    with pytest.raises(ValueError, match="the replay buffer is empty"):
         PrioritizedReplay(ReplayBuffer(3, (2,))).sample(1, 0.4)
     replay = prioritized(3)
     with pytest.raises(ValueError, match="beta=2.0"):
         replay.sample(1, 2.0)
-    with pytest.raises(ValueError, match=r"where \[2\] and errors \[2, 1\]"):
+    with pytest.raises(ValueError, match=r"indices \[2\] and errors \[2, 1\]"):
         replay.update(torch.tensor([0, 1]), torch.ones(2, 1))
     with pytest.raises(ValueError, match="errors hold NaN or infinity: the loss has diverged"):
         replay.update(torch.tensor([0]), torch.tensor([float("nan")]))

@@ -1,6 +1,6 @@
 """Policies and value functions."""
 
-from trellis.networks.rl.observation_encoder import OneHot, PixelTrunk, Trunk
+from trellis.networks.rl.observation_encoder import ObservationEncoder, OneHot, PixelEncoder
 from trellis.networks.rl.policy import (
     CategoricalHead,
     CategoricalPolicy,
@@ -18,11 +18,11 @@ __all__ = [
     "DeterministicPolicy",
     "GaussianHead",
     "GaussianPolicy",
+    "ObservationEncoder",
     "OneHot",
-    "PixelTrunk",
+    "PixelEncoder",
     "QNetwork",
     "SquashedGaussianPolicy",
     "StateActionValue",
-    "Trunk",
     "Value",
 ]

@@ -18,11 +18,11 @@ from trellis.nn.initialization import orthogonal_
 PIXELS = 36  # the least side that the three convolutions leave anything of
 
 
-class Trunk(nn.Module):
+class ObservationEncoder(nn.Module):
     """Features of observations: a module that makes vectors of them, then hidden layers.
 
     Without a ``trunk`` vectors stay as they are, the number of a state becomes a one-hot vector
-    and an image goes through ``PixelTrunk``. With no hidden layers a one-hot vector makes every
+    and an image goes through ``PixelEncoder``. With no hidden layers a one-hot vector makes every
     head a table. A trunk is to do the same in training: with batch norm or dropout, the policy
     that learns is not the one that acted.
 
@@ -131,7 +131,7 @@ class OneHot(nn.Module):
         return one_hot(observation.long(), self.num_observations)
 
 
-class PixelTrunk(nn.Module):
+class PixelEncoder(nn.Module):
     """Three convolutions, as for Atari's screens; a dense layer of 512 is to follow.
 
     Args:
@@ -144,7 +144,7 @@ class PixelTrunk(nn.Module):
 
     Source: Mnih et al. 2015, methods, "model architecture".
 
-    >>> PixelTrunk(4)(torch.zeros(1, 4, 84, 84, dtype=torch.uint8)).shape
+    >>> PixelEncoder(4)(torch.zeros(1, 4, 84, 84, dtype=torch.uint8)).shape
     torch.Size([1, 3136])
     """
 
@@ -209,7 +209,7 @@ def _front(observation_shape: tuple[int, ...], num_observations: int) -> nn.Modu
         at_least_one("observation_shape[0]", observation_shape[0])
         return None
     if len(observation_shape) == 3 and min(observation_shape[1:]) >= PIXELS:
-        return PixelTrunk(observation_shape[0])
+        return PixelEncoder(observation_shape[0])
     sizes = ", ".join(map(str, observation_shape))
     raise ValueError(
         f"observation_shape={observation_shape}: vectors and images (channels, height, width) of "

@@ -1,7 +1,7 @@
 """Policies: from observations to distributions over actions.
 
 B counts observations, A is the number of entries of a real-valued action. All take observations
-as ``trellis.networks.rl.observation_encoder.Trunk`` does, and its options.
+as ``trellis.networks.rl.observation_encoder.ObservationEncoder`` does, and its options.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
 
-from trellis.networks.rl.observation_encoder import Trunk, head
+from trellis.networks.rl.observation_encoder import ObservationEncoder, head
 from trellis.nn.activation import Activation
-from trellis.rl.distribution import Choice, SquashedGaussian
+from trellis.rl.distribution import FastCategorical, SquashedGaussian
 
 # A head this small makes all actions nearly as likely at first (Andrychowicz et al. 2021, 3.2).
 POLICY_GAIN = 0.01
@@ -34,7 +34,7 @@ class CategoricalPolicy(nn.Module):
     Shape:
         observation ``[B, *observation_shape]`` -> ``Categorical`` of batch ``[B]``
     Raises:
-        ValueError: no actions, or what ``Trunk`` refuses.
+        ValueError: no actions, or what ``ObservationEncoder`` refuses.
 
     >>> CategoricalPolicy((4,), 2)(torch.zeros(1, 4)).probs
     tensor([[0.5000, 0.5000]], grad_fn=<SoftmaxBackward0>)
@@ -52,7 +52,7 @@ class CategoricalPolicy(nn.Module):
         orthogonal: bool = True,
     ) -> None:
         super().__init__()
-        self.features = Trunk(
+        self.features = ObservationEncoder(
             observation_shape,
             num_observations=num_observations,
             hidden_channels=hidden_channels,
@@ -85,7 +85,7 @@ class GaussianPolicy(nn.Module):
         observation ``[B, *observation_shape]`` -> ``Independent(Normal)`` over ``[A]`` of batch
         ``[B]``
     Raises:
-        ValueError: no entries, or what ``Trunk`` refuses.
+        ValueError: no entries, or what ``ObservationEncoder`` refuses.
 
     Source: Schulman et al. 2015, appendix D.
     """
@@ -103,7 +103,7 @@ class GaussianPolicy(nn.Module):
         log_std: float = 0.0,
     ) -> None:
         super().__init__()
-        self.features = Trunk(
+        self.features = ObservationEncoder(
             observation_shape,
             num_observations=num_observations,
             hidden_channels=hidden_channels,
@@ -133,8 +133,8 @@ class SquashedGaussianPolicy(nn.Module):
         observation ``[B, *observation_shape]`` -> ``SquashedGaussian`` over ``[A]`` of batch
         ``[B]``
     Raises:
-        ValueError: bounds that are missing, infinite or in the wrong order, or what ``Trunk``
-            refuses.
+        ValueError: bounds that are missing, infinite or in the wrong order, or what
+            ``ObservationEncoder`` refuses.
 
     Source: Haarnoja et al. 2018 (soft actor-critic), appendix C.
     """
@@ -156,7 +156,7 @@ class SquashedGaussianPolicy(nn.Module):
     ) -> None:
         super().__init__()
         _register_bounds(self, action_low, action_high)
-        self.features = Trunk(
+        self.features = ObservationEncoder(
             observation_shape,
             num_observations=num_observations,
             hidden_channels=hidden_channels,
@@ -210,7 +210,7 @@ class DeterministicPolicy(nn.Module):
     ) -> None:
         super().__init__()
         _register_bounds(self, action_low, action_high)
-        self.features = Trunk(
+        self.features = ObservationEncoder(
             observation_shape,
             num_observations=num_observations,
             hidden_channels=hidden_channels,
@@ -250,7 +250,7 @@ class CategoricalHead(nn.Module):
         self.linear = head(in_channels, num_actions, POLICY_GAIN if orthogonal else None)
 
     def forward(self, features: Tensor) -> Categorical:
-        return Choice(self.linear(features))
+        return FastCategorical(self.linear(features))
 
 
 class GaussianHead(nn.Module):

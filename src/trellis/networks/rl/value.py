@@ -1,7 +1,7 @@
 """Values: what an agent expects of a state, or of an action in it.
 
 B counts observations, A is the number of entries of a real-valued action. All take observations
-as ``trellis.networks.rl.observation_encoder.Trunk`` does, and its options.
+as ``trellis.networks.rl.observation_encoder.ObservationEncoder`` does, and its options.
 """
 
 import copy
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent
 
 from trellis.checks import at_least_one
-from trellis.networks.rl.observation_encoder import Trunk, head, hidden_layers
+from trellis.networks.rl.observation_encoder import ObservationEncoder, head, hidden_layers
 from trellis.networks.rl.policy import CategoricalHead, GaussianHead
 from trellis.nn.activation import Activation
 from trellis.nn.initialization import orthogonal_
@@ -32,7 +32,7 @@ class Value(nn.Module):
     Shape:
         observation ``[B, *observation_shape]`` -> ``[B]``
     Raises:
-        ValueError: what ``Trunk`` refuses.
+        ValueError: what ``ObservationEncoder`` refuses.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Value(nn.Module):
         orthogonal: bool = True,
     ) -> None:
         super().__init__()
-        self.features = Trunk(
+        self.features = ObservationEncoder(
             observation_shape,
             num_observations=num_observations,
             hidden_channels=hidden_channels,
@@ -77,7 +77,7 @@ class QNetwork(nn.Module):
     Shape:
         observation ``[B, *observation_shape]`` -> ``[B, num_actions]``
     Raises:
-        ValueError: no actions, or what ``Trunk`` refuses.
+        ValueError: no actions, or what ``ObservationEncoder`` refuses.
 
     Source: Mnih et al. 2015; Wang et al. 2016, eq. 9 (dueling).
     """
@@ -101,7 +101,7 @@ class QNetwork(nn.Module):
                 f"or for real-valued actions a StateActionValue"
             )
         own = tuple(hidden_channels)[-1:] if dueling else ()
-        self.features = Trunk(
+        self.features = ObservationEncoder(
             observation_shape,
             num_observations=num_observations,
             hidden_channels=tuple(hidden_channels)[: len(hidden_channels) - len(own)],
@@ -147,7 +147,7 @@ class StateActionValue(nn.Module):
     Shape:
         observation ``[B, *observation_shape]``, action ``[B, A]`` -> ``[B]``
     Raises:
-        ValueError: no entries, what ``Trunk`` refuses, an action of another shape.
+        ValueError: no entries, what ``ObservationEncoder`` refuses, an action of another shape.
 
     Source: Fujimoto et al. 2018, appendix C.
     """
@@ -169,7 +169,7 @@ class StateActionValue(nn.Module):
                 f"action_dim={action_dim}: give at least 1, or for discrete actions a QNetwork"
             )
         self.action_dim = action_dim
-        self.features = Trunk(
+        self.features = ObservationEncoder(
             observation_shape,
             num_observations=num_observations,
             hidden_channels=(),
@@ -216,7 +216,7 @@ class ActorCriticNetwork(nn.Module):
         observation ``[B, *observation_shape]`` -> a distribution of batch ``[B]``, as
         ``CategoricalPolicy`` or ``GaussianPolicy`` return it, and the value ``[B]``
     Raises:
-        ValueError: both kinds of action or none, or what ``Trunk`` refuses.
+        ValueError: both kinds of action or none, or what ``ObservationEncoder`` refuses.
 
     Source: Mnih et al. 2016 (shared); Schulman et al. 2017 (apart).
 
@@ -247,8 +247,8 @@ class ActorCriticNetwork(nn.Module):
                 f"other 0"
             )
 
-        def features(trunk: nn.Module | None) -> Trunk:
-            return Trunk(
+        def features(trunk: nn.Module | None) -> ObservationEncoder:
+            return ObservationEncoder(
                 observation_shape,
                 num_observations=num_observations,
                 hidden_channels=hidden_channels,

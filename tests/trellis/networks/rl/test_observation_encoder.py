@@ -4,21 +4,21 @@ import pytest
 import torch
 from torch import nn
 
-from trellis.networks.rl.observation_encoder import OneHot, PixelTrunk, Trunk
+from trellis.networks.rl.observation_encoder import ObservationEncoder, OneHot, PixelEncoder
 
 
 def test_vectors_go_through_hidden_layers() -> None:
-    trunk = Trunk((3,), hidden_channels=(8, 5), activation="relu")
+    trunk = ObservationEncoder((3,), hidden_channels=(8, 5), activation="relu")
     x = torch.randn(7, 3)
     first, second = (layer for layer in trunk.layers if isinstance(layer, nn.Linear))
     hidden = (x @ first.weight.T + first.bias).clamp(min=0)
     torch.testing.assert_close(trunk(x), (hidden @ second.weight.T + second.bias).clamp(min=0))
     assert trunk.out_channels == 5
-    assert Trunk((3,), hidden_channels=()).out_channels == 3
+    assert ObservationEncoder((3,), hidden_channels=()).out_channels == 3
 
 
 def test_states_become_one_hot() -> None:
-    trunk = Trunk((), num_observations=4, hidden_channels=())
+    trunk = ObservationEncoder((), num_observations=4, hidden_channels=())
     assert trunk(torch.tensor([2, 0])).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
     with pytest.raises(ValueError, match="observation 4: num_observations=4 leaves 0 to 3"):
         trunk(torch.tensor([1, 4]))
@@ -28,12 +28,12 @@ def test_states_become_one_hot() -> None:
 
 def test_pixels_are_those_of_atari() -> None:
     """The sizes of Mnih et al. 2015: 84 -> 20 -> 9 -> 7 a side, and 1.69 million weights."""
-    trunk = Trunk((4, 84, 84), hidden_channels=(512,), activation="relu")
+    trunk = ObservationEncoder((4, 84, 84), hidden_channels=(512,), activation="relu")
     assert trunk.layers[0].in_features == 7 * 7 * 64
     assert sum(p.numel() for p in trunk.parameters()) == 1684128
     bytes_ = torch.randint(0, 256, (2, 4, 84, 84), dtype=torch.uint8)
     torch.testing.assert_close(trunk(bytes_), trunk(bytes_.float() / 255))
-    assert PixelTrunk(1)(torch.zeros(1, 1, 36, 36)).shape == (1, 64)
+    assert PixelEncoder(1)(torch.zeros(1, 1, 36, 36)).shape == (1, 64)
 
 
 class SumOfNodes(nn.Module):
@@ -48,22 +48,22 @@ class SumOfNodes(nn.Module):
 def test_any_module_can_be_the_trunk() -> None:
     own = SumOfNodes()
     weight, state = own.linear.weight.clone(), torch.get_rng_state()
-    assert Trunk((5, 3), trunk=own, hidden_channels=()).out_channels == 6
+    assert ObservationEncoder((5, 3), trunk=own, hidden_channels=()).out_channels == 6
     assert own.training
     assert torch.equal(torch.get_rng_state(), state)  # trying it drew no dropout
-    trunk = Trunk((5, 3), trunk=own, hidden_channels=(4,))
+    trunk = ObservationEncoder((5, 3), trunk=own, hidden_channels=(4,))
     assert torch.equal(own.linear.weight, weight)
     assert trunk(torch.randn(2, 5, 3)).shape == (2, 4)
     assert trunk.front is own
-    flat = Trunk((5, 3), trunk=nn.Flatten(), hidden_channels=())
+    flat = ObservationEncoder((5, 3), trunk=nn.Flatten(), hidden_channels=())
     assert flat.out_channels == 15
 
 
 def test_orthogonal_start() -> None:
     torch.manual_seed(0)
-    on = Trunk((6,), hidden_channels=(4,))
+    on = ObservationEncoder((6,), hidden_channels=(4,))
     torch.testing.assert_close(on.layers[0].weight @ on.layers[0].weight.T, 2 * torch.eye(4))
-    off = Trunk((6,), hidden_channels=(4,), orthogonal=False)
+    off = ObservationEncoder((6,), hidden_channels=(4,), orthogonal=False)
     assert off.layers[0].bias.abs().sum() > 0
 
 
@@ -81,9 +81,9 @@ def test_orthogonal_start() -> None:
 )
 def test_shapes_without_a_trunk_that_fits(shape, options, message) -> None:
     with pytest.raises(ValueError, match=message):
-        Trunk(shape, **options)
+        ObservationEncoder(shape, **options)
 
 
 def test_observations_of_another_shape() -> None:
     with pytest.raises(ValueError, match=r"observation \[2, 3\] .*: give \[B, 4\]"):
-        Trunk((4,))(torch.zeros(2, 3))
+        ObservationEncoder((4,))(torch.zeros(2, 3))

@@ -1,0 +1,208 @@
+"""The base of data that an agent makes itself, by acting in environments as it is trained."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+
+from trellis.checks import at_least_one
+from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.loader import Loader
+from trellis.rl.collector import Collector
+from trellis.rl.vector_environments import (
+    EVALUATION_SEEDS,
+    Episodes,
+    environment_spec,
+    make_environments,
+    play,
+)
+from trellis.spec import EnvironmentSpec, differences
+
+# What an objective learns from -> the data that provide it.
+SOURCES = {"rollouts": "EnvironmentRollouts", "replay": "EnvironmentReplay"}
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """The objective that is trained, as far as these data know it.
+
+    ``trellis.lightning_modules.rl.agent.AgentObjective`` documents what each of these means. A
+    ``LightningModule`` of your own that has them all is an agent, too.
+    """
+
+    learns_from: ClassVar[Literal["rollouts", "replay"]]
+    gamma: float
+    n_step: int
+    spec: EnvironmentSpec | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it wants its observations."""
+        ...
+
+    def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
+        """Actions ``[N]`` or ``[N, A]`` for observations ``[N, *shape]``."""
+        ...
+
+    def explore(self, observations: Tensor, progress: float) -> Tensor:
+        """Actions to fill a replay buffer with; progress is the share of the run so far."""
+        ...
+
+
+class EnvironmentData(DataModule):
+    """Base of the data that come from environments and the agent that is trained.
+
+    A subclass says what it ``provides``, calls ``save_hyperparameters`` in ``__init__``, sets
+    ``num_batches`` there, and makes a batch in ``next_batch``. Evaluation is one batch of
+    ``Episodes``, each of an environment of its own with the same seed in all runs, with
+    deterministic actions.
+
+    **What makes a batch fresh.** ``next_batch`` is called by the loader's iterator, so the agent
+    acts with the weights that it has when the trainer asks for the batch. That is after the
+    update on the batch before, because Lightning fetches nothing in advance from a loader that
+    has a length, and ``Loader`` has no workers. A loader without a length, or one with workers,
+    would hand an on-policy agent rollouts of an older policy.
+
+    Args:
+        environment: gymnasium's id.
+        num_envs: N, environments side by side.
+        num_steps: T, steps of each in a batch.
+        seed: of environments and actions; ``None`` takes the one of ``seed_everything``.
+        num_val_episodes: to validate on.
+        num_test_episodes: to test on.
+        options: arguments of the environment, such as ``max_episode_steps``.
+    Raises:
+        ImportError: gymnasium is missing.
+        ValueError: a size below 1; in ``setup`` an unknown environment, with the nearest names,
+            an objective that is no agent, learns from something else or was made for another
+            environment.
+    """
+
+    provides: ClassVar[Literal["rollouts", "replay"]]
+    spec: EnvironmentSpec
+    num_batches: int
+
+    def __init__(
+        self,
+        environment: str,
+        num_envs: int,
+        num_steps: int,
+        seed: int | None,
+        num_val_episodes: int,
+        num_test_episodes: int,
+        options: Mapping[str, Any] | None,
+    ) -> None:
+        super().__init__()
+        self.environment, self.seed, self.options = environment, seed, dict(options or {})
+        self.num_envs = at_least_one("num_envs", num_envs)
+        self.num_steps = at_least_one("num_steps", num_steps)
+        self.episodes: dict[Split, int] = {
+            "val": at_least_one("num_val_episodes", num_val_episodes),
+            "test": at_least_one("num_test_episodes", num_test_episodes),
+        }
+        self._collector: Collector | None = None
+
+    @abstractmethod
+    def next_batch(self) -> Any:
+        """Let the agent act, and return what it learns from next."""
+
+    @property
+    def agent(self) -> Agent:
+        """The objective that is trained or evaluated.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.trainer is None:
+            raise ValueError(
+                f"{type(self).__name__}: an agent makes these data as it is trained, so they need "
+                f"a Trainer; with a policy of your own use trellis.rl.Collector"
+            )
+        agent: Any = self.trainer.lightning_module
+        return agent
+
+    @property
+    def collector(self) -> Collector:
+        """The environments to train in; they exist between ``setup("fit")`` and ``teardown``."""
+        if self._collector is None:
+            raise ValueError(f"{type(self).__name__}: call setup('fit') before training")
+        return self._collector
+
+    def setup(self, stage: str | None = None) -> None:
+        if stage in (None, "fit"):
+            seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+            rank = self.trainer.global_rank if self.trainer else 0
+            self._collector = Collector(
+                self.environment, self.num_envs, self.options, seed=(seed, rank)
+            )
+            self.spec = self._collector.spec
+        else:
+            environments = make_environments(self.environment, 1, self.options)
+            self.spec = environment_spec(self.environment, environments)
+            environments.close()
+        if self.trainer is not None:
+            self._check_agent(self.agent, training=stage == "fit")
+
+    def _check_agent(self, agent: object, training: bool) -> None:
+        name, data = type(agent).__name__, type(self).__name__
+        if not isinstance(agent, Agent):
+            raise ValueError(
+                f"{data} needs an objective that acts, an AgentObjective, and {name} is none: "
+                f"take PPO with EnvironmentRollouts, or DQN with EnvironmentReplay"
+            )
+        if training and agent.learns_from != self.provides:
+            raise ValueError(
+                f"{name} learns from {agent.learns_from}, but {data} provides {self.provides}: "
+                f"take {SOURCES[agent.learns_from]} as data"
+            )
+        if agent.spec is not None and (wrong := differences(agent.spec, self.spec)):
+            raise ValueError(f"{name} was made for another environment: {'; '.join(wrong)}")
+
+    def teardown(self, stage: str | None = None) -> None:
+        if stage in (None, "fit") and self._collector is not None:
+            self._collector.close()
+            self._collector = None
+
+    def loader(self, split: Split) -> Loader[Any]:
+        if split == "train":
+            return Loader(self.num_batches, lambda _: self.next_batch(), pad=True)
+        # Each process plays the same episodes: Lightning does not accept one without a batch.
+        return Loader(1, lambda _: self._play(split), pad=True)
+
+    def _play(self, split: Split) -> Episodes:
+        agent = self.agent
+        environments = make_environments(self.environment, self.episodes[split], self.options)
+        try:
+            return play(
+                environments,
+                self.spec,
+                lambda observations: agent.act(observations.to(agent.device), deterministic=True),
+                EVALUATION_SEEDS[split],
+            )
+        finally:
+            environments.close()
+
+    def restore(self, state: Mapping[str, Any]) -> bool:
+        """Restore the environments of a checkpoint; warns where they begin new episodes.
+
+        Args:
+            state: of the collector.
+        Returns:
+            whether the episodes continue.
+
+        Raises:
+            ValueError: the state is that of another environment.
+        """
+        # The checkpoint holds the environments of the first process.
+        first = self.trainer is None or self.trainer.global_rank == 0
+        if self.collector.load_state_dict(state, episodes=first):
+            return True
+        rank_zero_warn(
+            f"{self.environment}: the checkpoint lacks the state of these environments; the run "
+            f"goes on with new episodes"
+        )
+        return False
