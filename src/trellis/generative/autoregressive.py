@@ -1,4 +1,4 @@
-"""Transforms in which every feature is mapped by parameters that the features before it give.
+"""Autoregressive transforms: each feature is transformed given the features before it.
 
 Legend: B examples, D features, P parameters per feature.
 """
@@ -14,25 +14,25 @@ from trellis.nn.activation import Activation
 
 
 class MaskedAutoregressive(Transform):
-    r"""Each feature by a rising map whose parameters the features before it give.
+    r"""A monotonic transform of each feature, with parameters computed from those before it.
 
     .. math:: z_i = f(x_i; \theta_i(x_{<i})), \quad
         \log |\det| = \sum_i \log f'(x_i; \theta_i(x_{<i}))
 
-    Data to noise takes one pass of the conditioner; noise to data goes feature by feature, though
-    at the cost of about one pass too (``MaskedMLP.generate``).
+    Data to noise takes one pass of the conditioner; noise to data goes feature by feature, which
+    costs about one pass too (``MaskedMLP.generate``).
 
     Args:
         features: D.
-        elementwise: the map f: affine for MAF, a spline for NSF.
-        hidden_channels: widths of the conditioner's layers.
-        activation: between them.
-        order: rank of each feature; as they stand by default.
-        context_features: numbers that every parameter may see.
+        elementwise: the transform f: affine for MAF, a spline for NSF.
+        hidden_channels: width of each hidden layer of the conditioner.
+        activation: of the hidden layers.
+        order: rank of each feature; by default their own order.
+        context_features: width of the context, on which every parameter may depend.
     Shape:
         x ``[B, D]`` -> z ``[B, D]``, log-determinant ``[B]``
     Raises:
-        ValueError: a size below 1, or an order that is none.
+        ValueError: a size below 1, or an order that is no permutation.
 
     Source: Papamakarios et al. 2017, section 3; Durkan et al. 2019, section 3.2.
     """
@@ -59,16 +59,16 @@ class MaskedAutoregressive(Transform):
         )
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z, log_slope = self.elementwise.forward(x, self.conditioner(x, context))
-        return z, log_slope.sum(1)
+        z, log_derivative = self.elementwise.forward(x, self.conditioner(x, context))
+        return z, log_derivative.sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        log_slopes = []
+        log_derivatives = []
 
         def choose(parameters: Tensor, features: Tensor) -> Tensor:
-            x, log_slope = self.elementwise.inverse(z[:, features], parameters)
-            log_slopes.append(log_slope)
+            x, log_derivative = self.elementwise.inverse(z[:, features], parameters)
+            log_derivatives.append(log_derivative)
             return x
 
         x = self.conditioner.generate(choose, len(z), context)
-        return x, torch.cat(log_slopes, 1).sum(1)
+        return x, torch.cat(log_derivatives, 1).sum(1)

@@ -1,35 +1,38 @@
-"""Coupling: one part of the numbers decides how the other is mapped; and what images need for it.
+"""Coupling transforms: one half of the entries parametrises the transform of the other half.
 
-Legend: B examples, D features, C channels, H and W sides of an image, P parameters per number, K
-context features. A conditioner is any network with P outputs for each number that is mapped.
+Legend: B examples, D features, C channels, H and W height and width, P parameters per entry, K
+context features. A conditioner is any network with P outputs for each transformed entry.
 """
 
 import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one
+from trellis.generative.conditioning import append_context
 from trellis.generative.transform import Elementwise, Transform
+
+_Direction = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # Elementwise.forward or .inverse
 
 
 class Coupling(Transform):
-    r"""The first half stays and decides how the second is mapped; or the other way round.
+    r"""The first half stays as it is and conditions the transform of the second, or vice versa.
 
     .. math:: z_1 = x_1, \quad z_2 = f(x_2; \theta(x_1))
 
-    Both ways take one pass of the conditioner. Of vectors halves the features, of images the
+    Both directions take one pass of the conditioner. Vectors are split by features, images by
     channels; of an odd number the first half is the larger one.
 
     Args:
         channels: features D, or channels C.
-        elementwise: the map f: additive for NICE, affine for RealNVP, or a spline.
+        elementwise: the transform f: additive for NICE, affine for RealNVP, or a spline.
         conditioner: from ``coupled_sizes(channels, swap)[0]`` channels, and K of context, to P
-            for each of the other half's: first the first parameter of all, then the second.
-        swap: the second half stays and decides.
+            for each of the other half's: the first parameter of all of them, then the second.
+        swap: the second half stays and conditions the first.
     Shape:
         x ``[B, D]`` or ``[B, C, H, W]``, context ``[B, K]`` -> z as x, log-determinant ``[B]``
     Raises:
@@ -51,32 +54,25 @@ class Coupling(Transform):
         self.elementwise, self.conditioner, self.swap = elementwise, conditioner, swap
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        kept, mapped = self._parts(x)
-        parameters = self._conditioned(kept, mapped, context)
-        return self._whole(kept, *self.elementwise.forward(mapped, parameters))
+        return self._transformed(self.elementwise.forward, x, context)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        kept, mapped = self._parts(z)
-        parameters = self._conditioned(kept, mapped, context)
-        return self._whole(kept, *self.elementwise.inverse(mapped, parameters))
+        return self._transformed(self.elementwise.inverse, z, context)
 
-    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _transformed(
+        self, transform: _Direction, x: Tensor, context: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         first, second = x.split(self.split, 1)
-        return (second, first) if self.swap else (first, second)
-
-    def _conditioned(self, kept: Tensor, mapped: Tensor, context: Tensor | None) -> Tensor:
-        parameters = self.conditioner(beside(kept, context))
-        count = self.elementwise.num_parameters
-        parameters = parameters.view(len(kept), count, *mapped.shape[1:])
-        return parameters.movedim(1, -1)  # [B, D, P] or [B, C, H, W, P]
-
-    def _whole(self, kept: Tensor, mapped: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
-        parts = [mapped, kept] if self.swap else [kept, mapped]
-        return torch.cat(parts, 1), log_slope.flatten(1).sum(1)
+        kept, changed = (second, first) if self.swap else (first, second)
+        parameters = self.conditioner(append_context(kept, context))
+        parameters = _per_entry(parameters, changed, self.elementwise.num_parameters)
+        changed, log_derivative = transform(changed, parameters)
+        parts = [changed, kept] if self.swap else [kept, changed]
+        return torch.cat(parts, 1), log_derivative.flatten(1).sum(1)
 
 
 def coupled_sizes(channels: int, *, swap: bool = False) -> tuple[int, int]:
-    """How many of ``channels`` stay, and how many are mapped.
+    """How many of ``channels`` stay as they are, and how many are transformed.
 
     Raises:
         ValueError: fewer than two.
@@ -86,21 +82,49 @@ def coupled_sizes(channels: int, *, swap: bool = False) -> tuple[int, int]:
     """
     if channels < 2:
         raise ValueError(
-            f"channels={channels}: coupling needs two numbers at least, one to decide and one to "
-            f"be mapped; take an autoregressive flow"
+            f"channels={channels}: coupling needs at least two entries, one to condition on and "
+            f"one to transform; use an autoregressive flow"
         )
     first = channels - channels // 2
     return (channels - first, first) if swap else (first, channels - first)
 
 
+class ConditionerFactory(Protocol):
+    """Builds a conditioner from its numbers of channels."""
+
+    def __call__(self, in_channels: int, out_channels: int) -> nn.Module: ...
+
+
+def build_coupling(
+    channels: int,
+    elementwise: Elementwise,
+    network: ConditionerFactory,
+    *,
+    context_features: int = 0,
+    swap: bool = False,
+) -> Coupling:
+    """A ``Coupling`` with a conditioner of the sizes that it needs.
+
+    Args:
+        channels: features D, or channels C.
+        elementwise: transform of an entry.
+        network: from the sizes to the conditioner.
+        context_features: K.
+        swap: the second half stays and conditions the first.
+    """
+    kept, changed = coupled_sizes(channels, swap=swap)
+    conditioner = network(kept + context_features, changed * elementwise.num_parameters)
+    return Coupling(channels, elementwise, conditioner, swap=swap)
+
+
 class CheckerboardCoupling(Transform):
-    """The white squares of an image stay and decide how the black ones are mapped.
+    """The white squares of an image stay as they are and condition the transform of the black.
 
     Args:
         channels: C.
-        elementwise: the map of a number.
-        conditioner: from C channels, zero at the squares to be mapped, and K of context, to C P.
-        swap: the black squares stay.
+        elementwise: transform of an entry.
+        conditioner: from C channels, zero on the black squares, and K of context, to C P.
+        swap: the black squares stay and condition the white ones.
     Shape:
         x ``[B, C, H, W]``, context ``[B, K]`` -> z ``[B, C, H, W]``, log-determinant ``[B]``
 
@@ -120,23 +144,24 @@ class CheckerboardCoupling(Transform):
         self.elementwise, self.conditioner, self.swap = elementwise, conditioner, swap
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        keep, parameters = self._conditioned(x, context)
-        return self._whole(keep, x, *self.elementwise.forward(x, parameters))
+        return self._transformed(self.elementwise.forward, x, context)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        keep, parameters = self._conditioned(z, context)
-        return self._whole(keep, z, *self.elementwise.inverse(z, parameters))
+        return self._transformed(self.elementwise.inverse, z, context)
 
-    def _conditioned(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        keep = checkerboard(x.size(2), x.size(3), x.device) ^ self.swap
-        parameters = self.conditioner(beside(x * keep, context))
-        parameters = parameters.view(len(x), self.elementwise.num_parameters, *x.shape[1:])
-        return keep, parameters.movedim(1, -1)
-
-    def _whole(
-        self, keep: Tensor, x: Tensor, mapped: Tensor, log_slope: Tensor
+    def _transformed(
+        self, transform: _Direction, x: Tensor, context: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        return torch.where(keep, x, mapped), (log_slope * ~keep).flatten(1).sum(1)
+        keep = checkerboard(x.size(2), x.size(3), x.device) ^ self.swap
+        parameters = self.conditioner(append_context(x * keep, context))
+        parameters = _per_entry(parameters, x, self.elementwise.num_parameters)
+        changed, log_derivative = transform(x, parameters)
+        return torch.where(keep, x, changed), (log_derivative * ~keep).flatten(1).sum(1)
+
+
+def _per_entry(parameters: Tensor, x: Tensor, count: int) -> Tensor:
+    """P = ``count`` parameters for each entry of x: ``[B, P C, ...]`` -> ``[B, C, ..., P]``."""
+    return parameters.view(len(x), count, *x.shape[1:]).movedim(1, -1)
 
 
 def checkerboard(height: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -150,16 +175,8 @@ def checkerboard(height: int, width: int, device: torch.device | None = None) ->
     return (rows[:, None] + torch.arange(width, device=device)) % 2 == 0
 
 
-def beside(x: Tensor, context: Tensor | None) -> Tensor:
-    """``x [B, C, ...]`` with ``context [B, K]`` as further channels, ``[B, C + K, ...]``."""
-    if context is None:
-        return x
-    planes = context.view(*context.shape, *(1 for _ in x.shape[2:]))
-    return torch.cat([x, planes.expand(-1, -1, *x.shape[2:])], 1)
-
-
 class Squeeze(Transform):
-    """Squares of two by two pixels as four times the channels.
+    """Moves each two by two square of pixels into four times as many channels.
 
     Shape:
         x ``[B, C, H, W]`` -> z ``[B, 4 C, H / 2, W / 2]``
@@ -175,15 +192,15 @@ class Squeeze(Transform):
 
 
 class MultiScale(Transform):
-    """After each level but the last half the channels are done; the others go on.
+    """Multi-scale architecture: each level but the last factors out half of its channels.
 
     Args:
-        levels: transforms of images, each of what the last let through.
-        shapes: ``(C, H, W)`` that come out of each.
+        levels: transforms of images, each of the channels that the one before has left.
+        shapes: ``(C, H, W)`` of the output of each level.
     Shape:
-        x ``[B, C, H, W]`` -> z ``[B, D]``: what was done first comes first
+        x ``[B, C, H, W]`` -> z ``[B, D]``, in the order in which the levels factor out
     Raises:
-        ValueError: as many shapes as levels are needed, and even channels at each but the last.
+        ValueError: not one shape for each level, or an odd number of channels at any but the last.
 
     Source: Dinh et al. 2017, section 3.6.
     """
@@ -193,38 +210,40 @@ class MultiScale(Transform):
         if len(levels) != len(shapes) or any(shape[0] % 2 for shape in shapes[:-1]):
             raise ValueError(
                 f"shapes={list(map(tuple, shapes))}: give one for each of {len(levels)} levels, "
-                f"with even channels where half of them leave"
+                f"with an even number of channels at each but the last"
             )
         self.levels = cast(Sequence[Transform], nn.ModuleList(levels))
-        left = [(channels // 2, *size) for channels, *size in shapes[:-1]]
-        self.shapes = [*left, tuple(shapes[-1])]
+        halves = [(channels // 2, *size) for channels, *size in shapes[:-1]]
+        self.shapes = [*halves, tuple(shapes[-1])]
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        done, total = [], x.new_zeros(len(x))
+        factored_out, total = [], x.new_zeros(len(x))
         for number, level in enumerate(self.levels):
             x, log_det = level(x, context)
             total = total + log_det
             if number + 1 < len(self.levels):
-                x, leaves = x.chunk(2, 1)
-                done.append(leaves.flatten(1))
-        return torch.cat([*done, x.flatten(1)], 1), total
+                x, half = x.chunk(2, 1)
+                factored_out.append(half.flatten(1))
+        return torch.cat([*factored_out, x.flatten(1)], 1), total
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        *done, last = z.split([math.prod(shape) for shape in self.shapes], 1)
+        *halves, last = z.split([math.prod(shape) for shape in self.shapes], 1)
         x, total = last.unflatten(1, self.shapes[-1]), z.new_zeros(len(z))
         for number in reversed(range(len(self.levels))):
-            if number < len(done):
-                x = torch.cat([x, done[number].unflatten(1, self.shapes[number])], 1)
+            if number < len(halves):
+                x = torch.cat([x, halves[number].unflatten(1, self.shapes[number])], 1)
             x, log_det = self.levels[number].inverse(x, context)
             total = total + log_det
         return x, total
 
 
 class ConvConditioner(nn.Sequential):
-    """Three convolutions, of 3, 1 and 3 pixels, whose last begins at zero: as the identity.
+    """Convolutions with kernels of 3, 1 and 3 pixels; the last is initialised to zero.
+
+    An affine or additive coupling therefore starts as the identity.
 
     Args:
-        in_channels: of what decides, and of the context.
+        in_channels: of the half that is conditioned on, and of the context.
         out_channels: of the parameters.
         hidden_channels: between the convolutions.
     Shape:

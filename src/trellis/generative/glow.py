@@ -1,8 +1,9 @@
-"""What Glow does between couplings: activation normalisation and invertible 1 x 1 convolution.
+"""Glow's step of flow: activation normalisation, invertible 1 x 1 convolution, coupling.
 
-Legend: B examples, C channels, H and W sides of an image.
+Legend: B examples, C channels, H and W height and width.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,18 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one
-from trellis.generative.coupling import ConvConditioner, Coupling, coupled_sizes
+from trellis.generative.coupling import ConvConditioner, build_coupling
 from trellis.generative.transform import Affine, Chain, Transform
 
 
 class ActNorm(Transform):
-    r"""A scale and a shift per channel, which the first training batch sets to standardise it.
+    r"""A scale and a shift per channel, initialised to standardise the first training batch.
 
     .. math:: z = (x + \mathrm{shift}) \exp(\mathrm{log\_scale})
 
-    That they are set is part of a checkpoint: a resumed run does not set them again. In
-    evaluation before any training it is the identity. Processes that train together average
-    their first batches, so that all begin alike.
+    Whether they have been initialised is part of a checkpoint, so a resumed run does not do it
+    again. Evaluated before any training it is the identity. Distributed processes average the
+    statistics of their first batches and start from the same values.
 
     Args:
         channels: C.
@@ -39,7 +40,7 @@ class ActNorm(Transform):
         self.shift = nn.Parameter(torch.zeros(at_least_one("channels", channels)))
         self.log_scale = nn.Parameter(torch.zeros(channels))
         self.register_buffer("is_set", torch.tensor(False))
-        # The same outside of the device, which need not be asked at every step.
+        # A copy in Python: reading the buffer at each step would wait for the device.
         self._is_set = False
 
     def _load_from_state_dict(self, *args: Any) -> None:
@@ -49,10 +50,10 @@ class ActNorm(Transform):
     @torch.no_grad()
     def _set(self, x: Tensor) -> None:
         channels = x.transpose(0, 1).flatten(1)
-        mean = _over_processes(channels.mean(1))
-        variance = _over_processes((channels - mean[:, None]).square().mean(1))
+        mean = _process_mean(channels.mean(1))
+        variance = _process_mean((channels - mean[:, None]).square().mean(1))
         self.shift.copy_(-mean)
-        # A channel that does not vary, as the black border of digits, keeps its scale.
+        # A constant channel, such as the black border of digits, keeps its scale.
         self.log_scale.copy_(torch.where(variance > 1e-6, -0.5 * variance.log(), 0.0))
         self.is_set.fill_(True)
         self._is_set = True
@@ -71,7 +72,7 @@ class ActNorm(Transform):
         return (self.log_scale.sum() * x[0, 0].numel()).expand(len(x))
 
 
-def _over_processes(average: Tensor) -> Tensor:
+def _process_mean(average: Tensor) -> Tensor:
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(average)
         average /= dist.get_world_size()
@@ -83,12 +84,12 @@ def _per_channel(numbers: Tensor, x: Tensor) -> Tensor:
 
 
 class InvertibleConvolution(Transform):
-    r"""Channels mixed by a matrix W, at each pixel the same, kept as its LU decomposition.
+    r"""Mixes the channels of each pixel by a matrix W, parametrised by its LU decomposition.
 
     .. math:: W = P L (U + \mathrm{diag}(s)), \quad \log |\det| = H W \sum \log |s|
 
-    with P and the signs of s fixed, L with ones on its diagonal and U with zeros. W begins as a
-    random rotation.
+    with P and the signs of s fixed, ones on the diagonal of L and zeros on that of U. W is
+    initialised to a random rotation.
 
     Args:
         channels: C.
@@ -139,22 +140,18 @@ def glow_step(
     context_features: int = 0,
     max_scale: float = 10.0,
 ) -> Chain:
-    """One step of flow: normalise, mix the channels, couple their halves.
+    """One step of flow: activation normalisation, invertible convolution, affine coupling.
 
     Args:
-        channels: C, two at least.
+        channels: C, at least two.
         hidden_channels: of the coupling's convolutions.
-        context_features: numbers that the coupling may see.
-        max_scale: of the affine map.
+        context_features: width of the context of the coupling.
+        max_scale: of the affine transform.
 
     Source: Kingma and Dhariwal 2018, figure 2a.
     """
-    kept, mapped = coupled_sizes(channels)
-    affine = Affine(max_scale)
-    conditioner = ConvConditioner(
-        kept + context_features,
-        mapped * affine.num_parameters,
-        hidden_channels=hidden_channels,
+    network = partial(ConvConditioner, hidden_channels=hidden_channels)
+    coupling = build_coupling(
+        channels, Affine(max_scale), network, context_features=context_features
     )
-    coupling = Coupling(channels, affine, conditioner)
     return Chain([ActNorm(channels), InvertibleConvolution(channels), coupling])

@@ -1,11 +1,13 @@
-"""Invertible maps whose volume change is known: the contract, chains, and maps number by number.
+"""Invertible transforms with a tractable log-determinant of the Jacobian.
 
-Legend: B examples, D features, C channels, P parameters per number, K context features. Every
-transform maps data x to noise z; its inverse maps back.
+The contract, compositions, and elementwise transforms. Legend: B examples, D features, C
+channels, P parameters per entry, K context features. Every transform maps data x to noise z; its
+inverse maps back.
 """
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -15,8 +17,8 @@ from torch import Tensor, nn
 from trellis.checks import at_least_one
 
 
-class Transform(nn.Module):
-    r"""A one-to-one map with its log-determinant; abstract.
+class Transform(nn.Module, ABC):
+    r"""A bijection with the log-determinant of its Jacobian; abstract.
 
     .. math:: z = f(x), \quad \log |\det \partial f / \partial x|
 
@@ -24,20 +26,20 @@ class Transform(nn.Module):
         x ``[B, ...]``, context ``[B, K]`` or ``None`` -> z ``[B, ...]``, log-determinant ``[B]``
     """
 
+    @abstractmethod
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to noise."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data, with the log-determinant of this direction: minus that of the other."""
-        raise NotImplementedError
+        """Noise to data, with the log-determinant of the inverse."""
 
 
 class Chain(Transform):
-    """Transforms one after another; their log-determinants add up.
+    """Composition of transforms; their log-determinants add up.
 
     Args:
-        transforms: in the order in which data meets them; one at least.
+        transforms: in the order in which they are applied to data; at least one.
 
     Source: Rezende and Mohamed 2015, eq. 6-7.
     """
@@ -65,10 +67,10 @@ class Chain(Transform):
 
 
 class Inverse(Transform):
-    """A transform the other way round: inverse autoregressive out of masked autoregressive.
+    """The inverse of a transform.
 
     Args:
-        transform: the one to turn.
+        transform: the one to invert.
     """
 
     def __init__(self, transform: Transform) -> None:
@@ -83,12 +85,12 @@ class Inverse(Transform):
 
 
 class Permutation(Transform):
-    """Features, or channels, in another order; volume stays.
+    """Features, or channels, in another order; preserves volume.
 
     Args:
-        permutation: which feature stands at each place.
+        permutation: index of the feature that goes to each position.
     Raises:
-        ValueError: not each feature once.
+        ValueError: an index that is missing or given twice.
 
     >>> Permutation(torch.tensor([2, 0, 1]))(torch.tensor([[5, 6, 7]]))[0]
     tensor([[7, 5, 6]])
@@ -119,7 +121,7 @@ class Permutation(Transform):
 
 
 def evens_first(features: int) -> Permutation:
-    """Features 0, 2, 4, ... and then 1, 3, ...: what halves are after it alternated before.
+    """Features 0, 2, 4, ... and then 1, 3, ...: the two halves are the even and the odd features.
 
     >>> evens_first(5).permutation
     tensor([0, 2, 4, 1, 3])
@@ -129,7 +131,7 @@ def evens_first(features: int) -> Permutation:
 
 
 class FlatView(Transform):
-    """Examples of any shape as vectors.
+    """Flattens examples of any shape.
 
     Args:
         shape: of an example.
@@ -148,8 +150,19 @@ class FlatView(Transform):
         return z.unflatten(1, self.shape), z.new_zeros(len(z))
 
 
+def vector_chain(shape: Sequence[int], transforms: Iterable[Transform]) -> Chain:
+    """Transforms of vectors as one of examples of any shape.
+
+    Args:
+        shape: of an example, flattened first unless it is a vector already.
+        transforms: of ``[B, D]``.
+    """
+    flat: list[Transform] = [FlatView(shape)] if len(shape) > 1 else []
+    return Chain([*flat, *transforms])
+
+
 class Scaling(Transform):
-    """Each feature times a positive factor, which is learnt and begins at one.
+    """Multiplies each feature by a learnt positive factor, initially one.
 
     Args:
         features: D.
@@ -171,10 +184,10 @@ class Scaling(Transform):
 
 
 class Elementwise(Protocol):
-    """A rising map of numbers, each by parameters of its own.
+    """A monotonic transform of each entry, with parameters of its own.
 
-    Both ways take numbers ``[*]`` and parameters ``[*, num_parameters]`` of any sign and size, and
-    give numbers ``[*]`` and the logarithms of the slopes there, ``[*]``.
+    Both directions take entries ``[*]`` and unconstrained parameters ``[*, num_parameters]``, and
+    return entries ``[*]`` and the logarithm of the derivative at each, ``[*]``.
     """
 
     @property
@@ -187,7 +200,7 @@ class Elementwise(Protocol):
 
 @dataclass(frozen=True)
 class Additive:
-    """z = x + shift, whose slope is one.
+    """z = x + shift, with derivative one.
 
     Source: Dinh et al. 2015, section 3.2.
     """
@@ -203,14 +216,14 @@ class Additive:
 
 @dataclass(frozen=True)
 class Affine:
-    r"""z = x exp(s) + shift, with the log-scale s held inside (-b, b).
+    r"""z = x exp(s) + shift, with the log-scale s bounded to (-b, b).
 
     .. math:: s = a / (1 + |a| / b), \quad b = \log(\mathrm{max\_scale})
 
-    for parameters shift and a; without bounds, sampling may run away to infinity.
+    for parameters shift and a; with an unbounded scale, samples may diverge.
 
     Args:
-        max_scale: no slope is larger, nor smaller than one over it.
+        max_scale: the largest scale; the smallest is its inverse.
 
     Source: Dinh et al. 2017, eq. 7-8.
     Deviates: s is bounded by a soft clip instead of tanh.

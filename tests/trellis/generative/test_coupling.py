@@ -148,7 +148,7 @@ def test_half_the_channels_leave_at_a_scale() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match="channels=1: coupling needs two numbers at least"):
+    with pytest.raises(ValueError, match="channels=1: coupling needs at least two entries"):
         Coupling(1, Affine(), nn.Identity())
     with pytest.raises(
         ValueError, match=r"shapes=\[\(3, 2, 2\), \(1, 2, 2\)\]: give one for each"

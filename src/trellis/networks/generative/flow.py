@@ -1,4 +1,4 @@
-"""Normalizing flows: exact densities out of invertible maps to simple noise.
+"""Normalizing flows: exact densities by invertible transforms to a base distribution.
 
 Legend: B examples, N samples, D entries of an example, K classes.
 """
@@ -11,23 +11,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trellis.generative.conditioning import one_hot_labels
 from trellis.generative.transform import Transform
-from trellis.nn.examples import check_examples, check_labels, num_entries, one_hot
+from trellis.nn.examples import check_examples, num_entries
 
 Base = Literal["normal", "logistic"]
 
 
 class Flow(nn.Module):
-    r"""A density by change of variables: a transform to noise whose density is known.
+    r"""A density by change of variables, given a transform to the base distribution.
 
     .. math:: \log p(x) = \log p_0(f(x)) + \log |\det \partial f / \partial x|
 
     Args:
         shape: of one example.
-        transform: f, from ``[B, *shape]`` to ``[B, D]``; of a conditional flow it takes one-hot
+        transform: f, from ``[B, *shape]`` to ``[B, D]``; in a conditional flow it takes one-hot
             labels ``[B, K]`` as its context.
-        num_classes: K of a conditional flow, 0 for one without labels.
-        base: the noise, independent numbers of one kind.
+        num_classes: K of a conditional flow, 0 for an unconditional one.
+        base: distribution of each entry of the noise, all independent.
     Shape:
         x ``[B, *shape]``, y ``[B]`` -> log-densities ``[B]`` in nats
     Raises:
@@ -54,18 +55,18 @@ class Flow(nn.Module):
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         check_examples(x, self.shape, type(self).__name__)
         z, log_det = self.transform(x, self._context(y, x.dtype))
-        return self._log_prob_of_noise(z) + log_det
+        return self._base_log_prob(z) + log_det
 
     log_prob = forward
 
-    def _log_prob_of_noise(self, z: Tensor) -> Tensor:
+    def _base_log_prob(self, z: Tensor) -> Tensor:
         if self.base == "normal":
             return z.square().sum(1) * -0.5 - 0.5 * z.size(1) * math.log(2 * math.pi)
         return -(F.softplus(z) + F.softplus(-z)).sum(1)
 
     def _context(self, y: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        check_labels(y, self.num_classes, type(self).__name__)
-        return None if y is None else one_hot(y, self.num_classes).to(dtype)
+        context = one_hot_labels(y, self.num_classes, type(self).__name__)
+        return None if context is None else context.to(dtype)
 
     @torch.no_grad()
     def sample(
@@ -75,12 +76,12 @@ class Flow(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw examples: noise through the inverse transform.
+        """Draw examples: the inverse transform of noise from the base distribution.
 
         Args:
             num_samples: N.
-            y: labels of a conditional flow.
-            generator: of the noise; the global one by default.
+            y: labels, for a conditional network.
+            generator: of the random numbers, on the network's device; torch's own by default.
         Shape:
             y ``[N]`` -> ``[N, *shape]``
         """

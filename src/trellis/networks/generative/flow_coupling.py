@@ -1,87 +1,113 @@
-"""Coupling flows of vectors: both ways take one pass.
+"""Coupling flows of vectors: densities and samples take one pass of each conditioner.
 
 Legend: B examples, K classes.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, get_args
-
-from torch import nn
+from functools import partial
+from typing import Any, Literal, get_args
 
 from trellis.checks import at_least_one
-from trellis.generative.coupling import Coupling, coupled_sizes
+from trellis.generative.coupling import build_coupling
 from trellis.generative.spline import RationalQuadratic
 from trellis.generative.transform import (
     Additive,
     Affine,
-    Chain,
     Elementwise,
-    FlatView,
     Scaling,
     Transform,
     evens_first,
+    vector_chain,
 )
 from trellis.networks.generative.flow import Base, Flow
 from trellis.networks.vector.mlp import MLP
 from trellis.nn.activation import Activation
 from trellis.nn.examples import num_entries
+from trellis.signature import options_of
 
 Partition = Literal["alternating", "halves"]
 
 
-class NICE(Flow):
-    """Additive couplings, which keep volume, and one scale per number at the end.
+def coupling_transforms(
+    shape: Sequence[int],
+    num_classes: int,
+    elementwise: Elementwise,
+    *,
+    num_transforms: int = 4,
+    hidden_channels: Sequence[int] = (64, 64),
+    activation: Activation = "relu",
+    partition: Partition = "alternating",
+) -> list[Transform]:
+    """Couplings of the flattened entries, which condition on either half in turn.
 
     Args:
-        shape: of one example; two entries at least.
-        num_classes: K of a conditional flow.
-        num_transforms: couplings; three at least let all entries act on each other.
+        shape: of one example.
+        num_classes: width of the context, one-hot labels.
+        elementwise: transform of one entry, whose parameters a conditioner computes.
+        num_transforms: how many couplings.
         hidden_channels: width of each hidden layer of a conditioner.
-        activation: between them.
-        partition: ``alternating`` couples odd and even entries, ``halves`` those of the first and
-            second half.
-        base: ``logistic`` as in the paper, or ``normal``.
+        activation: of the hidden layers.
+        partition: ``alternating`` couples even with odd entries, ``halves`` the first half with
+            the second.
+    """
+    features = num_entries(tuple(shape))
+    network = partial(MLP, hidden_channels=hidden_channels, activation=activation)
+    couplings = [
+        build_coupling(
+            features, elementwise, network, context_features=num_classes, swap=number % 2 == 1
+        )
+        for number in range(at_least_one("num_transforms", num_transforms))
+    ]
+    if partition not in get_args(Partition):
+        raise ValueError(f"partition={partition!r}: choose from {', '.join(get_args(Partition))}")
+    # Two entries are an even and an odd one as they are.
+    reordered = partition == "alternating" and features > 2
+    return [evens_first(features), *couplings] if reordered else [*couplings]
+
+
+class NICE(Flow):
+    """Additive couplings, which preserve volume, followed by one learnt scale per entry.
+
+    Args:
+        shape: of one example; at least two entries.
+        num_classes: K of a conditional flow, 0 for an unconditional one.
+        base: distribution of the noise, ``logistic`` as in the paper or ``normal``.
+        options: of ``coupling_transforms``; with three couplings or more every entry can
+            influence every other.
     Shape:
-        x ``[B, *shape]``, y ``[B]`` -> log-densities ``[B]``
+        x ``[B, *shape]``, y ``[B]`` -> log-densities ``[B]`` in nats
     Raises:
-        ValueError: an example of one number, a size below 1, an unknown name.
+        ValueError: an example of one entry, a size below 1, an unknown name.
 
     Source: Dinh et al. 2015, sections 3 and 5.1.
     """
 
+    @options_of(coupling_transforms)
     def __init__(
         self,
         shape: Sequence[int],
         num_classes: int = 0,
         *,
-        num_transforms: int = 4,
-        hidden_channels: Sequence[int] = (64, 64),
-        activation: Activation = "relu",
-        partition: Partition = "alternating",
         base: Base = "logistic",
+        **options: Any,
     ) -> None:
-        features = num_entries(tuple(shape))
-        network = _perceptron(hidden_channels, activation)
-        couplings = _couplings(features, num_classes, num_transforms, Additive(), network)
-        transforms = [*_arranged(shape, partition), *couplings, Scaling(features)]
-        super().__init__(shape, Chain(transforms), num_classes=num_classes, base=base)
+        transforms = coupling_transforms(shape, num_classes, Additive(), **options)
+        chain = vector_chain(shape, [*transforms, Scaling(num_entries(tuple(shape)))])
+        super().__init__(shape, chain, num_classes=num_classes, base=base)
 
 
 class RealNVP(Flow):
-    """Affine couplings of vectors; images are read as vectors (``RealNVPImage`` convolves).
+    """Affine couplings of vectors; images are flattened (``RealNVPImage`` convolves).
 
     Args:
-        shape: of one example; two entries at least.
-        num_classes: K of a conditional flow.
-        num_transforms: couplings.
-        hidden_channels: width of each hidden layer of a conditioner.
-        activation: between them.
-        partition: as of ``NICE``.
-        max_scale: no coupling stretches an entry more.
+        shape: see ``NICE``.
+        num_classes: see ``NICE``.
+        max_scale: the largest factor by which one coupling scales an entry.
+        options: of ``coupling_transforms``.
     Shape:
-        x ``[B, *shape]``, y ``[B]`` -> log-densities ``[B]``
+        see ``NICE``
     Raises:
-        ValueError: an example of one number, a size below 1, an unknown name.
+        ValueError: see ``NICE``.
 
     Source: Dinh et al. 2017, section 3.
 
@@ -89,99 +115,46 @@ class RealNVP(Flow):
     torch.Size([5, 2])
     """
 
+    @options_of(coupling_transforms)
     def __init__(
         self,
         shape: Sequence[int],
         num_classes: int = 0,
         *,
-        num_transforms: int = 4,
-        hidden_channels: Sequence[int] = (64, 64),
-        activation: Activation = "relu",
-        partition: Partition = "alternating",
         max_scale: float = 1000.0,
+        **options: Any,
     ) -> None:
-        features, affine = num_entries(tuple(shape)), Affine(max_scale)
-        network = _perceptron(hidden_channels, activation)
-        couplings = _couplings(features, num_classes, num_transforms, affine, network)
-        transforms = [*_arranged(shape, partition), *couplings]
-        super().__init__(shape, Chain(transforms), num_classes=num_classes)
+        transforms = coupling_transforms(shape, num_classes, Affine(max_scale), **options)
+        super().__init__(shape, vector_chain(shape, transforms), num_classes=num_classes)
 
 
 class CouplingNSF(Flow):
-    """Neural spline flow of couplings: splines in place of ``RealNVP``'s affine maps.
+    """Neural spline flow with couplings: ``RealNVP`` with splines instead of affine transforms.
 
     Args:
-        shape: of one example; two entries at least.
-        num_classes: K of a conditional flow.
-        num_transforms: couplings.
-        hidden_channels: width of each hidden layer of a conditioner.
-        activation: between them.
-        partition: as of ``NICE``.
-        bins: of a spline.
+        shape: see ``NICE``.
+        num_classes: see ``NICE``.
+        bins: of each spline.
         bound: entries outside [-bound, bound] pass unchanged.
+        options: of ``coupling_transforms``.
     Shape:
-        x ``[B, *shape]``, y ``[B]`` -> log-densities ``[B]``
+        see ``NICE``
     Raises:
-        ValueError: an example of one number, a size below 1, a bound that is not positive, an
-            unknown name.
+        ValueError: see ``NICE``; or a bound that is not positive.
 
     Source: Durkan et al. 2019, section 3.2, RQ-NSF (C).
     """
 
+    @options_of(coupling_transforms)
     def __init__(
         self,
         shape: Sequence[int],
         num_classes: int = 0,
         *,
-        num_transforms: int = 4,
-        hidden_channels: Sequence[int] = (64, 64),
-        activation: Activation = "relu",
-        partition: Partition = "alternating",
         bins: int = 8,
         bound: float = 5.0,
+        **options: Any,
     ) -> None:
-        features, spline = num_entries(tuple(shape)), RationalQuadratic(bins, bound)
-        network = _perceptron(hidden_channels, activation)
-        couplings = _couplings(features, num_classes, num_transforms, spline, network)
-        transforms = [*_arranged(shape, partition), *couplings]
-        super().__init__(shape, Chain(transforms), num_classes=num_classes)
-
-
-class _Conditioner(Protocol):
-    def __call__(self, in_channels: int, out_channels: int) -> nn.Module: ...
-
-
-def _perceptron(hidden_channels: Sequence[int], activation: Activation) -> _Conditioner:
-    def build(in_channels: int, out_channels: int) -> MLP:
-        return MLP(
-            in_channels, out_channels, hidden_channels=hidden_channels, activation=activation
-        )
-
-    return build
-
-
-def _couplings(
-    features: int,
-    context_features: int,
-    count: int,
-    elementwise: Elementwise,
-    network: _Conditioner,
-) -> list[Coupling]:
-    """In turns the first half decides and the second."""
-    couplings = []
-    for number in range(at_least_one("num_transforms", count)):
-        swap = number % 2 == 1
-        kept, mapped = coupled_sizes(features, swap=swap)
-        conditioner = network(kept + context_features, mapped * elementwise.num_parameters)
-        couplings.append(Coupling(features, elementwise, conditioner, swap=swap))
-    return couplings
-
-
-def _arranged(shape: Sequence[int], partition: Partition) -> list[Transform]:
-    """What comes before couplings of halves."""
-    if partition not in get_args(Partition):
-        raise ValueError(f"partition={partition!r}: choose from {', '.join(get_args(Partition))}")
-    flat: list[Transform] = [FlatView(shape)] if len(shape) > 1 else []
-    features = num_entries(tuple(shape))
-    # Two entries alternate as they stand.
-    return [*flat, evens_first(features)] if partition != "halves" and features > 2 else flat
+        spline = RationalQuadratic(bins, bound)
+        transforms = coupling_transforms(shape, num_classes, spline, **options)
+        super().__init__(shape, vector_chain(shape, transforms), num_classes=num_classes)

@@ -1,20 +1,18 @@
-"""Normalizing flows of images: convolutions decide, and half the channels leave at each scale.
+"""Normalizing flows of images: convolutional conditioners in a multi-scale architecture.
 
-Legend: B examples, C channels, H and W sides of an image, K classes.
+Legend: B examples, C channels, H and W height and width, K classes.
 """
 
 from collections.abc import Sequence
-
-from torch import nn
+from functools import partial
 
 from trellis.checks import at_least_one
 from trellis.generative.coupling import (
     CheckerboardCoupling,
     ConvConditioner,
-    Coupling,
     MultiScale,
     Squeeze,
-    coupled_sizes,
+    build_coupling,
 )
 from trellis.generative.glow import glow_step
 from trellis.generative.transform import Affine, Chain, Transform
@@ -22,26 +20,26 @@ from trellis.networks.generative.flow import Flow
 
 
 class RealNVPImage(Flow):
-    """Affine couplings of images by checkerboard and by channels, at several scales.
+    """Affine couplings of images, by checkerboard and by channels, at several scales.
 
-    A scale is couplings by checkerboard, a squeeze, couplings by channels, and the leave of half
-    of them; the last is couplings by checkerboard alone.
+    Each scale but the last consists of checkerboard couplings, a squeeze and channel couplings,
+    after which half of the channels are factored out; the last has checkerboard couplings only.
 
     Args:
-        shape: ``(C, H, W)``, sides divisible by 2 for each scale but the last.
-        num_classes: K of a conditional flow.
+        shape: ``(C, H, W)``, H and W divisible by 2 once for each scale but the last.
+        num_classes: K of a conditional flow, 0 for an unconditional one.
         num_levels: scales.
-        num_transforms: couplings of a kind at a scale.
+        num_transforms: couplings of each kind at a scale.
         hidden_channels: of the couplings' convolutions.
-        max_scale: no coupling stretches a pixel more.
+        max_scale: the largest factor by which one coupling scales a pixel.
     Shape:
-        x ``[B, C, H, W]``, y ``[B]`` -> log-densities ``[B]``
+        x ``[B, C, H, W]``, y ``[B]`` -> log-densities ``[B]`` in nats
     Raises:
         ValueError: a size below 1, or a shape that cannot be halved so often.
 
     Source: Dinh et al. 2017, section 3.4-3.6.
-    Deviates: conditioners of three convolutions that begin at zero, as Glow's, not residual
-    networks with batch norm.
+    Deviates: the conditioners are Glow's, of three convolutions with the last initialised to
+    zero, not residual networks with batch norm.
     """
 
     def __init__(
@@ -57,29 +55,31 @@ class RealNVPImage(Flow):
         shapes = _squeezed(shape, num_levels, num_levels - 1)
         at_least_one("num_transforms", num_transforms)
         affine = Affine(max_scale)
+        network = partial(ConvConditioner, hidden_channels=hidden_channels)
 
-        def conditioner(kept: int, mapped: int) -> nn.Module:
-            return ConvConditioner(
-                kept + num_classes,
-                mapped * affine.num_parameters,
-                hidden_channels=hidden_channels,
+        def checkerboard_coupling(channels: int, step: int) -> Transform:
+            conditioner = network(channels + num_classes, channels * affine.num_parameters)
+            return CheckerboardCoupling(channels, affine, conditioner, swap=step % 2 == 1)
+
+        def channel_coupling(channels: int, step: int) -> Transform:
+            swap = step % 2 == 1
+            return build_coupling(
+                channels, affine, network, context_features=num_classes, swap=swap
             )
 
-        levels = []
-        for number, (channels, *_) in enumerate(shapes):
-            last = number + 1 == num_levels
-            fine = channels if last else channels // 4
-            transforms: list[Transform] = [
-                CheckerboardCoupling(fine, affine, conditioner(fine, fine), swap=step % 2 == 1)
-                for step in range(num_transforms + last)
-            ]
-            if not last:
-                transforms.append(Squeeze())
-                for step in range(num_transforms):
-                    swap = step % 2 == 1
-                    network = conditioner(*coupled_sizes(channels, swap=swap))
-                    transforms.append(Coupling(channels, affine, network, swap=swap))
-            levels.append(Chain(transforms))
+        *before_last, (last, *_) = shapes
+        steps = range(num_transforms)
+        levels = [
+            Chain(
+                [
+                    *(checkerboard_coupling(channels // 4, step) for step in steps),
+                    Squeeze(),
+                    *(channel_coupling(channels, step) for step in steps),
+                ]
+            )
+            for channels, *_ in before_last
+        ]
+        levels.append(Chain([checkerboard_coupling(last, s) for s in range(num_transforms + 1)]))
         super().__init__(shape, MultiScale(levels, shapes), num_classes=num_classes)
 
 
@@ -87,19 +87,20 @@ class Glow(Flow):
     """Steps of activation norm, invertible 1 x 1 convolution and coupling, at several scales.
 
     Args:
-        shape: ``(C, H, W)``, sides divisible by 2 for each scale.
-        num_classes: K of a conditional flow.
+        shape: ``(C, H, W)``, H and W divisible by 2 once for each scale.
+        num_classes: see ``RealNVPImage``.
         num_levels: scales, each of which begins with a squeeze.
-        num_steps: steps of flow at a scale.
-        hidden_channels: of the couplings' convolutions.
-        max_scale: no coupling stretches a pixel more.
+        num_steps: steps of flow at each scale.
+        hidden_channels: see ``RealNVPImage``.
+        max_scale: see ``RealNVPImage``.
     Shape:
-        x ``[B, C, H, W]``, y ``[B]`` -> log-densities ``[B]``
+        see ``RealNVPImage``
     Raises:
-        ValueError: a size below 1, or a shape that cannot be halved so often.
+        ValueError: see ``RealNVPImage``.
 
     Source: Kingma and Dhariwal 2018, section 3 and figure 2b.
-    Deviates: the noise that leaves at a scale is standard normal, not conditional on the rest.
+    Deviates: the channels factored out at a scale are standard normal, not conditioned on the
+    rest.
     """
 
     def __init__(
@@ -114,21 +115,14 @@ class Glow(Flow):
     ) -> None:
         shapes = _squeezed(shape, num_levels, num_levels)
         at_least_one("num_steps", num_steps)
+        step = partial(
+            glow_step,
+            hidden_channels=hidden_channels,
+            context_features=num_classes,
+            max_scale=max_scale,
+        )
         levels = [
-            Chain(
-                [
-                    Squeeze(),
-                    *(
-                        glow_step(
-                            channels,
-                            hidden_channels=hidden_channels,
-                            context_features=num_classes,
-                            max_scale=max_scale,
-                        )
-                        for _ in range(num_steps)
-                    ),
-                ]
-            )
+            Chain([Squeeze(), *(step(channels) for _ in range(num_steps))])
             for channels, *_ in shapes
         ]
         super().__init__(shape, MultiScale(levels, shapes), num_classes=num_classes)
@@ -137,10 +131,10 @@ class Glow(Flow):
 def _squeezed(
     shape: Sequence[int], num_levels: int, num_squeezes: int
 ) -> list[tuple[int, int, int]]:
-    """Shapes that come out of each level; the first ``num_squeezes`` levels squeeze.
+    """Shape of the output of each level, of which the first ``num_squeezes`` squeeze.
 
     Raises:
-        ValueError: no image, or its sides cannot be halved so often.
+        ValueError: not the shape of an image, or one that cannot be halved so often.
     """
     at_least_one("num_levels", num_levels)
     if len(shape) != 3 or min(shape) < 1 or any(side % 2**num_squeezes for side in shape[1:]):
@@ -154,5 +148,5 @@ def _squeezed(
         if number < num_squeezes:
             channels, height, width = 4 * channels, height // 2, width // 2
         shapes.append((channels, height, width))
-        channels //= 2  # the other half leaves
+        channels //= 2  # the other half is factored out
     return shapes

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from trellis.checks import at_least_one
+from trellis.generative.conditioning import Condition
 from trellis.networks.vector.mlp import MLP
 from trellis.nn.activation import Activation, activation_module
-from trellis.nn.examples import check_examples, check_labels, num_entries, one_hot
+from trellis.nn.examples import check_examples, num_entries
 
 Output = Literal["identity", "sigmoid", "tanh"]
 
@@ -233,40 +234,6 @@ class DCGANDiscriminator(nn.Module):
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         check_examples(x, self.shape, self.condition.network)
         return self.layers(self.condition(x, y)).flatten()
-
-
-class Condition(nn.Module):
-    """Appends labels to examples, one-hot or as an embedding that is learnt; images get maps.
-
-    Args:
-        network: whose labels they are, for the errors.
-        num_classes: K; 0 takes no labels and changes nothing.
-        embed_dim: numbers for each class; 0 makes one-hot vectors.
-    Shape:
-        x ``[B, C]`` or ``[B, C, H, W]``, y ``[B]`` -> the same with ``C + width``
-    Raises:
-        ValueError: a number below 0, or labels that are missing, superfluous, of another number
-            or out of range.
-    """
-
-    def __init__(self, network: str, num_classes: int = 0, embed_dim: int = 0) -> None:
-        super().__init__()
-        for name, value in (("num_classes", num_classes), ("class_embed_dim", embed_dim)):
-            if value < 0:
-                raise ValueError(f"{name}={value}: give at least 0")
-        self.network, self.num_classes = network, num_classes
-        self.width = (embed_dim or num_classes) if num_classes else 0
-        self.embedding = nn.Embedding(num_classes, embed_dim) if self.width and embed_dim else None
-
-    def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
-        check_labels(y, self.num_classes, self.network)
-        if y is None:
-            return x
-        if len(y) != len(x):
-            raise ValueError(f"y {list(y.shape)}: give one label for each of {len(x)} examples")
-        label = self.embedding(y) if self.embedding else one_hot(y, self.num_classes)
-        label = label.to(x.dtype)[(...,) + (None,) * (x.dim() - 2)]
-        return torch.cat([x, label.expand(-1, -1, *x.shape[2:])], dim=1)
 
 
 def _grid(shape: Sequence[int]) -> tuple[int, int]:

@@ -1,0 +1,74 @@
+"""Labels as the context of a network: one-hot vectors or embeddings, as further channels.
+
+Legend: B examples, C channels, K classes.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from trellis.nn.examples import check_labels, one_hot
+
+
+def one_hot_labels(y: Tensor | None, num_classes: int, network: str) -> Tensor | None:
+    """Labels as one-hot vectors; ``None`` for an unconditional network.
+
+    Args:
+        y: labels, ``None`` where ``num_classes`` is 0.
+        num_classes: K; 0 for an unconditional network.
+        network: name of the network, for the errors.
+    Shape:
+        y ``[B]`` -> ``[B, K]``, of floats
+    Raises:
+        ValueError: labels that are missing, superfluous or out of range.
+
+    >>> one_hot_labels(torch.tensor([1, 0]), 2, "MAF")
+    tensor([[0., 1.],
+            [1., 0.]])
+    """
+    check_labels(y, num_classes, network)
+    return None if y is None else one_hot(y, num_classes)
+
+
+def append_context(x: Tensor, context: Tensor | None) -> Tensor:
+    """``x [B, C, ...]`` with ``context [B, K]`` as further channels, ``[B, C + K, ...]``.
+
+    >>> append_context(torch.zeros(2, 3, 8, 8), torch.ones(2, 4)).shape
+    torch.Size([2, 7, 8, 8])
+    """
+    if context is None:
+        return x
+    planes = context.view(*context.shape, *(1 for _ in x.shape[2:]))
+    return torch.cat([x, planes.expand(-1, -1, *x.shape[2:])], 1)
+
+
+class Condition(nn.Module):
+    """Appends labels to examples, as one-hot vectors or as learnt embeddings.
+
+    Args:
+        network: name of the network, for the errors.
+        num_classes: K; 0 takes no labels and changes nothing.
+        embed_dim: width of the embedding of a class; 0 appends one-hot vectors.
+    Shape:
+        x ``[B, C]`` or ``[B, C, H, W]``, y ``[B]`` -> x with ``C + width`` channels
+    Raises:
+        ValueError: a number below 0, or labels that are missing, superfluous or out of range,
+            or not one for each example.
+    """
+
+    def __init__(self, network: str, num_classes: int = 0, embed_dim: int = 0) -> None:
+        super().__init__()
+        for name, value in (("num_classes", num_classes), ("class_embed_dim", embed_dim)):
+            if value < 0:
+                raise ValueError(f"{name}={value}: give at least 0")
+        self.network, self.num_classes = network, num_classes
+        self.width = (embed_dim or num_classes) if num_classes else 0
+        self.embedding = nn.Embedding(num_classes, embed_dim) if self.width and embed_dim else None
+
+    def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
+        check_labels(y, self.num_classes, self.network)
+        if y is None:
+            return x
+        if len(y) != len(x):
+            raise ValueError(f"y {list(y.shape)}: give one label for each of {len(x)} examples")
+        label = self.embedding(y) if self.embedding else one_hot(y, self.num_classes)
+        return append_context(x, label.to(x.dtype))
