@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from trellis.analysis import images
 from trellis.checks import at_least_one
-from trellis.lightning_modules.engine.checkpoint import AtomicCheckpointIO
+from trellis.lightning_modules.engine.checkpoint_file import AtomicCheckpointIO
 from trellis.networks.image import cnn
 from trellis.spec import TensorSpec
 

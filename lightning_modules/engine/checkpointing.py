@@ -50,6 +50,13 @@ class BestAndLastCheckpoint(Checkpoint):
             self.mode = self.mode or getattr(pl_module, "monitor_mode", "min")
             self._may_write_last, self._ended = time.monotonic() + 60, False
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # A checkpoint from elsewhere has no say in which file is read or overwritten: the best
+        # state so far is the one beside the file that the user resumes from.
+        if self.best_model_score is not None and not self.best_model_path and trainer.ckpt_path:
+            beside = Path(trainer.ckpt_path).with_name("best.ckpt")
+            self.best_model_path = str(beside) if beside.is_file() else ""
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking or _is_trial(trainer):
             return

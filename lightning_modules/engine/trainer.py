@@ -11,7 +11,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import PassThroughProfiler
 
-from trellis.lightning_modules.engine.checkpoint import AtomicCheckpointIO, read
+from trellis.lightning_modules.engine.checkpoint import read
+from trellis.lightning_modules.engine.checkpoint_file import AtomicCheckpointIO
 from trellis.lightning_modules.engine.checkpointing import BestAndLastCheckpoint
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
 from trellis.lightning_modules.engine.graceful_stop import GracefulStop

@@ -14,8 +14,9 @@ from learning_cases import CASES, Lines, Points, adam, mlp, quiet_trainer, run, 
 from torch import nn
 
 import trellis
-from trellis.lightning_modules.engine import checkpoint as module
-from trellis.lightning_modules.engine.checkpoint import AtomicCheckpointIO, read, verify
+from trellis import files as module
+from trellis.lightning_modules.engine.checkpoint import read
+from trellis.lightning_modules.engine.checkpoint_file import AtomicCheckpointIO, verify
 from trellis.lightning_modules.vector.classification import Classification
 from trellis.lightning_modules.vector.regression import Regression
 from trellis.networks.vector.mlp import MLP
@@ -61,11 +62,16 @@ def assert_same(a, b) -> None:
     assert torch.equal(a.eval()(x), b.eval()(x))
 
 
-@pytest.mark.parametrize(
-    "network", [MLP, mlp, small_network], ids=["class", "partial", "function"]
-)
-def test_load_without_naming_a_class(network, tmp_path, monkeypatch):
+def test_a_function_is_given_again_on_loading(tmp_path, monkeypatch):
     monkeypatch.setenv("TRELLIS_TRUST", __name__.partition(".")[0])
+    objective, path = fitted(Classification(small_network, adam), tmp_path)
+    with pytest.raises(ValueError, match="only classes are built.*load it with network="):
+        trellis.load(path)
+    assert_same(objective, trellis.load(path, network=small_network))
+
+
+@pytest.mark.parametrize("network", [MLP, mlp], ids=["class", "partial"])
+def test_load_without_naming_a_class(network, tmp_path):
     objective, path = fitted(Classification(network, adam, scheduler), tmp_path)
     loaded = trellis.load(path)
     assert not loaded.training
@@ -213,21 +219,21 @@ def test_a_pickled_call_does_not_run(saved, tmp_path, monkeypatch):
     ("where", "value", "message"),
     [
         ("network", {"class_path": "untrusted_thing.Net"}, "untrusted_thing.Net.*not trusted"),
-        ("network", "untrusted_thing.net", "untrusted_thing.net.*TRELLIS_TRUST=untrusted_thing"),
+        ("network", "untrusted_thing.net", "names 'untrusted_thing.net', and only classes"),
         ("network", {"class_path": "trellis.networks.vector.mlp.MLP",
-                     "init_args": {"activation": "untrusted_thing.f"}}, "not trusted"),
+                     "init_args": {"activation": "untrusted_thing.f"}}, "choose from relu"),
         ("network", {"class_path": "subprocess.Popen"}, "subprocess.Popen.*not trusted"),
-        ("network", "os.system", "os.system.*not trusted"),
+        ("network", "os.system", "names 'os.system', and only classes"),
         ("network", {"class_path": "torch.nn.modules.module.warnings.warn"}, "is refused"),
-        ("network", {"class_path": "torch.nn.modules.module.OrderedDict"}, "is no class of"),
+        ("network", {"class_path": "torch.nn.modules.module.OrderedDict"}, "not among the classes"),
         ("network", {"class_path": "torch.nn.init"}, "is refused"),
-        ("network", {"class_path": "torch.nn.Missing"}, "is not installed here"),
+        ("network", {"class_path": "torch.nn.Missing"}, "not among the classes"),
         ("network", {"class_path": "torch.nn.modules.linear.Linear"}, "cannot be rebuilt|takes"),
-        ("optimizer", {"class_path": "torch.nn.modules.activation.ReLU"}, "cannot be rebuilt"),
+        ("optimizer", {"class_path": "torch.nn.modules.activation.ReLU"}, "takes no ReLU"),
         ("_class_path", "untrusted_thing.Objective", "not trusted"),
         ("_class_path", "trellis.networks.vector.mlp.MLP", "MLP is not a trellis objective"),
         ("_class_path", "trellis.lightning_modules.engine.objective.Stage", "is refused"),
-        ("_instantiator", "os.system", "not trusted"),
+        ("_instantiator", "os.system", "to be rebuilt by .os.system"),
         ("spec", {"in_channels": "six", "out_channels": 3}, "cannot be rebuilt"),
     ],
 )  # fmt: skip
@@ -253,9 +259,8 @@ def test_a_file_name_is_no_module(forged):
     for data in (
         {"_class_path": pairs, "tokenizer": "os.system"},
         {"_class_path": "os.system", "nodes": "test.csv"},
-        {"nodes": "os.system"},
     ):
-        with pytest.raises(ValueError, match=r"names os\.system, from a package"):
+        with pytest.raises(ValueError, match=r"names .?os\.system"):
             read(forged(datamodule_hyper_parameters=data))
 
 

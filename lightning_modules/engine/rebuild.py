@@ -1,0 +1,261 @@
+"""Objects from the hyper-parameters of a checkpoint, without running what it says.
+
+Plain values stay plain: a text is never parsed, imported or called, however much it looks like a
+name or like YAML. A ``class_path`` counts only where the constructor's annotation asks for an
+object or a factory, and only for a class of ``registry``.
+"""
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from functools import partial
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+
+from trellis.lightning_modules.engine.registry import registered_class
+
+BOOKKEEPING = ("_class_path", "_instantiator")
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def rebuilt(cls: type, plain: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Constructor arguments of ``cls`` with objects and factories where it takes them.
+
+    Args:
+        cls: whose constructor they are for.
+        plain: as ``to_plain`` left them.
+        source: what errors call the origin of the arguments.
+    Raises:
+        ValueError: a name that is not registered, a mapping where no object is taken, or a
+            constructor that refuses its arguments.
+    """
+    hints = annotations(cls)
+    return {
+        name: _rebuild(value, hints.get(name, Any), f"{cls.__name__}.{name}", source)
+        for name, value in plain.items()
+        if name not in BOOKKEEPING
+    }
+
+
+def checked(cls: type, plain: Mapping[str, Any], source: str) -> None:
+    """Refuse what ``rebuilt`` would refuse, and any text that another parser might resolve.
+
+    For arguments that go through the command line's parser, which reads YAML and imports names.
+
+    Raises:
+        ValueError: see ``rebuilt``; a text that reads as more than itself.
+    """
+    hints = annotations(cls)
+    for name, value in plain.items():
+        if name not in BOOKKEEPING:
+            _check(value, hints.get(name, Any), f"{cls.__name__}.{name}", source)
+
+
+def annotations(cls: type) -> dict[str, Any]:
+    """Annotations of the constructor's parameters; those it passes on are left out."""
+    init: Any = cls.__init__
+    try:
+        hints = typing.get_type_hints(init)
+    except Exception:  # names that exist for type checkers alone
+        hints = getattr(init, "__annotations__", {})
+    kinds = inspect.signature(init).parameters
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {n: hint for n, hint in hints.items() if n in kinds and kinds[n].kind not in variadic}
+
+
+def _rebuild(value: Any, hint: Any, where: str, source: str) -> Any:
+    if _names_a_class(value):
+        cls, init_args = _described(value, hint, where, source)
+        options = rebuilt(cls, init_args, source)
+        if _takes(hint, _is_factory):
+            return partial(cls, **options)
+        try:
+            return cls(**options)
+        except Exception as error:  # whatever a constructor says to wrong arguments
+            raise ValueError(
+                f"{source}: {where} cannot be rebuilt: {_first_line(error)}"
+            ) from error
+    if isinstance(value, Mapping):
+        return _rebuild_mapping(value, hint, where, source)
+    if isinstance(value, (list, tuple)):
+        items = [_rebuild(item, _item_hint(hint), where, source) for item in value]
+        return tuple(items) if _takes(hint, _is_tuple) else items
+    if isinstance(value, str) and _takes(hint, _is_factory) and not _takes(hint, _is_text):
+        raise ValueError(_no_class(value, where, source))
+    _require_plain(value, where, source)
+    return value
+
+
+def _rebuild_mapping(value: Mapping[str, Any], hint: Any, where: str, source: str) -> Any:
+    record = next((each for each in _members(hint) if is_dataclass(each)), None)
+    if record is None:
+        return {key: _rebuild(item, Any, where, source) for key, item in value.items()}
+    hints = typing.get_type_hints(record)
+    known = {field.name for field in fields(record)}
+    if unknown := [name for name in value if name not in known]:
+        raise ValueError(f"{source}: {where} has no {unknown[0]}")
+    made = {n: _rebuild(item, hints[n], f"{where}.{n}", source) for n, item in value.items()}
+    for name, item in made.items():
+        if not _fits(item, hints[name]):
+            raise ValueError(f"{source}: {where}.{name} cannot be rebuilt from {item!r}")
+    try:
+        return record(**made)
+    except Exception as error:
+        raise ValueError(f"{source}: {where} cannot be rebuilt: {_first_line(error)}") from error
+
+
+def _no_class(value: str, where: str, source: str) -> str:
+    argument = where.rpartition(".")[2]
+    return (
+        f"{source} is refused: {where} names {value[:60]!r}, and only classes are built from a "
+        f"checkpoint; load it with {argument}=..."
+    )
+
+
+def _check(value: Any, hint: Any, where: str, source: str) -> None:
+    if _names_a_class(value):
+        cls, init_args = _described(value, hint, where, source)
+        checked(cls, init_args, source)
+    elif isinstance(value, Mapping):
+        record = next((each for each in _members(hint) if is_dataclass(each)), None)
+        hints = typing.get_type_hints(record) if record is not None else {}
+        for key, item in value.items():
+            _check(item, hints.get(key, Any), f"{where}.{key}", source)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check(item, _item_hint(hint), where, source)
+    elif isinstance(value, str) and not _is_only_text(hint):
+        if _takes(hint, _is_factory) and "." in value:
+            raise ValueError(_no_class(value, where, source))
+        if not _means_itself(value):
+            raise ValueError(
+                f"{source} is refused: {where} is a text that reads as more than a word: "
+                f"{value[:60]!r}"
+            )
+    else:
+        _require_plain(value, where, source)
+
+
+def _described(
+    value: Mapping[str, Any], hint: Any, where: str, source: str
+) -> tuple[type, Mapping[str, Any]]:
+    """The class that a mapping names, and its arguments."""
+    if not _takes(hint, _is_object):
+        raise ValueError(f"{source} is refused: {where} takes no object, but names a class")
+    if extra := set(value) - {"class_path", "init_args"}:
+        raise ValueError(f"{source} is refused: {where} has {sorted(extra)[0]!r} beside its class")
+    init_args = value.get("init_args") or {}
+    if not isinstance(init_args, Mapping):
+        raise ValueError(f"{source} is refused: the init_args of {where} are no mapping")
+    cls = registered_class(value["class_path"], source)
+    if not any(_provides(cls, each) for each in _members(hint)):
+        raise ValueError(f"{source} is refused: {where} takes no {cls.__name__}")
+    return cls, init_args
+
+
+def _provides(cls: type, hint: Any) -> bool:
+    """Whether ``cls`` is what an annotation asks for, or makes it where that is a factory."""
+    if _is_factory(hint):
+        return any(_provides(cls, each) for each in _members(_made_by(hint)))
+    if getattr(hint, "_is_protocol", False):
+        return all(hasattr(cls, name) for name in vars(hint) if callable(getattr(hint, name)))
+    return isinstance(hint, type) and issubclass(cls, hint)
+
+
+def _made_by(factory: Any) -> Any:
+    """What a factory's annotation says that it returns."""
+    if isinstance(factory, type):
+        return typing.get_type_hints(factory.__call__).get("return", Any)
+    arguments = get_args(factory)
+    return arguments[-1] if arguments else Any
+
+
+def _names_a_class(value: Any) -> bool:
+    return isinstance(value, Mapping) and "class_path" in value
+
+
+def _members(hint: Any) -> Iterator[Any]:
+    """The alternatives of an annotation."""
+    if get_origin(hint) in (Union, types.UnionType):
+        for each in get_args(hint):
+            yield from _members(each)
+    elif get_origin(hint) is typing.Annotated:
+        yield from _members(get_args(hint)[0])
+    else:
+        yield hint
+
+
+def _takes(hint: Any, kind: Callable[[Any], bool]) -> bool:
+    return any(kind(each) for each in _members(hint))
+
+
+def _is_factory(hint: Any) -> bool:
+    """``Callable``, ``type[X]`` or a protocol with ``__call__``."""
+    if isinstance(hint, type) and getattr(hint, "_is_protocol", False):
+        return "__call__" in vars(hint)
+    return hint is Callable or get_origin(hint) in (Callable, type)
+
+
+def _is_object(hint: Any) -> bool:
+    if get_origin(hint) in (list, tuple):
+        return any(_takes(each, _is_object) for each in get_args(hint))
+    is_class = isinstance(hint, type) and not is_dataclass(hint)
+    return _is_factory(hint) or (is_class and hint not in (*_PLAIN, list, tuple, dict, object))
+
+
+def _is_tuple(hint: Any) -> bool:
+    return hint is tuple or get_origin(hint) is tuple
+
+
+def _is_text(hint: Any) -> bool:
+    return hint is str or get_origin(hint) is Literal
+
+
+def _is_only_text(hint: Any) -> bool:
+    return all(_is_text(each) or each is type(None) for each in _members(hint)) and hint is not Any
+
+
+def _item_hint(hint: Any) -> Any:
+    for each in _members(hint):
+        if get_origin(each) is not None and get_args(each) and not _is_factory(each):
+            return get_args(each)[0]
+    return Any
+
+
+def _means_itself(text: str) -> bool:
+    """Whether YAML and JSON read a text as itself or as a number, and nothing would import it."""
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
+    return isinstance(found, _PLAIN)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value is of an annotated type; what is not plain is not judged."""
+    for each in _members(hint):
+        origin = get_origin(each) or each
+        if origin is Literal:
+            if value in get_args(each):
+                return True
+        elif origin is float:
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                return True
+        elif origin is int:
+            if isinstance(value, int) and not isinstance(value, bool):
+                return True
+        elif not isinstance(origin, type) or isinstance(value, origin):
+            return True
+    return False
+
+
+def _require_plain(value: Any, where: str, source: str) -> None:
+    if type(value) not in _PLAIN:
+        raise ValueError(f"{source} is refused: {where} holds a {type(value).__name__}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

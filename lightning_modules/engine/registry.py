@@ -1,0 +1,120 @@
+"""The classes that a checkpoint may name: everything else is refused before it is imported.
+
+A checkpoint may come from a stranger. What it names is looked up here, never imported on its word:
+trellis's public classes, torch's optimisers, schedulers, layers and distributions, and a few
+networks of torch_geometric. Classes of other packages are the user's to trust, by
+``TRELLIS_TRUST=their_package``. Functions are never taken, nor are attributes of classes.
+"""
+
+import inspect
+import os
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+
+import torch
+from lightning.pytorch.cli import ReduceLROnPlateau
+
+from trellis.index import current_path
+
+# Rooms whose public classes may be built from a stranger's arguments.
+FAMILIES = (
+    "trellis.networks.", "trellis.graph.", "trellis.sequence.", "trellis.generative.",
+    "trellis.rl.", "trellis.nn.", "trellis.optim.", "trellis.datamodules.",
+    "trellis.lightning_modules.",
+)  # fmt: skip
+# Networks of nodes that are built from sizes alone; others there download and unpickle files.
+PYG_NETWORKS = ("EdgeCNN", "GAT", "GCN", "GIN", "GraphSAGE", "MLP", "PNA")
+
+
+def registered_class(name: str, source: str = "the checkpoint") -> type:
+    """The class of this name, if it is one that a checkpoint may name.
+
+    Args:
+        name: dotted path, of today's layout or an earlier one.
+        source: what errors call the origin of the name.
+    Raises:
+        ValueError: another package's, a function, or nothing of that name.
+    """
+    if not isinstance(name, str) or "." not in name:
+        raise ValueError(f"{source} is refused: it names {name!r}, which is no class")
+    package = name.partition(".")[0]
+    if package == "trellis":
+        return _ours(name, source)
+    if package in ("torch", "lightning", "torch_geometric"):
+        found = _libraries().get(name) or _pyg(name)
+        if found is None:
+            raise ValueError(
+                f"{source} is refused: {name} is not among the classes of {package} that a "
+                f"checkpoint may name"
+            )
+        return found
+    if package not in os.environ.get("TRELLIS_TRUST", "").replace(",", " ").split():
+        raise ValueError(
+            f"{source} is refused: it names {name}, from a package that is not trusted. If it is "
+            f"your own, set TRELLIS_TRUST={package}"
+        )
+    return _trusted(name, package, source)
+
+
+def _ours(name: str, source: str) -> type:
+    path = current_path(name) or ""
+    found = None
+    if path.startswith(FAMILIES):
+        module, _, attribute = path.rpartition(".")
+        found = getattr(import_module(module), attribute)
+    if not isinstance(found, type):
+        raise ValueError(
+            f"{source} is refused: {name} is no class that a checkpoint may name; see trellis list"
+        )
+    return found
+
+
+def _trusted(name: str, package: str, source: str) -> type:
+    """A class of the user's own, defined in the package that is trusted."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError):
+        raise ValueError(f"{source} is refused: {name} is not installed here") from None
+    home = getattr(found, "__module__", "") or ""
+    if not isinstance(found, type) or home.partition(".")[0] != package:
+        raise ValueError(
+            f"{source} is refused: {name} is no class of {package}; a function that was given as "
+            f"a factory is given again on loading"
+        )
+    return found
+
+
+@cache
+def _libraries() -> dict[str, type]:
+    """Classes of torch and Lightning by each dotted path they are known under."""
+    found: dict[str, type] = {
+        "lightning.pytorch.cli.ReduceLROnPlateau": ReduceLROnPlateau,
+    }
+    for space, base in (
+        ("torch.optim", torch.optim.Optimizer),
+        ("torch.optim.lr_scheduler", torch.optim.lr_scheduler.LRScheduler),
+        ("torch.nn", torch.nn.Module),
+        ("torch.distributions", torch.distributions.Distribution),
+    ):
+        for name, cls in _classes(space, base):
+            found[f"{space}.{name}"] = found[f"{cls.__module__}.{cls.__qualname__}"] = cls
+    return found
+
+
+def _classes(space: str, base: type) -> Iterator[tuple[str, type]]:
+    for name, value in vars(import_module(space)).items():
+        public = not name.startswith("_") and inspect.isclass(value)
+        if public and issubclass(value, base) and value.__module__.startswith(space):
+            yield name, value
+
+
+def _pyg(name: str) -> type | None:
+    short = name.rpartition(".")[2]
+    if not name.startswith("torch_geometric.nn.") or short not in PYG_NETWORKS:
+        return None
+    found: type = getattr(import_module("torch_geometric.nn"), short)
+    return (
+        found if name in (f"torch_geometric.nn.{short}", f"{found.__module__}.{short}") else None
+    )
