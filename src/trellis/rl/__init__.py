@@ -1,4 +1,4 @@
-"""Reinforcement learning without a trainer: returns, tables, bandits, buffers and schedules."""
+"""Reinforcement learning without a trainer: returns, tabular methods, bandits, buffers."""
 
 from trellis.rl.bandits import (
     ArmValues,

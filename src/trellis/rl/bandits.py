@@ -1,7 +1,7 @@
-r"""Bandits: choose among K arms, see the reward of the chosen one only.
+r"""Multi-armed bandits: agents choose among K arms and observe the reward of the chosen one.
 
-Each agent plays N independent games at once, so that averages over games, the only fair picture of
-an agent, cost no more than one. Legend: N games, K arms, T pulls.
+Each agent plays N independent games at once, so that an average over games costs no more than a
+single one. Legend: N games, K arms, T pulls.
 """
 
 import math
@@ -16,7 +16,7 @@ from trellis.rl.policies import draw, epsilon_greedy
 
 
 class BanditAgent(Protocol):
-    """What plays a bandit: ``select`` arms, then ``update`` with their rewards."""
+    """An agent that plays a bandit: ``select`` arms, then ``update`` with their rewards."""
 
     def select(self) -> Tensor:
         """The arm of each game ``[N]``."""
@@ -26,7 +26,7 @@ class BanditAgent(Protocol):
 
 
 class ArmValues(ABC):
-    r"""An estimate of each arm's mean reward; who descends from it selects by the estimates.
+    r"""Base of agents that estimate each arm's mean reward and select by the estimates.
 
     .. math:: Q \leftarrow Q + \alpha (R - Q)
 
@@ -36,7 +36,7 @@ class ArmValues(ABC):
         num_arms: K.
         num_games: N.
         step_size: :math:`\alpha`; ``None`` for one over the arm's pulls, the sample mean. A
-            constant follows rewards that drift.
+            constant tracks rewards that drift.
         initial_value: Q before the first pull; one above all rewards makes a greedy agent try
             every arm.
         generator: of the choices.
@@ -57,7 +57,7 @@ class ArmValues(ABC):
     ):
         shape = at_least_one("num_games", num_games), at_least_one("num_arms", num_arms)
         if step_size is not None and not 0.0 < step_size <= 1.0:
-            raise ValueError(f"step_size={step_size}: give a share in (0, 1], or None for means")
+            raise ValueError(f"step_size={step_size}: give a number in (0, 1], or None for means")
         self.values = torch.full(shape, float(initial_value))
         self.counts = torch.zeros(shape)
         self.step_size = step_size
@@ -84,10 +84,10 @@ class EpsilonGreedy(ArmValues):
         num_games: N.
         epsilon: 0 is the greedy agent.
         step_size: see ``ArmValues``, as ``initial_value`` and ``generator``.
-        initial_value: optimistic where it is above the rewards.
+        initial_value: optimistic if it is above the rewards.
         generator: of the choices.
     Raises:
-        ValueError: epsilon is no probability, or as ``ArmValues``.
+        ValueError: epsilon outside [0, 1], or as ``ArmValues``.
 
     Source: Sutton and Barto 2018, section 2.2.
     """
@@ -116,18 +116,18 @@ class EpsilonGreedy(ArmValues):
 
 
 class UpperConfidenceBound(ArmValues):
-    r"""The arm that could be best: a large estimate, or one that few pulls support.
+    r"""The arm with the largest upper confidence bound.
 
     .. math:: A_t = \arg\max_a Q(a) + c \sqrt{\ln t / N(a)}
 
-    t counts the pull to come; an arm that was never pulled comes first.
+    t is the number of the next pull; arms that were never pulled come first.
 
     Args:
         num_arms: K.
         num_games: N.
         confidence: c, in units of the rewards.
         step_size: see ``ArmValues``, as ``generator``.
-        generator: of the choice among equals.
+        generator: of the choice among ties.
     Raises:
         ValueError: a negative confidence, or as ``ArmValues``.
 
@@ -149,8 +149,8 @@ class UpperConfidenceBound(ArmValues):
         self.confidence = confidence
 
     def bounds(self) -> Tensor:
-        """Upper ends ``[N, K]`` of what the arms may be worth; infinite for an untried one."""
-        pull = 1 + self.counts[0].sum().item()  # every game has had as many
+        """Upper confidence bounds ``[N, K]``; infinite for arms that were never pulled."""
+        pull = 1 + self.counts[0].sum().item()  # the same in every game
         width = self.confidence * (math.log(pull) / self.counts).sqrt()
         return torch.where(self.counts > 0, self.values + width, math.inf)
 
@@ -159,19 +159,20 @@ class UpperConfidenceBound(ArmValues):
 
 
 class GradientBandit:
-    r"""A softmax over preferences that climb the expected reward by stochastic gradient.
+    r"""A softmax over preferences, which ascend the gradient of the expected reward.
 
     .. math:: \pi = \mathrm{softmax}(H), \quad
         H \leftarrow H + \alpha (R_t - \bar R_t) (1_{A_t} - \pi)
 
-    with :math:`\bar R_t` the mean of the rewards up to and with :math:`R_t`. Attributes:
+    with :math:`\bar R_t` the mean of the rewards up to and including :math:`R_t`. Attributes:
     ``preferences [N, K]`` is H, ``mean_reward [N]``.
 
     Args:
         num_arms: K.
         num_games: N.
         step_size: :math:`\alpha`.
-        baseline: off, :math:`\bar R_t = 0`: as right on average, but noisier.
+        baseline: whether to subtract :math:`\bar R_t`; without it the gradient is as unbiased, but
+            noisier.
         generator: of the choices.
     Raises:
         ValueError: no arms or no games, or a step size that is not positive.
@@ -212,7 +213,7 @@ class GradientBandit:
 
 
 class GaussianTestbed:
-    r"""N bandits whose arms pay :math:`N(q(a), 1)`, with means :math:`q(a) \sim N(m, 1)`.
+    r"""N bandits with rewards :math:`N(q(a), 1)` and means :math:`q(a) \sim N(m, 1)`.
 
     Attributes: ``means [N, K]``.
 
@@ -244,9 +245,9 @@ class GaussianTestbed:
 
 
 class Pulls(NamedTuple):
-    """What an agent did: ``arms``, ``rewards`` and ``regrets``, each ``[T, N]``.
+    """The pulls of an agent: ``arms``, ``rewards`` and ``regrets``, each ``[T, N]``.
 
-    The regret of a pull is the mean of the best arm less that of the pulled one.
+    The regret of a pull is the mean reward of the best arm minus that of the pulled one.
     """
 
     arms: Tensor
@@ -261,7 +262,7 @@ def play(agent: BanditAgent, testbed: GaussianTestbed, steps: int) -> Pulls:
 
     Args:
         agent: of as many games and arms as the testbed.
-        testbed: pays.
+        testbed: gives the rewards.
         steps: T.
     Raises:
         ValueError: fewer than one step.
@@ -275,5 +276,5 @@ def play(agent: BanditAgent, testbed: GaussianTestbed, steps: int) -> Pulls:
         rewards.append(testbed.pull(arms[-1]))
         agent.update(arms[-1], rewards[-1])
     chosen = torch.stack(arms)  # [T, N]
-    worth = testbed.means.gather(1, chosen.T).T  # [T, N]
-    return Pulls(chosen, torch.stack(rewards), testbed.means.amax(1) - worth)
+    means = testbed.means.gather(1, chosen.T).T  # [T, N]
+    return Pulls(chosen, torch.stack(rewards), testbed.means.amax(1) - means)

@@ -1,4 +1,4 @@
-"""Environments that run on from one rollout to the next, with random numbers of their own.
+"""Collects rollouts: environments continue from one to the next, with their own random stream.
 
 T counts steps, N environments side by side.
 """
@@ -15,29 +15,29 @@ from torch import Tensor
 from trellis.checks import at_least_one
 from trellis.rl.environment_state import load_state, save_state
 from trellis.rl.vector_environments import (
-    as_given,
+    clip_actions,
     environment_spec,
     make_environments,
     observation_dtype,
 )
 
-REMEMBERED = 100  # finished episodes whose returns are reported
+RECENT = 100  # finished episodes whose returns are reported
 
 
 class Rollout(NamedTuple):
-    """T steps of N environments, all under one policy.
+    """T steps of N environments under one policy.
 
     Args:
-        observations: ``[T + 1, N, *shape]``; step t leads from t to t + 1, the last entry is what
-            the rollout ends with. After the last step of an episode comes its final observation.
-        actions: ``[T, N]``, or real ones ``[T, N, A]`` as the agent drew them, before they were
-            cut to the environment's bounds.
+        observations: ``[T + 1, N, *shape]``; step t leads from t to t + 1. After the last step of
+            an episode comes its final observation.
+        actions: ``[T, N]``, or real ones ``[T, N, A]`` as the agent gave them, before they were
+            clipped to the environment's bounds.
         rewards: ``[T, N]``.
-        terminated: bool ``[T, N]``, the episode came to an end by itself.
-        truncated: bool ``[T, N]``, it was broken off, by a time limit mostly.
-        mask: bool ``[T, N]``, false where the step did nothing but begin a new episode: there is
-            nothing to learn from it.
-        recent_returns: of the last 100 finished episodes ``[E]``, not discounted; fewer at first.
+        terminated: bool ``[T, N]``, whether the episode reached a terminal state.
+        truncated: bool ``[T, N]``, whether it was truncated, mostly by a time limit.
+        mask: bool ``[T, N]``, false where the step only reset the environment: there is nothing
+            to learn from it.
+        recent_returns: of the last 100 finished episodes ``[E]``, undiscounted; fewer at first.
         env_steps: that all environments have made so far, these included.
     """
 
@@ -52,19 +52,19 @@ class Rollout(NamedTuple):
 
 
 class Collector:
-    """Makes rollouts, each of which begins where the last one ended.
+    """Collects rollouts, each of which begins where the one before ended.
 
-    Environments are stepped by their own vectorised implementation where that is faster. The
-    random numbers that actions are drawn with are a stream of its own, which goes into its state.
+    Environments are stepped by their own vectorised implementation where that is faster. Actions
+    are sampled from a random stream of the collector's own, which is part of its state.
 
     Args:
         environment: gymnasium's id.
         num_envs: N.
         options: arguments of the environment, such as ``max_episode_steps``.
         seed: of the environments and of the actions: numbers that differ between runs, processes
-            and whatever else is not to act alike.
+            and all else that is not to act alike.
     Attributes:
-        spec: what an agent sees and does there.
+        spec: sizes of observations and actions.
         observation_dtype: of the tensors that observations come in.
         steps: that each environment has made.
     Raises:
@@ -99,14 +99,14 @@ class Collector:
         self._environments.close()
 
     def _begin(self, start: int) -> None:
-        """Environments at the beginning of episodes, after ``start`` steps of each."""
+        """Reset the environments, which have made ``start`` steps each."""
         seeds = np.random.SeedSequence((*self.seed, start)).generate_state(2) >> 1
         self._observation, _ = self._environments.reset(seed=int(seeds[0]))
         self._ended = np.zeros(self.num_envs, dtype=bool)
         self._return = np.zeros(self.num_envs)
-        self._recent: deque[float] = deque(maxlen=REMEMBERED)
-        self._told: Tensor | None = None  # these returns as a tensor
-        self.steps, self._inside = start, False
+        self._recent: deque[float] = deque(maxlen=RECENT)
+        self._recent_tensor: Tensor | None = None  # made anew after an episode has ended
+        self.steps, self._incomplete = start, False
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(seeds[1]))
             self._random: dict[str, Tensor] = {"cpu": torch.get_rng_state()}
@@ -122,7 +122,7 @@ class Collector:
         Args:
             act: from observations ``[N, *shape]`` to actions ``[N]`` or ``[N, A]``.
             num_steps: T.
-            device: where ``act`` wants its observations; rollouts are on the CPU.
+            device: of the observations that ``act`` is given; rollouts are on the CPU.
         Raises:
             RuntimeError: an environment raised an error; says which, and after how many steps.
             ValueError: a reward or an observation that is not finite.
@@ -140,12 +140,13 @@ class Collector:
             steps, width, *shape, dtype=torch.long if self.spec.num_actions else torch.float
         )
         rewards, flags = np.empty((steps, width)), np.empty((2, steps, width), dtype=bool)
-        self._inside = True  # until the last step, environments and numbers do not fit together
-        with torch.inference_mode(), self._own_randomness(device):
+        # Until the last step the states of environments and random numbers do not fit together.
+        self._incomplete = True
+        with torch.inference_mode(), self._own_random_stream(device):
             self._fill(act, device, observations, actions, rewards, flags)
-        self._inside = False
+        self._incomplete = False
         self._check(observations, rewards)
-        # The environments may go on in the memory of what they returned.
+        # The environments may overwrite the arrays that they returned.
         self._observation = observations[-1].numpy().copy()
         mask = np.concatenate([self._ended[None], (flags[0] | flags[1])[:-1]])
         self._count(rewards, flags[0] | flags[1])
@@ -169,16 +170,16 @@ class Collector:
         rewards: np.ndarray,
         flags: np.ndarray,
     ) -> None:
-        """The steps of a rollout, into memory that is there: where a run spends its time."""
-        seen, done = observations.numpy(), actions.numpy()
-        elsewhere = device.type != "cpu"
-        discrete, step = self.spec.num_actions > 0, self._environments.step
-        seen[0] = self._observation
-        for t, (now, action) in enumerate(zip(observations, actions, strict=False)):
-            action.copy_(act(now.to(device) if elsewhere else now))
-            given = done[t] if discrete else as_given(done[t], self.spec)
+        """Write the steps of a rollout into these arrays: where a run spends its time."""
+        observation_array, action_array = observations.numpy(), actions.numpy()
+        on_cpu, discrete = device.type == "cpu", self.spec.num_actions > 0
+        step = self._environments.step
+        observation_array[0] = self._observation
+        for t, (observation, action) in enumerate(zip(observations, actions, strict=False)):
+            action.copy_(act(observation if on_cpu else observation.to(device)))
+            given = action_array[t] if discrete else clip_actions(action_array[t], self.spec)
             try:
-                seen[t + 1], rewards[t], flags[0, t], flags[1, t], _ = step(given)
+                observation_array[t + 1], rewards[t], flags[0, t], flags[1, t], _ = step(given)
             except Exception as error:
                 raise RuntimeError(
                     f"{self.environment}: {type(error).__name__} in step {self.steps + t + 1} "
@@ -189,33 +190,33 @@ class Collector:
         for name, values in (("reward", rewards), ("observation", observations.numpy()[1:])):
             if not np.isfinite(values.sum()) and not np.isfinite(values).all():
                 step, number = np.argwhere(~np.isfinite(values))[0][:2]
-                self._inside = True
+                self._incomplete = True
                 raise ValueError(
                     f"{self.environment}: the {name} of environment {number} in its step "
                     f"{self.steps + step + 1} is not finite"
                 )
 
     def _count(self, rewards: np.ndarray, ends: np.ndarray) -> None:
-        """Add the rewards to the episodes they belong to; those of a step of reset are 0."""
+        """Add the rewards to the returns of their episodes; that of a reset is 0."""
         begin = 0
         for step in np.flatnonzero(ends.any(axis=1)).tolist():
             self._return += rewards[begin : step + 1].sum(axis=0)
             self._recent.extend(self._return[ends[step]].tolist())
             self._return[ends[step]] = 0.0
             begin = step + 1
-            self._told = None
+            self._recent_tensor = None
         self._return += rewards[begin:].sum(axis=0)
         self._ended = ends[-1].copy()
         self.steps += len(rewards)
 
     def _recent_returns(self) -> Tensor:
-        if self._told is None:  # else no episode has ended since
-            self._told = torch.tensor(list(self._recent))
-        return self._told
+        if self._recent_tensor is None:
+            self._recent_tensor = torch.tensor(list(self._recent))
+        return self._recent_tensor
 
     @contextmanager
-    def _own_randomness(self, device: torch.device) -> Iterator[None]:
-        """Draw from this stream; leave the one that training draws from as it was."""
+    def _own_random_stream(self, device: torch.device) -> Iterator[None]:
+        """Sample from the collector's stream, and leave the one of training as it was."""
         cuda = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(cuda):
             torch.set_rng_state(self._random["cpu"])
@@ -228,10 +229,10 @@ class Collector:
                 self._random["cuda"] = torch.cuda.get_rng_state(each)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands: plain types and tensors."""
+        """For ``load_state_dict``: plain types and tensors."""
         return {
             "environment": self.environment,
-            "environments": None if self._inside else save_state(self._environments),
+            "environments": None if self._incomplete else save_state(self._environments),
             "observation": torch.from_numpy(np.array(self._observation)),
             "ended": self._ended.tolist(),
             "return": self._return.tolist(),
@@ -241,16 +242,16 @@ class Collector:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, episodes: bool = True) -> bool:
-        """Go on where another stopped.
+        """Continue where another collector stopped.
 
-        Environments whose state could not be read (simulators written in C, the one that raised
-        an error) begin new episodes instead, with other random numbers than the first.
+        Environments whose state could not be read (simulators written in C, one that raised an
+        error) begin new episodes instead, with other random numbers than those of the start.
 
         Args:
             state: of a collector in the same environment.
-            episodes: false begins new ones in any case, for the state is that of another process.
+            episodes: false begins new ones in any case, as the state is that of another process.
         Returns:
-            whether it goes on within the episodes.
+            whether the episodes continue.
 
         Raises:
             ValueError: it is the state of another environment.

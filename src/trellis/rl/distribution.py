@@ -1,4 +1,4 @@
-"""Distributions that torch has not, or not as fast: a Gaussian between bounds, a choice."""
+"""Distributions of actions: a Gaussian squashed between bounds, a fast categorical."""
 
 import math
 
@@ -11,27 +11,27 @@ Sizes = torch.Size | list[int] | tuple[int, ...]
 
 
 class SquashedGaussian(Distribution):
-    r"""Vectors between bounds: a Gaussian, a tanh, a stretch.
+    r"""Vectors between bounds: a Gaussian through a tanh, scaled to the bounds.
 
     .. math::
         a = c + h \tanh u, \quad u \sim N(\mu, \sigma^2), \quad
         \ln p(a) = \sum_i \ln N(u_i; \mu_i, \sigma_i^2) - \ln (1 - \tanh^2 u_i) - \ln h_i
 
-    with c the middle of the bounds and h half of what lies between them.
+    with c the middle of the bounds and h half of their distance.
 
     Args:
         mean: of u.
         log_std: natural logarithm of its standard deviation.
-        low: least value of each entry.
-        high: largest value of each entry.
+        low: lower bound of each entry.
+        high: upper bound of each entry.
     Shape:
-        mean and log_std ``[..., A]``, low and high ``[A]``; the distribution is one of vectors
-        ``[A]``, a batch ``[...]`` of them
+        mean and log_std ``[..., A]``, low and high ``[A]``; event shape ``[A]``, batch shape
+        ``[...]``
 
     Source: Haarnoja et al. 2018, appendix C.
     """
 
-    # What torch's base class asks of a distribution by these names.
+    # torch's base class reads these.
     arg_constraints: dict[str, constraints.Constraint] = {}
     has_rsample = True
 
@@ -48,15 +48,15 @@ class SquashedGaussian(Distribution):
 
     @property
     def mode(self) -> Tensor:
-        """Where u is likeliest: what a policy does when it does not explore."""
+        """The image of the mean of u, as a deterministic action."""
         return self.middle + self.half * self.loc.tanh()
 
     def rsample(self, sample_shape: Sizes = ()) -> Tensor:
-        """Vectors that are differentiable by the parameters."""
+        """Samples that are differentiable in the parameters."""
         return self.middle + self.half * self._noise(sample_shape).tanh()
 
     def rsample_with_log_prob(self) -> tuple[Tensor, Tensor]:
-        """A vector each with its log-probability, exact at the very bounds too.
+        """A sample and its log-probability, which is exact also where a sample rounds to a bound.
 
         Shape:
             ``[..., A]`` and ``[...]``
@@ -65,7 +65,7 @@ class SquashedGaussian(Distribution):
         return self.middle + self.half * u.tanh(), self._log_prob(u)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Of vectors strictly between the bounds; those on one count as the nearest inside.
+        """Of vectors between the bounds; one on a bound counts as the nearest one inside.
 
         Shape:
             ``[..., A]`` -> ``[...]``
@@ -82,22 +82,22 @@ class SquashedGaussian(Distribution):
     def _log_prob(self, u: Tensor) -> Tensor:
         standard = (u - self.loc) * (-self.log_std).exp()
         gaussian = -0.5 * standard.square() - self.log_std - 0.5 * math.log(2 * math.pi)
-        # ln(1 - tanh^2 u) without the difference, which rounds to zero where |u| is large.
-        slope = 2 * (math.log(2) - u - F.softplus(-2 * u))
-        return (gaussian - slope - self.half.log()).sum(-1)
+        # ln(1 - tanh^2 u) in a form that does not round to ln 0 where |u| is large.
+        log_derivative = 2 * (math.log(2) - u - F.softplus(-2 * u))
+        return (gaussian - log_derivative - self.half.log()).sum(-1)
 
 
 class FastCategorical(Categorical):
-    r"""One of A things: torch's ``Categorical`` of finite logits, for policies that are small.
+    r"""torch's ``Categorical`` of finite logits, in half the time: for small policies.
 
     .. math:: \ln p(a) = f_a - \ln \sum_b e^{f_b}
 
-    The same numbers and, of the same generator, the same draws, in half the time.
+    It gives the same numbers and, from the same random state, the same samples.
 
     Args:
         logits: f.
     Shape:
-        logits ``[..., A]``; a batch ``[...]`` of choices
+        logits ``[..., A]``; batch shape ``[...]``
 
     >>> FastCategorical(torch.tensor([0.0, 0.0])).log_prob(torch.tensor(1))
     tensor(-0.6931)
@@ -106,23 +106,23 @@ class FastCategorical(Categorical):
     def __init__(self, logits: Tensor) -> None:
         self.logits = self._param = logits.log_softmax(-1)
         self._num_events = logits.size(-1)
-        # Not Categorical's own, which would normalise in three steps.
+        # Not Categorical's own, which normalises in three steps.
         Distribution.__init__(self, logits.shape[:-1], validate_args=False)
 
     def expand(self, batch_shape: Sizes, _instance: object = None) -> "FastCategorical":
-        """The same choices, ``batch_shape`` of them."""
+        """The same distribution with another batch shape."""
         return FastCategorical(self.logits.expand(*batch_shape, -1))
 
     def sample(self, sample_shape: Sizes = ()) -> Tensor:
-        """Numbers of things."""
-        odds = self.logits.detach().softmax(-1)
+        """Categories, ``[*sample_shape, ...]``."""
+        probs = self.logits.detach().softmax(-1)
         if sample_shape:
-            odds = odds.expand(*sample_shape, *odds.shape)
-        # Who arrives first; torch.multinomial does so, too, but looks for NaN before.
-        return (odds / torch.empty_like(odds).exponential_()).argmax(-1)
+            probs = probs.expand(*sample_shape, *probs.shape)
+        # The exponential race of torch.multinomial, without its search for NaN.
+        return (probs / torch.empty_like(probs).exponential_()).argmax(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Of the things with these numbers."""
+        """Of these categories."""
         if value.shape != self.batch_shape:
             return super().log_prob(value)
         return self.logits.gather(-1, value.long().unsqueeze(-1)).squeeze(-1)

@@ -1,9 +1,9 @@
-r"""Finite Markov decision processes that are known, solved by sweeps over their states.
+r"""Dynamic programming: known finite Markov decision processes, solved by sweeps over states.
 
-Legend: S states, A actions. A state that every action leaves where it is, without a reward, is
-terminal; sweeps start from values of 0, so its value stays 0, also without a discount. Functions
-that sweep two arrays write all new values from the old ones; in place each state sees what this
-sweep has already written, which mostly takes fewer sweeps.
+Legend: S states, A actions. A state that no action leaves, without a reward, is terminal; sweeps
+start from values of 0, so its value stays 0, also without discounting. With two arrays each sweep
+computes all new values from the old ones; in place a state uses what the sweep has already
+written, which usually takes fewer sweeps.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from trellis.checks import at_least_one, probability
 from trellis.rl.policies import epsilon_greedy
 
 TIES = 1e-9  # actions whose values differ by less are equally good
-MAX_SWEEPS = 1_000_000  # a random walk along the cliff takes 100,000 to settle
+MAX_SWEEPS = 1_000_000  # the random policy on the cliff takes 100,000 to converge
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class FiniteMDP:
         if wrong.any():
             state, action = wrong.nonzero()[0].tolist()
             raise ValueError(
-                f"transitions of state {state}, action {action} are no probabilities: they sum to "
-                f"{self.transitions[state, action].sum().item():.4g}"
+                f"transitions of state {state}, action {action} are not probabilities: they sum "
+                f"to {self.transitions[state, action].sum().item():.4g}"
             )
 
     @property
@@ -65,9 +65,9 @@ class FiniteMDP:
 
     @property
     def terminal(self) -> Tensor:
-        """Where nothing happens any more, bool ``[S]``."""
-        stays = (self.transitions.diagonal(dim1=0, dim2=2) == 1).all(0)  # of [A, S]
-        return stays & (self.expected_rewards == 0).all(1)
+        """Whether a state is terminal, bool ``[S]``."""
+        absorbing = (self.transitions.diagonal(dim1=0, dim2=2) == 1).all(0)  # of [A, S]
+        return absorbing & (self.expected_rewards == 0).all(1)
 
     @property
     def uniform_policy(self) -> Tensor:
@@ -84,9 +84,9 @@ class Evaluation(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """The best policy ``[S, A]`` (equally good actions share), its values ``[S]``, and sweeps.
+    """The optimal policy ``[S, A]``, its values ``[S]``, and the sweeps it took.
 
-    For policy iteration ``sweeps`` counts the improvements.
+    Equally good actions are equally probable. In policy iteration ``sweeps`` counts improvements.
     """
 
     policy: Tensor
@@ -95,7 +95,7 @@ class Solution(NamedTuple):
 
 
 def action_values(mdp: FiniteMDP, values: Tensor, gamma: float) -> Tensor:
-    r"""One look ahead.
+    r"""Values of actions by one step of lookahead.
 
     .. math:: Q(s, a) = r(s, a) + \gamma \sum_{s'} p(s'|s, a) V(s')
 
@@ -112,7 +112,7 @@ def action_values(mdp: FiniteMDP, values: Tensor, gamma: float) -> Tensor:
 
 
 def greedy_policy(mdp: FiniteMDP, values: Tensor, gamma: float) -> Tensor:
-    """The policy ``[S, A]`` of the best looks ahead; equally good actions share.
+    """The greedy policy ``[S, A]`` by one step of lookahead; ties share their probability.
 
     Source: Sutton and Barto 2018, section 4.2, eq. 4.9.
     """
@@ -138,14 +138,14 @@ def evaluate_policy(
         policy: :math:`\pi`, probabilities.
         gamma: discount per step, in [0, 1].
         in_place: one array of values instead of two.
-        sweeps: stop after as many, at whatever the values are; ``None`` sweeps until they stay.
+        sweeps: stop after as many, converged or not; ``None`` sweeps until convergence.
         tolerance: largest change of a value in the last sweep, in units of the largest value
             where that exceeds 1.
     Shape:
         policy: ``[S, A]``; values: ``[S]``
     Raises:
-        ValueError: another shape, gamma out of range, or values that do not settle, as those
-            without discount of a policy that never ends.
+        ValueError: another shape, gamma out of range, or values that do not converge, as those
+            of a policy that never terminates, without discounting.
 
     Source: Sutton and Barto 2018, section 4.1.
     """
@@ -169,20 +169,20 @@ def evaluate_policy(
 def policy_iteration(
     mdp: FiniteMDP, gamma: float, *, policy: Tensor | None = None, tolerance: float = 1e-10
 ) -> Solution:
-    """Evaluate, be greedy, until the policy stays.
+    """Policy iteration: evaluate and improve, until the policy no longer changes.
 
     Args:
         mdp: the process.
         gamma: discount per step, in [0, 1].
-        policy: the first one ``[S, A]``; the equiprobable by default, which without discount ends
+        policy: the initial one ``[S, A]``; by default the equiprobable one, which terminates
             wherever any policy does.
         tolerance: of each evaluation.
     Raises:
         ValueError: as ``evaluate_policy``.
 
     Source: Sutton and Barto 2018, section 4.3.
-    Deviates: equally good actions share their probability, so two policies cannot take turns for
-        ever.
+    Deviates: equally good actions share their probability, so that it cannot alternate between
+        two equally good policies.
     """
     policy = mdp.uniform_policy if policy is None else policy
     for improvements in range(1, MAX_SWEEPS):
@@ -191,7 +191,9 @@ def policy_iteration(
         if torch.equal(better, policy):
             return Solution(policy, values, improvements)
         policy = better
-    raise ValueError(f"the policy still changes after {MAX_SWEEPS} improvements: lower tolerance")
+    raise ValueError(
+        f"the policy has not converged after {MAX_SWEEPS} improvements: lower tolerance"
+    )
 
 
 def value_iteration(
@@ -202,7 +204,7 @@ def value_iteration(
     sweeps: int | None = None,
     tolerance: float = 1e-10,
 ) -> Solution:
-    r"""Sweeps of the best look ahead.
+    r"""Value iteration.
 
     .. math:: V(s) \leftarrow \max_a r(s, a) + \gamma \sum_{s'} p(s'|s, a) V(s')
 
@@ -210,11 +212,11 @@ def value_iteration(
         mdp: the process.
         gamma: discount per step, in [0, 1].
         in_place: one array of values instead of two.
-        sweeps: stop after as many, at whatever the values are; ``None`` sweeps until they stay.
+        sweeps: stop after as many, converged or not; ``None`` sweeps until convergence.
         tolerance: largest change of a value in the last sweep, in units of the largest value
             where that exceeds 1.
     Raises:
-        ValueError: gamma out of range, or values that do not settle.
+        ValueError: gamma out of range, or values that do not converge.
 
     Source: Sutton and Barto 2018, section 4.4, eq. 4.10.
     """
@@ -223,20 +225,21 @@ def value_iteration(
     def backup(states: slice | int, values: Tensor) -> Tensor:
         return (rewards[states] + gamma * (mdp.transitions[states] @ values)).amax(-1)
 
-    values, done = _sweep(mdp, backup, gamma, in_place, sweeps, tolerance)
-    return Solution(greedy_policy(mdp, values, gamma), values, done)
+    values, sweeps_taken = _sweep(mdp, backup, gamma, in_place, sweeps, tolerance)
+    return Solution(greedy_policy(mdp, values, gamma), values, sweeps_taken)
 
 
 def _check_sums(step: Tensor, rewards: Tensor) -> None:
-    """Without discount no state may pay that the policy ``step [S, S]`` visits for ever."""
+    """Refuse rewards in recurrent states of the policy ``step [S, S]``: their sum diverges."""
     reached = (step > 0) | torch.eye(len(step), dtype=torch.bool)
-    for _ in range(len(step).bit_length()):  # each time twice as far
+    for _ in range(len(step).bit_length()):  # paths of twice the length
         reached = (reached.double() @ reached.double()) > 0
-    for_ever = (~reached | reached.T).all(1)  # whatever it reaches leads back
-    if (wrong := (for_ever & (rewards != 0)).nonzero()).numel():
+    recurrent = (~reached | reached.T).all(1)  # every state that it reaches leads back
+    if (wrong := (recurrent & (rewards != 0)).nonzero()).numel():
         raise ValueError(
-            f"gamma=1.0: the policy visits state {int(wrong[0])} for ever and is paid each time; "
-            f"give a gamma below 1, or a policy that ends"
+            f"gamma=1.0: the undiscounted return diverges, as the policy visits state "
+            f"{int(wrong[0])} forever, with a reward each time; give a gamma below 1, or a policy "
+            f"that terminates"
         )
 
 
@@ -248,7 +251,7 @@ def _sweep(
     sweeps: int | None,
     tolerance: float,
 ) -> Evaluation:
-    """``backup(states, values)`` of all states, until the values stay."""
+    """Apply ``backup(states, values)`` to all states until the values converge."""
     probability("gamma", gamma)
     limit = MAX_SWEEPS if sweeps is None else at_least_one("sweeps", sweeps)
     values = mdp.transitions.new_zeros(len(mdp.transitions))
@@ -265,7 +268,7 @@ def _sweep(
             return Evaluation(values, sweep)
     if sweeps is None:
         raise ValueError(
-            f"values still change after {limit} sweeps with gamma={gamma}: give a gamma below 1, "
-            f"or a policy that ends"
+            f"values have not converged after {limit} sweeps with gamma={gamma}: give a gamma "
+            f"below 1, or a policy that terminates"
         )
     return Evaluation(values, limit)

@@ -1,9 +1,9 @@
-"""State of running environments as plain numbers, so that a stopped run goes on as if it had not.
+"""State of running environments in plain types, so that a stopped run continues exactly.
 
-Gymnasium has no interface for this. What is kept are the attributes of the environments and of
-the objects they hold: numbers, texts, arrays, random generators and containers of these. Spaces,
-functions and the like are those of the environment that the state is put into. What holds its
-state elsewhere, such as a simulator written in C, has none that can be read.
+Gymnasium has no interface for this. Saved are the attributes of the environments and of the
+objects they hold: numbers, strings, arrays, random generators and containers of these. Spaces,
+functions and the like are taken from the environment that the state is loaded into. State that is
+kept elsewhere, as in a simulator written in C, cannot be read.
 """
 
 import types
@@ -22,7 +22,7 @@ _SEQUENCES: dict[str, type] = {"list": list, "tuple": tuple, "deque": deque, "se
 
 
 def save_state(environments: Any) -> dict[str, Any] | None:
-    """All that changes in ``environments``, in plain types and tensors.
+    """The state of ``environments`` in plain types and tensors.
 
     Args:
         environments: an environment, wrapped or vectorised.
@@ -36,10 +36,10 @@ def save_state(environments: Any) -> dict[str, Any] | None:
 
 
 def load_state(environments: Any, state: dict[str, Any]) -> None:
-    """Bring ``environments`` to a state that was saved, in place.
+    """Restore a saved state, in place.
 
     Args:
-        environments: made like those it was saved from.
+        environments: made like those that it was saved from.
         state: from ``save_state``.
     """
     _load(state, environments)
@@ -62,7 +62,7 @@ def _save(value: Any, seen: set[int]) -> Any:
 
 
 def _save_number(value: Any, seen: set[int]) -> dict[str, Any] | None:
-    # NumPy's float64 is a float, too.
+    # Before Python's numbers: NumPy's float64 is a float, too.
     if isinstance(value, np.generic | np.ndarray):
         if value.dtype.kind in "SU":  # the names of the squares of a map
             return {}
@@ -101,7 +101,7 @@ def _is_constant(value: Any) -> bool:
 
 
 def _load(state: dict[str, Any], current: Any) -> Any:
-    """The value of ``state``; objects and constants are the current ones."""
+    """The value of ``state``; objects and constants are the current ones, updated in place."""
     if "plain" in state:
         return state["plain"]
     if "tensor" in state:
@@ -112,7 +112,7 @@ def _load(state: dict[str, Any], current: Any) -> Any:
     if "generator" in state:
         current.bit_generator.state = _load(state["generator"], None)
     elif "dict" in state:
-        # In place: what refers to it elsewhere goes on doing so.
+        # In place, so that other references to it stay valid.
         current = current if isinstance(current, dict) else {}
         current.update({key: _load(item, current.get(key)) for key, item in state["dict"]})
     for name, item in state.get("object", {}).items():

@@ -1,10 +1,10 @@
 """Small environments with known answers, as gymnasium environments and as finite MDPs.
 
 Each has discrete observations and actions; the moves of the grids are 0 up, 1 right, 2 down,
-3 left, and their states are numbered by rows. By name, with a time limit, once this module is
-imported: ``gymnasium.make("trellis.rl.environments:trellis/JumpGrid-v0")``, and so
+3 left, and their states are numbered row by row. By name, with a time limit, once this module is
+imported: ``gymnasium.make("trellis.rl.environments:trellis/JumpGrid-v0")``, and likewise
 ``CornerGrid-v0``, ``RecyclingRobot-v0`` and ``RedBlueDoors-v0``. Cliff walking is gymnasium's own
-``CliffWalking-v1``, of the same moves; ``finite_mdp`` reads its table too.
+``CliffWalking-v1``, with the same moves; ``finite_mdp`` reads its table too.
 """
 
 from typing import Any
@@ -24,20 +24,20 @@ except ImportError as error:
     ) from error
 
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
-SEARCH, WAIT, RECHARGE = range(3)  # what the recycling robot does
+SEARCH, WAIT, RECHARGE = range(3)  # actions of the recycling robot
 HIGH, LOW = range(2)  # its battery
 RED, BLUE = range(2)
 
 
 class TabularEnvironment(gymnasium.Env[Any, Any]):
-    """An environment that draws its steps from a finite MDP, and ends in its terminal states.
+    """An environment that samples its steps from a finite MDP.
 
-    ``reset(options={"state": s})`` starts from state s, which exploring starts need.
+    ``reset(options={"state": s})`` starts from state s, as exploring starts need.
 
     Args:
         mdp: the process.
-        start: probabilities ``[S]`` of the first state; equal ones of all that are not terminal
-            by default.
+        start: probabilities ``[S]`` of the first state; by default uniform over the states that
+            are not terminal.
     Raises:
         ValueError: probabilities of another shape or sum, or a start in a terminal state.
     """
@@ -57,7 +57,7 @@ class TabularEnvironment(gymnasium.Env[Any, Any]):
         self.observation_space = Discrete(len(terminal))
         self.action_space = Discrete(mdp.transitions.size(1))
         self._start = start.double().numpy()
-        self._transitions = mdp.transitions.double().cumsum(-1).numpy()
+        self._cumulative = mdp.transitions.double().cumsum(-1).numpy()
         self._rewards = mdp.rewards.double().numpy()
         self._terminal = terminal.tolist()
         self._state: int | None = None
@@ -79,32 +79,34 @@ class TabularEnvironment(gymnasium.Env[Any, Any]):
         if self._state is None:
             raise RuntimeError("step before reset, or after the end: call reset first")
         state, action = self._state, int(action)
-        shares = self._transitions[state, action]
-        following = int(shares.searchsorted(self.np_random.random() * shares[-1], side="right"))
+        cumulative = self._cumulative[state, action]
+        mass = self.np_random.random() * cumulative[-1]
+        next_state = int(cumulative.searchsorted(mass, side="right"))
         reward = self._rewards[state, action]
-        reward = float(reward[following] if reward.ndim else reward)
-        terminated = self._terminal[following]
-        self._state = None if terminated else following
-        return following, reward, terminated, False, {}
+        reward = float(reward[next_state] if reward.ndim else reward)
+        terminated = self._terminal[next_state]
+        self._state = None if terminated else next_state
+        return next_state, reward, terminated, False, {}
 
 
 class RedBlueDoors(gymnasium.Env[Any, Any]):
-    """A bandit of two doors: 0 red, 1 blue. The first red door of an episode is empty.
+    """A bandit of two doors: 0 red, 1 blue. The red door gives 0 the first time in an episode.
 
-    A door pays 1 with its probability, else 0. Whoever trusts first impressions opens the blue
-    door for ever, though red pays more. There is one observation, and no end but a time limit.
+    Else a door gives 1 with its probability, or 0. An agent that relies on its first rewards
+    keeps opening the blue door, though red is better. There is one observation, and no end but a
+    time limit.
 
     Args:
-        red: probability that the red door pays from the second time on.
-        blue: probability that the blue door pays.
+        red: probability of a reward behind the red door from the second time on.
+        blue: probability of a reward behind the blue door.
     Raises:
-        ValueError: no probability.
+        ValueError: not a probability.
 
     Source: after Silver 2015, lecture 5, whose doors are left and right.
     """
 
     def __init__(self, red: float = 0.8, blue: float = 0.5):
-        self.pay = probability("red", red), probability("blue", blue)
+        self.reward_probs = probability("red", red), probability("blue", blue)
         self.observation_space = Discrete(1)
         self.action_space = Discrete(2)
         self._red_was_opened = False
@@ -117,16 +119,16 @@ class RedBlueDoors(gymnasium.Env[Any, Any]):
         return 0, {}
 
     def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
-        reward = float(self.np_random.random() < self.pay[action])
+        reward = float(self.np_random.random() < self.reward_probs[action])
         if action == RED and not self._red_was_opened:
             self._red_was_opened, reward = True, 0.0
         return 0, reward, False, False, {}
 
 
 def jump_grid() -> TabularEnvironment:
-    """5x5 grid: any move from A (0, 1) pays 10 and leads to (4, 1), from B (0, 3) 5 and to (2, 3).
+    """5x5 grid: from A (0, 1) all moves give 10 and lead to (4, 1); from B (0, 3) 5, to (2, 3).
 
-    A move off the grid stays and pays -1, any other 0; there is no end. Discount 0.9.
+    A move off the grid stays and gives -1, any other 0; it does not terminate. Discount 0.9.
 
     Source: Sutton and Barto 2018, example 3.5.
     """
@@ -139,7 +141,7 @@ def jump_grid() -> TabularEnvironment:
 
 
 def corner_grid() -> TabularEnvironment:
-    """4x4 grid: -1 for each move until the upper left or lower right corner. No discount.
+    """4x4 grid: -1 for each move until the upper left or lower right corner. Undiscounted.
 
     A move off the grid stays.
 
@@ -161,23 +163,24 @@ def recycling_robot(
 ) -> TabularEnvironment:
     r"""A robot with a battery, states 0 high and 1 low; actions 0 search, 1 wait, 2 recharge.
 
-    To search pays, but may empty the battery; from low that costs 3 and a rescue back to high:
+    Searching gives the larger reward, but may deplete a low battery: the robot is then rescued
+    and recharged, with a reward of -3:
 
     .. math:: r(\text{low}, \text{search}) = \beta r_\text{search} - 3 (1 - \beta)
 
-    To wait pays less and keeps the battery; to recharge pays nothing. There is no end.
+    Waiting gives less and keeps the battery; recharging gives nothing. It does not terminate.
 
     Args:
-        alpha: probability that the battery stays high while it searches.
-        beta: probability that a low battery lasts.
-        search_reward: :math:`r_\text{search}`, cans found.
-        wait_reward: :math:`r_\text{wait}`, cans brought.
+        alpha: probability that a high battery stays high during a search.
+        beta: probability that a low battery lasts a search.
+        search_reward: :math:`r_\text{search}`.
+        wait_reward: :math:`r_\text{wait}`.
     Raises:
-        ValueError: alpha or beta is no probability.
+        ValueError: alpha or beta outside [0, 1].
 
     Source: Sutton and Barto 2018, example 3.3.
-    Deviates: with a high battery the book's robot cannot recharge; here it may, to no effect,
-        since a discrete space offers every action in every state.
+    Deviates: with a high battery the book's robot cannot recharge; here it may, without effect,
+        since a discrete space has every action in every state.
     """
     probability("alpha", alpha)
     probability("beta", beta)
@@ -198,11 +201,11 @@ def recycling_robot(
 
 
 def finite_mdp(environment: gymnasium.Env) -> FiniteMDP:
-    """The process behind an environment: of this module, or one of gymnasium with a table ``P``.
+    """The MDP of an environment: of this module, or one of gymnasium with a table ``P``.
 
-    Such a table (CliffWalking, FrozenLake) lists probability, next state, reward and end for each
-    state and action. A state where an episode ends becomes terminal, whatever the table says it
-    does.
+    Such a table (CliffWalking, FrozenLake) lists probability, next state, reward and termination
+    for each state and action. A state where an episode terminates becomes terminal, whatever its
+    own entries are.
 
     Raises:
         ValueError: the environment has neither; names it.
@@ -216,23 +219,23 @@ def finite_mdp(environment: gymnasium.Env) -> FiniteMDP:
     shape = len(table), len(table[0]), len(table)
     transitions = torch.zeros(shape, dtype=torch.float64)
     rewards = torch.zeros(shape[:2], dtype=torch.float64)
-    ends = set()
+    terminal = set()
     for state, actions in table.items():
         for action, outcomes in actions.items():
-            for share, following, reward, terminated in outcomes:
-                transitions[state, action, int(following)] += share
-                rewards[state, action] += share * reward
+            for prob, next_state, reward, terminated in outcomes:
+                transitions[state, action, int(next_state)] += prob
+                rewards[state, action] += prob * reward
                 if terminated:
-                    ends.add(int(following))
-    for end in ends:
-        transitions[end] = 0.0
-        transitions[end, :, end] = 1.0
-        rewards[end] = 0.0
+                    terminal.add(int(next_state))
+    for state in terminal:
+        transitions[state] = 0.0
+        transitions[state, :, state] = 1.0
+        rewards[state] = 0.0
     return FiniteMDP(transitions, rewards)
 
 
 def _grid(height: int, width: int, reward: float, outside: float) -> tuple[Tensor, Tensor]:
-    """Transitions ``[S, 4, S]`` and rewards ``[S, 4]`` of moves that stay inside."""
+    """Transitions ``[S, 4, S]`` and rewards ``[S, 4]`` of moves that do not leave the grid."""
     transitions = torch.zeros(height * width, 4, height * width, dtype=torch.float64)
     rewards = torch.full((height * width, 4), reward, dtype=torch.float64)
     for row in range(height):

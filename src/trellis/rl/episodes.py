@@ -1,4 +1,4 @@
-"""Episodes of environments whose observations and actions are numbers. Legend: T steps."""
+"""Episodes of tabular environments. Legend: T steps, S states, A actions."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 
 class Step(NamedTuple):
-    """One step; nothing follows where ``terminated``."""
+    """One step; where it ``terminated``, the next state has value 0."""
 
     state: int
     reward: float
-    following: int
+    next_state: int
     terminated: bool
 
 
 class Episode(NamedTuple):
-    """What happened from a start to an end.
+    """States, actions and rewards from a start to an end.
 
     Args:
         states: T + 1 of them, the last one after the last action.
-        actions: T; may be empty where only values of states are asked for.
+        actions: T; may be empty where only values of states are learned.
         rewards: T.
-        terminated: the last state is an end, worth 0. Else somebody stopped watching (a time
-            limit), and what would have followed counts by its estimate.
+        terminated: whether the last state is terminal, with value 0. Else the episode was
+            truncated (a time limit), and the estimated value of the last state is bootstrapped.
 
     >>> list(Episode([0, 1, 2], [], [0.0, 1.0]).steps())[-1]
-    Step(state=1, reward=1.0, following=2, terminated=True)
+    Step(state=1, reward=1.0, next_state=2, terminated=True)
     """
 
     states: list[int]
@@ -44,38 +44,38 @@ class Episode(NamedTuple):
     terminated: bool = True
 
     def steps(self) -> Iterator[Step]:
-        """The steps in their order."""
+        """The steps in order."""
         last = len(self.rewards) - 1
         for t, reward in enumerate(self.rewards):
             ended = self.terminated and t == last
             yield Step(self.states[t], reward, self.states[t + 1], ended)
 
     def returns(self, gamma: float, after: float = 0.0) -> list[float]:
-        r"""What followed each step.
+        r"""The return after each step.
 
         .. math:: G_t = r_t + \gamma G_{t+1}, \quad G_T = \text{after}
 
         Args:
             gamma: discount per step.
-            after: worth of the last state, given where the episode did not terminate.
+            after: value of the last state, 0 where the episode terminated.
 
         Source: Sutton and Barto 2018, eq. 3.9.
 
         >>> Episode([0, 1, 2], [], [2.0, 4.0]).returns(gamma=0.5)
         [4.0, 4.0]
         """
-        total, found = after, []
+        total, returns = after, []
         for reward in reversed(self.rewards):
             total = reward + gamma * total
-            found.append(total)
-        return found[::-1]
+            returns.append(total)
+        return returns[::-1]
 
 
 def check_episode(episode: Episode, num_states: int) -> Episode:
-    """``episode``, once it is known to fit a table.
+    """Refuse an episode that does not fit a table of ``num_states``; else return it.
 
     Raises:
-        ValueError: states and rewards of other numbers, or a state out of range.
+        ValueError: numbers of states and rewards that do not match, or a state out of range.
     """
     if len(episode.states) != len(episode.rewards) + 1:
         raise ValueError(
@@ -83,12 +83,14 @@ def check_episode(episode: Episode, num_states: int) -> Episode:
             f"one state more than rewards, the last one after the last reward"
         )
     if (wrong := [s for s in episode.states if not 0 <= s < num_states]) != []:
-        raise ValueError(f"episode with state {wrong[0]}: num_states={num_states} has none such")
+        raise ValueError(
+            f"episode with state {wrong[0]}: num_states={num_states} leaves 0 to {num_states - 1}"
+        )
     return episode
 
 
 def table_sizes(environment: gymnasium.Env) -> tuple[int, int]:
-    """The numbers of observations and of actions, each counted from 0.
+    """The numbers of states and of actions, S and A.
 
     Raises:
         ValueError: a space that is not discrete; names it.
@@ -98,20 +100,20 @@ def table_sizes(environment: gymnasium.Env) -> tuple[int, int]:
     spaces = environment.observation_space, environment.action_space
     for name, space in zip(("observation_space", "action_space"), spaces, strict=True):
         if not isinstance(space, Discrete) or space.start != 0:
-            raise ValueError(f"{name} {space}: a table needs Discrete(n), numbers from 0")
+            raise ValueError(f"{name} {space}: a table needs Discrete(n), starting at 0")
     return int(spaces[0].n), int(spaces[1].n)  # type: ignore[attr-defined]
 
 
 def sample_episodes(
     environment: gymnasium.Env, policy: Tensor, num_episodes: int, *, seed: int = 0
 ) -> Iterator[Episode]:
-    """Play a policy.
+    """Episodes of a policy.
 
     Args:
-        environment: of discrete observations and actions; its episodes have to end, if need be by
+        environment: with discrete observations and actions, whose episodes end, if need be by
             gymnasium's ``TimeLimit``.
         policy: probabilities of the actions in each state.
-        num_episodes: to play.
+        num_episodes: to sample.
         seed: of the environment and of the actions.
     Shape:
         policy: ``[S, A]``
@@ -120,7 +122,7 @@ def sample_episodes(
     """
     sizes = table_sizes(environment)
     if policy.shape != sizes:
-        raise ValueError(f"policy {list(policy.shape)}: the environment asks for {list(sizes)}")
+        raise ValueError(f"policy {list(policy.shape)}: the environment needs {list(sizes)}")
     at_least_one("num_episodes", num_episodes)
     generator = torch.Generator().manual_seed(seed)
     return _play(environment, policy, num_episodes, seed, generator)
@@ -133,7 +135,7 @@ def play_episode(
     generator: torch.Generator,
     first_action: int | None = None,
 ) -> Episode:
-    """One episode from the state that ``reset`` gave, and from an action, if one is given."""
+    """One episode from the state that ``reset`` returned, with ``first_action`` if given."""
     states = [int(state)]
     actions: list[int] = []
     rewards: list[float] = []
@@ -142,22 +144,22 @@ def play_episode(
         action = first_action
         if action is None or actions:
             action = int(draw(policy[states[-1]], generator))
-        following, reward, terminated, truncated, _ = environment.step(action)
-        states.append(int(following))
+        next_state, reward, terminated, truncated, _ = environment.step(action)
+        states.append(int(next_state))
         actions.append(action)
         rewards.append(float(reward))
     return Episode(states, actions, rewards, bool(terminated))
 
 
 def check_learning(gamma: float, step_size: float | None) -> None:
-    """What all learners by tables ask of their two numbers.
+    """Check the numbers that all tabular methods take.
 
     Raises:
         ValueError: gamma is outside [0, 1], or the step size outside (0, 1].
     """
     probability("gamma", gamma)
     if step_size is not None and not 0.0 < step_size <= 1.0:
-        raise ValueError(f"step_size={step_size}: give a share in (0, 1]")
+        raise ValueError(f"step_size={step_size}: give a number in (0, 1]")
 
 
 def _play(

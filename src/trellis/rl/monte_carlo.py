@@ -1,4 +1,4 @@
-"""Values from whole episodes: what followed a state, averaged over its visits.
+"""Monte Carlo methods: values as averages of the returns of whole episodes.
 
 Legend: S states, A actions, E episodes.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Prediction(NamedTuple):
-    """Values ``[S]``, 0 where nobody was, and the visits ``[S]`` they are averaged over."""
+    """Values ``[S]``, 0 for states without visits, and the visits ``[S]`` they average over."""
 
     values: Tensor
     visits: Tensor
@@ -47,7 +47,7 @@ def mc_prediction(
     every_visit: bool = False,
     step_size: float | None = None,
 ) -> Prediction:
-    r"""Monte Carlo values of the policy that played.
+    r"""Monte Carlo prediction: values of the policy that played.
 
     .. math:: V(s_t) \leftarrow V(s_t) + \alpha (G_t - V(s_t)), \quad
         \alpha = 1 / N(s_t) \text{ by default}
@@ -56,14 +56,14 @@ def mc_prediction(
         episodes: played by the policy.
         num_states: S.
         gamma: discount per step, in [0, 1].
-        every_visit: average over all visits of an episode, not over the first alone; biased, but
-            of less variance at first.
+        every_visit: average over all visits of an episode, not just the first; biased, but of
+            lower variance at first.
         step_size: :math:`\alpha`; ``None`` for the mean.
     Raises:
         ValueError: a number out of range, or an episode that does not fit.
 
     Source: Sutton and Barto 2018, section 5.1 and eq. 6.1; Singh and Sutton 1996.
-    Deviates: an episode that was cut by a time limit continues by the estimate of its last state.
+    Deviates: where an episode is truncated, the estimate of its last state is bootstrapped.
 
     >>> mc_prediction([Episode([0, 0, 1], [], [1.0, 1.0])], num_states=2, gamma=1.0).values
     tensor([2., 0.], dtype=torch.float64)
@@ -75,10 +75,10 @@ def mc_prediction(
         check_episode(episode, num_states)
         after = 0.0 if episode.terminated else values[episode.states[-1]]
         returns = episode.returns(gamma, after)
-        seen: set[int] = set()
+        visited: set[int] = set()
         for state, total in zip(episode.states, returns, strict=False):
-            if every_visit or state not in seen:
-                seen.add(state)
+            if every_visit or state not in visited:
+                visited.add(state)
                 visits[state] += 1
                 values[state] += (step_size or 1 / visits[state]) * (total - values[state])
     return Prediction(torch.tensor(values, dtype=torch.float64), torch.tensor(visits))
@@ -95,29 +95,29 @@ def mc_control(
 ) -> Control:
     r"""Monte Carlo control with exploring starts.
 
-    Each episode begins in a random state with a random action and goes on greedily; then, for the
-    first visit of each state and action,
+    Each episode starts in a random state with a random action and continues greedily; then, for
+    the first visit of each state and action,
 
     .. math:: Q(s_t, a_t) \leftarrow Q(s_t, a_t) + \alpha (G_t - Q(s_t, a_t)), \quad
         \alpha = 1 / N(s_t, a_t) \text{ by default}
 
     Args:
-        environment: of discrete observations and actions, that starts where
-            ``reset(options={"state": s})`` says, as those of ``trellis.rl.environments`` do. It
-            needs a time limit: a greedy policy may walk in circles.
-        starts: states to begin in.
+        environment: with discrete observations and actions, that starts in the state of
+            ``reset(options={"state": s})``, as those of ``trellis.rl.environments`` do. It needs
+            a time limit: a greedy policy may walk in circles.
+        starts: states to start in.
         num_episodes: E.
         gamma: discount per step, in [0, 1].
-        step_size: :math:`\alpha`; ``None`` for the mean, in which early, worse policies count for
-            ever.
+        step_size: :math:`\alpha`; ``None`` for the mean, in which returns of early, worse
+            policies keep their weight.
         seed: of the environment, the starts and the actions.
     Raises:
         ValueError: spaces that are not discrete, an environment that starts elsewhere, or a number
             out of range.
 
     Source: Sutton and Barto 2018, section 5.3.
-    Deviates: an episode that was cut by a time limit continues by the largest estimate in its last
-        state; equally good actions share.
+    Deviates: where an episode is truncated, the largest estimate in its last state is
+        bootstrapped; ties are broken at random.
     """
     check_learning(gamma, step_size)
     num_states, num_actions = table_sizes(environment)
@@ -134,7 +134,7 @@ def mc_control(
         if state != start:
             raise ValueError(
                 f"{environment}: it starts in state {state} where reset(options={options}) was "
-                f"called; exploring starts need an environment that obeys"
+                f"called; exploring starts need an environment that starts where it is told"
             )
         policy = epsilon_greedy(values)
         first = _below(num_actions, generator)

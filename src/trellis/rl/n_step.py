@@ -1,4 +1,4 @@
-"""Several steps of an episode as one transition, made while environments run."""
+"""N-step transitions, assembled while environments run."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -12,26 +12,27 @@ from trellis.rl.replay import Transitions
 
 
 class NStepTransitions:
-    r"""Waits for n rewards, or the end of the episode, before it hands a transition on.
+    r"""Turns steps into transitions over n rewards, or fewer where the episode ends before.
 
     .. math:: r = \sum_{k=0}^{m-1} \gamma^k r_{t+k}, \quad s' = s_{t+m}, \quad
         \text{discount} = \gamma^m, \quad m \le n
 
-    Each step of each environment begins one transition, which is handed on exactly once.
+    Each step of each environment begins one transition, which is returned exactly once.
 
     Args:
-        n: rewards to wait for; 1 hands on each step at once.
+        n: rewards of a transition; 1 returns each step at once.
         gamma: discount per step, in [0, 1].
     Raises:
         ValueError: n below 1, gamma outside [0, 1].
 
-    Source: Sutton and Barto 2018, eq. 7.1; Hessel et al. 2018 (in a replay memory).
+    Source: Sutton and Barto 2018, eq. 7.1; Hessel et al. 2018 (in a replay buffer).
     """
 
     def __init__(self, n: int, gamma: float) -> None:
         self.n, self.gamma = at_least_one("n", n), probability("gamma", gamma)
-        # Those that wait, oldest first, each with the environments in which it still does.
-        self.waiting: deque[tuple[Transitions, Tensor]] = deque()
+        # Incomplete transitions of all environments, oldest first, each with a mask of the
+        # environments in which it is still incomplete.
+        self.pending: deque[tuple[Transitions, Tensor]] = deque()
 
     def push(
         self,
@@ -43,18 +44,18 @@ class NStepTransitions:
         truncated: Tensor,
         mask: Tensor | None = None,
     ) -> Transitions:
-        """Take one step of N environments.
+        """Add one step of N environments.
 
         Args:
             observations: before the step, ``[N, *shape]``.
             actions: taken.
-            rewards: for it.
+            rewards: received.
             next_observations: after the step; the final one where the episode ended.
-            terminated: bool, whether the episode came to an end by itself.
-            truncated: bool, whether it was broken off.
-            mask: bool, false where the step only began a new episode; all true by default.
+            terminated: bool, whether the episode reached a terminal state.
+            truncated: bool, whether it was truncated.
+            mask: bool, false where the step only reset the environment; all true by default.
         Returns:
-            The transitions that are complete, from the oldest on: K, which may be 0.
+            The K transitions that are now complete, oldest first; K may be 0.
 
         Shape:
             ``[N, ...]`` each -> ``[K, ...]``
@@ -66,7 +67,7 @@ class NStepTransitions:
                 return new
             return Transitions(*(field[mask] for field in new))
         steps = torch.ones_like(terminated) if mask is None else mask
-        # Copies, for an environment may write its next observation over this one.
+        # Copies: an environment may overwrite this observation with its next one.
         new = Transitions(
             observations.clone(),
             actions.clone(),
@@ -75,12 +76,12 @@ class NStepTransitions:
             torch.zeros_like(terminated),
             torch.ones_like(rewards),
         )
-        self.waiting.append((new, steps.clone()))
+        self.pending.append((new, steps.clone()))
         ended = terminated | truncated
-        ready: list[Transitions] = []
-        for index, (old, waits) in enumerate(self.waiting):
-            # After an end nobody waits in an environment, so a masked step adds to nothing.
-            grown = Transitions(
+        complete: list[Transitions] = []
+        for index, (old, pending) in enumerate(self.pending):
+            # After an end nothing is pending in an environment, so a masked step adds to nothing.
+            extended = Transitions(
                 old.observations,
                 old.actions,
                 old.rewards + old.discounts * rewards,
@@ -88,35 +89,35 @@ class NStepTransitions:
                 terminated,
                 old.discounts * self.gamma,
             )
-            full = index == 0 and len(self.waiting) == self.n
-            done = waits if full else waits & ended
-            ready.append(Transitions(*(field[done] for field in grown)))
-            self.waiting[index] = (grown, waits & ~done)
-        if len(self.waiting) == self.n:
-            self.waiting.popleft()
-        return Transitions(*(torch.cat(fields) for fields in zip(*ready, strict=True)))
+            full = index == 0 and len(self.pending) == self.n
+            ready = pending if full else pending & ended
+            complete.append(Transitions(*(field[ready] for field in extended)))
+            self.pending[index] = (extended, pending & ~ready)
+        if len(self.pending) == self.n:
+            self.pending.popleft()
+        return Transitions(*(torch.cat(fields) for fields in zip(*complete, strict=True)))
 
     def state_dict(self) -> dict[str, Any]:
-        """Those that wait: a list of dictionaries of tensors."""
+        """The incomplete transitions: a list of dictionaries of tensors."""
         return {
             "waiting": [
-                {**{k: v.clone() for k, v in old._asdict().items()}, "waits": waits.clone()}
-                for old, waits in self.waiting
+                {**{k: v.clone() for k, v in old._asdict().items()}, "waits": pending.clone()}
+                for old, pending in self.pending
             ]
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where another stopped.
+        """Restore what ``state_dict`` returned.
 
         Raises:
-            ValueError: it waited for more steps than this one does.
+            ValueError: it is of a larger n.
         """
         if len(state["waiting"]) >= self.n and state["waiting"]:
             raise ValueError(
-                f"the saved state waits for {len(state['waiting']) + 1} steps or more: n={self.n} "
-                f"is less"
+                f"the saved transitions span n={len(state['waiting']) + 1} steps or more, these "
+                f"n={self.n}: give n_step as it was"
             )
-        self.waiting = deque(
+        self.pending = deque(
             (Transitions(*(saved[name] for name in Transitions._fields)), saved["waits"])
             for saved in state["waiting"]
         )

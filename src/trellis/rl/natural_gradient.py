@@ -1,7 +1,7 @@
-r"""The gradient by what it does to a policy, not to its parameters: :math:`F^{-1} g`.
+r"""The natural gradient :math:`F^{-1} g`, steepest in the change of the policy itself.
 
-F, the Fisher matrix, has a row and a column for each of P parameters and is never made: it is
-multiplied by vectors, and solved for by conjugate gradients.
+F, the Fisher matrix, has a row and a column for each of P parameters and is never formed: only
+its products with vectors are, and conjugate gradients solve for its inverse.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,18 +15,18 @@ from trellis.checks import at_least_one
 def fisher_vector_product(
     kl: Tensor, parameters: Sequence[Tensor], damping: float = 0.0
 ) -> Callable[[Tensor], Tensor]:
-    r"""Multiplication by the Fisher matrix, as the curvature of a divergence.
+    r"""Products with the Fisher matrix, the second derivative of a divergence.
 
     .. math:: F v = \nabla (v^\top \nabla \, KL(\pi_\text{old} \,\|\, \pi_\theta)) \quad
         \text{at } \theta = \text{old}
 
-    Two passes backwards for each product; the first gradient is made once.
+    The gradient is computed once, and each product is a backward pass through its graph.
 
     Args:
-        kl: mean over the states, between the distributions detached and as they are; it is 0, but
-            its curvature is F.
+        kl: mean over the states of the divergence of the distributions from themselves, the first
+            one detached; it is 0, but its second derivative is F.
         parameters: theta.
-        damping: added to the diagonal, which keeps flat directions from long steps.
+        damping: added to the diagonal, which limits steps along flat directions.
     Returns:
         A function from v ``[P]`` to ``F v + damping v``.
 
@@ -45,14 +45,14 @@ def fisher_vector_product(
     )
 
     def product(vector: Tensor) -> Tensor:
-        along = torch.autograd.grad(
+        derivative = torch.autograd.grad(
             gradient @ vector,
             parameters,
             retain_graph=True,
             allow_unused=True,
             materialize_grads=True,
         )
-        return flatten(along) + damping * vector
+        return flatten(derivative) + damping * vector
 
     return product
 
@@ -63,16 +63,16 @@ def conjugate_gradient(
     iterations: int = 10,
     tolerance: float = 1e-10,
 ) -> Tensor:
-    r"""Solves :math:`A x = b` for a symmetric positive A of which only products are known.
+    r"""Solves :math:`A x = b` for a symmetric positive definite A, given by its products.
 
-    In P iterations it is exact up to rounding, and close in far fewer if the eigenvalues of A lie
-    in a few heaps. Where A is singular but b is in its range, it finds the shortest solution.
+    In P iterations it is exact up to rounding, and close in far fewer if the eigenvalues of A are
+    clustered. Where A is singular but b is in its range, it finds the shortest solution.
 
     Args:
         product: from x to A x.
         target: b.
-        iterations: at most, a product each.
-        tolerance: of the squared length of what is left, as a share of that of b.
+        iterations: at most, one product each.
+        tolerance: of the squared norm of the residual, as a share of that of b.
     Shape:
         ``[P]`` -> ``[P]``
     Raises:
@@ -84,29 +84,29 @@ def conjugate_gradient(
     tensor([1.0000, 0.5000])
     """
     at_least_one("iterations", iterations)
-    solution, rest = torch.zeros_like(target), target.clone()
-    direction, left = rest.clone(), rest @ rest
-    enough = tolerance * float(left)
+    solution, residual = torch.zeros_like(target), target.clone()
+    direction, squared = residual.clone(), residual @ residual
+    enough = tolerance * float(squared)
     for _ in range(iterations):
-        if float(left) <= enough:
+        if float(squared) <= enough:
             break
         image = product(direction)
         curvature = direction @ image
-        # Rounding can leave a rest outside the range of a singular A, where no step is right.
+        # Rounding can leave a residual outside the range of a singular A, where no step is right.
         if float(curvature) <= 0:
             break
-        length = left / curvature
+        length = squared / curvature
         solution = solution + length * direction
-        rest = rest - length * image
-        before, left = left, rest @ rest
-        direction = rest + left / before * direction
+        residual = residual - length * image
+        before, squared = squared, residual @ residual
+        direction = residual + squared / before * direction
     return solution
 
 
 def trust_region_step(
     direction: Tensor, product: Callable[[Tensor], Tensor], max_kl: float
 ) -> Tensor:
-    r"""A direction made so long that the policy changes by ``max_kl``, to second order.
+    r"""A direction scaled so that the policy changes by ``max_kl``, to second order.
 
     .. math:: \Delta\theta = x \sqrt{2 \epsilon / (x^\top F x)}, \quad x = F^{-1} g
 
@@ -124,7 +124,7 @@ def trust_region_step(
     if max_kl <= 0:
         raise ValueError(f"max_kl={max_kl}: give a positive number of nats")
     curvature = direction @ product(direction)
-    # Where nothing is to be gained the direction is zero, and so is the step.
+    # A zero direction, where nothing can be gained, gives a zero step.
     return direction * (2 * max_kl / curvature.clamp(min=torch.finfo(direction.dtype).tiny)).sqrt()
 
 

@@ -1,4 +1,4 @@
-"""Policies as tables: a row of probabilities for each state. Legend: S states, A actions."""
+"""Tabular policies: a row of probabilities for each state. Legend: S states, A actions."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from trellis.checks import probability
 
 
 def epsilon_greedy(values: Tensor, epsilon: float = 0.0, ties: float = 0.0) -> Tensor:
-    r"""Probabilities of the actions: the best ones, and with probability epsilon any.
+    r"""Probabilities of the actions: a best one, or with probability epsilon any.
 
     .. math:: \pi(a|s) = \frac{\epsilon}{A} + (1 - \epsilon) \frac{1[a \in M_s]}{|M_s|},
         \quad M_s = \arg\max_a Q(s, a)
@@ -17,11 +17,11 @@ def epsilon_greedy(values: Tensor, epsilon: float = 0.0, ties: float = 0.0) -> T
     Args:
         values: Q, one row for each state.
         epsilon: share of the steps that explore.
-        ties: values that lie closer than this to the largest count as equal to it.
+        ties: values closer than this to the largest count as equal to it.
     Shape:
         ``[..., A]`` -> ``[..., A]``
     Raises:
-        ValueError: epsilon is no probability.
+        ValueError: epsilon outside [0, 1].
 
     Source: Sutton and Barto 2018, sections 2.2 and 4.2 (shared ties).
 
@@ -34,7 +34,7 @@ def epsilon_greedy(values: Tensor, epsilon: float = 0.0, ties: float = 0.0) -> T
 
 
 def draw(probabilities: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """One action for each row of probabilities.
+    """Sample an action from each row of probabilities.
 
     Shape:
         ``[..., A]`` -> ``[...]``, of torch.long

@@ -1,7 +1,7 @@
-r"""Losses of policies and of values, from what actions turned out to be worth.
+r"""Losses of policies and values, from the advantages and returns of the actions taken.
 
-B counts steps. A log_prob is that of the action taken; advantages say how much better it was than
-the state it was taken in, and carry no gradient.
+B counts steps. A log_prob is that of the action taken; no gradient flows into advantages and
+returns.
 """
 
 import torch
@@ -12,7 +12,7 @@ from trellis.rl.returns import importance_ratio
 
 
 def standardized(values: Tensor) -> Tensor:
-    """``values`` less their mean, divided by their standard deviation; one alone becomes 0.
+    """``values`` with mean 0 and standard deviation 1; a single one becomes 0.
 
     Shape:
         ``[B]`` -> ``[B]``
@@ -25,7 +25,7 @@ def standardized(values: Tensor) -> Tensor:
 
 
 def policy_gradient_loss(log_prob: Tensor, advantages: Tensor) -> Tensor:
-    r"""What falls along the gradient of the expected return.
+    r"""A loss whose negative gradient estimates the gradient of the expected return.
 
     .. math:: -\frac1B \sum_i A_i \log \pi(a_i \mid s_i)
 
@@ -46,15 +46,15 @@ def policy_gradient_loss(log_prob: Tensor, advantages: Tensor) -> Tensor:
 def clipped_surrogate_loss(
     log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor, clip: float
 ) -> Tensor:
-    r"""The policy gradient, until the policy has gone far enough from the one that acted.
+    r"""The policy gradient, without a reward for moving far from the policy that acted.
 
     .. math:: -\frac1B \sum_i \min\bigl(\rho_i A_i,
         \text{clip}(\rho_i, 1 - \epsilon, 1 + \epsilon) A_i\bigr)
 
-    with the ratio :math:`\rho` of the probabilities now and then.
+    with the ratio :math:`\rho` of the new and old probabilities.
 
     Args:
-        log_prob: of the actions taken, under the policy that learns.
+        log_prob: of the actions taken, under the current policy.
         old_log_prob: under the one that acted.
         advantages: A.
         clip: epsilon.
@@ -73,19 +73,19 @@ def clipped_surrogate_loss(
     ratio = importance_ratio(log_prob, old_log_prob)
     advantages = advantages.detach()
     with torch.no_grad():  # the gradient of a minimum takes three times as long
-        near = ratio.clamp(1 - clip, 1 + clip)
-        enough = (ratio - near) * advantages > 0
-    return torch.where(enough, near, ratio).dot(advantages) / -len(ratio)
+        clipped = ratio.clamp(1 - clip, 1 + clip)
+        use_clipped = (ratio - clipped) * advantages > 0
+    return torch.where(use_clipped, clipped, ratio).dot(advantages) / -len(ratio)
 
 
 def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip: float) -> Tensor:
-    r"""Half the squared error, where going further from the old value makes up for nothing.
+    r"""Half the squared error, without a reward for moving far from the old value.
 
     .. math:: \frac1{2B} \sum_i \max\bigl((V_i - G_i)^2,
         (V^\text{old}_i + \text{clip}(V_i - V^\text{old}_i, \pm\epsilon) - G_i)^2\bigr)
 
     Args:
-        values: of the network that learns.
+        values: of the current network.
         old_values: of the one that acted.
         returns: G, the targets.
         clip: epsilon.
@@ -99,13 +99,14 @@ def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip
     _same(values, returns)
     returns = returns.detach()
     with torch.no_grad():
-        near = old_values + (values - old_values).clamp(-clip, clip)
-        farther = (near - returns).abs() > (values - returns).abs()
-    return F.mse_loss(torch.where(farther, near, values), returns) / 2
+        clipped = old_values + (values - old_values).clamp(-clip, clip)
+        use_clipped = (clipped - returns).abs() > (values - returns).abs()
+    return F.mse_loss(torch.where(use_clipped, clipped, values), returns) / 2
 
 
 def _same(one: Tensor, other: Tensor) -> None:
     if one.shape != other.shape:
         raise ValueError(
-            f"{list(one.shape)} beside {list(other.shape)}: give one number for each step"
+            f"shapes {list(one.shape)} and {list(other.shape)} differ: give one number for each "
+            f"step"
         )

@@ -1,11 +1,12 @@
-r"""Returns and advantages of rollouts: what a step was worth, by rewards and by values.
+r"""Returns and advantages of rollouts, from rewards and values.
 
 Time comes first: T steps of N environments side by side. ``next_values[t]`` is the value V of the
 observation that followed step t, the final one where an episode ended there, not the first of the
-next. An episode ends in one of two ways, and both end its sum of rewards. ``terminated`` says that
-nothing follows, so V is cut. ``truncated``, by a time limit or the like, says that nobody looked
-further, so V stays; a step that is both counts as terminated. Rewards after the last step of the
-rollout are also left to V. Each function is one loop of vectorised operations.
+next. An episode ends in one of two ways, and both end its sum of rewards. Where it ``terminated``
+no reward can follow, and V is not bootstrapped. Where it was ``truncated``, by a time limit or the
+like, V is bootstrapped in place of the rewards that were not observed, as it is after the last
+step of the rollout; a step that is both counts as terminated. Each function is one loop of
+vectorised operations.
 """
 
 import torch
@@ -21,19 +22,19 @@ def discounted_returns(
     gamma: float,
     next_values: Tensor | None = None,
 ) -> Tensor:
-    r"""All rewards that follow, up to the end of the episode or of the rollout.
+    r"""Discounted sums of the rewards up to the end of the episode or of the rollout.
 
     .. math:: G_t = \sum_{k=0}^{m-1} \gamma^k r_{t+k} + \gamma^m (1 - d_{t+m-1}) V(s_{t+m})
 
-    with d = terminated, and m steps to the last.
+    with d = terminated and m steps up to the last.
 
     Args:
         rewards: r.
-        terminated: whether the episode came to an end by itself.
-        truncated: whether it was broken off.
+        terminated: whether the episode reached a terminal state.
+        truncated: whether it was truncated.
         gamma: discount per step, in [0, 1].
-        next_values: V of the next observation; ``None`` counts nothing after a last step, which
-            is wrong by just that after a time limit.
+        next_values: V of the next observation; ``None`` bootstraps with 0, which is biased where
+            an episode was truncated.
     Shape:
         ``[T, N]`` each -> ``[T, N]``
     Raises:
@@ -58,18 +59,18 @@ def n_step_returns(
     next_values: Tensor,
     n: int,
 ) -> Tensor:
-    r"""The next n rewards, or those up to a last step if that is sooner, then the value.
+    r"""Sums of the next n rewards, or fewer where the episode ends before, and a bootstrap.
 
     .. math:: G_t = \sum_{k=0}^{m-1} \gamma^k r_{t+k} + \gamma^m (1 - d_{t+m-1}) V(s_{t+m}),
         \quad m \le n
 
     Args:
         rewards: r.
-        terminated: whether the episode came to an end by itself: d.
-        truncated: whether it was broken off.
+        terminated: whether the episode reached a terminal state: d.
+        truncated: whether it was truncated.
         gamma: discount per step, in [0, 1].
         next_values: V of the next observation.
-        n: rewards to wait for; 1 gives the target of TD(0).
+        n: rewards of a sum; 1 gives the target of TD(0).
     Shape:
         ``[T, N]`` each -> ``[T, N]``
     Raises:
@@ -80,11 +81,11 @@ def n_step_returns(
     _check(rewards, terminated, truncated, next_values=next_values, gamma=gamma)
     at_least_one("n", n)
     bootstrap = next_values * ~terminated
-    goes_on = ~(terminated | truncated)[:-1]
+    continues = ~(terminated | truncated)[:-1]
     returns = rewards + gamma * bootstrap
     for _ in range(min(n, len(rewards)) - 1):
-        # The tail after one step is the return of one step less, seen from the next.
-        tail = torch.where(goes_on, returns[1:], bootstrap[:-1])
+        # What follows one step is the return of one step less from the next step.
+        tail = torch.where(continues, returns[1:], bootstrap[:-1])
         returns = rewards + gamma * torch.cat([tail, bootstrap[-1:]])
     return returns
 
@@ -97,18 +98,18 @@ def lambda_returns(
     gamma: float,
     lam: float,
 ) -> Tensor:
-    r"""Mean of the n-step returns of all n, with weights that fall by lambda.
+    r"""Exponentially weighted means of the n-step returns of all n.
 
     .. math:: G_t = r_t + \gamma (1 - d_t)
         \bigl[(1 - \lambda) V(s_{t+1}) + \lambda G_{t+1}\bigr]
 
-    with d = terminated; after a last step V stands for G.
+    with d = terminated; V replaces G after the last step of an episode or of the rollout.
 
     Args:
         rewards: r.
         next_values: V of the next observation.
-        terminated: whether the episode came to an end by itself.
-        truncated: whether it was broken off.
+        terminated: whether the episode reached a terminal state.
+        truncated: whether it was truncated.
         gamma: discount per step, in [0, 1].
         lam: lambda in [0, 1]; 0 gives the target of TD(0), 1 the discounted return.
     Shape:
@@ -119,10 +120,10 @@ def lambda_returns(
     Source: Sutton and Barto 2018, eq. 12.2 and 12.18.
     """
     _check(rewards, terminated, truncated, next_values=next_values, gamma=gamma, lam=lam)
-    # A number times a flag would be a float32, whatever the rewards are.
+    # A number times a bool tensor would be float32, whatever the rewards are.
     tail = gamma * lam * (~(terminated | truncated)).to(rewards.dtype)
     bootstrap = gamma * (~terminated).to(rewards.dtype) - tail
-    # Beyond the rollout V stands for G, so that the last step has all its weight.
+    # Beyond the rollout V replaces G.
     return _backwards(rewards + bootstrap * next_values, tail, next_values[-1])
 
 
@@ -135,7 +136,7 @@ def gae(
     gamma: float,
     lam: float,
 ) -> Tensor:
-    r"""Generalised advantage estimates: how much better than its value a step turned out.
+    r"""Generalised advantage estimates.
 
     .. math:: A_t = r_t + \gamma (1 - d_t) V(s_{t+1}) - V(s_t) + \gamma\lambda (1 - e_t) A_{t+1}
 
@@ -143,19 +144,19 @@ def gae(
 
     Args:
         rewards: r.
-        values: V of the observation that a step began with.
-        next_values: V of the one that it led to.
-        terminated: whether the episode came to an end by itself.
-        truncated: whether it was broken off.
+        values: V of the observation before the step.
+        next_values: V of the one after it.
+        terminated: whether the episode reached a terminal state.
+        truncated: whether it was truncated.
         gamma: discount per step, in [0, 1].
-        lam: lambda in [0, 1]; 0 gives TD errors, 1 discounted returns less values.
+        lam: lambda in [0, 1]; 0 gives TD errors, 1 discounted returns minus values.
     Shape:
         ``[T, N]`` each -> ``[T, N]``
     Raises:
         ValueError: as ``discounted_returns``, or lam outside [0, 1].
 
-    Source: Schulman et al. 2016, eq. 16. Deviates: time limits, absent in the paper, end the sum
-    but keep V.
+    Source: Schulman et al. 2016, eq. 16. Deviates: truncation, absent in the paper, ends the sum
+    but keeps the bootstrap.
 
     >>> one, no = torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.bool)
     >>> gae(one, 0 * one, 2 * one, terminated=no, truncated=~no, gamma=0.5, lam=0.9)
@@ -168,13 +169,13 @@ def gae(
 
 
 def importance_ratio(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
-    r"""How much likelier an action is than it was when it was taken.
+    r"""Ratio of the probabilities of an action under the current and the old policy.
 
     .. math:: \rho = \pi(a \mid s) / \pi_{\text{old}}(a \mid s)
 
     Args:
-        log_prob: of the policy that learns; carries the gradient.
-        old_log_prob: of the policy that acted; a constant.
+        log_prob: under the current policy; carries the gradient.
+        old_log_prob: under the policy that acted; a constant.
     Shape:
         equal shapes -> the same
     Raises:
@@ -194,7 +195,7 @@ def importance_ratio(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
 
 
 def _backwards(term: Tensor, factor: Tensor, after: Tensor) -> Tensor:
-    """``x[t] = term[t] + factor[t] x[t + 1]``, where ``after`` follows the last."""
+    """``x[t] = term[t] + factor[t] x[t + 1]``, with ``after`` for the x after the last."""
     steps = []
     for now, weight in zip(reversed(term.unbind()), reversed(factor.unbind()), strict=True):
         after = torch.addcmul(now, weight, after)

@@ -1,4 +1,4 @@
-"""Inputs of any scale brought to mean 0 and deviation 1, by what has been seen so far."""
+"""Inputs normalised to mean 0 and standard deviation 1 by running statistics."""
 
 import torch
 from torch import Tensor, nn
@@ -7,14 +7,14 @@ from trellis.checks import at_least_one, check_vectors
 
 
 class RunningScale(nn.Module):
-    r"""Inputs less their mean, divided by their deviation, over all that ``update`` was given.
+    r"""Inputs normalised by the mean and standard deviation of all that ``update`` was given.
 
     .. math:: \text{clip}\bigl((x - \mu) / \sqrt{\sigma^2 + 10^{-8}}, \pm 10\bigr)
 
-    The statistics are buffers, so they are saved with the network. Unlike those of a batch norm
-    they change with ``update`` alone, which an agent's objective calls after each rollout: the
-    policy that learns sees what the policy that acted saw. As the ``trunk`` of a policy it scales
-    the observations. Before the first update it leaves x as it is.
+    The statistics are buffers, so they are saved with the network. Unlike those of batch norm
+    they change with ``update`` alone, which an agent's objective calls after it has learned from a
+    batch: policies see the same inputs when they act and when they learn. As the ``trunk`` of a
+    network it normalises observations. Before the first update it only clips x.
 
     Args:
         in_channels: C.
@@ -23,7 +23,7 @@ class RunningScale(nn.Module):
     Raises:
         ValueError: x of another shape.
 
-    Source: Chan et al. 1979 (joined variances); the code of Schulman et al. 2017 (the clip).
+    Source: Chan et al. 1979 (merged variances); the code of Schulman et al. 2017 (the clip).
 
     >>> scale = RunningScale(1)
     >>> scale.update(torch.tensor([[1.0], [5.0]]))
@@ -49,25 +49,25 @@ class RunningScale(nn.Module):
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
-        """Count ``x [B, C]`` in the statistics."""
+        """Add ``x [B, C]`` to the statistics."""
         check_vectors(x, self.in_channels, "RunningScale")
-        count_in_(x, self.mean, self.var, self.count)
+        update_statistics_(x, self.mean, self.var, self.count)
 
 
-def count_in_(x: Tensor, mean: Tensor, var: Tensor, count: Tensor) -> None:
-    """Join the statistics of ``x [B, ...]`` to those of what came before, in place.
+def update_statistics_(x: Tensor, mean: Tensor, var: Tensor, count: Tensor) -> None:
+    """Merge the statistics of ``x [B, ...]`` into running ones, in place.
 
     Args:
-        x: one at least.
-        mean: so far, ``[...]``.
-        var: variance so far ``[...]``, by the number itself.
-        count: of those so far; of none, the others may be anything.
+        x: new examples, at least one.
+        mean: of the examples so far, ``[...]``.
+        var: their variance ``[...]``, not corrected for bias.
+        count: their number; where it is 0, mean and variance may be anything.
 
     Source: Chan et al. 1979.
     """
     total = count + len(x)
-    share, gap = len(x) / total, x.mean(0) - mean
-    # Of none before the share is 1.
-    var += share * (x.var(0, correction=0) - var) + share * (1 - share) * gap.square()
-    mean += share * gap
+    share, difference = len(x) / total, x.mean(0) - mean
+    # The share of the first examples is 1.
+    var += share * (x.var(0, correction=0) - var) + share * (1 - share) * difference.square()
+    mean += share * difference
     count.copy_(total)

@@ -1,4 +1,4 @@
-"""Numbers that change while an agent learns, as the share of its steps that explore."""
+"""Schedules of numbers that change as an agent learns, such as its share of random actions."""
 
 import math
 
@@ -6,7 +6,7 @@ from trellis.checks import at_least_one
 
 
 def linear(step: int, *, start: float, end: float, num_steps: int) -> float:
-    r"""In a straight line, then constant.
+    r"""Linear from start to end, then constant.
 
     .. math:: e_t = a + (b - a) \min(t / n, 1)
 
@@ -29,7 +29,7 @@ def linear(step: int, *, start: float, end: float, num_steps: int) -> float:
 
 
 def exponential(step: int, *, start: float, end: float, num_steps: int) -> float:
-    r"""Ever more slowly towards an end that is never reached.
+    r"""Exponential decay from start towards end.
 
     .. math:: e_t = b + (a - b) e^{-t / n}
 
@@ -37,7 +37,7 @@ def exponential(step: int, *, start: float, end: float, num_steps: int) -> float
         step: t, from 0.
         start: a, at step 0.
         end: b.
-        num_steps: n, after which 37 % of the way is left.
+        num_steps: n, after which 37 % of the difference is left.
     Raises:
         ValueError: step below 0, ``num_steps`` below 1.
 

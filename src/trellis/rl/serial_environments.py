@@ -1,4 +1,4 @@
-"""Environments that are stepped one after the other, with little around each step."""
+"""Environments that are stepped one after the other, with little overhead."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from gymnasium.vector import SyncVectorEnv
 
 
 class SerialEnvironments(SyncVectorEnv):
-    """Gymnasium's ``SyncVectorEnv`` with ``AutoresetMode.NEXT_STEP``, but for infos and copies.
+    """Gymnasium's ``SyncVectorEnv`` with ``AutoresetMode.NEXT_STEP``, without infos and copies.
 
-    Of small environments a step takes two thirds of the time. What a step returns is overwritten
-    by the next. Observations are a ``Box`` or ``Discrete``.
+    With small environments a step takes two thirds of the time. The next step overwrites the
+    arrays that a step returned. Observations are a ``Box`` or ``Discrete``.
     """
 
     def step(self, actions: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Drawing in proportion to weights that change: a tree of sums."""
+"""Sampling in proportion to weights that change: a sum tree."""
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ class SumTree:
 
     Each node has 64 children, so that a million weights are four levels deep: fewer and wider
     operations than a binary tree takes, and no loop over the B weights that are changed or found.
-    Sums are made anew from the children at each change, so rounding does not add up.
+    Each change recomputes sums from the children, so that rounding errors do not accumulate.
 
     Args:
         size: number of weights, all zero at first.
@@ -45,26 +45,26 @@ class SumTree:
         """Sum of all weights."""
         return float(self.levels[0])
 
-    def get(self, where: Tensor) -> Tensor:
-        """Weights at ``where [B]``."""
-        return self.levels[-1][where]
+    def get(self, indices: Tensor) -> Tensor:
+        """Weights at ``indices [B]``."""
+        return self.levels[-1][indices]
 
-    def set(self, where: Tensor, weights: Tensor) -> None:
+    def set(self, indices: Tensor, weights: Tensor) -> None:
         """Change weights.
 
         Args:
-            where: leaves; of one that comes twice, either weight may be kept.
+            indices: of leaves; where one comes twice, either weight may be kept.
             weights: at least 0.
         Shape:
             ``[B]`` each
         """
-        self.levels[-1][where] = weights.to(torch.double)
+        self.levels[-1][indices] = weights.to(torch.double)
         for parents, children in zip(self.levels[-2::-1], self.levels[:0:-1], strict=True):
-            where = where // CHILDREN
-            parents[where] = children.view(-1, CHILDREN)[where].sum(-1)
+            indices = indices // CHILDREN
+            parents[indices] = children.view(-1, CHILDREN)[indices].sum(-1)
 
     def find(self, mass: Tensor) -> Tensor:
-        """Leaves at which the sum of the weights so far exceeds ``mass``, never an empty one.
+        """Leaves at which the cumulative sum of the weights exceeds ``mass``; none of weight 0.
 
         Args:
             mass: in [0, total).
@@ -74,11 +74,11 @@ class SumTree:
             ValueError: all weights are zero.
         """
         if self.total <= 0:
-            raise ValueError("all weights are 0: there is nothing to find")
+            raise ValueError("all weights are 0: set one before searching")
         node, mass = torch.zeros(len(mass), dtype=torch.long), mass.to(torch.double)[:, None]
         for level in self.levels[1:]:
             sums = level.view(-1, CHILDREN)[node].cumsum(-1)  # [B, CHILDREN]
-            # By rounding a mass can exceed all sums; it is then the last child that has a weight.
+            # By rounding a mass can exceed all sums: then take the last child of positive weight.
             child = torch.minimum((sums <= mass).sum(-1), (sums < sums[:, -1:]).sum(-1))
             before = F.pad(sums, (1, 0)).gather(-1, child[:, None])
             node, mass = CHILDREN * node + child, mass - before

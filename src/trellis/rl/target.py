@@ -1,4 +1,4 @@
-"""Networks that follow another from behind, so that what it learns from does not move with it."""
+"""Target networks: slowly updated copies, so that the targets of learning change slowly."""
 
 import copy
 from typing import TypeVar
@@ -13,7 +13,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def frozen_copy(network: Network) -> Network:
-    """A copy that no optimiser learns.
+    """A copy without gradients.
 
     >>> frozen_copy(torch.nn.Linear(1, 1)).weight.requires_grad
     False
@@ -27,22 +27,22 @@ def polyak_update_(target: nn.Module, source: nn.Module, tau: float) -> None:
 
     .. math:: \theta' \leftarrow (1 - \tau) \theta' + \tau \theta
 
-    Buffers, as the statistics of a scale of observations, are copied.
+    Buffers, such as the statistics of a ``RunningScale``, are copied.
 
     Args:
-        target: follows.
+        target: is updated.
         source: a network of the same kind.
-        tau: how far; 1 makes them equal.
+        tau: share of the way; 1 makes them equal.
     Raises:
         ValueError: tau outside [0, 1].
 
     Source: Lillicrap et al. 2016, algorithm 1; Mnih et al. 2015 (tau = 1).
     """
     probability("tau", tau)
-    behind, ahead = tuple(target.parameters()), tuple(source.parameters())
+    old, new = tuple(target.parameters()), tuple(source.parameters())
     if tau == 1:
-        copy_(behind, ahead)
+        copy_(old, new)
     else:
-        lerp_(behind, ahead, tau)
-    for old, new in zip(target.buffers(), source.buffers(), strict=True):
-        old.copy_(new)
+        lerp_(old, new, tau)
+    for copied, buffer in zip(target.buffers(), source.buffers(), strict=True):
+        copied.copy_(buffer)

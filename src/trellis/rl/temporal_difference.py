@@ -1,7 +1,7 @@
-"""Values from single steps: each state learns from the estimate of the one that followed.
+"""Temporal-difference methods: each state learns from the estimate of the next one.
 
-Everywhere a step that terminated is followed by 0, and one that a time limit cut by the estimate
-of where it was. Legend: S states, A actions, E episodes.
+Where a step terminated its episode, the value of the next state is 0; where it was truncated, the
+estimate is bootstrapped. Legend: S states, A actions, E episodes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def td_prediction(
         num_states: S.
         gamma: discount per step, in [0, 1].
         step_size: :math:`\alpha`.
-        values: the first V, of zeros by default.
+        values: initial V, zeros by default.
     Shape:
         values: ``[S]`` -> ``[S]``
     Raises:
@@ -54,12 +54,12 @@ def td_prediction(
     tensor([0.5000, 0.0000], dtype=torch.float64)
     """
     check_learning(gamma, step_size)
-    found = _first(num_states, values).tolist()
+    table = _initial(num_states, values).tolist()
     for episode in episodes:
-        for state, reward, following, terminated in check_episode(episode, num_states).steps():
-            target = reward + (0.0 if terminated else gamma * found[following])
-            found[state] += step_size * (target - found[state])
-    return torch.tensor(found, dtype=torch.float64)
+        for state, reward, next_state, terminated in check_episode(episode, num_states).steps():
+            target = reward + (0.0 if terminated else gamma * table[next_state])
+            table[state] += step_size * (target - table[state])
+    return torch.tensor(table, dtype=torch.float64)
 
 
 def td_lambda(
@@ -73,7 +73,7 @@ def td_lambda(
     offline: bool = False,
     values: Tensor | None = None,
 ) -> Tensor:
-    r"""TD(:math:`\lambda`): each error corrects all states before it, the recent ones most.
+    r"""TD(:math:`\lambda`): each error updates the states before it, recent ones most.
 
     .. math:: e \leftarrow \gamma \lambda e + 1_{s_t}, \quad
         V \leftarrow V + \alpha (r_t + \gamma V(s_{t+1}) - V(s_t)) e
@@ -86,9 +86,9 @@ def td_lambda(
         gamma: discount per step, in [0, 1].
         lam: :math:`\lambda`, in [0, 1].
         step_size: :math:`\alpha`.
-        traces: where a state comes again its trace grows by 1, or is 1.
-        offline: change V at the end of each episode, by the sum of what it taught.
-        values: the first V, of zeros by default.
+        traces: at another visit the trace of a state grows by 1, or is set to 1.
+        offline: update V at the end of each episode, by the sum of its increments.
+        values: initial V, zeros by default.
     Shape:
         values: ``[S]`` -> ``[S]``
     Raises:
@@ -100,29 +100,29 @@ def td_lambda(
     probability("lam", lam)
     if traces not in ("accumulating", "replacing"):
         raise ValueError(f"traces={traces!r}: give 'accumulating' or 'replacing'")
-    found = _first(num_states, values)
+    table = _initial(num_states, values)
     for episode in episodes:
-        trace, change = torch.zeros_like(found), torch.zeros_like(found)
-        for state, reward, following, terminated in check_episode(episode, num_states).steps():
-            future = 0.0 if terminated else gamma * found[following]
-            error = reward + future - found[state]
+        trace, change = torch.zeros_like(table), torch.zeros_like(table)
+        for state, reward, next_state, terminated in check_episode(episode, num_states).steps():
+            future = 0.0 if terminated else gamma * table[next_state]
+            error = reward + future - table[state]
             trace *= gamma * lam
             trace[state] = trace[state] + 1.0 if traces == "accumulating" else 1.0
-            (change if offline else found).add_(step_size * error * trace)
-        found += change
-    return found
+            (change if offline else table).add_(step_size * error * trace)
+        table += change
+    return table
 
 
 def batch_td(
     episodes: Iterable[Episode], num_states: int, gamma: float, *, tolerance: float = 1e-10
 ) -> Tensor:
-    r"""What TD(0) learns from a fixed set of episodes, shown again and again.
+    r"""The limit of TD(0) on a fixed set of episodes that is repeated.
 
     .. math:: V(s) \leftarrow V(s) + \frac{1}{n(s)} \sum_{t: s_t = s}
         (r_t + \gamma V(s_{t+1}) - V(s_t))
 
-    These are the values of the process that makes the episodes most likely, while batch Monte
-    Carlo (``mc_prediction``) fits the returns of the set best.
+    These are the values of the maximum-likelihood model of the process, while batch Monte Carlo
+    (``mc_prediction``) minimises the squared error on the returns of the set.
 
     Args:
         episodes: played by the policy.
@@ -130,34 +130,34 @@ def batch_td(
         gamma: discount per step, in [0, 1].
         tolerance: largest change of a value in the last pass.
     Shape:
-        -> ``[S]``, 0 where nobody was
+        -> ``[S]``, 0 for states without visits
     Raises:
         ValueError: a number out of range, an episode that does not fit, no steps at all, or values
-            that do not settle.
+            that do not converge.
 
     Source: Sutton and Barto 2018, section 6.3.
-    Deviates: the increments of a state are averaged, not summed and scaled: the same limit, with
-        no step size to choose.
+    Deviates: the increments of a state are averaged, not summed and scaled: the same limit,
+        without a step size to choose.
     """
     check_learning(gamma, None)
     steps = [s for episode in episodes for s in check_episode(episode, num_states).steps()]
     if not steps:
-        raise ValueError("episodes: they have no steps; give at least one")
+        raise ValueError("episodes have no steps: give at least one")
     state = torch.tensor([s.state for s in steps])
-    following = torch.tensor([s.following for s in steps])
+    next_state = torch.tensor([s.next_state for s in steps])
     reward = torch.tensor([s.reward for s in steps], dtype=torch.float64)
     discount = torch.tensor([0.0 if s.terminated else gamma for s in steps], dtype=torch.float64)
     values = torch.zeros(num_states, dtype=torch.float64)
     visits = torch.bincount(state, minlength=num_states).clamp(min=1)
     for _ in range(MAX_PASSES):
-        error = reward + discount * values[following] - values[state]
+        error = reward + discount * values[next_state] - values[state]
         change = torch.zeros_like(values).index_add_(0, state, error) / visits
         values += change
         if change.abs().amax() <= tolerance:
             return values
     raise ValueError(
-        f"values still change after {MAX_PASSES} passes with gamma={gamma}: give a gamma below 1, "
-        f"or episodes that terminate"
+        f"values have not converged after {MAX_PASSES} passes with gamma={gamma}: give a gamma "
+        f"below 1, or episodes that terminate"
     )
 
 
@@ -171,20 +171,20 @@ def sarsa(
     values: Tensor | None = None,
     seed: int = 0,
 ) -> Control:
-    r"""Values of the policy that explores, of the action it takes next.
+    r"""On-policy control: values of the epsilon-greedy policy, from the action it takes next.
 
     .. math:: Q(s_t, a_t) \leftarrow Q(s_t, a_t)
         + \alpha (r_t + \gamma Q(s_{t+1}, a_{t+1}) - Q(s_t, a_t))
 
     Args:
-        environment: of discrete observations and actions; its episodes have to end, if need be by
+        environment: with discrete observations and actions, whose episodes end, if need be by
             gymnasium's ``TimeLimit``.
         num_episodes: E.
         gamma: discount per step, in [0, 1].
         step_size: :math:`\alpha`.
-        epsilon: share of steps that explore, or a function from the episode's number, from 0, to
-            it.
-        values: the first Q, of zeros by default.
+        epsilon: probability of a random action, or a function from the episode's number, from 0,
+            to it.
+        values: initial Q, zeros by default.
         seed: of the environment and of the actions.
     Shape:
         values: ``[S, A]``
@@ -207,7 +207,7 @@ def expected_sarsa(
     values: Tensor | None = None,
     seed: int = 0,
 ) -> Control:
-    r"""As ``sarsa``, by the mean over the next action instead of a sample.
+    r"""As ``sarsa``, with the expectation over the next action instead of a sample.
 
     .. math:: Q(s_t, a_t) \leftarrow Q(s_t, a_t)
         + \alpha \Big(r_t + \gamma \sum_a \pi(a|s_{t+1}) Q(s_{t+1}, a) - Q(s_t, a_t)\Big)
@@ -215,10 +215,12 @@ def expected_sarsa(
     Source: Sutton and Barto 2018, section 6.6; van Seijen et al. 2009.
     """
 
-    def mean(row: Tensor, exploring: float) -> Tensor:
-        return epsilon_greedy(row, exploring) @ row
+    def expectation(row: Tensor, epsilon: float) -> Tensor:
+        return epsilon_greedy(row, epsilon) @ row
 
-    return _control(environment, num_episodes, gamma, step_size, epsilon, values, seed, mean)
+    return _control(
+        environment, num_episodes, gamma, step_size, epsilon, values, seed, expectation
+    )
 
 
 def q_learning(
@@ -231,7 +233,7 @@ def q_learning(
     values: Tensor | None = None,
     seed: int = 0,
 ) -> Control:
-    r"""As ``sarsa``, but values of the greedy policy, whatever is played.
+    r"""Off-policy control: as ``sarsa``, but values of the greedy policy.
 
     .. math:: Q(s_t, a_t) \leftarrow Q(s_t, a_t)
         + \alpha (r_t + \gamma \max_a Q(s_{t+1}, a) - Q(s_t, a_t))
@@ -239,10 +241,10 @@ def q_learning(
     Source: Sutton and Barto 2018, section 6.5; Watkins 1989.
     """
 
-    def best(row: Tensor, exploring: float) -> Tensor:
+    def maximum(row: Tensor, epsilon: float) -> Tensor:
         return row.amax()
 
-    return _control(environment, num_episodes, gamma, step_size, epsilon, values, seed, best)
+    return _control(environment, num_episodes, gamma, step_size, epsilon, values, seed, maximum)
 
 
 def _control(
@@ -253,44 +255,45 @@ def _control(
     epsilon: Epsilon,
     values: Tensor | None,
     seed: int,
-    future: Callable[[Tensor, float], Tensor] | None,
+    next_value: Callable[[Tensor, float], Tensor] | None,
 ) -> Control:
-    """Learn step by step from ``future(Q of the next state, epsilon)``.
+    """Learn step by step, bootstrapping with ``next_value(Q of the next state, epsilon)``.
 
-    Without ``future`` the next action is chosen first, and its value is the future (SARSA). With
-    it the choice comes after the update, which matters where a step stays in its state.
+    Without ``next_value`` the next action is chosen before the update, and its value is
+    bootstrapped (SARSA). With it the choice comes after the update, which matters where a step
+    stays in its state.
     """
     check_learning(gamma, step_size)
     sizes = table_sizes(environment)
     q = torch.zeros(sizes, dtype=torch.float64) if values is None else values.double().clone()
     if q.shape != sizes:
-        raise ValueError(f"values {list(q.shape)}: the environment asks for {list(sizes)}")
+        raise ValueError(f"values {list(q.shape)}: the environment needs {list(sizes)}")
     generator = torch.Generator().manual_seed(seed)
-    totals = []
+    returns = []
     for number in range(at_least_one("num_episodes", num_episodes)):
         exploring = epsilon(number) if callable(epsilon) else epsilon
         state, _ = environment.reset(seed=seed if number == 0 else None)
         action = int(draw(epsilon_greedy(q[state], exploring), generator))
         total, ended = 0.0, False
         while not ended:
-            following, reward, terminated, truncated, _ = environment.step(action)
+            next_state, reward, terminated, truncated, _ = environment.step(action)
             total, ended = total + float(reward), terminated or truncated
-            if future is None:
-                chosen = int(draw(epsilon_greedy(q[following], exploring), generator))
-                worth = q[following, chosen]
+            if next_value is None:
+                next_action = int(draw(epsilon_greedy(q[next_state], exploring), generator))
+                bootstrap = q[next_state, next_action]
             else:
-                worth = future(q[following], exploring)
-            target = float(reward) + (0.0 if terminated else gamma * worth.item())
+                bootstrap = next_value(q[next_state], exploring)
+            target = float(reward) + (0.0 if terminated else gamma * bootstrap.item())
             q[state, action] += step_size * (target - q[state, action].item())
-            if future is not None and not ended:
-                chosen = int(draw(epsilon_greedy(q[following], exploring), generator))
-            state, action = following, chosen
-        totals.append(total)
-    return Control(q, torch.tensor(totals, dtype=torch.float64))
+            if next_value is not None and not ended:
+                next_action = int(draw(epsilon_greedy(q[next_state], exploring), generator))
+            state, action = next_state, next_action
+        returns.append(total)
+    return Control(q, torch.tensor(returns, dtype=torch.float64))
 
 
-def _first(num_states: int, values: Tensor | None) -> Tensor:
-    """The table to start from, never the caller's own."""
+def _initial(num_states: int, values: Tensor | None) -> Tensor:
+    """The initial table, a copy of the caller's."""
     at_least_one("num_states", num_states)
     if values is None:
         return torch.zeros(num_states, dtype=torch.float64)

@@ -1,8 +1,9 @@
 """Gymnasium's environments side by side: made by name, described, played to the end.
 
-An environment that ended is reset in the step that follows (gymnasium's NEXT_STEP): that step's
-action is ignored and its reward is 0, and the observation that it returns begins an episode. So
-each observation is followed by the one that the action led to, except in a step of reset.
+An environment whose episode ended is reset by the next step (gymnasium's NEXT_STEP autoreset):
+that step's action is ignored, its reward is 0, and the observation that it returns is the first of
+a new episode. So each observation is followed by the one that the action led to, except where a
+step only resets.
 """
 
 import difflib
@@ -20,20 +21,19 @@ from trellis.spec import EnvironmentSpec
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
-# Seeds of the episodes to validate and to test on: the same for all runs, apart from training's.
+# Seeds of the episodes to validate and to test on: the same in all runs, other than training's.
 EVALUATION_SEEDS = {"val": 1_000_000, "test": 2_000_000}
-# So many are stepped one by one: a vectorised step costs as much for one as for many, and more
-# between two steps of a network, which leave the processor's caches less of it.
-FEW = 8
-# Steps after which an episode that goes on is a mistake.
-PATIENCE = 100_000
+# Up to so many are stepped one by one: a vectorised step costs as much for one as for many, and
+# more yet between two steps of a network, which displace it from the processor's caches.
+MAX_SERIAL = 8
+MAX_EPISODE_STEPS = 100_000  # in evaluation; longer episodes are taken for endless ones
 
 
 class Episodes(NamedTuple):
     """Whole episodes of E environments.
 
     Args:
-        returns: sums of rewards ``[E]``, not discounted.
+        returns: undiscounted ``[E]``.
         lengths: steps ``[E]``.
     """
 
@@ -59,7 +59,7 @@ def make_environments(
 
     options = dict(options or {})
     known = _known(gymnasium, environment)
-    if num_envs > FEW and known.vector_entry_point is not None:
+    if num_envs > MAX_SERIAL and known.vector_entry_point is not None:
         made = gymnasium.make_vec(environment, num_envs, "vector_entry_point", **options)
         if made.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP:
             return made
@@ -84,7 +84,7 @@ def _known(gymnasium: Any, environment: str) -> Any:
     module, _, name = environment.rpartition(":")
     if module.startswith("trellis."):
         import_module(module)
-    elif module:  # a checkpoint names it, too: it must not import what it likes
+    elif module:  # a checkpoint names it, too, and must not import other modules
         raise ValueError(f"environment={environment!r}: import {module} yourself and give {name}")
     if name in gymnasium.registry:
         return gymnasium.registry[name]
@@ -94,46 +94,47 @@ def _known(gymnasium: Any, environment: str) -> Any:
 
 
 def environment_spec(environment: str, environments: "VectorEnv") -> EnvironmentSpec:
-    """What an agent sees and does there.
+    """Sizes of the observations and actions.
 
     Args:
         environment: their id.
         environments: from ``make_environments``.
     Raises:
-        ValueError: observations or actions of a kind that no agent of the house knows.
+        ValueError: observations or actions of a kind that the agents here do not support.
     """
     from gymnasium.spaces import Box, Discrete
 
-    seen, done = environments.single_observation_space, environments.single_action_space
-    for what, space in (("observations", seen), ("actions", done)):
+    observations = environments.single_observation_space
+    actions = environments.single_action_space
+    for what, space in (("observations", observations), ("actions", actions)):
         if not isinstance(space, Box | Discrete):
             raise ValueError(
                 f"environment={environment!r}: its {what} are a {type(space).__name__}; agents "
-                f"know Box and Discrete, wrap it"
+                f"support Box and Discrete, wrap it"
             )
         if isinstance(space, Discrete) and space.start != 0:
             raise ValueError(
                 f"environment={environment!r}: its {what} begin at {space.start}; wrap it so that "
                 f"they begin at 0"
             )
-    numbers: dict[str, Any] = {}
-    if isinstance(seen, Discrete):
-        numbers["num_observations"] = int(seen.n)
-    if isinstance(done, Discrete):
-        numbers["num_actions"] = int(done.n)
-    elif isinstance(done, Box):
-        if len(done.shape) != 1:
+    sizes: dict[str, Any] = {}
+    if isinstance(observations, Discrete):
+        sizes["num_observations"] = int(observations.n)
+    if isinstance(actions, Discrete):
+        sizes["num_actions"] = int(actions.n)
+    elif isinstance(actions, Box):
+        if len(actions.shape) != 1:
             raise ValueError(
-                f"environment={environment!r}: actions of shape {list(done.shape)}; agents act by "
-                f"vectors, wrap it"
+                f"environment={environment!r}: actions of shape {list(actions.shape)}; agents "
+                f"support vectors, wrap it"
             )
-        numbers["action_low"] = tuple(float(bound) for bound in done.low)
-        numbers["action_high"] = tuple(float(bound) for bound in done.high)
-    return EnvironmentSpec(environment, tuple(seen.shape or ()), **numbers)
+        sizes["action_low"] = tuple(float(bound) for bound in actions.low)
+        sizes["action_high"] = tuple(float(bound) for bound in actions.high)
+    return EnvironmentSpec(environment, tuple(observations.shape or ()), **sizes)
 
 
 def observation_dtype(environments: "VectorEnv") -> torch.dtype:
-    """Type of the observations as tensors: bytes stay bytes, states are indices, else float32."""
+    """Type of the observations as tensors: bytes stay bytes, states are long, else float32."""
     dtype = np.dtype(environments.single_observation_space.dtype)
     if dtype == np.uint8:
         return torch.uint8
@@ -141,8 +142,8 @@ def observation_dtype(environments: "VectorEnv") -> torch.dtype:
     return torch.long if discrete and dtype.kind in "iu" else torch.float32
 
 
-def as_given(actions: np.ndarray, spec: EnvironmentSpec) -> np.ndarray:
-    """What the environments are given for ``actions``: real ones are cut to their bounds."""
+def clip_actions(actions: np.ndarray, spec: EnvironmentSpec) -> np.ndarray:
+    """``actions`` as the environments take them: real ones are clipped to their bounds."""
     if spec.num_actions:
         return actions
     return np.clip(actions, spec.action_low, spec.action_high).astype(np.float32)
@@ -160,7 +161,7 @@ def play(
 
     Args:
         environments: from ``make_environments``; they are reset first.
-        spec: theirs.
+        spec: their sizes.
         act: from observations ``[N, *shape]`` to actions ``[N]`` or ``[N, A]``.
         seed: of the environments.
         watch: called before each step and at the end.
@@ -173,10 +174,10 @@ def play(
     returns, lengths = np.zeros(len(running)), np.zeros(len(running), dtype=np.int64)
     watch = watch or (lambda: None)
     watch()
-    for _ in range(PATIENCE):
+    for _ in range(MAX_EPISODE_STEPS):
         actions = act(torch.as_tensor(observations, dtype=dtype)).cpu().numpy()
         observations, rewards, terminated, truncated, _ = environments.step(
-            as_given(actions, spec)
+            clip_actions(actions, spec)
         )
         returns += np.where(running, rewards, 0.0)
         lengths += running
@@ -185,6 +186,6 @@ def play(
         if not running.any():
             return Episodes(torch.from_numpy(returns).float(), torch.from_numpy(lengths))
     raise ValueError(
-        f"environment={spec.environment!r}: {running.sum()} episodes go on after {PATIENCE} "
-        f"steps; give its options max_episode_steps"
+        f"environment={spec.environment!r}: {running.sum()} episodes have not ended after "
+        f"{MAX_EPISODE_STEPS} steps; give its options max_episode_steps"
     )

@@ -135,7 +135,7 @@ def test_the_baseline_matters_far_from_zero() -> None:
     [
         (lambda: EpsilonGreedy(0), "num_arms=0: give at least 1"),
         (lambda: EpsilonGreedy(2, epsilon=-0.1), "epsilon=-0.1"),
-        (lambda: EpsilonGreedy(2, step_size=0.0), r"step_size=0.0: give a share in \(0, 1\]"),
+        (lambda: EpsilonGreedy(2, step_size=0.0), r"step_size=0.0: give a number in \(0, 1\]"),
         (lambda: UpperConfidenceBound(2, confidence=-1.0), "confidence=-1.0"),
         (lambda: GradientBandit(2, step_size=0.0), "step_size=0.0"),
         (lambda: play(EpsilonGreedy(10), GaussianTestbed(10, 1), 0), "steps=0"),

@@ -126,7 +126,7 @@ def test_bad_input() -> None:
 def test_values_that_never_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trellis.rl.dynamic_programming.MAX_SWEEPS", 100)
     mdp = FiniteMDP(torch.ones(1, 1, 1), torch.ones(1, 1))
-    with pytest.raises(ValueError, match="after 100 sweeps with gamma=1.0: give a gamma below 1"):
+    with pytest.raises(ValueError, match="after 100 sweeps with gamma=1.0: give a gamma"):
         value_iteration(mdp, 1.0)
 
 
@@ -136,6 +136,9 @@ def test_without_discount_a_policy_has_to_end() -> None:
     on_the_way = FiniteMDP(transitions, torch.tensor([[0.0], [0.0], [7.0]]))
     assert evaluate_policy(on_the_way, torch.ones(3, 1), 1.0).values.tolist() == [0, 0, 7]
     circle = FiniteMDP(transitions, torch.tensor([[0.0], [1.0], [0.0]]))
-    with pytest.raises(ValueError, match=r"gamma=1\.0: the policy visits state 1 for ever"):
+    with pytest.raises(
+        ValueError,
+        match="return diverges, as the policy visits state 1 forever",
+    ):
         evaluate_policy(circle, torch.ones(3, 1), 1.0)
     assert evaluate_policy(circle, torch.ones(3, 1), 1.0, sweeps=4).values.tolist() == [2, 2, 1]

@@ -62,7 +62,7 @@ def test_a_time_limit_is_not_an_end(random_walk: FiniteMDP) -> None:
 
 def test_bad_input() -> None:
     environment = corner_grid()
-    with pytest.raises(ValueError, match=r"policy \[16, 3\]: the environment asks for \[16, 4\]"):
+    with pytest.raises(ValueError, match=r"policy \[16, 3\]: the environment needs \[16, 4\]"):
         sample_episodes(environment, torch.ones(16, 3), 1)
     with pytest.raises(ValueError, match="num_episodes=0"):
         sample_episodes(environment, torch.ones(16, 4), 0)
@@ -73,5 +73,5 @@ def test_bad_input() -> None:
         table_sizes(environment)
     with pytest.raises(ValueError, match="of 1 states and 1 rewards: give one state more"):
         check_episode(Episode([0], [], [1.0]), 2)
-    with pytest.raises(ValueError, match="state 2: num_states=2 has none such"):
+    with pytest.raises(ValueError, match="state 2: num_states=2 leaves 0 to 1"):
         check_episode(Episode([0, 2], [], [1.0]), 2)

@@ -112,7 +112,7 @@ def test_exploring_starts_try_every_action() -> None:
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match=r"gamma=1\.5"):
         mc_prediction([], 2, 1.5)
-    with pytest.raises(ValueError, match=r"step_size=0\.0: give a share"):
+    with pytest.raises(ValueError, match=r"step_size=0\.0: give a number"):
         mc_prediction([], 2, 1.0, step_size=0.0)
     with pytest.raises(ValueError, match="num_states=0"):
         mc_prediction([], 0, 1.0)

@@ -93,7 +93,7 @@ def test_goes_on_where_it_stopped() -> None:
     after = run(second, 22)
     assert run(first, 22) == after
     assert before + after == run(NStepTransitions(4, GAMMA))
-    with pytest.raises(ValueError, match="waits for 4 steps or more: n=2 is less"):
+    with pytest.raises(ValueError, match="span n=4 steps or more, these n=2: give n_step"):
         NStepTransitions(2, GAMMA).load_state_dict(first.state_dict())
 
 

@@ -8,7 +8,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from trellis.rl.vector_environments import (
-    as_given,
+    clip_actions,
     environment_spec,
     make_environments,
     observation_dtype,
@@ -50,7 +50,7 @@ def test_types_of_observations() -> None:
 
 def test_real_actions_are_cut() -> None:
     spec = EnvironmentSpec("x", (1,), action_low=(-1.0, 0.0), action_high=(1.0, 3.0))
-    given = as_given(np.array([[-5.0, -5.0], [0.5, 9.0]]), spec)
+    given = clip_actions(np.array([[-5.0, -5.0], [0.5, 9.0]]), spec)
     assert given.tolist() == [[-1.0, 0.0], [0.5, 3.0]]
 
 
@@ -80,10 +80,12 @@ def test_unfit_environments_are_named(name: str, words: str) -> None:
 
 
 def test_an_episode_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trellis.rl.vector_environments.PATIENCE", 20)
+    monkeypatch.setattr("trellis.rl.vector_environments.MAX_EPISODE_STEPS", 20)
     environments = make_environments("TestClock-v0", 2, {"length": 30})
     spec = environment_spec("TestClock-v0", environments)
-    with pytest.raises(ValueError, match="2 episodes go on after 20 steps.*max_episode_steps"):
+    with pytest.raises(
+        ValueError, match="2 episodes have not ended after 20 steps.*max_episode_steps"
+    ):
         play(environments, spec, lambda seen: torch.zeros(len(seen), dtype=torch.long), 0)
     environments = make_environments("TestClock-v0", 2, {"length": 30, "max_episode_steps": 5})
     assert play(

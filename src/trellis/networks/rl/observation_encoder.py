@@ -1,6 +1,6 @@
-"""What an agent's networks do first: from observations of any shape to features.
+"""Encoders of observations: the first part of every network of an agent.
 
-B counts observations, C colours, F features.
+B counts observations, F features.
 """
 
 import math
@@ -15,30 +15,31 @@ from trellis.nn.activation import Activation, activation_module
 from trellis.nn.examples import one_hot
 from trellis.nn.initialization import orthogonal_
 
-PIXELS = 36  # the least side that the three convolutions leave anything of
+MIN_SIDE = 36  # of an image, below which the three convolutions leave nothing
 
 
 class ObservationEncoder(nn.Module):
-    """Features of observations: a module that makes vectors of them, then hidden layers.
+    """Features of observations: a trunk that turns them into vectors, then hidden layers.
 
-    Without a ``trunk`` vectors stay as they are, the number of a state becomes a one-hot vector
-    and an image goes through ``PixelEncoder``. With no hidden layers a one-hot vector makes every
-    head a table. A trunk is to do the same in training: with batch norm or dropout, the policy
-    that learns is not the one that acted.
+    By default vectors stay as they are, the number of a state becomes a one-hot vector and an
+    image goes through a ``PixelEncoder``. Without hidden layers, one-hot vectors make every head
+    a table. A trunk must compute the same in training and evaluation mode: with batch norm or
+    dropout, the policy that learns would not be the one that acted.
 
     Args:
         observation_shape: of one observation; ``()`` if it is one of ``num_observations`` states.
         num_observations: states, where an observation is the number of one; else 0.
         hidden_channels: width of each hidden layer.
         activation: after each hidden layer.
-        trunk: any module from ``[B, *observation_shape]`` to ``[B, F]``, as a graph network for
-            observations of nodes; used itself, not a copy of it.
-        orthogonal: whether layers, a trunk from outside excepted, start as orthogonal matrices
-            times the square root of 2; biases become zero.
+        trunk: any module from ``[B, *observation_shape]`` to ``[B, F]``, such as a graph network
+            for observations of nodes; it is used itself, not copied.
+        orthogonal: initialise all layers but a given trunk with orthogonal matrices times the
+            square root of 2, and zero biases.
     Shape:
         observation ``[B, *observation_shape]`` -> ``[B, out_channels]``
     Raises:
-        ValueError: a shape that nothing here and no trunk fits, or an observation of another.
+        ValueError: a shape that neither the defaults nor the trunk fit, or an observation of
+            another shape.
 
     Source: Mnih et al. 2015 (pixels); Saxe et al. 2014 (orthogonal); for PPO both: Engstrom et
     al. 2020, section 3.
@@ -78,11 +79,12 @@ class ObservationEncoder(nn.Module):
         return self.layers(observation if self.front is None else self.front(observation))
 
     def _width(self) -> int:
-        """F, by trying: a module does not say what it returns."""
+        """F, from an example: a module does not declare what it returns."""
         if self.front is None:
             return self.observation_shape[0]
         kind = torch.long if self.num_observations else torch.float
-        was, example = self.front.training, torch.zeros(2, *self.observation_shape, dtype=kind)
+        training = self.front.training
+        example = torch.zeros(2, *self.observation_shape, dtype=kind)
         try:
             with torch.no_grad():
                 features = self.front.eval()(example)
@@ -92,25 +94,25 @@ class ObservationEncoder(nn.Module):
                 f"{list(example.shape)}: {error}"
             ) from error
         finally:
-            self.front.train(was)
+            self.front.train(training)
         if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != 2:
-            found = list(features.shape) if isinstance(features, Tensor) else type(features)
+            output = list(features.shape) if isinstance(features, Tensor) else type(features)
             raise ValueError(
                 f"trunk {type(self.front).__name__} turns observations {list(example.shape)} "
-                f"into {found}: give one that returns [B, features]"
+                f"into {output}: give one that returns [B, features]"
             )
         return features.size(1)
 
 
 class OneHot(nn.Module):
-    """The number of a state as a vector.
+    """The number of a state as a one-hot vector.
 
     Args:
         num_observations: states.
     Shape:
         observation ``[B]`` -> ``[B, num_observations]``
     Raises:
-        ValueError: no such state (not looked for on a GPU, which would have to wait).
+        ValueError: no such state (not checked on a GPU, which would have to synchronise).
     """
 
     def __init__(self, num_observations: int) -> None:
@@ -121,9 +123,9 @@ class OneHot(nn.Module):
         if observation.is_floating_point():
             raise ValueError(f"observation of {observation.dtype}: give numbers of states, long")
         if observation.device.type == "cpu" and observation.numel():
-            least, most = (int(end) for end in observation.aminmax())
-            if least < 0 or most >= self.num_observations:
-                wrong = least if least < 0 else most
+            lowest, highest = (int(end) for end in observation.aminmax())
+            if lowest < 0 or highest >= self.num_observations:
+                wrong = lowest if lowest < 0 else highest
                 raise ValueError(
                     f"observation {wrong}: num_observations={self.num_observations} leaves 0 to "
                     f"{self.num_observations - 1}"
@@ -132,12 +134,12 @@ class OneHot(nn.Module):
 
 
 class PixelEncoder(nn.Module):
-    """Three convolutions, as for Atari's screens; a dense layer of 512 is to follow.
+    """The three convolutions for Atari's screens; a dense layer of 512 usually follows.
 
     Args:
-        in_channels: colours, or frames.
+        in_channels: colours, or stacked frames.
     Shape:
-        x ``[B, in_channels, H, W]``, sides at least 36; bytes are divided by 255 ->
+        x ``[B, in_channels, H, W]`` of at least 36 x 36; bytes are divided by 255 ->
         ``[B, F]``, F = 3136 for 84 x 84
     Raises:
         ValueError: a size below 1.
@@ -167,7 +169,7 @@ class PixelEncoder(nn.Module):
 def hidden_layers(
     in_channels: int, hidden_channels: Sequence[int], activation: Activation
 ) -> nn.Sequential:
-    """Affine maps, each followed by its activation; nothing at all for no widths.
+    """Linear layers, each followed by an activation; empty without widths.
 
     Shape:
         x ``[B, in_channels]`` -> ``[B, hidden_channels[-1]]``
@@ -179,12 +181,12 @@ def hidden_layers(
 
 
 def head(in_channels: int, out_channels: int, gain: float | None) -> nn.Linear:
-    """The last layer.
+    """The last layer of a network.
 
     Args:
         in_channels: features.
         out_channels: of the network.
-        gain: of an orthogonal matrix to start from; ``None`` leaves it to torch.
+        gain: of an orthogonal initialisation; ``None`` keeps torch's.
     """
     layer = nn.Linear(in_channels, out_channels)
     if gain is not None:
@@ -203,16 +205,16 @@ def _front(observation_shape: tuple[int, ...], num_observations: int) -> nn.Modu
     if num_observations:
         raise ValueError(
             f"num_observations={num_observations} with observation_shape={observation_shape}: "
-            f"numbers of states have the shape ()"
+            f"the number of a state has the shape ()"
         )
     if len(observation_shape) == 1:
         at_least_one("observation_shape[0]", observation_shape[0])
         return None
-    if len(observation_shape) == 3 and min(observation_shape[1:]) >= PIXELS:
+    if len(observation_shape) == 3 and min(observation_shape[1:]) >= MIN_SIDE:
         return PixelEncoder(observation_shape[0])
     sizes = ", ".join(map(str, observation_shape))
     raise ValueError(
-        f"observation_shape={observation_shape}: vectors and images (channels, height, width) of "
-        f"at least {PIXELS} pixels a side have a trunk; give one that takes [B, {sizes}] to "
-        f"[B, features], as torch.nn.Flatten"
+        f"observation_shape={observation_shape}: only vectors and images (channels, height, "
+        f"width) of at least {MIN_SIDE} x {MIN_SIDE} have a default trunk; give one from "
+        f"[B, {sizes}] to [B, features], such as torch.nn.Flatten"
     )

@@ -1,7 +1,7 @@
 """Policies: from observations to distributions over actions.
 
-B counts observations, A is the number of entries of a real-valued action. All take observations
-as ``trellis.networks.rl.observation_encoder.ObservationEncoder`` does, and its options.
+B counts observations, A is the number of entries of a real-valued action. All encode observations
+by ``trellis.networks.rl.observation_encoder.ObservationEncoder`` and take its options.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,10 @@ from trellis.networks.rl.observation_encoder import ObservationEncoder, head
 from trellis.nn.activation import Activation
 from trellis.rl.distribution import FastCategorical, SquashedGaussian
 
-# A head this small makes all actions nearly as likely at first (Andrychowicz et al. 2021, 3.2).
+# With so small a head all actions are nearly equally likely at first (Andrychowicz et al. 2021,
+# section 3.2).
 POLICY_GAIN = 0.01
-# What keeps the deviation of a squashed Gaussian between nothing and a coin's toss of the bounds.
+# Bounds of the standard deviation before squashing; at the upper one most actions lie at bounds.
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 
@@ -25,12 +26,12 @@ class CategoricalPolicy(nn.Module):
 
     Args:
         observation_shape: of one observation.
-        num_actions: to choose from.
+        num_actions: number of actions.
         num_observations: states, where the shape is ``()``.
         hidden_channels: width of each hidden layer.
         activation: after each.
-        trunk: any module that makes vectors of observations.
-        orthogonal: starts as orthogonal matrices, the head small.
+        trunk: any module that turns observations into vectors.
+        orthogonal: initialise with orthogonal matrices, the head with a small one.
     Shape:
         observation ``[B, *observation_shape]`` -> ``Categorical`` of batch ``[B]``
     Raises:
@@ -69,8 +70,8 @@ class CategoricalPolicy(nn.Module):
 class GaussianPolicy(nn.Module):
     r"""Real actions without bounds: :math:`\pi(a \mid s) = N(f(s), \text{diag}\, \sigma^2)`.
 
-    The deviations are learnt, but the same in all states. Clipping to an environment's bounds is
-    up to who acts.
+    The standard deviations are learned, but the same in all states. Samples are not clipped to the
+    environment's bounds.
 
     Args:
         observation_shape: of one observation.
@@ -78,9 +79,9 @@ class GaussianPolicy(nn.Module):
         num_observations: states, where the shape is ``()``.
         hidden_channels: width of each hidden layer.
         activation: after each.
-        trunk: any module that makes vectors of observations.
-        orthogonal: starts as orthogonal matrices, the head small.
-        log_std: what the logarithms of the deviations start at.
+        trunk: any module that turns observations into vectors.
+        orthogonal: initialise with orthogonal matrices, the head with a small one.
+        log_std: initial logarithms of the standard deviations.
     Shape:
         observation ``[B, *observation_shape]`` -> ``Independent(Normal)`` over ``[A]`` of batch
         ``[B]``
@@ -118,17 +119,17 @@ class GaussianPolicy(nn.Module):
 
 
 class SquashedGaussianPolicy(nn.Module):
-    r"""Real actions between bounds, at random: a Gaussian through a tanh.
+    r"""Stochastic real actions between bounds: a Gaussian through a tanh.
 
     Args:
         observation_shape: of one observation.
-        action_low: least value of each entry of an action.
-        action_high: largest value of each.
+        action_low: lower bound of each entry of an action.
+        action_high: upper bound of each.
         num_observations: states, where the shape is ``()``.
         hidden_channels: width of each hidden layer.
         activation: after each.
-        trunk: any module that makes vectors of observations.
-        orthogonal: starts as orthogonal matrices, the head small.
+        trunk: any module that turns observations into vectors.
+        orthogonal: initialise with orthogonal matrices, the head with a small one.
     Shape:
         observation ``[B, *observation_shape]`` -> ``SquashedGaussian`` over ``[A]`` of batch
         ``[B]``
@@ -174,17 +175,19 @@ class SquashedGaussianPolicy(nn.Module):
 
 
 class DeterministicPolicy(nn.Module):
-    r"""Real actions between bounds, always the same: :math:`a = c + h \tanh f(s)`.
+    r"""Deterministic real actions between bounds: :math:`a = c + h \tanh f(s)`.
+
+    Here c is the middle of the bounds and h half of their distance.
 
     Args:
         observation_shape: of one observation.
-        action_low: least value of each entry of an action.
-        action_high: largest value of each.
+        action_low: lower bound of each entry of an action.
+        action_high: upper bound of each.
         num_observations: states, where the shape is ``()``.
         hidden_channels: width of each hidden layer.
         activation: after each.
-        trunk: any module that makes vectors of observations.
-        orthogonal: starts as orthogonal matrices, the head small.
+        trunk: any module that turns observations into vectors.
+        orthogonal: initialise with orthogonal matrices, the head with a small one.
     Shape:
         observation ``[B, *observation_shape]`` -> ``[B, A]``
     Raises:
@@ -232,8 +235,8 @@ class CategoricalHead(nn.Module):
 
     Args:
         in_channels: features.
-        num_actions: to choose from.
-        orthogonal: starts as a small orthogonal matrix.
+        num_actions: number of actions.
+        orthogonal: initialise with a small orthogonal matrix.
     Shape:
         ``[B, in_channels]`` -> ``Categorical`` of batch ``[B]``
     Raises:
@@ -259,8 +262,8 @@ class GaussianHead(nn.Module):
     Args:
         in_channels: features.
         action_dim: A.
-        orthogonal: starts as a small orthogonal matrix.
-        log_std: what the logarithms of the deviations start at.
+        orthogonal: initialise with a small orthogonal matrix.
+        log_std: initial logarithms of the standard deviations.
     Shape:
         ``[B, in_channels]`` -> ``Independent(Normal)`` over ``[A]`` of batch ``[B]``
     Raises:
@@ -286,12 +289,12 @@ class GaussianHead(nn.Module):
 
 
 def _register_bounds(policy: nn.Module, low: Sequence[float], high: Sequence[float]) -> None:
-    least, most = torch.tensor(low, dtype=torch.float), torch.tensor(high, dtype=torch.float)
-    fit = least.shape == most.shape and least.dim() == 1 and least.numel() > 0
-    if not fit or not bool((least < most).all()) or not bool((most - least).isfinite().all()):
+    lower, upper = torch.tensor(low, dtype=torch.float), torch.tensor(high, dtype=torch.float)
+    fit = lower.shape == upper.shape and lower.dim() == 1 and lower.numel() > 0
+    if not fit or not bool((lower < upper).all()) or not bool((upper - lower).isfinite().all()):
         raise ValueError(
-            f"action_low={tuple(low)}, action_high={tuple(high)}: give both ends of each entry of "
-            f"an action, finite and in order; for discrete actions use CategoricalPolicy"
+            f"action_low={tuple(low)}, action_high={tuple(high)}: give both bounds of each entry "
+            f"of an action, finite and in order; for discrete actions use CategoricalPolicy"
         )
-    policy.register_buffer("action_low", least)
-    policy.register_buffer("action_high", most)
+    policy.register_buffer("action_low", lower)
+    policy.register_buffer("action_high", upper)

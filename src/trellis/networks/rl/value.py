@@ -1,7 +1,7 @@
-"""Values: what an agent expects of a state, or of an action in it.
+"""Value functions: the expected return from a state, or from an action in it.
 
-B counts observations, A is the number of entries of a real-valued action. All take observations
-as ``trellis.networks.rl.observation_encoder.ObservationEncoder`` does, and its options.
+B counts observations, A is the number of entries of a real-valued action. All encode observations
+by ``trellis.networks.rl.observation_encoder.ObservationEncoder`` and take its options.
 """
 
 import copy
@@ -20,15 +20,15 @@ from trellis.rl.reward_scale import RewardScale
 
 
 class Value(nn.Module):
-    """V(s): the return to be expected from a state on.
+    """V(s): the expected return from a state.
 
     Args:
         observation_shape: of one observation.
         num_observations: states, where the shape is ``()``.
         hidden_channels: width of each hidden layer.
         activation: after each.
-        trunk: any module that makes vectors of observations.
-        orthogonal: starts as orthogonal matrices.
+        trunk: any module that turns observations into vectors.
+        orthogonal: initialise with orthogonal matrices.
     Shape:
         observation ``[B, *observation_shape]`` -> ``[B]``
     Raises:
@@ -61,19 +61,19 @@ class Value(nn.Module):
 
 
 class QNetwork(nn.Module):
-    r"""Q(s, a) of all discrete actions at once, whole or as a value and advantages.
+    r"""Q(s, a) of all discrete actions at once; dueling, as a value and advantages.
 
     .. math:: Q(s, a) = V(s) + A(s, a) - \frac1{|A|} \sum_{a'} A(s, a') \quad \text{(dueling)}
 
     Args:
         observation_shape: of one observation.
-        num_actions: to choose from.
-        dueling: V and A apart, each with a last hidden layer of its own.
+        num_actions: number of actions.
+        dueling: separate V and A, each with its own last hidden layer.
         num_observations: states, where the shape is ``()``.
         hidden_channels: width of each hidden layer.
         activation: after each.
-        trunk: any module that makes vectors of observations.
-        orthogonal: starts as orthogonal matrices.
+        trunk: any module that turns observations into vectors.
+        orthogonal: initialise with orthogonal matrices.
     Shape:
         observation ``[B, *observation_shape]`` -> ``[B, num_actions]``
     Raises:
@@ -97,7 +97,7 @@ class QNetwork(nn.Module):
         super().__init__()
         if num_actions < 1:
             raise ValueError(
-                f"num_actions={num_actions}: QNetwork compares discrete actions; give at least 1, "
+                f"num_actions={num_actions}: QNetwork values discrete actions; give at least 1, "
                 f"or for real-valued actions a StateActionValue"
             )
         own = tuple(hidden_channels)[-1:] if dueling else ()
@@ -134,7 +134,7 @@ class QNetwork(nn.Module):
 class StateActionValue(nn.Module):
     """Q(s, a) of one real-valued action.
 
-    The action is set beside the vector that the observation makes, before the hidden layers.
+    The action is concatenated to the encoded observation, before the hidden layers.
 
     Args:
         observation_shape: of one observation.
@@ -142,8 +142,8 @@ class StateActionValue(nn.Module):
         num_observations: states, where the shape is ``()``.
         hidden_channels: width of each hidden layer.
         activation: after each.
-        trunk: any module that makes vectors of observations.
-        orthogonal: starts as orthogonal matrices.
+        trunk: any module that turns observations into vectors.
+        orthogonal: initialise with orthogonal matrices.
     Shape:
         observation ``[B, *observation_shape]``, action ``[B, A]`` -> ``[B]``
     Raises:
@@ -196,29 +196,28 @@ class StateActionValue(nn.Module):
 
 
 class ActorCriticNetwork(nn.Module):
-    """A policy and the value of states, apart or on shared features.
+    """A policy and the value of states, on separate or shared features.
 
     Args:
         observation_shape: of one observation.
-        num_actions: of a discrete choice, or
+        num_actions: number of discrete actions, or
         action_dim: entries of a real-valued action; one of the two.
         num_observations: states, where the shape is ``()``.
         hidden_channels: width of each hidden layer.
         activation: after each.
-        shared: policy and value are heads of the same features; else the value has its own, with
+        shared: policy and value are heads on the same features; else the value has its own, with
             a copy of ``trunk``.
-        trunk: any module that makes vectors of observations.
-        orthogonal: starts as orthogonal matrices, the policy's head small.
-        log_std: what the logarithms of a Gaussian's deviations start at.
-        reward_scale: what rewards are divided by before the value learns from them; ``None``
-            leaves them.
+        trunk: any module that turns observations into vectors.
+        orthogonal: initialise with orthogonal matrices, the policy's head with a small one.
+        log_std: initial logarithms of a Gaussian's standard deviations.
+        reward_scale: scales rewards before the value learns from them; ``None`` leaves them.
     Shape:
         observation ``[B, *observation_shape]`` -> a distribution of batch ``[B]``, as
         ``CategoricalPolicy`` or ``GaussianPolicy`` return it, and the value ``[B]``
     Raises:
         ValueError: both kinds of action or none, or what ``ObservationEncoder`` refuses.
 
-    Source: Mnih et al. 2016 (shared); Schulman et al. 2017 (apart).
+    Source: Mnih et al. 2016 (shared); Schulman et al. 2017 (separate).
 
     >>> distribution, value = ActorCriticNetwork((4,), num_actions=2)(torch.zeros(3, 4))
     >>> distribution.sample().shape, value
@@ -270,8 +269,8 @@ class ActorCriticNetwork(nn.Module):
 
     def forward(self, observation: Tensor) -> tuple[Categorical | Independent, Tensor]:
         features = self.features(observation)
-        others = self.value_features(observation) if self.value_features else features
-        return self.policy_head(features), self.value_head(others).squeeze(-1)
+        of_value = self.value_features(observation) if self.value_features else features
+        return self.policy_head(features), self.value_head(of_value).squeeze(-1)
 
     def policy(self, observation: Tensor) -> Categorical | Independent:
         """The distribution over actions alone."""

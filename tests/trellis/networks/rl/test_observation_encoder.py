@@ -70,10 +70,10 @@ def test_orthogonal_start() -> None:
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
-        ((5, 3), {}, r"observation_shape=\(5, 3\): vectors and images .* takes \[B, 5, 3\]"),
-        ((3, 16, 16), {}, "at least 36 pixels a side have a trunk; give one"),
+        ((5, 3), {}, r"observation_shape=\(5, 3\): only vectors and images .* from \[B, 5, 3\]"),
+        ((3, 16, 16), {}, "at least 36 x 36 have a default trunk; give one"),
         ((), {}, r"observation_shape=\(\) with num_observations=0: give the number of states"),
-        ((4,), {"num_observations": 3}, r"numbers of states have the shape \(\)"),
+        ((4,), {"num_observations": 3}, r"the number of a state has the shape \(\)"),
         ((4,), {"hidden_channels": (8, 0)}, "a width of hidden_channels=0: give at least 1"),
         ((5, 3), {"trunk": nn.Linear(4, 2)}, r"trunk Linear does not take .* \[2, 5, 3\]"),
         ((5, 3), {"trunk": nn.Linear(3, 2)}, r"into \[2, 5, 2\]: give one that returns"),

@@ -144,7 +144,7 @@ def test_a_graph_network_as_trunk() -> None:
         (lambda: SquashedGaussianPolicy((4,), (), ()), "for discrete actions use Categorical"),
         (lambda: SquashedGaussianPolicy((4,), (1.0,), (-1.0,)), "finite and in order"),
         (lambda: DeterministicPolicy((4,), (0.0,), (float("inf"),)), "finite and in order"),
-        (lambda: DeterministicPolicy((4,), (0.0,), (1.0, 1.0)), "both ends of each entry"),
+        (lambda: DeterministicPolicy((4,), (0.0,), (1.0, 1.0)), "both bounds of each entry"),
     ],
 )
 def test_bad_input(build, message) -> None:
