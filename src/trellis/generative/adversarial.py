@@ -1,6 +1,6 @@
-"""What a generator G and a discriminator D tell each other: losses, and ways to keep D smooth.
+"""Losses of a generator G and a discriminator D, and regularisation of D.
 
-B counts examples. A logit is D's output before any sigmoid; of a Wasserstein critic it is the
+Legend: B examples. A logit is D's output before any sigmoid; for a Wasserstein critic it is the
 score itself.
 """
 
@@ -13,23 +13,23 @@ from torch import Tensor
 
 
 class AdversarialLoss(ABC):
-    """Two losses to be minimised: D's from its logits of real and generated data, and G's."""
+    """The losses that D and G minimise, computed from D's logits; abstract."""
 
     @abstractmethod
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """What D minimises; ``[B], [B] -> []``."""
+        """Loss of D, ``[B], [B] -> []``."""
 
     @abstractmethod
     def generator(self, fake_logits: Tensor) -> Tensor:
-        """What G minimises; ``[B] -> []``."""
+        """Loss of G, ``[B] -> []``."""
 
 
 def binary_cross_entropy(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    r"""Loss of a classifier of real and generated data.
+    r"""Loss of D as a classifier of real and generated data.
 
     .. math:: -E \log D(x) - E \log(1 - D(G(z))), \quad D = \sigma(\text{logit})
 
-    With the best D it is :math:`2 \log 2 - 2\, JS(p_{data}, p_G)`.
+    With the optimal D it equals :math:`2 \log 2 - 2\, JS(p_{data}, p_G)`.
 
     Shape:
         real_logits ``[B]``, fake_logits ``[B]`` -> ``[]``
@@ -43,11 +43,11 @@ def binary_cross_entropy(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 class MinimaxLoss(AdversarialLoss):
-    r"""The zero-sum game: G minimises what D maximises.
+    r"""The zero-sum game: G minimises the objective that D maximises.
 
     .. math:: L_G = E \log(1 - D(G(z)))
 
-    Where D is sure, :math:`D(G(z)) \approx 0`, its gradient vanishes; D's loss is
+    The gradient vanishes where D is confident, :math:`D(G(z)) \approx 0`. D's loss is
     ``binary_cross_entropy``.
 
     Source: Goodfellow et al. 2014, eq. 1.
@@ -61,7 +61,7 @@ class MinimaxLoss(AdversarialLoss):
 
 
 class NonSaturatingLoss(AdversarialLoss):
-    r"""G makes its data likely to be taken for real; D's loss is ``binary_cross_entropy``.
+    r"""G maximises the log-probability of real; D's loss is ``binary_cross_entropy``.
 
     .. math:: L_G = -E \log D(G(z))
 
@@ -76,17 +76,17 @@ class NonSaturatingLoss(AdversarialLoss):
 
 
 class LeastSquaresLoss(AdversarialLoss):
-    r"""Regression on labels instead of classification.
+    r"""Least-squares regression on the labels instead of classification.
 
     .. math::
         L_D = \tfrac{1}{2} E (D(x) - b)^2 + \tfrac{1}{2} E (D(G(z)) - a)^2, \quad
         L_G = \tfrac{1}{2} E (D(G(z)) - c)^2
 
     Args:
-        a: label of generated data.
-        b: label of real data.
-        c: what G wants D to say; with b - c = 1 and b - a = 2 the best D makes G minimise a
-            Pearson chi-squared divergence.
+        a: D's target for generated data.
+        b: D's target for real data.
+        c: G's target for generated data; if b - c = 1 and b - a = 2, G minimises a Pearson
+            chi-squared divergence, given the optimal D.
 
     Source: Mao et al. 2017, eq. 2 and 9.
     """
@@ -103,11 +103,11 @@ class LeastSquaresLoss(AdversarialLoss):
 
 
 class WassersteinLoss(AdversarialLoss):
-    r"""The dual of the Wasserstein-1 distance, for a critic that is 1-Lipschitz.
+    r"""The dual form of the Wasserstein-1 distance, for a 1-Lipschitz critic.
 
     .. math:: L_D = E D(G(z)) - E D(x), \quad L_G = -E D(G(z))
 
-    The critic has to be kept Lipschitz: ``gradient_penalty``, ``clip_weights_`` or spectral norm.
+    The critic is kept Lipschitz by ``gradient_penalty``, ``clip_weights_`` or spectral norm.
 
     Source: Arjovsky et al. 2017, eq. 2 and algorithm 1.
     """
@@ -120,7 +120,7 @@ class WassersteinLoss(AdversarialLoss):
 
 
 class HingeLoss(AdversarialLoss):
-    r"""D stops learning from what it gets right by a margin of 1.
+    r"""Hinge loss: D ignores examples that it classifies with a margin of 1.
 
     .. math:: L_D = E \max(0, 1 - D(x)) + E \max(0, 1 + D(G(z))), \quad L_G = -E D(G(z))
 
@@ -135,7 +135,7 @@ class HingeLoss(AdversarialLoss):
 
 
 def interpolates(real: Tensor, fake: Tensor) -> Tensor:
-    r"""A point on the line from each real example to a generated one.
+    r"""A random point on the line between each real example and a generated one.
 
     .. math:: \hat x = u x + (1 - u) G(z), \quad u \sim U[0, 1]
 
@@ -151,16 +151,17 @@ def interpolates(real: Tensor, fake: Tensor) -> Tensor:
 def gradient_penalty(
     critic: Callable[[Tensor], Tensor], points: Tensor, norm: float = 1.0
 ) -> Tensor:
-    r"""How far the slope of a critic is from what it should be.
+    r"""Penalty on the deviation of the critic's gradient norm from its target.
 
     .. math:: E (\lVert \nabla_{\hat x} D(\hat x) \rVert_2 - \text{norm})^2
 
     Args:
-        critic: from points to logits, each of its own point alone: batch norm would mix them.
-        points: where to look: ``interpolates`` in the paper, real examples in some courses.
-        norm: the slope wanted.
+        critic: from points to logits, each a function of its own point, so without batch norm.
+        points: where to evaluate the gradient: ``interpolates`` in the paper, real examples in
+            some courses.
+        norm: target of the gradient norm.
     Shape:
-        points ``[B, *shape]`` -> ``[]``, with gradients for the critic's parameters
+        points ``[B, *shape]`` -> ``[]``, differentiable in the critic's parameters
 
     Source: Gulrajani et al. 2017, eq. 3.
 
@@ -169,8 +170,8 @@ def gradient_penalty(
     """
     points = points.detach().requires_grad_()
     with torch.enable_grad():
-        (slope,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
-    return (slope.flatten(1).norm(dim=1) - norm).square().mean()
+        (gradient,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - norm).square().mean()
 
 
 @torch.no_grad()
@@ -184,7 +185,7 @@ def clip_weights_(parameters: Iterable[Tensor], limit: float) -> None:
 
 
 def instance_noise(x: Tensor, scale: float) -> Tensor:
-    """``x`` with Gaussian noise of standard deviation ``scale``, so that D cannot be sure.
+    """Adds Gaussian noise of standard deviation ``scale``, which smooths the task of D.
 
     Shape:
         x ``[B, *shape]`` -> ``[B, *shape]``

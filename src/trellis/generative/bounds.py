@@ -1,7 +1,8 @@
-r"""Lower bounds on :math:`\ln p(x)` of latent-variable models, in nats, from log-weights.
+r"""Lower bounds on the evidence :math:`\ln p(x)` of latent-variable models, in nats.
 
-The log-weight of a sample :math:`z_k \sim q(z \mid x)` is :math:`\ln w_k = \ln p(x \mid z_k) +
-\ln p(z_k) - \ln q(z_k \mid x)`. Legend: K samples, B examples.
+They are computed from the logarithms of importance weights: for a sample :math:`z_k \sim q(z \mid
+x)`, :math:`\ln w_k = \ln p(x \mid z_k) + \ln p(z_k) - \ln q(z_k \mid x)`. Legend: K samples, B
+examples.
 """
 
 import math
@@ -10,11 +11,11 @@ from torch import Tensor
 
 
 def elbo(log_weights: Tensor) -> Tensor:
-    r"""Evidence lower bound: the mean of the log-weights.
+    r"""Evidence lower bound: the mean of the logarithms of the weights.
 
     .. math:: \frac1K \sum_k \ln w_k
 
-    In expectation it does not depend on K, which only calms it.
+    Its expectation does not depend on K; its variance decreases with K.
 
     Shape:
         ``[K, B]`` -> ``[B]``
@@ -28,12 +29,12 @@ def elbo(log_weights: Tensor) -> Tensor:
 
 
 def iwae(log_weights: Tensor) -> Tensor:
-    r"""Importance-weighted bound: the logarithm of the mean weight.
+    r"""Importance-weighted lower bound: the logarithm of the mean weight.
 
     .. math:: \ln \frac1K \sum_k w_k
 
-    One sample gives the evidence lower bound; more never loosen it, and in the limit it is
-    :math:`\ln p(x)`: with many samples it is how that is estimated.
+    With K = 1 it is the evidence lower bound. In expectation it does not decrease with K and
+    converges to :math:`\ln p(x)`, which is estimated in this way with many samples.
 
     Shape:
         ``[K, B]`` -> ``[B]``

@@ -1,6 +1,6 @@
-"""What keeps the codes of an autoencoder from being a copy.
+"""Regularisers of the code of an autoencoder: sparsity and contraction.
 
-Legend: B examples, L entries of a code.
+Legend: B examples, L dimensions of the code.
 """
 
 import torch
@@ -10,19 +10,19 @@ from trellis.checks import probability
 
 
 def activation_kl(code: Tensor, target: float) -> Tensor:
-    r"""How far the mean activity of each unit is from a small target, in nats.
+    r"""KL divergence of the mean activation of each unit from a small target, in nats.
 
     .. math:: \sum_l \rho \ln\frac{\rho}{\hat\rho_l} + (1 - \rho) \ln\frac{1 - \rho}
         {1 - \hat\rho_l}, \quad \hat\rho_l = \frac1B \sum_b h_{bl}
 
     Args:
-        code: activities h, in [0, 1], as after a sigmoid.
+        code: activations h, in [0, 1], as after a sigmoid.
         target: :math:`\rho`, in (0, 1).
     Shape:
         code ``[B, L]`` -> scalar
     Raises:
-        ValueError: a target that is no activity in (0, 1), or activities outside [0, 1] (not
-            looked for on a GPU, which would have to wait for the answer).
+        ValueError: a target outside (0, 1), or activations outside [0, 1] (not checked on a GPU,
+            where it would force a synchronisation).
 
     Source: Ng 2011, "Sparse autoencoder", section 3 (CS294A lecture notes).
 
@@ -30,15 +30,15 @@ def activation_kl(code: Tensor, target: float) -> Tensor:
     tensor(0.)
     """
     if probability("target", target) in (0, 1):
-        raise ValueError(f"target={target}: give a mean activity above 0 and below 1")
+        raise ValueError(f"target={target}: give a mean activation above 0 and below 1")
     if code.device.type == "cpu" and code.numel():
         least, most = (float(end) for end in code.detach().aminmax())
         if least < 0 or most > 1:
             raise ValueError(
-                f"codes lie in [{least:.4g}, {most:.4g}]: a target of mean activity takes [0, 1]; "
-                f"give code_activation='sigmoid', or no target for an L1 penalty"
+                f"codes lie in [{least:.4g}, {most:.4g}]: a target of mean activation takes "
+                f"[0, 1]; give code_activation='sigmoid', or no target for an L1 penalty"
             )
-    smallest = torch.finfo(code.dtype).eps  # a unit that is always off still has a gradient
+    smallest = torch.finfo(code.dtype).eps  # keeps the gradient of a unit that is always off
     mean = code.mean(0).clamp(smallest, 1 - smallest)
     return (
         target * (target / mean).log() + (1 - target) * ((1 - target) / (1 - mean)).log()
@@ -46,15 +46,15 @@ def activation_kl(code: Tensor, target: float) -> Tensor:
 
 
 def squared_jacobian(code: Tensor, x: Tensor) -> Tensor:
-    r"""Squared Frobenius norm of the derivative of a code by its example, differentiable.
+    r"""Squared Frobenius norm of the Jacobian of the code, differentiable.
 
     .. math:: \sum_{l, d} \left(\frac{\partial h_l}{\partial x_d}\right)^2
 
-    Exact, by one backward pass for each entry of a code, all at once; for one sigmoid layer it is
-    :math:`\sum_l (h_l (1 - h_l))^2 \sum_d W_{ld}^2`.
+    Exact, by one vectorised backward pass for each dimension of the code; for one sigmoid layer
+    it equals :math:`\sum_l (h_l (1 - h_l))^2 \sum_d W_{ld}^2`.
 
     Args:
-        code: made from x, each example's from its own alone (no batch norm).
+        code: computed from x, for each example independently (no batch norm).
         x: examples, with ``requires_grad``.
     Shape:
         code ``[B, L]``, x ``[B, *shape]`` -> ``[B]``

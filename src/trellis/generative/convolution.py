@@ -1,6 +1,6 @@
-"""Convolutions from an image to a vector and back.
+"""Convolutional encoder and decoder, from an image to a vector and back.
 
-Legend: B examples, C colours, H and W height and width.
+Legend: B examples, C channels, H and W height and width.
 """
 
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from trellis.nn.activation import Activation, activation_module
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Convolutions 4x4 of stride 2, each halving the image, then one affine map.
+    """4x4 convolutions of stride 2, each halving the image, then one affine map.
 
     Args:
         shape: of an image, ``(C, H, W)``; each layer halves H and W.
         out_features: of the vector.
-        channels: maps after each convolution.
+        channels: of each convolution.
         activation: after each convolution.
     Shape:
         x ``[B, C, H, W]`` -> ``[B, out_features]``
     Raises:
-        ValueError: a shape that is no image, or cannot be halved so often.
+        ValueError: a shape that is not that of an image, or cannot be halved so often.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class ConvolutionalEncoder(nn.Module):
 
 
 class ConvolutionalDecoder(nn.Module):
-    """An affine map, then transposed convolutions 4x4 of stride 2: the encoder backwards.
+    """An affine map, then 4x4 transposed convolutions of stride 2: the encoder in reverse.
 
     Args:
         in_features: of the vector.
-        shape: of an image, ``(C, H, W)``, C counting everything wanted for a pixel.
-        channels: as those of the encoder, of which the last is the first here.
+        shape: of the output, ``(C, H, W)``.
+        channels: those of the encoder, which are used in reverse.
         activation: after each layer but the last.
     Shape:
         z ``[B, in_features]`` -> ``[B, C, H, W]``
@@ -86,10 +86,11 @@ class ConvolutionalDecoder(nn.Module):
 
 
 def halved(shape: tuple[int, ...], channels: Sequence[int]) -> tuple[int, int, int]:
-    """Shape of the maps after one halving for each of ``channels``.
+    """Shape of the feature maps after one halving for each of ``channels``.
 
     Raises:
-        ValueError: ``shape`` is no image or cannot be halved so often, or no width is given.
+        ValueError: ``shape`` is not that of an image or cannot be halved so often, or
+            ``channels`` is empty.
 
     >>> halved((1, 28, 28), (32, 64))
     (64, 7, 7)
@@ -102,6 +103,6 @@ def halved(shape: tuple[int, ...], channels: Sequence[int]) -> tuple[int, int, i
     if len(shape) != 3 or shape[1] % parts or shape[2] % parts:
         raise ValueError(
             f"shape={tuple(shape)}: {len(channels)} convolutions take images (C, H, W) with H and "
-            f"W divisible by {parts}; give fewer channels, or vectors to an MLP network"
+            f"W divisible by {parts}; give fewer channels, or use an MLP network for vectors"
         )
     return channels[-1], shape[1] // parts, shape[2] // parts

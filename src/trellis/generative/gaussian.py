@@ -1,6 +1,6 @@
-"""Gaussians with a standard deviation for each entry, given by its logarithm.
+"""Diagonal Gaussians, parametrised by the logarithms of their standard deviations.
 
-Legend: L entries of one event; all leading dimensions broadcast.
+Legend: L dimensions of the event; all leading dimensions broadcast.
 """
 
 import math
@@ -14,12 +14,12 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 def gaussian_log_prob(
     x: Tensor, mean: Tensor | None = None, log_scale: Tensor | None = None
 ) -> Tensor:
-    r"""Log-density in nats; of the standard Gaussian where nothing else is given.
+    r"""Log-density in nats, by default of the standard Gaussian.
 
     .. math:: -\sum_l \tfrac12 \left(\frac{x_l - \mu_l}{s_l}\right)^2 + \ln s_l + \tfrac12\ln 2\pi
 
     Args:
-        x: where.
+        x: where to evaluate it.
         mean: :math:`\mu`, zero by default.
         log_scale: :math:`\ln s`, zero by default.
     Shape:
@@ -41,7 +41,7 @@ def gaussian_kl(
     other_mean: Tensor | None = None,
     other_log_scale: Tensor | None = None,
 ) -> Tensor:
-    r"""KL divergence to another Gaussian, in nats; to the standard one by default.
+    r"""KL divergence to another Gaussian in nats, by default to the standard Gaussian.
 
     .. math:: \sum_l \ln \frac{t_l}{s_l} + \frac{s_l^2 + (\mu_l - \nu_l)^2}{2 t_l^2} - \tfrac12
 

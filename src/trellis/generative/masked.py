@@ -1,9 +1,9 @@
-"""Maps and networks in which an output sees only some inputs: the conditioners of autoregressions.
+"""Masked networks, in which an output depends on some inputs only: autoregressive conditioners.
 
 Legend: B examples, D features, C context features, H hidden units, P parameters per feature.
-Feature j has rank ``order[j]``, 0 to D - 1. A hidden unit of degree m sees the features of ranks
-below m, and the parameters of a feature see the units whose degree is at most its rank: so they
-know the features that come before, and no other.
+Feature j has rank ``order[j]``, 0 to D - 1. A hidden unit of degree m depends on the features of
+ranks below m, and the parameters of a feature on the units whose degree is at most its rank.
+They therefore depend on the features of lower rank, and on no others.
 """
 
 from bisect import bisect_right
@@ -20,14 +20,14 @@ from trellis.nn.activation import Activation, activation_module
 
 
 class MaskedLinear(nn.Linear):
-    r"""An affine map some of whose weights are zero for ever.
+    r"""Affine map with a fixed mask on its weights.
 
     .. math:: y = (M \odot W) x + b
 
     Args:
         in_features: width of the input.
         out_features: width of the output.
-        mask: M, ``[out_features, in_features]``, of zeros and ones; not part of a checkpoint.
+        mask: M, ``[out_features, in_features]``, of zeros and ones; not saved in a checkpoint.
     Shape:
         x ``[*, in_features]`` -> ``[*, out_features]``
     Raises:
@@ -49,12 +49,12 @@ class MaskedLinear(nn.Linear):
                 f"mask {list(mask.shape)}: give [out_features, in_features], "
                 f"{list(self.weight.shape)}"
             )
-        # As floats: a product with booleans would convert them at every step.
+        # Floats, because a product with booleans would convert them at every step.
         self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
         self.is_full = bool(mask.all())
 
     def masked_weight(self) -> Tensor:
-        """The weights that count, zeros for the others."""
+        """The weights, with zeros where the mask has them."""
         return self.weight if self.is_full else self.weight * self.mask
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,11 +62,11 @@ class MaskedLinear(nn.Linear):
 
 
 def spread_degrees(width: int, num_features: int, *, with_context: bool = False) -> Tensor:
-    """Degrees of ``width`` hidden units, rising and evenly spread over the ranks.
+    """Degrees of ``width`` hidden units, non-decreasing and evenly spread over the ranks.
 
-    Degree 0 sees the context alone, so without one it is given only where there is no other.
-    Spread, not counted round, so that each feature is seen by some unit that early ones feed even
-    where there are fewer units than features.
+    A unit of degree 0 depends on the context alone, so without a context degree 0 is used only
+    if there is a single feature. Evenly spread degrees cover early and late features even where
+    there are fewer units than features, which degrees assigned cyclically would not.
 
     Shape:
         -> ``[width]``
@@ -81,25 +81,25 @@ def spread_degrees(width: int, num_features: int, *, with_context: bool = False)
 
 
 class MaskedMLP(nn.Module):
-    """Parameters for each feature, out of the features before it.
+    """Multi-layer perceptron whose outputs for each feature depend on the features before it.
 
     Args:
         in_features: D.
-        num_parameters: P, the numbers each feature needs.
+        num_parameters: P, outputs for each feature.
         hidden_sizes: widths of the hidden layers.
-        activation: of the hidden layers; one that works number by number.
-        order: rank of each feature, a permutation of 0 to D - 1; as they stand by default.
-        context_features: C, numbers that every parameter may see.
-        degrees: of the units of each hidden layer, rising; evenly spread by default.
+        activation: of the hidden layers; elementwise.
+        order: rank of each feature, a permutation of 0 to D - 1; their own order by default.
+        context_features: C, on which all outputs may depend.
+        degrees: of the units of each hidden layer, non-decreasing; evenly spread by default.
     Shape:
         x ``[B, D]``, context ``[B, C]`` -> ``[B, D, P]``
     Raises:
-        ValueError: a size below 1, an order that is none, or degrees that fall; in ``forward``:
-            x of another width, or a context too many or too few.
+        ValueError: a size below 1, an order that is no permutation, or decreasing degrees; in
+            ``forward``: x of another width, or a context that is missing or superfluous.
 
     Source: Germain et al. 2015, section 4, with several parameters per feature as in Papamakarios
     et al. 2017, section 3.4.
-    Deviates: degrees are spread evenly, not drawn, and rise with the unit's number.
+    Deviates: degrees are evenly spread and sorted, not drawn at random.
 
     >>> MaskedMLP(3, 2, hidden_sizes=(8,))(torch.zeros(5, 3)).shape
     torch.Size([5, 3, 2])
@@ -136,7 +136,7 @@ class MaskedMLP(nn.Module):
                 for width in hidden_sizes
             ]
         elif any((units.diff() < 0).any() for units in degrees):
-            raise ValueError("degrees: give rising numbers for each hidden layer")
+            raise ValueError("degrees: give non-decreasing numbers for each hidden layer")
         self.degrees = [units.tolist() for units in degrees]
         self.layers = nn.ModuleList(
             MaskedLinear(mask.size(1), mask.size(0), mask) for mask in self._masks(degrees)
@@ -145,14 +145,14 @@ class MaskedMLP(nn.Module):
 
     def _masks(self, degrees: Sequence[Tensor]) -> list[Tensor]:
         context = self.order.new_full((self.context_features,), -1)  # before every rank
-        seen = torch.cat([self.order, context])
+        inputs = torch.cat([self.order, context])
         masks = []
         for number, units in enumerate(degrees):
-            # A unit of degree m sees ranks below m, and units of degrees up to m.
-            least = seen if number else seen + 1
+            # A unit of degree m depends on ranks below m, and on units of degrees up to m.
+            least = inputs if number else inputs + 1
             masks.append(least <= units[:, None])
-            seen = units
-        last = seen <= self.order[:, None] if degrees else seen < self.order[:, None]
+            inputs = units
+        last = inputs <= self.order[:, None] if degrees else inputs < self.order[:, None]
         return [*masks, last.repeat_interleave(self.num_parameters, 0)]
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -170,17 +170,17 @@ class MaskedMLP(nn.Module):
         batch_size: int,
         context: Tensor | None = None,
     ) -> Tensor:
-        """Features one after another, each chosen from the parameters those before it give.
+        """Generates the features in order, each from the parameters that depend on those before.
 
-        A hidden unit is computed once, when the last feature it sees is known; so all D features
-        cost about as much as a single ``forward``, not D of them.
+        Each hidden unit is computed once, as soon as the features it depends on are known. All D
+        features therefore cost about as much as one ``forward``, not as much as D of them.
 
         Args:
-            choose: from parameters ``[B, n, P]`` and the numbers of the features ``[n]`` they
-                are for, ascending in rank, to values ``[B, n]``. Features whose parameters wait
-                for nothing new are asked for together.
+            choose: from parameters ``[B, n, P]`` and the indices ``[n]`` of their features, in
+                order of rank, to values ``[B, n]``. Features whose parameters depend on the same
+                hidden units are generated together.
             batch_size: B.
-            context: as of ``forward``.
+            context: see ``forward``.
         Shape:
             -> ``[B, D]``
         """
@@ -189,15 +189,15 @@ class MaskedMLP(nn.Module):
         weights, biases = self._by_rank(by_rank)
         if context is None:
             context = weights[0].new_empty(batch_size, 0)
-        # What each layer reads, as far as it is known; the context comes first.
+        # The inputs of each layer, as far as they are known; the context comes first.
         known = [context, *(weights[0].new_empty(batch_size, 0) for _ in self.degrees)]
         for start, stop in pairwise([*starts, self.in_features]):
             for number, degrees in enumerate(self.degrees):
-                done, until = known[number + 1].size(1), bisect_right(degrees, start)
-                if until > done:
-                    weight = weights[number][done:until, : known[number].size(1)]
+                begin, end = known[number + 1].size(1), bisect_right(degrees, start)
+                if end > begin:
+                    weight = weights[number][begin:end, : known[number].size(1)]
                     units = self.activation(
-                        F.linear(known[number], weight, biases[number][done:until])
+                        F.linear(known[number], weight, biases[number][begin:end])
                     )
                     known[number + 1] = torch.cat([known[number + 1], units], 1)
             rows = slice(start * self.num_parameters, stop * self.num_parameters)
@@ -209,13 +209,13 @@ class MaskedMLP(nn.Module):
         return known[0][:, self.context_features :][:, self.order]
 
     def _starts(self) -> list[int]:
-        """Ranks whose parameters wait for something new: the first, and where units join."""
+        """Ranks at which a group of features begins: 0, and where further units are used."""
         if not self.degrees:
             return list(range(self.in_features))
         return sorted({0, *(m for m in self.degrees[-1] if m < self.in_features)})
 
     def _by_rank(self, by_rank: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Weights and biases, with the context before the features and these by their ranks."""
+        """Weights and biases with the inputs reordered: the context, then features by rank."""
         layers = cast(Sequence[MaskedLinear], self.layers)
         weights = [layer.masked_weight() for layer in layers]
         biases: list[Tensor] = [layer.bias for layer in layers]
@@ -230,6 +230,6 @@ class MaskedMLP(nn.Module):
         given = 0 if context is None else context.size(-1)
         if given != self.context_features:
             raise ValueError(
-                f"context of {given} features: this network was built with "
+                f"context of {given} features: this MaskedMLP was built with "
                 f"context_features={self.context_features}"
             )

@@ -1,19 +1,19 @@
-"""Numbers in [0, 1] as the levels they stand for: bits, bytes."""
+"""Integer levels of pixel values in [0, 1], such as bits and bytes."""
 
 from torch import Tensor
 
 
 def as_levels(x: Tensor, num_levels: int) -> Tensor:
-    r"""The whole numbers k behind x = k / (K - 1).
+    r"""The integer levels k of values x = k / (K - 1).
 
     Args:
-        x: of these K numbers only.
+        x: values, each one of these K.
         num_levels: K, 2 for bits, 256 for bytes.
     Shape:
         x ``[...]`` -> ``[...]``, of ``torch.long``
     Raises:
-        ValueError: another number; names it (not looked for on a GPU, which would have to wait
-            for the answer).
+        ValueError: another value; names it (not checked on a GPU, where it would force a
+            synchronisation).
 
     >>> as_levels(torch.tensor([0.0, 1.0, 0.2]), 6)
     tensor([0, 5, 1])
@@ -26,7 +26,7 @@ def as_levels(x: Tensor, num_levels: int) -> Tensor:
             value = float(x[wrong | x.isnan()][0])
             kinds = "'static' or 'dynamic'" if num_levels == 2 else "'unit'"
             raise ValueError(
-                f"x holds {value:.4g}, which is none of the {num_levels} levels 0 to 1: give "
-                f"pixels={kinds}"
+                f"x holds {value:.4g}, which is none of the {num_levels} levels from 0 to 1: "
+                f"give pixels={kinds}"
             )
     return levels.long()

@@ -1,7 +1,7 @@
-r"""Log-likelihoods of images and other tensors given a network's outputs, in nats per example.
+r"""Log-likelihoods of images and other tensors given a decoder's outputs, in nats per example.
 
 Legend: B examples of shape ``shape``; P parameters for each entry of an example; further leading
-dimensions, such as K samples, broadcast. Levels are the 256 numbers k / 255.
+dimensions, such as K samples, broadcast. Levels are the 256 values k / 255.
 """
 
 from collections.abc import Callable
@@ -20,14 +20,14 @@ LEVELS = 256
 
 
 class PixelLikelihood(NamedTuple):
-    """A family of distributions over the entries of an example, independent given z.
+    """A family of distributions p(x | z) that factorises over the entries of an example.
 
     Args:
-        num_parameters: P that the network gives for each entry.
+        num_parameters: P, of the distribution of one entry.
         log_prob: ``x [B, *shape], parameters [..., B, P, *shape] -> [..., B]``, summed over the
             entries.
         mean: ``parameters [B, P, *shape] -> [B, *shape]``.
-        sample: the same, drawn with a generator or the global one.
+        sample: as ``mean``, with a generator as its second argument; ``None`` for torch's own.
     """
 
     num_parameters: int
@@ -37,19 +37,19 @@ class PixelLikelihood(NamedTuple):
 
 
 def bernoulli(x: Tensor, parameters: Tensor) -> Tensor:
-    r"""Bits, or shares of ones, from the logits l of a one.
+    r"""Bernoulli distributions of bits, given the logits l.
 
     .. math:: \sum_d x_d \ln \sigma(l_d) + (1 - x_d) \ln \sigma(-l_d)
 
     Args:
-        x: in [0, 1]. Between the two ends it is the expectation over bits drawn with these
-            probabilities: no density of grey values, but the custom of MNIST.
+        x: in [0, 1]. For grey values it is the expectation over bits with these probabilities,
+            not a density of grey values; this is customary on MNIST.
         parameters: the logits.
     Shape:
         x ``[B, *shape]``, parameters ``[..., B, 1, *shape]`` -> ``[..., B]``
     Raises:
-        ValueError: shapes that do not fit, or an x outside [0, 1] (not looked for on a GPU, which
-            would have to wait for the answer).
+        ValueError: shapes that do not fit, or an x outside [0, 1] (not checked on a GPU, where
+            it would force a synchronisation).
 
     >>> bernoulli(torch.tensor([[1.0, 0.0]]), torch.zeros(1, 1, 2))
     tensor([-1.3863])
@@ -61,12 +61,12 @@ def bernoulli(x: Tensor, parameters: Tensor) -> Tensor:
 
 
 def gaussian(x: Tensor, parameters: Tensor) -> Tensor:
-    r"""Real numbers, from a mean and the logarithm of a standard deviation each.
+    r"""Gaussian distributions of real values, given means and log standard deviations.
 
     .. math:: -\sum_d \frac{(x_d - \mu_d)^2}{2 s_d^2} + \ln s_d + \tfrac12 \ln 2\pi
 
     Args:
-        x: of any size.
+        x: real values.
         parameters: :math:`\mu`, then :math:`\ln s`.
     Shape:
         x ``[B, *shape]``, parameters ``[..., B, 2, *shape]`` -> ``[..., B]``
@@ -79,12 +79,12 @@ def gaussian(x: Tensor, parameters: Tensor) -> Tensor:
 
 
 def unit_gaussian(x: Tensor, parameters: Tensor) -> Tensor:
-    r"""Real numbers, from a mean each; the standard deviation is 1.
+    r"""Gaussian distributions of real values with standard deviation 1, given means.
 
     .. math:: -\sum_d \tfrac12 (x_d - \mu_d)^2 + \tfrac12 \ln 2\pi
 
     Args:
-        x: of any size.
+        x: real values.
         parameters: :math:`\mu`.
     Shape:
         x ``[B, *shape]``, parameters ``[..., B, 1, *shape]`` -> ``[..., B]``
@@ -96,12 +96,12 @@ def unit_gaussian(x: Tensor, parameters: Tensor) -> Tensor:
 
 
 def discretized_logistic(x: Tensor, parameters: Tensor) -> Tensor:
-    r"""Levels, each the mass of a logistic distribution in the interval of 1/255 around it.
+    r"""Discretized logistic distributions of levels: the mass in the interval of 1/255 around x.
 
     .. math:: \sum_d \ln\left[\sigma\!\left(\frac{x_d + h - \mu_d}{s_d}\right)
         - \sigma\!\left(\frac{x_d - h - \mu_d}{s_d}\right)\right], \quad h = 1/510
 
-    The first and the last level take the tails, so that all 256 sum to 1.
+    The first and the last level include the tails, so that all 256 sum to 1.
 
     Args:
         x: levels.
@@ -126,13 +126,13 @@ def discretized_logistic(x: Tensor, parameters: Tensor) -> Tensor:
 
 
 def categorical(x: Tensor, parameters: Tensor) -> Tensor:
-    r"""Levels, from a logit for each.
+    r"""Categorical distributions of levels, given 256 logits.
 
     .. math:: \sum_d \ln \mathrm{softmax}(l_d)_{k_d}, \quad k_d = 255 x_d
 
     Args:
         x: levels.
-        parameters: the logits of the 256 levels, from dark to bright.
+        parameters: the logits of the 256 levels, in increasing order.
     Shape:
         x ``[B, *shape]``, parameters ``[..., B, 256, *shape]`` -> ``[..., B]``
     Raises:
@@ -149,14 +149,14 @@ def categorical(x: Tensor, parameters: Tensor) -> Tensor:
 
 
 def _unpacked(x: Tensor, parameters: Tensor, count: int) -> tuple[Tensor, ...]:
-    """The parameters one by one, each ``[..., B, *shape]``."""
+    """Each kind of parameters by itself, ``[..., B, *shape]``."""
     expected = (len(x), count, *x.shape[1:])
     if parameters.shape[-len(expected) :] != expected:
         raise ValueError(
             f"parameters {list(parameters.shape)} do not fit x {list(x.shape)}: give "
             f"[..., {', '.join(map(str, expected))}]"
         )
-    if count == 1:  # a view, whose gradient is one too; that of unbind copies
+    if count == 1:  # the gradient of squeeze is a view, that of unbind a copy
         return (parameters.squeeze(-x.ndim),)
     return parameters.unbind(-x.ndim) if count < LEVELS else ()
 
@@ -172,12 +172,12 @@ def _check_range(x: Tensor, likelihood: str, fix: str) -> None:
 
 
 def _summed(nats: Tensor, x: Tensor) -> Tensor:
-    """``[..., B, *shape]`` over the entries of an example."""
+    """The sum over the entries of each example, ``[..., B, *shape] -> [..., B]``."""
     return nats.flatten(-(x.ndim - 1)).sum(-1) if x.ndim > 1 else nats
 
 
 def _logistic_mean(parameters: Tensor) -> Tensor:
-    """Of the levels: the chances to exceed each of the 255 boundaries, summed."""
+    """Mean level: the sum of the probabilities to exceed each of the 255 boundaries."""
     mean, scale = parameters[:, 0], parameters[:, 1].exp()
     total = torch.zeros_like(mean)
     for level in range(1, LEVELS):

@@ -1,6 +1,6 @@
-"""Rational-quadratic splines: smooth rising maps through given knots, with a closed inverse.
+"""Monotonic rational-quadratic splines, with an inverse in closed form.
 
-Legend: K bins. A spline maps the interval [-bound, bound] onto itself and leaves the rest alone.
+Legend: K bins. A spline maps [-bound, bound] onto itself and is the identity outside.
 """
 
 import math
@@ -15,52 +15,55 @@ from trellis.checks import at_least_one
 
 @dataclass(frozen=True)
 class RationalQuadratic:
-    """A rational-quadratic spline for each number.
+    """Elementwise monotonic rational-quadratic spline.
 
-    Its parameters are, before a softmax, K widths and K heights, and the logarithms of the slopes
-    at the K - 1 inner knots; all are softly clipped, so that no bin and no slope vanishes.
+    Its parameters are K unnormalised log widths, K unnormalised log heights and the logarithms of
+    the derivatives at the K - 1 inner knots. All are softly clipped, so that no bin becomes empty
+    and no derivative vanishes.
 
     Args:
         bins: K.
-        bound: the spline bends inside [-bound, bound]; outside it is the identity.
-        min_slope: least slope at a knot; one over it is the largest.
+        bound: of the interval [-bound, bound], outside which the spline is the identity.
+        min_derivative: smallest derivative at a knot; the largest is its inverse.
     Raises:
-        ValueError: no bin, a bound that is not positive, or a slope outside (0, 1).
+        ValueError: no bin, a bound that is not positive, or ``min_derivative`` outside (0, 1).
 
     Source: Durkan et al. 2019, section 3.1 and eq. 19-29; the clip is that of zuko.
     """
 
     bins: int = 8
     bound: float = 5.0
-    min_slope: float = 1e-3
+    min_derivative: float = 1e-3
 
     def __post_init__(self) -> None:
         at_least_one("bins", self.bins)
         if not self.bound > 0.0:
             raise ValueError(f"bound={self.bound}: give a positive number")
-        if not 0.0 < self.min_slope < 1.0:
-            raise ValueError(f"min_slope={self.min_slope}: give a number between 0 and 1")
+        if not 0.0 < self.min_derivative < 1.0:
+            raise ValueError(
+                f"min_derivative={self.min_derivative}: give a number between 0 and 1"
+            )
 
     @property
     def num_parameters(self) -> int:
-        """Widths, heights and inner slopes."""
+        """Of widths, heights and inner derivatives."""
         return 3 * self.bins - 1
 
     def _knots(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Widths and heights ``[*, 2, K]`` up to a factor, log-slopes at knots ``[*, K + 1]``."""
-        limit = -math.log(self.min_slope)
-        sizes, slopes = parameters.split([2 * self.bins, self.bins - 1], -1)
-        # Clipped, they cannot overflow; torch's softmax of so short rows takes ten times as long.
+        """Unnormalised widths and heights ``[*, 2, K]``, log-derivatives ``[*, K + 1]``."""
+        limit = -math.log(self.min_derivative)
+        sizes, inner = parameters.split([2 * self.bins, self.bins - 1], -1)
+        # Clipped they cannot overflow; torch's softmax takes ten times as long on such short rows.
         sizes = (sizes / (1.0 + sizes.abs() * (2.0 / limit))).exp()
-        slopes = slopes / (1.0 + slopes.abs() * (1.0 / limit))
-        return sizes.reshape(*sizes.shape[:-1], 2, self.bins), F.pad(slopes, (1, 1))
+        inner = inner / (1.0 + inner.abs() * (1.0 / limit))
+        return sizes.reshape(*sizes.shape[:-1], 2, self.bins), F.pad(inner, (1, 1))
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Numbers ``[*]`` by parameters ``[*, 3 K - 1]`` -> numbers and log-slopes ``[*]``."""
+        """``[*]`` with parameters ``[*, 3 K - 1]`` -> values and log-derivatives ``[*]``."""
         return _spline(x, *self._knots(parameters), self.bound)
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The way back, and the log-slopes of this way."""
+        """The inverse, with its own log-derivatives."""
         return _inverse_spline(z, *self._knots(parameters), self.bound)
 
 
@@ -73,18 +76,18 @@ def rational_quadratic(
     bound: float,
     inverse: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The spline of given bins and slopes, or its inverse; outside its bound the identity.
+    """The spline with given bins and derivatives, or its inverse.
 
     Args:
-        x: numbers ``[*]``.
-        widths: of the K bins, ``[*, K]``, positive; scaled to sum to ``2 bound``.
+        x: where to evaluate it, ``[*]``.
+        widths: of the K bins, ``[*, K]``, positive; rescaled to sum to ``2 bound``.
         heights: likewise.
-        derivatives: slopes at the K + 1 knots, ``[*, K + 1]``, positive; 1 at both ends for a
-            smooth passage to the identity.
-        bound: the spline bends inside [-bound, bound].
-        inverse: whether to map back.
+        derivatives: at the K + 1 knots, ``[*, K + 1]``, positive; with 1 at both ends the spline
+            is differentiable there, too.
+        bound: of the interval [-bound, bound], outside which the spline is the identity.
+        inverse: evaluate the inverse instead.
     Shape:
-        -> numbers ``[*]``, logarithms of the slopes there ``[*]``
+        -> values ``[*]``, logarithms of the derivatives ``[*]``
     Raises:
         ValueError: a width, height or derivative is not positive, or their numbers do not fit.
 
@@ -104,60 +107,66 @@ def rational_quadratic(
     return evaluate(x, sizes, derivatives.log(), bound)
 
 
-def _bins(place: Tensor, sizes: Tensor, log_slopes: Tensor, side: int) -> tuple[Tensor, ...]:
-    """Of the bins in which ``place [*]`` in [0, 1] lies on the side of the widths or heights.
+def _bins(
+    position: Tensor, sizes: Tensor, log_derivatives: Tensor, axis: int
+) -> tuple[Tensor, ...]:
+    """The bin of each ``position [*]`` in [0, 1], along the widths (axis 0) or the heights (1).
 
-    Left edge, width, lower edge, height, with all widths summing to one and so the heights, and
-    the slopes at both ends, each ``[*]``.
+    Returns its left edge, width, lower edge and height, with widths and heights normalised to sum
+    to one, and the derivatives at both of its ends, each ``[*]``.
     """
     edges = sizes.cumsum(-1)  # right, or upper: [*, 2, K]
     total = edges[..., -1]
-    reached = edges[..., side, :-1] <= (place * total[..., side])[..., None]
-    index = reached.sum(-1, keepdim=True)  # [*, 1]
-    # One gather of four rows, [*, 4, K], instead of four.
+    below = edges[..., axis, :-1] <= (position * total[..., axis])[..., None]
+    index = below.sum(-1, keepdim=True)  # [*, 1]
+    # One gather of four rows, [*, 4, K], instead of four gathers.
     found = torch.cat([edges, sizes], -2).gather(
         -1, index[..., None].expand(*index.shape[:-1], 4, 1)
     )
     ends, spans = (found.view(*total.shape[:-1], 2, 2) / total[..., None, :]).unbind(-2)
     width, height = spans.unbind(-1)
     left, lower = (ends - spans).unbind(-1)
-    slopes = log_slopes.gather(-1, torch.cat([index, index + 1], -1)).exp()
-    return left, width, lower, height, *slopes.unbind(-1)
+    ends = log_derivatives.gather(-1, torch.cat([index, index + 1], -1)).exp()
+    return left, width, lower, height, *ends.unbind(-1)
 
 
-def _spline(x: Tensor, sizes: Tensor, log_slopes: Tensor, bound: float) -> tuple[Tensor, Tensor]:
-    place = (x * (0.5 / bound) + 0.5).clamp(0.0, 1.0)
-    left, width, lower, height, slope_0, slope_1 = _bins(place, sizes, log_slopes, 0)
-    slope = height / width
-    t = ((place - left) / width).clamp(0.0, 1.0)
-    rest = 1.0 - t
-    mixed = t * rest
-    below = slope + (slope_0 + slope_1 - 2.0 * slope) * mixed
-    share = (slope * t.square() + slope_0 * mixed) / below
-    steepness = 2.0 * slope * mixed + slope_0 * rest.square() + slope_1 * t.square()
-    log_slope = steepness.log() + 2.0 * (slope / below).log()
-    z = (lower + height * share) * (2.0 * bound) - bound
+# In the terms of Durkan et al. 2019: s is the slope of a bin, d0 and d1 are the derivatives at its
+# ends, t (xi there) is the position in it, u = 1 - t.
+def _spline(
+    x: Tensor, sizes: Tensor, log_derivatives: Tensor, bound: float
+) -> tuple[Tensor, Tensor]:
+    position = (x * (0.5 / bound) + 0.5).clamp(0.0, 1.0)
+    left, width, lower, height, d0, d1 = _bins(position, sizes, log_derivatives, 0)
+    s = height / width
+    t = ((position - left) / width).clamp(0.0, 1.0)
+    u = 1.0 - t
+    tu = t * u
+    denominator = s + (d0 + d1 - 2.0 * s) * tu
+    fraction = (s * t.square() + d0 * tu) / denominator
+    numerator = 2.0 * s * tu + d0 * u.square() + d1 * t.square()
+    log_derivative = numerator.log() + 2.0 * (s / denominator).log()
+    z = (lower + height * fraction) * (2.0 * bound) - bound
     inside = x.abs() < bound
-    return torch.where(inside, z, x), log_slope * inside
+    return torch.where(inside, z, x), log_derivative * inside
 
 
 def _inverse_spline(
-    z: Tensor, sizes: Tensor, log_slopes: Tensor, bound: float
+    z: Tensor, sizes: Tensor, log_derivatives: Tensor, bound: float
 ) -> tuple[Tensor, Tensor]:
-    place = (z * (0.5 / bound) + 0.5).clamp(0.0, 1.0)
-    left, width, lower, height, slope_0, slope_1 = _bins(place, sizes, log_slopes, 1)
-    slope = height / width
-    risen = place - lower
-    bend = slope_0 + slope_1 - 2.0 * slope
-    a = height * (slope - slope_0) + risen * bend
-    b = height * slope_0 - risen * bend
-    c = slope * risen
+    position = (z * (0.5 / bound) + 0.5).clamp(0.0, 1.0)
+    left, width, lower, height, d0, d1 = _bins(position, sizes, log_derivatives, 1)
+    s = height / width
+    rise = position - lower
+    bend = d0 + d1 - 2.0 * s
+    a = height * (s - d0) + rise * bend
+    b = height * d0 - rise * bend
+    c = s * rise
     # Rounding can push the discriminant of a nearly straight bin below zero.
     root = (b.square() + 4.0 * a * c).clamp_min(0.0).sqrt()
     t = (2.0 * c / (b + root)).clamp(0.0, 1.0)
-    rest = 1.0 - t
-    steepness = 2.0 * slope * t * rest + slope_0 * rest.square() + slope_1 * t.square()
-    log_slope = 2.0 * (1.0 + bend / slope * t * rest).log() - steepness.log()
+    u = 1.0 - t
+    numerator = 2.0 * s * t * u + d0 * u.square() + d1 * t.square()
+    log_derivative = 2.0 * (1.0 + bend / s * t * u).log() - numerator.log()
     x = (left + t * width) * (2.0 * bound) - bound
     inside = z.abs() < bound
-    return torch.where(inside, x, z), log_slope * inside
+    return torch.where(inside, x, z), log_derivative * inside

@@ -1,4 +1,4 @@
-"""How good samples are: tensors in, numbers out."""
+"""Metrics of the quality of samples, as functions of tensors."""
 
 from trellis.metrics.frechet import frechet_distance, kernel_distance, moments
 from trellis.metrics.modes import ClassesReached, ModesReached, class_coverage, mode_coverage

@@ -1,4 +1,4 @@
-"""Distances between two sets of features, such as those of real and of generated images.
+"""Distances between two sets of features, such as those of real and generated images.
 
 Legend: N and M examples, D features.
 """
@@ -8,14 +8,14 @@ import math
 import torch
 from torch import Tensor
 
-ROWS = 1024  # of a kernel matrix that are in memory at once
+ROWS = 1024  # of the kernel matrix that are in memory at once
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and unbiased covariance of features, in double precision.
 
     Args:
-        features: one row an example.
+        features: one row for each example.
     Shape:
         ``[N, D]`` -> ``[D]`` and ``[D, D]``
     Raises:
@@ -29,13 +29,13 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
-    r"""Squared Fréchet distance of two Gaussians: the FID, if they were fitted to features.
+    r"""Squared Fréchet distance of two Gaussians: the FID, if fitted to features of Inception.
 
     .. math:: |\mu_1 - \mu_2|^2
         + \operatorname{tr}\left(C_1 + C_2 - 2 (C_1^{1/2} C_2 C_1^{1/2})^{1/2}\right)
 
-    The estimate from samples is biased upwards, the more the fewer there are: compare distances of
-    equally many.
+    Its estimate from samples has a positive bias that decreases with their number: compare
+    distances of equally many samples only.
 
     Args:
         mean1: of the first Gaussian.
@@ -45,7 +45,7 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -
     Shape:
         means ``[D]``, covariances ``[D, D]``
     Returns:
-        The distance; NaN where a number is not finite.
+        The distance; NaN if any input is not finite.
     Raises:
         ValueError: shapes that do not fit.
 
@@ -63,18 +63,18 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -
         ("cov2", cov2, (size, size)),
     ):
         if value.shape != shape:
-            raise ValueError(f"{name} {list(value.shape)}: expected {list(shape)}, as of mean1")
+            raise ValueError(f"{name} {list(value.shape)}: give {list(shape)}, to fit mean1")
     given = (mean1, cov1, mean2, cov2)
     if not all(bool(value.isfinite().all()) for value in given):
         return math.nan
     mean1, cov1, mean2, cov2 = (value.double() for value in given)
-    # tr (A C2 A)^1/2 is the sum of the singular values of A B, with A and B the two roots.
-    cross = torch.linalg.svdvals(_root(cov1) @ _root(cov2)).sum()
+    # tr (A C2 A)^1/2 is the sum of the singular values of A B, with A and B the square roots.
+    cross = torch.linalg.svdvals(_square_root(cov1) @ _square_root(cov2)).sum()
     distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * cross
-    return max(distance.item(), 0.0)  # rounding
+    return max(distance.item(), 0.0)  # against rounding errors
 
 
-def _root(covariance: Tensor) -> Tensor:
+def _square_root(covariance: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance)
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
@@ -86,7 +86,7 @@ def kernel_distance(x: Tensor, y: Tensor) -> float:
         + \frac{\sum_{i \ne j} k(y_i, y_j)}{M (M - 1)}
         - \frac{2 \sum_{i, j} k(x_i, y_j)}{N M}, \quad k(a, b) = (a^T b / D + 1)^3
 
-    Unbiased, so about as often below 0 as above it for samples of one distribution.
+    As it is unbiased, it is negative about half of the time for samples of one distribution.
 
     Args:
         x: features of one set.
@@ -96,8 +96,8 @@ def kernel_distance(x: Tensor, y: Tensor) -> float:
     Raises:
         ValueError: shapes that do not fit, or fewer than two examples in a set.
 
-    Source: Bińkowski et al. 2018, section 4. Deviates: all pairs at once instead of a mean over
-    random subsets of 1,000.
+    Source: Bińkowski et al. 2018, section 4.
+    Deviates: uses all pairs instead of averaging over random subsets of 1,000 examples.
 
     >>> kernel_distance(torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [-1.0]]))
     0.5
@@ -105,7 +105,10 @@ def kernel_distance(x: Tensor, y: Tensor) -> float:
     _check("x", x)
     _check("y", y)
     if x.size(1) != y.size(1):
-        raise ValueError(f"x {list(x.shape)} and y {list(y.shape)} have other features")
+        raise ValueError(
+            f"x {list(x.shape)} and y {list(y.shape)} differ in their number of features: give "
+            f"[N, D] and [M, D]"
+        )
     x, y = x.double(), y.double()
     within = sum((_kernel_sum(z, z) - _cubic(z.square().sum(1), z).sum()) / (len(z) * (len(z) - 1))
                  for z in (x, y))  # fmt: skip

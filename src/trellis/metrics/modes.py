@@ -1,4 +1,4 @@
-"""Which modes or classes of the data the samples reach.
+"""Mode coverage and class coverage of samples.
 
 Legend: N samples, K modes, C classes, D dimensions.
 """
@@ -9,15 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LEAST_SHARE = 0.25  # of its fair share of the samples, for a mode or class to count as reached
+LEAST_SHARE = 0.25  # of its expected share of the samples, for a mode or class to be covered
 
 
 class ModesReached(NamedTuple):
-    """What ``mode_coverage`` finds.
+    """The result of ``mode_coverage``.
 
     Args:
-        modes: how many modes the samples reach.
-        high_quality: share of the samples that lie near a mode.
+        modes: number of modes that are covered.
+        high_quality: fraction of the samples that lie near a mode.
     """
 
     modes: int
@@ -25,12 +25,12 @@ class ModesReached(NamedTuple):
 
 
 class ClassesReached(NamedTuple):
-    """What ``class_coverage`` finds.
+    """The result of ``class_coverage``.
 
     Args:
-        classes: how many classes the samples reach.
-        ratio: largest factor between a class's share of the samples and of the data, at least 1;
-            infinite where a class of the data has no sample.
+        classes: number of classes that are covered.
+        ratio: largest factor between the frequencies of a class among samples and data, in either
+            direction; infinite if a class of the data has no sample.
     """
 
     classes: int
@@ -45,25 +45,26 @@ def mode_coverage(
     radius: float = 3.0,
     least: float = LEAST_SHARE,
 ) -> ModesReached:
-    """Modes that samples reach, and the share of samples near any mode.
+    """Number of modes that samples cover, and the fraction of samples near a mode.
 
     A sample is of high quality if it lies within ``radius`` standard deviations of the nearest
-    centre. A mode is reached if at least ``least`` times its fair share N / K of all samples are
-    of high quality and nearest to it.
+    centre. A mode is covered if at least ``least * N / K`` samples are of high quality and
+    nearest to it.
 
     Args:
-        x: samples; one that is not finite lies near no mode.
+        x: samples; one that is not finite is near no mode.
         centres: of the modes.
-        scale: standard deviation of every mode along each axis, or one for each mode.
-        radius: how many standard deviations are near.
-        least: share of a fair share that counts; 0 counts a mode with any sample, as Srivastava
-            et al. do, for whom a smear that brushes each mode has found all of them.
+        scale: standard deviation of all modes along each axis, or one for each mode.
+        radius: in standard deviations.
+        least: fraction of the expected N / K samples that a covered mode needs. With 0 a single
+            sample suffices, as in Srivastava et al., and a broad smear may cover all modes.
     Shape:
         x ``[N, D]``, centres ``[K, D]``, scale ``[K]`` if it is a tensor
     Raises:
         ValueError: shapes that do not fit, no samples, or a size that is not positive.
 
-    Source: Srivastava et al. 2017 (VEEGAN), section 4.1. Deviates: the least share.
+    Source: Srivastava et al. 2017 (VEEGAN), section 4.1.
+    Deviates: ``least``.
 
     >>> centres = torch.tensor([[0.0, 0.0], [10.0, 0.0]])
     >>> mode_coverage(torch.tensor([[0.1, 0.0], [0.0, 0.2], [0.9, 0.0]]), centres, 0.1)
@@ -81,31 +82,32 @@ def mode_coverage(
         raise ValueError(f"scale={scale.tolist()}: give a positive number, or one for each mode")
     if not radius > 0:
         raise ValueError(f"radius={radius}: give more than 0 standard deviations")
-    # Not cdist, whose matrix products blur small distances far from the origin.
+    # Not cdist, whose matrix products lose precision for small distances far from the origin.
     distance = (x[:, None] - centres.to(x)).square().sum(-1).sqrt()  # [N, K]
     nearest = distance.argmin(1)
-    reach = radius * scale.expand(len(centres))[nearest]
-    near = distance.gather(1, nearest[:, None])[:, 0] <= reach
+    limit = radius * scale.expand(len(centres))[nearest]
+    near = distance.gather(1, nearest[:, None])[:, 0] <= limit
     counts = torch.bincount(nearest[near], minlength=len(centres))
-    reached = _reached(counts / len(x), torch.ones_like(counts) / len(centres), least)
-    return ModesReached(int(reached.sum()), near.float().mean().item())
+    covered = _covered(counts / len(x), torch.ones_like(counts) / len(centres), least)
+    return ModesReached(int(covered.sum()), near.float().mean().item())
 
 
 def class_coverage(
     labels: Tensor, shares: Tensor, *, least: float = LEAST_SHARE
 ) -> ClassesReached:
-    """Classes that samples reach, and how far their shares are from those of the data.
+    """Number of classes that samples cover, and how much their frequencies differ from the data's.
 
-    A class is reached if the samples hold at least ``least`` times its share of the data.
+    A class is covered if its frequency among the samples is at least ``least`` times that in the
+    data.
 
     Args:
-        labels: class of each sample, as a classifier sees it.
-        shares: of the classes among the data, or their counts.
-        least: share of a class's share that counts.
+        labels: class of each sample, predicted by a classifier.
+        shares: frequencies of the classes in the data, or their counts.
+        least: fraction of its frequency in the data that a covered class needs.
     Shape:
         labels ``[N]``, shares ``[C]``
     Raises:
-        ValueError: no samples, a label outside the classes, or shares that are none.
+        ValueError: no samples, a label outside the classes, or shares that are negative or all 0.
 
     >>> class_coverage(torch.tensor([0, 0, 0, 1]), torch.tensor([0.5, 0.5]))
     ClassesReached(classes=2, ratio=2.0)
@@ -123,13 +125,13 @@ def class_coverage(
     expected = expected / expected.sum()
     counts = torch.bincount(labels, minlength=len(shares))
     found = counts.double() / len(labels)
-    reached = _reached(found, expected, least)
-    known = (found > 0) | (expected > 0)  # a class of neither differs in nothing
-    factors = (found[known] / expected[known]).log().abs()
-    return ClassesReached(int(reached.sum()), math.exp(factors.max().item()))
+    covered = _covered(found, expected, least)
+    present = (found > 0) | (expected > 0)
+    factors = (found[present] / expected[present]).log().abs()
+    return ClassesReached(int(covered.sum()), math.exp(factors.max().item()))
 
 
-def _reached(found: Tensor, shares: Tensor, least: float) -> Tensor:
+def _covered(found: Tensor, expected: Tensor, least: float) -> Tensor:
     if not 0 <= least <= 1:
-        raise ValueError(f"least={least}: give a share of the fair share, 0 to 1")
-    return (found > 0) & (found >= least * shares)
+        raise ValueError(f"least={least}: give a fraction of the expected share, 0 to 1")
+    return (found > 0) & (found >= least * expected)

@@ -104,7 +104,7 @@ def test_bad_input_is_named() -> None:
         MaskedMLP(2, 1, order=torch.tensor([0, 2]))
     with pytest.raises(ValueError, match="hidden_sizes=0: give at least 1"):
         MaskedMLP(2, 1, hidden_sizes=(0,))
-    with pytest.raises(ValueError, match="degrees: give rising numbers"):
+    with pytest.raises(ValueError, match="degrees: give non-decreasing numbers"):
         MaskedMLP(3, 1, hidden_sizes=(2,), degrees=[torch.tensor([2, 1])])
     with pytest.raises(ValueError, match="context of 0 features.*context_features=3"):
         MaskedMLP(2, 1, context_features=3)(torch.zeros(1, 2))

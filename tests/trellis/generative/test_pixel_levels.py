@@ -17,5 +17,5 @@ def test_other_numbers_are_refused(value: float) -> None:
     x = torch.tensor([[0.0, 1.0], [1.0, value]])
     with pytest.raises(ValueError, match=rf"x holds {value:.4g}, which is none of the 2 levels"):
         as_levels(x, 2)
-    with pytest.raises(ValueError, match="256 levels 0 to 1: give pixels='unit'"):
+    with pytest.raises(ValueError, match="256 levels from 0 to 1: give pixels='unit'"):
         as_levels(x, 256)

@@ -101,5 +101,5 @@ def test_bad_input_is_named() -> None:
         RationalQuadratic(bins=0)
     with pytest.raises(ValueError, match="bound=0.0: give a positive number"):
         RationalQuadratic(bound=0.0)
-    with pytest.raises(ValueError, match="min_slope=1.0: give a number between 0 and 1"):
-        RationalQuadratic(min_slope=1.0)
+    with pytest.raises(ValueError, match="min_derivative=1.0: give a number between 0 and 1"):
+        RationalQuadratic(min_derivative=1.0)

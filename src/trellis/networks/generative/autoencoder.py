@@ -1,6 +1,6 @@
-"""Autoencoders: a code for each example, and an example for each code.
+"""Autoencoders: an encoder to a code, and a decoder that reconstructs the example from it.
 
-Legend: B examples of shape ``shape``, L entries of a code.
+Legend: B examples of shape ``shape``, L dimensions of the code.
 """
 
 from collections.abc import Sequence
@@ -17,24 +17,25 @@ from trellis.nn.examples import check_examples, num_entries
 
 
 class MLPAutoencoder(nn.Module):
-    r"""Autoencoder of two perceptrons that mirror each other.
+    r"""Autoencoder of two multi-layer perceptrons that mirror each other.
 
     .. math::
         h = W x + b, \quad \hat x = W^\top h + c
 
-    is the tied one without hidden layers. Without hidden layers and activations it is linear, and
-    the least squares are those of principal components: the codes span the same subspace.
+    without hidden layers and with tied weights. A linear autoencoder, without hidden layers and
+    activations, is optimal in squared error when its codes span the subspace of the principal
+    components.
 
     Args:
         shape: of an example, which is flattened inside.
-        latent_dim: entries of a code, L.
-        hidden_channels: widths of the encoder, and backwards of the decoder.
+        latent_dim: L.
+        hidden_channels: widths of the encoder, in reverse those of the decoder.
         activation: of the hidden layers.
-        code_activation: of the code; the sparse and contractive penalties are at home with
-            ``sigmoid``.
-        tied: the decoder's matrices are the encoder's, transposed; biases are its own.
+        code_activation: of the code; ``sigmoid`` is usual with sparse and contractive penalties.
+        tied: the weights of the decoder are those of the encoder, transposed; its biases are its
+            own.
     Shape:
-        x ``[B, *shape]`` -> ``[B, *shape]``: means, or logits of a Bernoulli likelihood
+        x ``[B, *shape]`` -> reconstructions ``[B, *shape]``, or logits of a Bernoulli likelihood
     Raises:
         ValueError: a size below 1, an unknown activation, or an x of another shape.
 
@@ -93,7 +94,7 @@ class MLPAutoencoder(nn.Module):
 
 
 class _Transposed(nn.Module):
-    """Affine map by another layer's matrix, transposed, and a bias of its own."""
+    """Affine map with the transposed weight of another layer and a bias of its own."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -105,20 +106,21 @@ class _Transposed(nn.Module):
 
 
 class ConvolutionalAutoencoder(nn.Module):
-    """Autoencoder of convolutions of stride 2 and, backwards, transposed ones.
+    """Autoencoder of convolutions with stride 2 and, in the decoder, transposed convolutions.
 
     Args:
         shape: of an image, ``(C, H, W)``; each layer halves H and W.
-        latent_dim: entries of a code, L.
-        channels: maps after each convolution of the encoder, and backwards of the decoder.
-        activation: between the maps.
+        latent_dim: L.
+        channels: of each convolution of the encoder, in reverse those of the decoder.
+        activation: of the hidden layers.
         code_activation: of the code.
     Shape:
-        x ``[B, C, H, W]`` -> ``[B, C, H, W]``: means, or logits of a Bernoulli likelihood
+        x ``[B, C, H, W]`` -> reconstructions ``[B, C, H, W]``, or logits as in ``MLPAutoencoder``
     Raises:
         ValueError: see ``MLPAutoencoder``; or an image that cannot be halved so often.
 
-    Source: Masci et al. 2011; strides instead of pooling.
+    Source: Masci et al. 2011.
+    Deviates: strides instead of pooling.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""Generators and discriminators: perceptrons, and the convolutional ones of DCGAN.
+"""Generators and discriminators: multi-layer perceptrons, and the convolutional ones of DCGAN.
 
-B counts examples, Z is the width of the noise, K the classes of a conditional pair.
+Legend: B examples, Z latent dimensions, K classes of a conditional pair.
 """
 
 from collections.abc import Sequence
@@ -20,21 +20,21 @@ Output = Literal["identity", "sigmoid", "tanh"]
 
 
 class MLPGenerator(nn.Module):
-    """From noise to examples of any shape, by a perceptron.
+    """Multi-layer perceptron from noise to examples of any shape.
 
     Args:
         shape: of an example.
-        num_classes: K of a conditional generator, 0 for one without labels.
+        num_classes: K of a conditional generator, 0 for an unconditional one.
         latent_dim: Z.
         hidden_channels: width of each hidden layer.
         activation: of the hidden layers.
         batch_norm: normalise each hidden layer over the batch.
-        output: ends in this: ``sigmoid`` for data in [0, 1], ``tanh`` for [-1, 1].
-        class_embed_dim: numbers learnt for each class; 0 says it by one-hot vectors.
+        output: activation of the output: ``sigmoid`` for data in [0, 1], ``tanh`` for [-1, 1].
+        class_embed_dim: width of a learnt embedding of the labels; 0 uses one-hot vectors.
     Shape:
         z ``[B, Z]``, y ``[B]`` -> ``[B, *shape]``
     Raises:
-        ValueError: a size below 1, an unknown output, noise of another width, a label that is
+        ValueError: a size below 1, an unknown output, noise of another width, or labels that are
             missing, superfluous or out of range.
 
     Source: Goodfellow et al. 2014; Mirza and Osindero 2014 (conditional).
@@ -70,20 +70,20 @@ class MLPGenerator(nn.Module):
 
 
 class MLPDiscriminator(nn.Module):
-    """From examples of any shape to a logit each, by a perceptron.
+    """Multi-layer perceptron from examples of any shape to a logit each.
 
     Args:
-        shape: of an example.
-        num_classes: K of a conditional discriminator, 0 for one without labels.
+        shape: see ``MLPGenerator``.
+        num_classes: see ``MLPGenerator``.
         hidden_channels: width of each hidden layer.
         activation: of the hidden layers.
         dropout: probability after each hidden layer.
         spectral_norm: divide each weight by its largest singular value.
-        class_embed_dim: numbers learnt for each class; 0 says it by one-hot vectors.
+        class_embed_dim: see ``MLPGenerator``.
     Shape:
-        x ``[B, *shape]``, y ``[B]`` -> ``[B]``
+        x ``[B, *shape]``, y ``[B]`` -> logits ``[B]``
     Raises:
-        ValueError: a size below 1, an x of another shape, a label that is missing, superfluous
+        ValueError: a size below 1, an x of another shape, or labels that are missing, superfluous
             or out of range.
 
     Source: Goodfellow et al. 2014; Mirza and Osindero 2014 (conditional); Miyato et al. 2018
@@ -120,26 +120,26 @@ class MLPDiscriminator(nn.Module):
 
 
 class DCGANGenerator(nn.Module):
-    """From noise to square images, by convolutions with fractional strides.
+    """Transposed convolutions from noise to square images.
 
-    The noise becomes ``s x s`` maps; every further layer doubles the sides and halves the maps,
-    down to ``channels``. The side must be ``s * 2^n`` with s from 4 to 7: 28, 32, 64, 128, ...
+    The noise becomes ``s x s`` feature maps; each further layer doubles the side and halves the
+    channels, down to ``channels``. The side must be ``s * 2^n`` with s from 4 to 7: 28, 32, 64,
+    128, ...
 
     Args:
         shape: ``(C, S, S)`` of an image.
-        num_classes: K of a conditional generator, 0 for one without labels.
+        num_classes: see ``MLPGenerator``.
         latent_dim: Z.
-        channels: maps before the last layer.
-        output: ends in this: ``sigmoid`` for pixels in [0, 1], ``tanh`` for [-1, 1].
-        class_embed_dim: numbers learnt for each class; 0 says it by one-hot vectors.
+        channels: of the input of the last layer.
+        output: see ``MLPGenerator``.
+        class_embed_dim: see ``MLPGenerator``.
     Shape:
         z ``[B, Z]``, y ``[B]`` -> ``[B, C, S, S]``
     Raises:
-        ValueError: another shape, a size below 1, an unknown output, noise of another width, a
-            label that is missing, superfluous or out of range.
+        ValueError: see ``MLPGenerator``; or a side that cannot be halved to 4 to 7.
 
     Source: Radford et al. 2016, section 3: no pooling, no hidden dense layers, batch norm and
-    ReLU but at the output, weights from N(0, 0.02).
+    ReLU except at the output, weights from N(0, 0.02).
 
     >>> sum(p.numel() for p in DCGANGenerator((3, 64, 64)).parameters())
     3576704
@@ -179,21 +179,21 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """From square images to a logit each, by strided convolutions: the generator's mirror image.
+    """Strided convolutions from square images to a logit each, which mirror ``DCGANGenerator``.
 
     Args:
         shape: ``(C, S, S)`` of an image, see ``DCGANGenerator``.
-        num_classes: K of a conditional discriminator, 0 for one without labels.
-        channels: maps after the first layer; every further one halves the sides and doubles them.
+        num_classes: see ``MLPGenerator``.
+        channels: of the output of the first layer; each further layer halves the side and doubles
+            the channels.
         batch_norm: normalise all layers but the first and the last; leave it out with a gradient
-            penalty, which looks at each image alone.
-        spectral_norm: divide each weight by its largest singular value.
-        class_embed_dim: maps learnt for each class; 0 says it by one-hot maps.
+            penalty, which is defined for each image by itself.
+        spectral_norm: see ``MLPDiscriminator``.
+        class_embed_dim: see ``MLPGenerator``; labels become channels, constant over the pixels.
     Shape:
-        x ``[B, C, S, S]``, y ``[B]`` -> ``[B]``
+        x ``[B, C, S, S]``, y ``[B]`` -> logits ``[B]``
     Raises:
-        ValueError: another shape, a size below 1, a label that is missing, superfluous or out of
-            range.
+        ValueError: see ``MLPDiscriminator``; or a side that cannot be halved to 4 to 7.
 
     Source: Radford et al. 2016, section 3; Miyato et al. 2018 (spectral norm).
 
@@ -220,7 +220,7 @@ class DCGANDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         for level in range(halvings):
             after, norm = channels * 2**level, batch_norm and level > 0
-            # A bias before a norm is lost; without any norm it is all that can shift a map.
+            # A bias before a norm has no effect; without norms it is the only shift.
             bias = not batch_norm
             layers.append(nn.Conv2d(before, after, 4, stride=2, padding=1, bias=bias))
             layers += [nn.BatchNorm2d(after)] if norm else []
@@ -237,7 +237,7 @@ class DCGANDiscriminator(nn.Module):
 
 
 def _grid(shape: Sequence[int]) -> tuple[int, int]:
-    """Side of the smallest maps, and how often it is doubled to that of an image."""
+    """Side of the smallest feature maps, and how often it doubles up to that of an image."""
     if len(shape) == 3 and shape[1] == shape[2] and min(shape) >= 1:
         side, doublings = shape[1], 0
         while side > 7 and side % 2 == 0:
@@ -262,8 +262,8 @@ def _check_noise(z: Tensor, latent_dim: int) -> None:
 
 
 def _initialize_(network: nn.Module) -> None:
-    """As the authors' code does: the weights of batch norm start around 1."""
-    # On a CPU convolutions of few maps take half the time so.
+    """Weights as in the authors' code, where those of batch norm start around 1."""
+    # In this format convolutions of few channels take half the time on a CPU.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):

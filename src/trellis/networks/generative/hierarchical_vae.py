@@ -1,6 +1,6 @@
-"""A variational autoencoder of two levels of codes.
+"""A variational autoencoder with two stochastic layers.
 
-Legend: as in ``trellis.networks.generative.vae``; M entries of a lower code.
+Legend: that of ``trellis.networks.generative.vae``; M dimensions of the lower latent variable.
 """
 
 from collections.abc import Sequence
@@ -9,42 +9,42 @@ import torch
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one
+from trellis.generative.conditioning import append_context, one_hot_labels
 from trellis.generative.gaussian import gaussian_kl, gaussian_log_prob
 from trellis.networks.generative.vae import Latents
 from trellis.networks.vector.mlp import MLP
 from trellis.nn.activation import Activation
-from trellis.nn.examples import check_examples, check_labels, num_entries, one_hot
+from trellis.nn.examples import check_examples, num_entries
 
 
 class HierarchicalVAE(nn.Module):
-    r"""Variational autoencoder whose code has a code.
+    r"""Variational autoencoder with a hierarchy of two latent variables.
 
     .. math::
         p(x, z_1, z_2) = p(x \mid z_1)\, p(z_1 \mid z_2)\, N(z_2; 0, I), \quad
         q(z_1, z_2 \mid x) = q(z_1 \mid x)\, q(z_2 \mid z_1)
 
-    ``kl`` of the ``Latents`` is the closed form for the upper level, plus an estimate for the
-    lower one, which has none: the mean of :math:`\ln q(z_1 \mid x) - \ln p(z_1 \mid z_2)` over
-    the K samples. The code of ``encode``, ``decode`` and ``latent_dim`` is the upper one, of the
-    lower's mean where that stands between; labels condition :math:`q(z_1 \mid x)` and
+    ``kl`` of the ``Latents`` is in closed form for :math:`z_2`, plus an estimate for :math:`z_1`,
+    for which there is none: the mean of :math:`\ln q(z_1 \mid x) - \ln p(z_1 \mid z_2)` over the
+    K samples. ``encode``, ``decode`` and ``latent_dim`` refer to :math:`z_2`, and take the mean
+    of :math:`z_1` in between. Labels condition :math:`q(z_1 \mid x)` and
     :math:`p(x \mid z_1)`.
 
     Args:
         shape: of an example, which is flattened inside.
-        num_parameters: of the likelihood for each entry, P.
-        num_classes: of labels as a condition; 0 takes none.
-        latent_dim: entries of an upper code, L.
-        lower_dim: entries of a lower code, M.
-        hidden_channels: widths between x and the lower code.
-        upper_channels: widths between the two codes.
-        activation: between the maps.
+        num_parameters: see ``VAE``.
+        num_classes: see ``VAE``.
+        latent_dim: dimensions of the upper latent variable z2, L.
+        lower_dim: dimensions of the lower latent variable z1, M.
+        hidden_channels: widths of the hidden layers between x and z1.
+        upper_channels: widths of the hidden layers between z1 and z2.
+        activation: of the hidden layers.
     Shape:
         x ``[B, *shape]``, y ``[B]`` -> ``Latents``
     Raises:
         ValueError: see ``VAE``.
 
-    Source: Burda et al. 2016, section 2 and figure 1; ladder-free in the sense of Sonderby et
-    al. 2016.
+    Source: Burda et al. 2016, section 2 and figure 1; without the ladder of Sonderby et al. 2016.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class HierarchicalVAE(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor | None = None, num_samples: int = 1) -> Latents:
         labels = self._labels(y)
-        mean, log_scale = self._lower(x, labels)
+        mean, log_scale = self._encode_lower(x, labels)
         noise = torch.randn(num_samples, *mean.shape, device=mean.device, dtype=mean.dtype)
         z1 = torch.addcmul(mean, log_scale.exp(), noise)  # [K, B, M]
         log_lower = gaussian_log_prob(noise) - log_scale.sum(-1)
@@ -90,7 +90,7 @@ class HierarchicalVAE(nn.Module):
         log_prior_lower = gaussian_log_prob(z1, *self._halves(self.upper_decoder, z2))
         kl = gaussian_kl(upper_mean, upper_log_scale) + log_lower - log_prior_lower
         repeated = None if labels is None else labels.repeat(num_samples, 1)
-        parameters = self._write(z1.flatten(0, 1), repeated).unflatten(0, z1.shape[:2])
+        parameters = self._decode_lower(z1.flatten(0, 1), repeated).unflatten(0, z1.shape[:2])
 
         def log_posterior() -> Tensor:
             return log_lower + gaussian_log_prob(upper_noise) - upper_log_scale.sum(-1)
@@ -103,20 +103,20 @@ class HierarchicalVAE(nn.Module):
         )
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and log-scale of the upper code given the lower code's mean, ``[B, L]`` each."""
-        mean, _ = self._lower(x, self._labels(y))
+        """Mean and log-scale of q(z2 | z1) at the mean of q(z1 | x), ``[B, L]`` each."""
+        mean, _ = self._encode_lower(x, self._labels(y))
         return self._halves(self.upper_encoder, mean)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """Parameters ``[B, P, *shape]`` from upper codes ``[B, L]`` by the lower code's mean."""
+        """Parameters ``[B, P, *shape]`` of p(x | z1) at the mean of p(z1 | z2), z2 ``[B, L]``."""
         check_examples(z, (self.latent_dim,), "HierarchicalVAE's decoder")
         mean, _ = self._halves(self.upper_decoder, z)
-        return self._write(mean, self._labels(y))
+        return self._decode_lower(mean, self._labels(y))
 
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Parameters ``[B, P, *shape]`` of p(x | z1) at the mean lower code of each example."""
+        """Parameters ``[B, P, *shape]`` of p(x | z1) at the mean of q(z1 | x)."""
         labels = self._labels(y)
-        return self._write(self._lower(x, labels)[0], labels)
+        return self._decode_lower(self._encode_lower(x, labels)[0], labels)
 
     @torch.no_grad()
     def sample(
@@ -126,7 +126,7 @@ class HierarchicalVAE(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Parameters ``[num_samples, P, *shape]`` for codes of both levels; see ``VAE.sample``."""
+        """Parameters ``[N, P, *shape]`` of p(x | z1), z1 from the prior; see ``Flow.sample``."""
         device = next(self.parameters()).device
 
         def noise(width: int) -> Tensor:
@@ -134,12 +134,12 @@ class HierarchicalVAE(nn.Module):
 
         mean, log_scale = self._halves(self.upper_decoder, noise(self.latent_dim))
         z1 = torch.addcmul(mean, log_scale.exp(), noise(mean.size(-1)))
-        return self._write(z1, self._labels(y))
+        return self._decode_lower(z1, self._labels(y))
 
-    def _lower(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _encode_lower(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and log-scale of q(z1 | x), ``[B, M]`` each."""
         check_examples(x, self.shape, "HierarchicalVAE")
-        x = x.flatten(1)
-        return self._halves(self.encoder, x if labels is None else torch.cat([x, labels], -1))
+        return self._halves(self.encoder, append_context(x.flatten(1), labels))
 
     @staticmethod
     def _halves(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,10 +148,10 @@ class HierarchicalVAE(nn.Module):
         mean, log_scale = rows.unflatten(0, x.shape[:-1]).chunk(2, -1)
         return mean, log_scale
 
-    def _write(self, z1: Tensor, labels: Tensor | None) -> Tensor:
-        z1 = z1 if labels is None else torch.cat([z1, labels], -1)
-        return self.decoder(z1).view(-1, self.num_parameters, *self.shape)
+    def _decode_lower(self, z1: Tensor, labels: Tensor | None) -> Tensor:
+        """Parameters of p(x | z1)."""
+        parameters = self.decoder(append_context(z1, labels))
+        return parameters.view(-1, self.num_parameters, *self.shape)
 
     def _labels(self, y: Tensor | None) -> Tensor | None:
-        check_labels(y, self.num_classes, "HierarchicalVAE")
-        return None if y is None else one_hot(y, self.num_classes)
+        return one_hot_labels(y, self.num_classes, "HierarchicalVAE")

@@ -1,6 +1,6 @@
-"""Masked autoencoder for distribution estimation: bits, each given those before it.
+"""Masked autoencoder for distribution estimation, of binary data.
 
-Legend: B examples of shape ``shape``, D bits in each, N samples, M sets of masks.
+Legend: B examples of shape ``shape``, D bits in each, N samples, M orderings.
 """
 
 import math
@@ -12,40 +12,41 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one
+from trellis.generative.conditioning import one_hot_labels
 from trellis.generative.masked import MaskedLinear, MaskedMLP
 from trellis.generative.pixel_levels import as_levels
 from trellis.generative.pixel_likelihood import bernoulli
 from trellis.nn.activation import Activation
-from trellis.nn.examples import check_examples, check_labels, num_entries, one_hot
+from trellis.nn.examples import check_examples, num_entries
 
 Order = Literal["natural", "random"]
 
 
 class MADE(nn.Module):
-    r"""Bits in a chain, each a Bernoulli whose logit sees the bits before it; one pass for all.
+    r"""Autoregressive Bernoulli distributions, all of whose logits take one pass.
 
     .. math:: \ln p(x \mid y) = \sum_d x_d \ln \sigma(l_d) + (1 - x_d) \ln \sigma(-l_d),
         \quad l_d = f_d(x_{\text{before } d}, y)
 
     Args:
         shape: of an example.
-        num_classes: labels that examples are conditioned on; 0 for none.
+        num_classes: of labels to condition on; 0 for an unconditional network.
         hidden_channels: widths of the hidden layers.
         activation: of the hidden layers.
-        order: of the bits in the chain: as they stand, or shuffled.
-        num_masks: chains with orders of their own over the same weights. Training draws one of
-            them for each batch; evaluation takes the mean of their M probabilities.
-        direct: let each logit also be an affine function of the bits before it.
-        seed: of the shuffled orders.
+        order: of the bits: their own, or random.
+        num_masks: M orderings that share the weights. Training draws one of them for each batch;
+            evaluation averages their M probabilities.
+        direct: add to each logit an affine function of the bits before it.
+        seed: of random orderings.
     Shape:
-        x ``[B, *shape]`` of zeros and ones, y ``[B]`` -> ``[B]``
+        x ``[B, *shape]`` of zeros and ones, y ``[B]`` -> log-probabilities ``[B]`` in nats
     Raises:
-        ValueError: an impossible size or order; in ``forward``: x of another shape or not of bits,
-            or labels that are missing, not wanted or out of range.
+        ValueError: an impossible size or order; in ``forward``: x of another shape or with values
+            other than 0 and 1, or labels that are missing, superfluous or out of range.
 
     Source: Germain et al. 2015, sections 3 and 4, eq. 9-14.
-    Deviates: hidden units have evenly spread degrees and keep them in all M chains, where the
-    paper draws them; probabilities of whole examples are averaged, so that they still sum to 1.
+    Deviates: the degrees of hidden units are evenly spread and shared by all M orderings, not
+    drawn at random; probabilities of whole examples are averaged, so that they still sum to 1.
 
     >>> MADE((3,), hidden_channels=(8,))(torch.tensor([[0.0, 1.0, 1.0]])).shape
     torch.Size([1])
@@ -69,7 +70,7 @@ class MADE(nn.Module):
         if order not in ("natural", "random"):
             raise ValueError(f"order={order!r}: choose natural or random")
         if at_least_one("num_masks", num_masks) > 1 and order == "natural":
-            raise ValueError(f"num_masks={num_masks}: several chains differ in order='random'")
+            raise ValueError(f"num_masks={num_masks}: several orderings take order='random'")
         for width in hidden_channels:
             at_least_one("a width of hidden_channels", width)
         self.shape, self.num_classes = tuple(shape), num_classes
@@ -91,7 +92,7 @@ class MADE(nn.Module):
                 for ranks in orders
             ]
         )
-        # Without hidden layers the masked network is an affine map.
+        # Without hidden layers a masked network is an affine map.
         self.direct = (
             _shared([MaskedMLP(features, 1, hidden_sizes=(), order=ranks) for ranks in orders])
             if direct
@@ -101,7 +102,7 @@ class MADE(nn.Module):
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         check_examples(x, self.shape, "MADE")
         as_levels(x, 2)
-        context, x = self._context(y), x.flatten(1)
+        context, x = one_hot_labels(y, self.num_classes, "MADE"), x.flatten(1)
         count = len(self.chains)
         if count == 1:
             return self._log_prob(0, x, context)
@@ -112,15 +113,11 @@ class MADE(nn.Module):
 
     log_prob = forward
 
-    def _context(self, y: Tensor | None) -> Tensor | None:
-        check_labels(y, self.num_classes, "MADE")
-        return None if y is None else one_hot(y, self.num_classes)
-
     def _log_prob(self, chain: int, x: Tensor, context: Tensor | None) -> Tensor:
         return bernoulli(x, self._logits(chain, x, context).unsqueeze(1))
 
     def _logits(self, chain: int, x: Tensor, context: Tensor | None) -> Tensor:
-        """Of every bit given those before it, ``[B, D]``."""
+        """Logit of every bit given those before it, ``[B, D]``."""
         logits = self.chains[chain](x, context)
         if self.direct is not None:
             logits = logits + self.direct[chain](x)
@@ -134,16 +131,8 @@ class MADE(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw examples, at about the cost of a ``forward`` with as many.
-
-        Args:
-            num_samples: N.
-            y: labels of a conditional network.
-            generator: of the draws; the global one by default.
-        Shape:
-            y ``[N]`` -> ``[N, *shape]``
-        """
-        context = self._context(y)
+        """Draw examples ``[N, *shape]``, at the cost of about one ``forward``; see ``Flow``."""
+        context = one_hot_labels(y, self.num_classes, "MADE")
         device, count = next(self.parameters()).device, len(self.chains)
         if count == 1:
             chosen = torch.zeros(num_samples, dtype=torch.long, device=device)
@@ -171,7 +160,7 @@ class MADE(nn.Module):
         x = weight.new_zeros(count, network.in_features)
 
         def choose_directly(logits: Tensor, features: Tensor) -> Tensor:
-            # One by one: the affine map sees even those that are asked for together.
+            # One by one, because the affine map depends on those of the same group, too.
             for number, feature in enumerate(features.tolist()):
                 logit = logits[:, number, 0] + F.linear(x, weight[feature]) + bias[feature]
                 x[:, feature] = torch.bernoulli(logit.sigmoid(), generator=generator)
@@ -181,7 +170,7 @@ class MADE(nn.Module):
 
 
 def _shared(networks: list[MaskedMLP]) -> nn.ModuleList:
-    """The networks with the weights of the first, each behind its own masks."""
+    """The networks with the weights of the first and masks of their own."""
     for network in networks[1:]:
         for layer, first in zip(network.layers, networks[0].layers, strict=True):
             layer.weight, layer.bias = first.weight, first.bias

@@ -1,4 +1,4 @@
-"""Images pixel by pixel, in the order one reads, with convolutions that see only what was read.
+"""Autoregressive models of images in raster order, by masked convolutions.
 
 Legend: B examples, N samples, C feature channels, H and W height and width, K levels of a pixel,
 k kernel size, r = k // 2 its radius.
@@ -16,33 +16,34 @@ from trellis.nn.examples import check_examples, check_labels
 
 
 class PixelCNN(nn.Module):
-    r"""Gated PixelCNN: each pixel's level, given all pixels above it and to its left.
+    r"""Gated PixelCNN: the level of each pixel, given the rows above and the pixels to its left.
 
     .. math:: \ln p(x \mid y) = \sum_{i,j} \ln \mathrm{softmax}(l_{ij})_{k_{ij}},
         \quad l_{ij} = f(x_{\text{above}}, x_{\text{left}}, y)
 
-    A vertical stack reads the rows above, a horizontal one the pixels to the left and, at each
-    layer, what the vertical one found; together they leave no blind spot. A pixel sees
-    ``first_kernel_size // 2 + num_layers * (kernel_size // 2)`` pixels to each side.
+    A vertical stack processes the rows above; a horizontal one processes the pixels to the left
+    and, at each layer, the features of the vertical one. Together they leave no blind spot. The
+    receptive field extends ``first_kernel_size // 2 + num_layers * (kernel_size // 2)`` pixels to
+    each side.
 
     Args:
         shape: of an image, one channel: ``(1, H, W)``.
-        num_classes: labels that images are conditioned on; 0 for none.
-        num_levels: K, 2 for bits, 256 for bytes.
+        num_classes: of labels to condition on; 0 for an unconditional network.
+        num_levels: K, 2 for binary images, 256 for bytes.
         channels: C of both stacks.
         num_layers: gated layers after the first convolution.
         kernel_size: of the gated layers, odd.
         first_kernel_size: of the first convolution, odd.
     Shape:
-        x ``[B, 1, H, W]`` of levels k / (K - 1), y ``[B]`` -> ``[B]``
+        x ``[B, 1, H, W]`` of levels k / (K - 1), y ``[B]`` -> log-probabilities ``[B]`` in nats
     Raises:
-        ValueError: an impossible size; in ``forward``: x of another shape or with other numbers,
-            or labels that are missing, not wanted or out of range.
+        ValueError: an impossible size; in ``forward``: x of another shape or with other values,
+            or labels that are missing, superfluous or out of range.
 
     Source: van den Oord et al. 2016 (Conditional image generation with PixelCNN decoders),
     section 2 and figure 2.
-    Deviates: the first convolutions have no gate; kernels are cut instead of masked, which gives
-    the same function at half the cost.
+    Deviates: the first convolutions have no gate; kernels are cropped instead of masked, which
+    computes the same function at half the cost.
 
     >>> PixelCNN((1, 4, 4), channels=4, num_layers=2)(torch.ones(3, 1, 4, 4)).shape
     torch.Size([3])
@@ -97,14 +98,14 @@ class PixelCNN(nn.Module):
     log_prob = forward
 
     def logits(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Of the levels of each pixel given those before it.
+        """Logits of the levels of each pixel given those before it.
 
         Shape:
             x ``[B, 1, H, W]``, y ``[B]`` -> ``[B, K, H, W]``
         """
         check_labels(y, self.num_classes, "PixelCNN")
         x, r = _centred(x), self.radius
-        # A row less below, a column less to the right: no pixel sees itself.
+        # One row less below and one column less to the right: no pixel depends on itself.
         vertical = self.above(F.pad(x, (r, r, r, -1)))
         horizontal = self.left(F.pad(x, (r, -1)))
         for layer in self._gated():
@@ -124,18 +125,13 @@ class PixelCNN(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw images pixel by pixel; every feature is computed once, as in one ``forward``.
+        """Draw images ``[N, 1, H, W]``, pixel by pixel; see ``Flow.sample``.
 
-        Args:
-            num_samples: N.
-            y: labels of a conditional network.
-            generator: of the draws; the global one by default.
-        Shape:
-            y ``[N]`` -> ``[N, 1, H, W]``
+        Features are cached: each is computed once, as in one ``forward``.
         """
         check_labels(y, self.num_classes, "PixelCNN")
         (_, height, width), r = self.shape, self.radius
-        # Zeros around the image stand for what F.pad adds.
+        # The zeros around the image are the padding.
         image = self.left.weight.new_zeros(num_samples, 1, height + r, width + 2 * r)
         rows = [self._zeros(num_samples, layer.radius, width) for layer in self._gated()]
         for i in range(height):
@@ -153,7 +149,7 @@ class PixelCNN(nn.Module):
         return self.left.weight.new_zeros(count, self.left.out_channels, height, width)
 
     def _next_row(self, above: Tensor, rows: list[Tensor], y: Tensor | None) -> list[Tensor]:
-        """What the vertical stack says of a row; ``rows``, its last ones, move on."""
+        """Links of a row; ``rows``, the last rows of each layer of the vertical stack, advance."""
         vertical, links = self.above(above), []
         for number, layer in enumerate(self._gated()):
             window = torch.cat([rows[number], vertical], 2)
@@ -163,7 +159,7 @@ class PixelCNN(nn.Module):
         return links
 
     def _next_pixel(self, left: Tensor, columns: list[Tensor], links: list[Tensor]) -> Tensor:
-        """Logits ``[N, K]`` of a pixel; ``columns``, the last of each layer, move on."""
+        """Logits ``[N, K]`` of a pixel; ``columns``, the last columns of each layer, advance."""
         horizontal = self.left(left)
         for number, layer in enumerate(self._gated()):
             window = torch.cat([columns[number], horizontal], 3)
@@ -173,7 +169,7 @@ class PixelCNN(nn.Module):
 
 
 class _GatedLayer(nn.Module):
-    """A layer of both stacks, for whole images and for the windows of a single row or pixel."""
+    """A layer of both stacks, for whole images and for the window of a single row or pixel."""
 
     def __init__(self, channels: int, kernel_size: int, num_classes: int) -> None:
         super().__init__()
@@ -207,5 +203,5 @@ def _gate(x: Tensor) -> Tensor:
 
 
 def _centred(x: Tensor) -> Tensor:
-    """From [0, 1] to [-1, 1], where no level is taken for the zeros around the image."""
+    """From [0, 1] to [-1, 1], so that no level but a middle one equals the padding."""
     return 2 * x - 1

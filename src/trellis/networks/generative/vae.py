@@ -1,7 +1,7 @@
-"""Variational autoencoders: a Gaussian code for each example, and a distribution for each code.
+"""Variational autoencoders with Gaussian latent variables.
 
-Legend: B examples of shape ``shape``, K codes of each, L entries of a code, P parameters of the
-likelihood for each entry of an example.
+Legend: B examples of shape ``shape``, K samples of the latent variable of each, L latent
+dimensions, P parameters of the likelihood for each entry of an example.
 """
 
 from abc import ABC, abstractmethod
@@ -12,21 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one
+from trellis.generative.conditioning import append_context, one_hot_labels
 from trellis.generative.convolution import ConvolutionalDecoder, ConvolutionalEncoder
 from trellis.generative.gaussian import gaussian_kl, gaussian_log_prob
 from trellis.networks.vector.mlp import MLP
 from trellis.nn.activation import Activation
-from trellis.nn.examples import check_examples, check_labels, num_entries, one_hot
+from trellis.nn.examples import check_examples, num_entries
 
 
 class Latents(NamedTuple):
-    """What bounds on the likelihood are made of.
+    """Samples z of the approximate posterior, by the terms of bounds on the likelihood, in nats.
+
+    The log-densities are functions, since a bound with a closed-form KL divergence needs neither.
 
     Args:
-        parameters: of p(x | z) for each code, ``[K, B, P, *shape]``.
-        log_prior: gives ln p(z), ``[K, B]``, in nats as all that follows. A function, for a bound
-            with the divergence in closed form needs neither this nor the next.
-        log_posterior: gives ln q(z | x), ``[K, B]``.
+        parameters: of p(x | z) for each sample, ``[K, B, P, *shape]``.
+        log_prior: returns ln p(z), ``[K, B]``.
+        log_posterior: returns ln q(z | x), ``[K, B]``.
         kl: KL(q(z | x) || p(z)), ``[B]``.
     """
 
@@ -37,11 +39,13 @@ class Latents(NamedTuple):
 
 
 class _GaussianVAE(nn.Module, ABC):
-    """One code for each example, standard Gaussian a priori.
+    """One latent variable for each example, with a standard Gaussian prior.
 
-    A subclass says how an example becomes the mean and the log-scale of its code (``_read``) and
-    how a code becomes parameters (``_write``).
+    A subclass builds the encoder and the decoder, and defines the input of the encoder.
     """
+
+    encoder: nn.Module  # to means and log-scales, [B, 2 L]
+    decoder: nn.Module  # from [B, L + num_classes] to anything that can be viewed as parameters
 
     def __init__(
         self, shape: tuple[int, ...], num_parameters: int, num_classes: int, latent_dim: int
@@ -53,12 +57,8 @@ class _GaussianVAE(nn.Module, ABC):
         self.num_classes, self.latent_dim = num_classes, at_least_one("latent_dim", latent_dim)
 
     @abstractmethod
-    def _read(self, x: Tensor, y: Tensor | None) -> Tensor:
-        """``x [B, *shape]`` and one-hot labels -> ``[B, 2 L]``."""
-
-    @abstractmethod
-    def _write(self, z: Tensor) -> Tensor:
-        """``z [B, L + num_classes]`` -> anything that can be viewed as ``[B, P, *shape]``."""
+    def _entries(self, x: Tensor) -> Tensor:
+        """Examples ``[B, *shape]`` in the shape that the encoder takes, without the labels."""
 
     def forward(self, x: Tensor, y: Tensor | None = None, num_samples: int = 1) -> Latents:
         mean, log_scale = self.encode(x, y)
@@ -74,25 +74,24 @@ class _GaussianVAE(nn.Module, ABC):
         )
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and log-scale of the code, ``[B, L]`` each."""
+        """Mean and log-scale of q(z | x), ``[B, L]`` each."""
         check_examples(x, self.shape, type(self).__name__)
-        mean, log_scale = self._read(x, self._labels(y)).chunk(2, -1)
+        entries = append_context(self._entries(x), self._labels(y))
+        mean, log_scale = self.encoder(entries).chunk(2, -1)
         return mean, log_scale
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """Parameters ``[B, P, *shape]`` of p(x | z) from codes ``[B, L]``."""
+        """Parameters ``[B, P, *shape]`` of p(x | z) for latent variables ``[B, L]``."""
         check_examples(z, (self.latent_dim,), f"{type(self).__name__}'s decoder")
-        labels = self._labels(y)
-        z = z if labels is None else torch.cat([z, labels], -1)
-        return self._write(z).view(-1, self.num_parameters, *self.shape)
+        parameters = self.decoder(append_context(z, self._labels(y)))
+        return parameters.view(-1, self.num_parameters, *self.shape)
 
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Parameters ``[B, P, *shape]`` of p(x | z) at the mean code of each example."""
+        """Parameters ``[B, P, *shape]`` of p(x | z) at the mean of q(z | x)."""
         return self.decode(self.encode(x, y)[0], y)
 
     def _labels(self, y: Tensor | None) -> Tensor | None:
-        check_labels(y, self.num_classes, type(self).__name__)
-        return None if y is None else one_hot(y, self.num_classes)
+        return one_hot_labels(y, self.num_classes, type(self).__name__)
 
     @torch.no_grad()
     def sample(
@@ -102,17 +101,10 @@ class _GaussianVAE(nn.Module, ABC):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Parameters ``[num_samples, P, *shape]`` of p(x | z) for codes from the prior.
-
-        Args:
-            num_samples: how many.
-            y: labels ``[num_samples]``, where the network is conditional.
-            generator: of the codes, on their device; the global one by default.
-        """
+        """Parameters ``[N, P, *shape]`` of p(x | z), z from the prior; see ``Flow.sample``."""
         device = next(self.parameters()).device
-        return self.decode(
-            torch.randn(num_samples, self.latent_dim, generator=generator, device=device), y
-        )
+        z = torch.randn(num_samples, self.latent_dim, generator=generator, device=device)
+        return self.decode(z, y)
 
 
 class VAE(_GaussianVAE):
@@ -122,16 +114,16 @@ class VAE(_GaussianVAE):
         p(z) = N(0, I), \quad q(z \mid x) = N(\mu(x), \mathrm{diag}\, s(x)^2), \quad
         p(x \mid z) = \prod_d p(x_d; f_d(z))
 
-    Codes are drawn as :math:`\mu + s \epsilon`, so that gradients pass through them. With labels
-    y everything but the prior is given y (conditional VAE).
+    Samples are reparametrised as :math:`\mu + s \epsilon`, so that gradients flow through them.
+    With labels y, all distributions but the prior are conditional on y.
 
     Args:
         shape: of an example, which is flattened inside.
         num_parameters: of the likelihood for each entry, P.
-        num_classes: of labels as a condition; 0 takes none.
-        latent_dim: entries of a code, L.
-        hidden_channels: widths of the encoder, and backwards of the decoder.
-        activation: between the maps.
+        num_classes: of labels to condition on; 0 for an unconditional network.
+        latent_dim: L.
+        hidden_channels: widths of the encoder, in reverse those of the decoder.
+        activation: of the hidden layers.
     Shape:
         x ``[B, *shape]``, y ``[B]`` -> ``Latents``
     Raises:
@@ -168,26 +160,22 @@ class VAE(_GaussianVAE):
             activation=activation,
         )
 
-    def _read(self, x: Tensor, y: Tensor | None) -> Tensor:
-        x = x.flatten(1)
-        return self.encoder(x if y is None else torch.cat([x, y], -1))
-
-    def _write(self, z: Tensor) -> Tensor:
-        return self.decoder(z)
+    def _entries(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
 
 
 class ConvolutionalVAE(_GaussianVAE):
     """``VAE`` with convolutions of stride 2 in the encoder, transposed ones in the decoder.
 
-    Labels enter the encoder as constant maps beside the colours.
+    Labels enter the encoder as further channels of the image, constant over the pixels.
 
     Args:
         shape: of an image, ``(C, H, W)``; each layer halves H and W.
         num_parameters: see ``VAE``.
         num_classes: see ``VAE``.
         latent_dim: see ``VAE``.
-        channels: maps after each convolution of the encoder, and backwards of the decoder.
-        activation: between the maps.
+        channels: of each convolution of the encoder, in reverse those of the decoder.
+        activation: see ``VAE``.
     Shape:
         x ``[B, C, H, W]``, y ``[B]`` -> ``Latents``
     Raises:
@@ -221,10 +209,5 @@ class ConvolutionalVAE(_GaussianVAE):
             activation=activation,
         )
 
-    def _read(self, x: Tensor, y: Tensor | None) -> Tensor:
-        if y is not None:
-            x = torch.cat([x, y[:, :, None, None].expand(-1, -1, *x.shape[2:])], 1)
-        return self.encoder(x)
-
-    def _write(self, z: Tensor) -> Tensor:
-        return self.decoder(z)
+    def _entries(self, x: Tensor) -> Tensor:
+        return x
