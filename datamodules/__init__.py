@@ -1,4 +1,4 @@
-"""Data modules: one data set or kind a file, real ones and embedded ones."""
+"""Data modules: real and synthetic data sets, one or one kind per file."""
 
 if not __name__.startswith("trellis."):
     raise ImportError("import trellis.datamodules (this name would make a second copy)")

@@ -1,4 +1,4 @@
-"""What every data module rests on: the base class, the loader, downloads."""
+"""The base of all data modules: the abstract class, the loader, downloads, checks."""
 
 from trellis.datamodules.engine.base import DataModule
 from trellis.datamodules.engine.loader import Loader

@@ -1,4 +1,4 @@
-"""A loader that Lightning leaves alone: it shuffles, shards and resumes by itself."""
+"""A loader that shuffles, shards and resumes by itself."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -9,30 +9,32 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from trellis.checks import at_least_one
+
 Batch = TypeVar("Batch")
-# Turns an order of example indices into batches: length buckets, token budgets.
+# From an order of example indices to batches: length buckets, token budgets.
 Plan = Callable[[Tensor, torch.Generator], Sequence[Tensor]]
 
 
 class Loader(Generic[Batch]):
-    """Batches as a pure function of (seed, epoch, rank, world), resumable in mid-epoch.
+    """Batches as a pure function of (seed, epoch, rank, world size), resumable mid-epoch.
 
-    Not a ``torch.utils.data.DataLoader``: Lightning rebuilds those under DDP and in ``predict``,
-    and cannot resume them. ``fetch`` gets the indices of a whole batch, so data in memory is
-    indexed once per batch instead of collated from Python objects.
+    It is not a ``torch.utils.data.DataLoader``: Lightning rebuilds those under DDP and in
+    ``predict``, and cannot resume them. ``fetch`` takes the indices of a whole batch, so data in
+    memory is indexed once per batch instead of being collated from Python objects.
 
     Args:
-        num_examples: how many examples there are.
+        num_examples: number of examples.
         fetch: indices ``[B]`` -> the batch.
-        batch_size: examples per batch, per process.
+        batch_size: examples per batch and process.
         shuffle: a new order each epoch.
         drop_last: leave out a last batch shorter than ``batch_size``.
-        seed: of the order; ``None`` takes the one of ``seed_everything``.
-        plan: cuts an order into batches; ``None`` cuts it evenly.
-        pad: give every process the same number of batches by repeating the first ones; without
-            it evaluation counts each example once.
+        seed: of the order; ``None`` uses that of ``seed_everything``.
+        plan: divides an order into batches; ``None`` cuts it every ``batch_size``.
+        pad: give every process the same number of batches by repeating the first ones, for
+            training; without it each example is evaluated once.
     Raises:
-        ValueError: no examples, a batch size below 1, or nothing left by ``drop_last``.
+        ValueError: no examples, a batch size below 1, or ``drop_last`` leaves no batch.
 
     >>> loader = Loader(5, fetch=lambda indices: indices, batch_size=2)
     >>> list(loader)
@@ -53,8 +55,7 @@ class Loader(Generic[Batch]):
     ) -> None:
         if num_examples < 1:
             raise ValueError("Loader: the split is empty, there is nothing to iterate over")
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: give a number of examples, at least 1")
+        at_least_one("batch_size", batch_size)
         if drop_last and plan is None and num_examples < batch_size:
             raise ValueError(
                 f"batch_size={batch_size}: drop_last leaves nothing of {num_examples} examples"
@@ -73,7 +74,7 @@ class Loader(Generic[Batch]):
     batch_sampler = sampler
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration follows."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def batches(self) -> Sequence[Tensor]:
@@ -86,17 +87,17 @@ class Loader(Generic[Batch]):
         batches = self.plan(order, generator) if self.plan else order.split(self.batch_size)
         if self.drop_last and self.plan is None and len(batches[-1]) < self.batch_size:
             batches = batches[:-1]
-        rank, world = _rank_and_world()
+        rank, world = rank_and_world()
         if self.pad and len(batches) % world:
             missing = world - len(batches) % world
-            # There may be fewer batches than processes.
+            # More may be missing than there are: fewer batches than processes.
             batches = [*batches, *islice(cycle(batches), missing)]
         return batches[rank::world]
 
     def __len__(self) -> int:
         if self.plan is not None:
             return len(self.batches())
-        rank, world = _rank_and_world()
+        rank, world = rank_and_world()
         whole, rest = divmod(self.num_examples, self.batch_size)
         total = whole + (1 if rest and not self.drop_last else 0)
         return -(-total // world) if self.pad else len(range(rank, total, world))
@@ -109,16 +110,17 @@ class Loader(Generic[Batch]):
             yield self.fetch(indices)
 
     def state_dict(self) -> dict[str, Any]:
-        """Position in the epoch and seed of the order; Lightning stores it in its checkpoints."""
+        """Position in the epoch and seed of the order; Lightning puts them into checkpoints."""
         return {"batches": self._served % max(len(self), 1), "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Start the next iteration after the batches that ``state`` has seen, in its order."""
+        """Continue the epoch and the order of ``state`` with the next iteration."""
         self._skip = state["batches"]
         self.seed = state.get("seed", self.seed)
 
 
-def _rank_and_world() -> tuple[int, int]:
+def rank_and_world() -> tuple[int, int]:
+    """Number of this process, and of all processes."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1

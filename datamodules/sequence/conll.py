@@ -1,4 +1,4 @@
-"""Tagged text in columns: one word a line, an empty line after each sentence."""
+"""Tagged text in columns: one word per line, an empty line after each sentence."""
 
 import re
 from collections.abc import Sequence
@@ -19,40 +19,40 @@ from trellis.datamodules.sequence.text_files import (
     require_ids,
 )
 from trellis.sequence.batches import Ragged
+from trellis.sequence.masking import IGNORED
 from trellis.sequence.tokenizer import BOS, EOS, PAD, UNKNOWN, TokenizerFactory, WordTokenizer
 from trellis.spec import LabelledTokenSpec
 
-# In CoNLL-U, numbers of words written as one and of words left unwritten.
+# In CoNLL-U, the ids of multiword tokens and of empty nodes.
 _NO_WORD = re.compile(r"\d+[-.]\d+")
-IGNORED = -100  # the label where there is none, which torch's losses leave out
 
 
 class CoNLL(DataModule):
     """Sentences with a tag for each word, from files in columns.
 
-    Batch: ``(tokens, tags)``, both ``[B, T]``. A sentence stands between ``bos_id`` and
+    Batch: ``(tokens, tags)``, both ``[B, T]``. A sentence is enclosed in ``bos_id`` and
     ``eos_id``; these, padding and all pieces of a word but its first have the tag -100.
 
-    A line holds a word and its tag in columns with spaces or tabs between them, as many in each
-    line of a file. Lines that begin with ``-DOCSTART-`` count as empty ones. CoNLL-U is read with
-    ``word_column=1``, ``tag_column=3`` and ``comment="# "``.
+    A line holds a word and its tag in columns separated by spaces or tabs; all lines of a file
+    have the same number of columns. Lines that begin with ``-DOCSTART-`` count as empty. CoNLL-U
+    is read with ``word_column=1``, ``tag_column=3`` and ``comment="# "``.
 
     Args:
         train: path of the training file, in UTF-8; compressed if it ends in ``.gz``.
-        val: of the one to validate on.
-        test: of the one to test on; ``None`` takes ``val``.
-        word_column: where the words are, counted from 0, or from the end if negative.
-        tag_column: where the tags are.
-        comment: lines that begin so are left out, empty: none are.
-        classes: names of all tags; empty takes those of the training file, sorted.
+        val: path of the validation file.
+        test: path of the test file; ``None`` uses ``val``.
+        word_column: column of the words, counted from 0, or from the end if negative.
+        tag_column: column of the tags.
+        comment: lines that begin with this are skipped; empty skips none.
+        classes: names of all tags; by default those of the training file, sorted.
         tokenizer: learnt from the training words and applied to each word; ``None`` makes every
             word a token.
-        lowercase: no capital letters.
+        lowercase: convert words to lower case.
         max_tokens: in a batch, padding included.
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is empty or not UTF-8; a line has other columns than the first, or a
-            tag that is not among ``classes``; a sentence is longer than ``max_tokens``.
+        ValueError: a file is empty or not UTF-8; a line has another number of columns than the
+            first, or a tag that is not among ``classes``; a sentence exceeds ``max_tokens``.
 
     Source: Tjong Kim Sang and De Meulder 2003.
     """
@@ -104,7 +104,7 @@ class CoNLL(DataModule):
 
     def _encoded(self, split: Split, sentences: "list[Sentence]") -> tuple[Ragged, Ragged]:
         words = list({word for sentence in sentences for word in sentence.words})
-        # A word of characters the tokenizer drops still has a tag to predict.
+        # A word that the tokenizer drops still has a tag to predict.
         pieces = {
             word: ids or [UNKNOWN]
             for word, ids in zip(words, self.tokenizer.encode_batch(words), strict=True)
@@ -117,14 +117,15 @@ class CoNLL(DataModule):
                 if tag not in label:
                     raise ValueError(
                         f"{self.paths[split]}, line {sentence.line + number}: tag {tag!r} is none "
-                        f"of {', '.join(self.classes)}; name all tags with classes"
+                        f"of {', '.join(self.classes)}; list all tags in classes"
                     )
                 ids += pieces[word]
                 labels += [label[tag]] + [IGNORED] * (len(pieces[word]) - 1)
             if len(ids) >= self.max_tokens:
                 raise ValueError(
                     f"{self.paths[split]}, line {sentence.line}: a sentence of {len(ids) + 1:,} "
-                    f"tokens, more than max_tokens={self.max_tokens}: raise it or cut the sentence"
+                    f"tokens, more than max_tokens={self.max_tokens}: raise it or split the "
+                    f"sentence"
                 )
             tokens.append([*ids, EOS])
             tags.append([*labels, IGNORED])
@@ -146,7 +147,7 @@ class CoNLL(DataModule):
 
 
 class Sentence(NamedTuple):
-    """Words and tags of a sentence, and the number of its first line."""
+    """A sentence: the number of its first line, its words and its tags."""
 
     line: int
     words: list[str]
@@ -158,7 +159,7 @@ def read_columns(path: Path, word_column: int, tag_column: int, comment: str) ->
 
     Raises:
         FileNotFoundError: it is missing.
-        ValueError: it is empty or not UTF-8, or a line has other columns than the first.
+        ValueError: it is empty or not UTF-8, or its lines differ in the number of columns.
     """
     sentences: list[Sentence] = []
     expected, inside = 0, False
@@ -185,5 +186,5 @@ def read_columns(path: Path, word_column: int, tag_column: int, comment: str) ->
         sentences[-1].words.append(columns[word_column])
         sentences[-1].tags.append(columns[tag_column])
     if not sentences:
-        raise ValueError(f"{path} holds no sentence")
+        raise ValueError(f"{path} holds no sentences")
     return sentences

@@ -1,4 +1,4 @@
-"""Random symbols to be written again, forwards or backwards."""
+"""Copying or reversing random sequences of symbols."""
 
 import string
 from typing import Literal
@@ -19,27 +19,27 @@ SYMBOLS = string.digits + string.ascii_lowercase + string.ascii_uppercase
 
 
 class CopyReverse(DataModule):
-    """Random symbols to be written again, copied or reversed: what attention is for.
+    """Random sequences of symbols to copy or to reverse: a test of attention.
 
-    Batch: ``TokenPairs``; those of evaluation have ``references``. Symbols are digits, then small
-    letters, then capitals. Train, validation and test draw from streams of their own: sequences of
-    16 digits never meet again, very short ones do.
+    Batch: ``TokenPairs``; those of evaluation have ``references``. Symbols are digits, then
+    lower-case, then upper-case letters. Training, validation and test have separate random
+    streams: a sequence of 16 digits practically never occurs twice, very short ones do.
 
     Args:
         task: ``"reverse"`` or ``"copy"``.
-        num_symbols: different ones, 2 to 62.
+        num_symbols: number of different symbols, 2 to 62.
         length: of the sequences.
-        min_length: of the shortest; ``None``: all are equally long.
-        num_train: sequences that make an epoch.
+        min_length: of the shortest; ``None``: all have the same length.
+        num_train: sequences per epoch.
         num_val: sequences to validate on.
         num_test: sequences to test on.
         batch_size: sequences per batch.
-        seed: of the training sequences; ``None`` takes the one of ``seed_everything``.
+        seed: of the training sequences; ``None`` uses that of ``seed_everything``.
     Raises:
         ValueError: an unknown task, or a size out of range.
 
-    Source: University of Amsterdam, deep learning tutorial 6 (reverse 16 of 10 symbols; 50,000
-    sequences there, new ones each epoch here).
+    Source: University of Amsterdam, deep learning tutorial 6 (reverse 16 of 10 symbols).
+    Deviates: the training sequences are new in each epoch, instead of 50,000 fixed ones.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class CopyReverse(DataModule):
         return self.examples.loader(split)
 
     def pairs(self, split: Split, random: Random) -> TokenPairs:
-        """A batch of a split, made of random numbers alone: see ``SyntheticPairs``."""
+        """A batch of a split, from random numbers: see ``SyntheticPairs``."""
         tokenizer, column = self.tokenizer, torch.arange(self.length)
         symbols = tokenizer.num_special + random(self.num_symbols, column)  # [B, T]
         lengths = self.shortest + random(self.length - self.shortest + 1, self.length)  # [B, 1]
@@ -94,6 +94,6 @@ class CopyReverse(DataModule):
         return TokenPairs(source, target, tuple(references))
 
     def _ended(self, symbols: Tensor, lengths: Tensor) -> Tensor:
-        """``[B, T]`` -> ``[B, T + 1]`` with the end where each sequence has it."""
+        """``[B, T]`` -> ``[B, T + 1]`` with ``EOS`` at the end of each sequence."""
         wider = torch.nn.functional.pad(symbols, (0, 1), value=PAD)
         return wider.scatter(1, lengths, EOS)

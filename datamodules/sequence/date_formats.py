@@ -1,4 +1,4 @@
-"""Dates as people write them, to be written as ISO 8601 has them."""
+"""Dates as people write them, to be converted to ISO 8601."""
 
 from datetime import date
 from functools import lru_cache
@@ -29,8 +29,8 @@ MONTHS = [
     "december",
 ]
 WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-# A way to write a date, and how often it is drawn. Numbers alone have one meaning each: with
-# points the day comes first, with slashes the month, with hyphens the year.
+# Date formats and their relative frequencies. Numeric dates are unambiguous: with dots the day
+# comes first, with slashes the month, with hyphens the year.
 FORMATS = (
     ("{d} {month} {y}", 3),
     ("{d} {mon} {y}", 2),
@@ -63,29 +63,28 @@ FORMATS = (
 )
 _DRAWN = [text for text, often in FORMATS for _ in range(often)]
 FIRST, LAST = date(1950, 1, 1).toordinal(), date(2049, 12, 31).toordinal()
-_SALT = 1998  # of the choice of days, which no seed changes
+_SALT = 1998  # of the split of the days, which does not depend on the seed
 
 
 class DateFormats(DataModule):
-    """Human-written dates and what they mean: "saturday, 9 may 1998" to "1998-05-09".
+    """Human-written dates and their ISO form: "saturday, 9 may 1998" to "1998-05-09".
 
     Batch: ``TokenPairs`` of characters; those of evaluation have ``references``. Days are those of
-    1950 to 2049, written in 28 ways, each of which means one day: two digits of a year are those
-    of a year in this range, ``10.11.19`` is the tenth of November, ``10/11/19`` the eleventh of
-    October.
+    1950 to 2049, written in 28 formats, all of them unambiguous: two-digit years are in this
+    range, ``10.11.19`` is the tenth of November, ``10/11/19`` the eleventh of October.
 
-    A tenth of the days is kept for validation and another for test, whatever the seed: no date of
-    one split is ever seen, in any format, in another.
+    A tenth of the days is for validation and another tenth for test, whatever the seed: no date of
+    one split occurs in another, in any format.
 
     Args:
-        num_train: dates that make an epoch; the next one has others.
+        num_train: dates per epoch; those of each epoch are new.
         num_val: dates to validate on.
         num_test: dates to test on.
         batch_size: dates per batch.
-        seed: of the training dates; ``None`` takes the one of ``seed_everything``.
+        seed: of the training dates; ``None`` uses that of ``seed_everything``.
 
-    Source: the task of the attention exercise of deeplearning.ai's course on sequence models;
-    formats and days are our own.
+    Source: the task of the attention exercise of deeplearning.ai's course on sequence models, with
+    other formats and days.
     """
 
     def __init__(
@@ -115,7 +114,7 @@ class DateFormats(DataModule):
         return self.examples.loader(split)
 
     def pairs(self, split: Split, random: Random) -> TokenPairs:
-        """A batch of a split, made of random numbers alone: see ``SyntheticPairs``."""
+        """A batch of a split, from random numbers: see ``SyntheticPairs``."""
         days = _days(split)
         chosen = days[random(len(days), 0)].flatten().tolist()
         formats = random(len(_DRAWN), 1).flatten().tolist()
@@ -130,7 +129,7 @@ class DateFormats(DataModule):
 
 
 def write(day: date, pattern: str) -> str:
-    """``day`` as ``pattern``, one of ``FORMATS``, has it.
+    """``day`` in the format ``pattern``, one of ``FORMATS``.
 
     >>> write(date(1998, 5, 9), "{wd}, {mon} {d}, {y}")
     'sat, may 9, 1998'
@@ -159,7 +158,7 @@ def _ending(number: int) -> str:
 
 @lru_cache
 def _days(split: Split) -> Tensor:
-    """Days of a split, as ordinals."""
+    """Ordinals of the days of a split."""
     days = torch.arange(FIRST, LAST + 1)
     tenth = hashed_integers(10, _SALT, days)
     if split == "train":

@@ -1,4 +1,4 @@
-"""Texts with a label each: a line holds the label, a tab, and the text."""
+"""Texts with a label each, in lines ``label<TAB>text``."""
 
 from pathlib import Path
 
@@ -21,24 +21,24 @@ from trellis.spec import LabelledTokenSpec
 
 
 class LabelledText(DataModule):
-    """Texts to be sorted into classes, from files whose lines are ``label<TAB>text``.
+    """Texts to classify, from files whose lines are ``label<TAB>text``.
 
     Batch: ``(tokens, labels)`` with ``tokens [B, T]`` from ``bos_id`` to ``eos_id`` and
     ``labels [B]``. Classes are the labels of the training file, sorted.
 
     Args:
         train: path of the training file, in UTF-8; compressed if it ends in ``.gz``.
-        val: of the one to validate on.
-        test: of the one to test on; ``None`` takes ``val``.
+        val: path of the validation file.
+        test: path of the test file; ``None`` uses ``val``.
         tokenizer: learnt from the training texts.
-        lowercase: no capital letters.
-        max_length: longer texts lose their ends and the log says how many; ``None``: a text
+        lowercase: convert texts to lower case.
+        max_length: longer texts are truncated, and their number is logged; ``None``: a text
             longer than ``max_tokens`` is an error.
         max_tokens: in a batch, padding included.
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is empty or not UTF-8, a line has no label, no text, or a label the
-            training file lacks, or a text is longer than ``max_tokens``; names the line.
+        ValueError: a file is empty or not UTF-8, a line has no label, no text, or a label that is
+            not in the training file, or a text is longer than ``max_tokens``; names the line.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class LabelledText(DataModule):
             line = too_long[0]
             raise ValueError(
                 f"{path}, line {line}: a text of {len(rows[line - 1]) + 2:,} tokens, more than "
-                f"max_tokens={limit}: raise it, or cut texts with max_length"
+                f"max_tokens={limit}: raise it, or truncate texts with max_length"
             )
         if too_long:
             rank_zero_info(
-                f"{path}: {len(too_long):,} of {len(rows):,} texts are cut to their first "
+                f"{path}: {len(too_long):,} of {len(rows):,} texts are truncated to "
                 f"max_length={limit} tokens"
             )
         return Ragged([[BOS, *row[: limit - 2], EOS] for row in rows])
@@ -97,8 +97,8 @@ class LabelledText(DataModule):
         for line, label in enumerate(labels, 1):
             if label not in index:
                 raise ValueError(
-                    f"{self.paths[split]}, line {line}: label {label!r} is none of the training "
-                    f"file's: {', '.join(index)}"
+                    f"{self.paths[split]}, line {line}: label {label!r} is not in the training "
+                    f"file, which has {', '.join(index)}"
                 )
         return torch.tensor([index[label] for label in labels])
 
@@ -128,7 +128,7 @@ def read_labelled(path: Path) -> tuple[list[str], list[str]]:
     for number, line in enumerate(read_lines(path), 1):
         label, _, text = (part.strip() for part in line.partition("\t"))
         if not label or not text:
-            raise ValueError(f"{path}, line {number}: {line[:60]!r} is not a label, a tab, a text")
+            raise ValueError(f"{path}, line {number}: {line[:60]!r} is not label<TAB>text")
         labels.append(label)
         texts.append(text)
     return labels, texts

@@ -1,4 +1,4 @@
-"""Image captions in several languages: the small benchmark of translation."""
+"""Image captions in several languages, a small benchmark of translation."""
 
 from typing import Literal
 
@@ -35,18 +35,19 @@ NAMES: dict[Split, str] = {"train": "train", "val": "val", "test": "test_2016_fl
 class Multi30k(DataModule):
     """29,000 captions of photographs and their translations.
 
-    Batch: ``TokenPairs``; those of evaluation have ``references``.
+    Batch: ``TokenPairs``; those of evaluation have ``references``. Words below include
+    punctuation; the last column counts those that occur at least twice in training.
 
     ====== ===== ===== ================ ========================== ==================
-    train  val   test  language         words and marks a sentence met at least twice
+    train  val   test  language         words per sentence         at least twice
     ====== ===== ===== ================ ========================== ==================
     29,000 1,014 1,000 English / German 13.0 / 12.4                5,972 / 7,852
     ====== ===== ===== ================ ========================== ==================
 
     Args:
-        data_dir: its files lie, or are put, in ``data_dir/multi30k/raw``.
-        source: language that is read.
-        target: language that is written.
+        data_dir: the files are in ``data_dir/multi30k/raw``, or are downloaded there.
+        source: language to translate from.
+        target: language to translate to.
         tokenizer, lowercase, shared_vocabulary, max_tokens, max_length: see ``AlignedTexts``.
     Raises:
         FileNotFoundError: the files are missing and cannot be downloaded.
@@ -70,7 +71,7 @@ class Multi30k(DataModule):
         super().__init__()
         self.save_hyperparameters(logger=False)
         if source == target:
-            raise ValueError(f"source={source!r} is the target too: choose two languages")
+            raise ValueError(f"source={source!r} is also the target: choose two languages")
         self.raw = data_root(data_dir) / "multi30k" / "raw"
         self.texts = AlignedTexts(
             {

@@ -1,4 +1,4 @@
-"""Texts and their translations, line by line."""
+"""Texts and their translations, aligned line by line."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,21 +24,21 @@ from trellis.spec import TokenPairSpec
 
 
 class AlignedTexts:
-    """Lines of one file and those of another that belong to them, as batches of ``TokenPairs``.
+    """Two files with corresponding lines, as batches of ``TokenPairs``.
 
-    Training batches hold pairs of like lengths; those of evaluation also have the target lines as
-    ``references``.
+    Training batches hold pairs of similar lengths; those of evaluation also have the target lines
+    as ``references``.
 
     Args:
-        files: sources and targets of each split.
+        files: source and target file of each split.
         tokenizer: learnt from the training files: one from sources, one from targets.
-        lowercase: no capital letters, in the references neither.
+        lowercase: convert texts and references to lower case.
         shared_vocabulary: learn one tokenizer from sources and targets together, which tied
             embeddings need.
         max_tokens: in the longer side of a batch, padding included.
-        max_length: training pairs with a side of more tokens, ends included, are left out;
-            ``None``: a side longer than ``max_tokens`` is an error.
-        drop_empty: training pairs with an empty side are left out; otherwise they are an error.
+        max_length: training pairs with a longer side, in tokens with ``bos_id`` and ``eos_id``,
+            are left out; ``None``: a side longer than ``max_tokens`` is an error.
+        drop_empty: leave out training pairs with an empty side; otherwise they are an error.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class AlignedTexts:
         self.splits: dict[str, _Pairs] = {}
 
     def setup(self, stage: str | None = None) -> TokenPairSpec:
-        """Read what ``stage`` needs; the vocabularies are learnt once."""
+        """Read the splits that ``stage`` needs; the vocabularies are learnt once."""
         wanted = [split for split in STAGES[stage] if split not in self.splits]
         lines = {split: read_pairs(*self.files[split]) for split in wanted}
         if self.spec is None:
@@ -94,21 +94,20 @@ class AlignedTexts:
         return _Pairs(sources, targets, longer, self._kept(empty, longer), [])
 
     def _kept(self, empty: Tensor, longer: Tensor) -> Tensor:
-        """Training pairs to learn from; refuses others unless an option leaves them out."""
+        """Training pairs to use; others are an error unless an option leaves them out."""
         names = " and ".join(str(path) for path in self.files["train"])
         if bool(empty.any()) and not self.drop_empty:
             raise ValueError(
                 f"{names}: line {_first(empty)} is empty in one of them, the first of "
-                f"{int(empty.sum()):,}; mend the files, or leave such pairs out with "
+                f"{int(empty.sum()):,}; correct the files, or leave such pairs out with "
                 f"drop_empty=True"
             )
         too_long = longer > (self.max_length or self.max_tokens)
         if bool(too_long.any()) and self.max_length is None:
             line = _first(too_long)
             raise ValueError(
-                f"{names}: line {line} has {int(longer[line - 1]):,} tokens, "
-                f"max_tokens={self.max_tokens} hold one such pair not even alone; raise it, or "
-                f"leave long pairs out with max_length"
+                f"{names}: line {line} has {int(longer[line - 1]):,} tokens, more than "
+                f"max_tokens={self.max_tokens}: raise it, or leave long pairs out with max_length"
             )
         kept = (~(empty | too_long)).nonzero().flatten()
         if len(kept) < len(empty):
@@ -118,11 +117,11 @@ class AlignedTexts:
                 f"than max_length={self.max_length}"
             )
         if len(kept) == 0:
-            raise ValueError(f"{names}: no training pair is left; raise max_length")
+            raise ValueError(f"{names}: no training pairs are left; raise max_length")
         return kept
 
     def loader(self, split: Split, order: Order | None = None) -> Loader[TokenPairs]:
-        """Batches of a split; in training shuffled, else sorted, unless ``order`` says so."""
+        """Batches of a split; by default shuffled for training, else sorted by length."""
         pairs = self.splits[split]
 
         def batch(indices: Tensor) -> TokenPairs:
@@ -143,20 +142,20 @@ class AlignedTexts:
 
 
 class ParallelText(DataModule):
-    """Any pair of text files of which line n of one translates line n of the other.
+    """Any pair of text files, in which line n of one is the translation of line n of the other.
 
     Batch: ``TokenPairs``; see ``AlignedTexts``. Predictions are made in the order of the file.
 
     Args:
-        train: paths of sources and targets, in UTF-8; compressed where they end in ``.gz``.
-        val: the same to validate on.
-        test: the same to test on; ``None`` takes those of ``val``.
+        train: paths of sources and targets, in UTF-8; compressed if they end in ``.gz``.
+        val: the same for validation.
+        test: the same for test; ``None`` uses those of ``val``.
         tokenizer, lowercase, shared_vocabulary, max_tokens, max_length, drop_empty: see
             ``AlignedTexts``.
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is empty or not UTF-8, two files differ in length, or a training pair
-            has an empty or too long side.
+        ValueError: a file is empty or not UTF-8, two files differ in length, or a side of a
+            training pair is empty or too long.
     """
 
     def __init__(
@@ -195,7 +194,7 @@ class ParallelText(DataModule):
 
 
 class _Pairs(NamedTuple):
-    """A split: all its lines, and which of them are served."""
+    """A split: all its lines, and the indices of those to use."""
 
     source: Ragged
     target: Ragged
@@ -205,7 +204,7 @@ class _Pairs(NamedTuple):
 
 
 def read_pairs(source: Path, target: Path) -> tuple[list[str], list[str]]:
-    """Lines of both files, as many of one as of the other.
+    """Lines of two files of equal length.
 
     Raises:
         FileNotFoundError: one is missing.
@@ -221,5 +220,5 @@ def read_pairs(source: Path, target: Path) -> tuple[list[str], list[str]]:
 
 
 def _first(mask: Tensor) -> int:
-    """Number of the first line marked, counted from 1."""
+    """Number of the first line in a mask, counted from 1."""
     return int(mask.nonzero()[0]) + 1

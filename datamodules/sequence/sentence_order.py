@@ -1,4 +1,4 @@
-"""Pairs of sentences, half of which follow each other: what BERT is trained on."""
+"""Sentence pairs for BERT's next-sentence prediction."""
 
 from pathlib import Path
 
@@ -18,20 +18,20 @@ from trellis.sequence.tokenizer import BOS, EOS, PAD, TokenizerFactory
 
 
 class SentenceOrder(DataModule):
-    """Pairs of sentences from any text file with one sentence a line.
+    """Pairs of sentences from any text file with one sentence per line.
 
     Batch: ``SentencePairs``, [CLS] first [SEP] second [SEP], where [CLS] is ``bos_id`` and [SEP]
     ``eos_id``. In half of the pairs the second sentence follows the first in the file, in the
-    others it is any other of the same split. Empty lines stand between documents; no pair bridges
-    them. The last tenth of the lines validates and tests. Each epoch of training draws
-    new seconds; those of validation stay.
+    others it is a random one of the same split. Empty lines separate documents; no consecutive
+    pair crosses them. The last tenth of the lines is for validation and test. The second sentences
+    are drawn again in each epoch of training; those of validation are fixed.
 
     Args:
         path: of the file, in UTF-8; compressed if it ends in ``.gz``.
         tokenizer: learnt from the first nine tenths; has a ``mask_id``.
-        lowercase: no capital letters.
-        max_length: of a pair; sentences longer than half of it lose their ends, and the log says
-            how many.
+        lowercase: convert the text to lower case.
+        max_length: of a pair; sentences longer than half of it are truncated, and their number is
+            logged.
         batch_size: pairs per batch.
         seed: of the pairs.
     Raises:
@@ -53,9 +53,11 @@ class SentenceOrder(DataModule):
         super().__init__()
         self.save_hyperparameters(logger=False)
         if max_length < 5:
-            raise ValueError(f"max_length={max_length}: give at least 5, for two words in three")
+            raise ValueError(
+                f"max_length={max_length}: give at least 5, for two words and three special tokens"
+            )
         self.path, self.factory, self.lowercase = Path(path), tokenizer, lowercase
-        self.room = (max_length - 3) // 2
+        self.longest = (max_length - 3) // 2
         self.batch_size, self.seed = at_least_one("batch_size", batch_size), seed
         self.splits: dict[str, tuple[list[list[int]], Tensor]] = {}
 
@@ -69,7 +71,7 @@ class SentenceOrder(DataModule):
             if not len(_followed(part)) or sum(map(bool, part)) < 3:
                 raise ValueError(
                     f"{self.path} is too short: its {len(part)} lines of {name} hold too few "
-                    f"sentences that follow each other"
+                    f"consecutive sentences"
                 )
         folder = self.path.parent
         self.tokenizer = learn_tokenizer(
@@ -80,15 +82,15 @@ class SentenceOrder(DataModule):
         self.splits = {name: self._encoded(part) for name, part in parts.items()}
 
     def _encoded(self, lines: list[str]) -> tuple[list[list[int]], Tensor]:
-        """Token ids of the sentences, and which of them are followed by the next."""
+        """Token ids of the sentences, and the indices of those with a successor."""
         sentences = self.tokenizer.encode_batch([line for line in lines if line])
-        too_long = sum(len(sentence) > self.room for sentence in sentences)
+        too_long = sum(len(sentence) > self.longest for sentence in sentences)
         if too_long:
             rank_zero_info(
-                f"{self.path}: {too_long:,} of {len(sentences):,} sentences are cut to their "
-                f"first {self.room} tokens, half of max_length"
+                f"{self.path}: {too_long:,} of {len(sentences):,} sentences are truncated to "
+                f"{self.longest} tokens, half of max_length"
             )
-        return [sentence[: self.room] for sentence in sentences], _followed(lines)
+        return [sentence[: self.longest] for sentence in sentences], _followed(lines)
 
     def loader(self, split: Split) -> Loader[SentencePairs]:
         train = split == "train"
@@ -99,7 +101,7 @@ class SentenceOrder(DataModule):
             first = followed[indices]
             in_order = hashed_integers(2, self.seed, *where, 0)
             other = hashed_integers(len(sentences) - 1, self.seed, *where, 1)
-            other += other > first  # any but the one that follows
+            other += other > first  # skips the successor
             second = torch.where(in_order == 1, first + 1, other)
             pairs = [
                 (sentences[a], sentences[b])
@@ -121,7 +123,7 @@ class SentenceOrder(DataModule):
 
 
 def _followed(lines: list[str]) -> Tensor:
-    """Places, among the sentences, of those after which another stands in the same document."""
+    """Indices, among the sentences, of those that another follows in the same document."""
     places, place = [], 0
     for line, after in zip(lines, lines[1:], strict=False):
         if line and after:

@@ -1,4 +1,4 @@
-"""What the endless sequence-to-sequence tasks share."""
+"""Sequence-to-sequence tasks whose examples are generated on the fly."""
 
 from collections.abc import Callable
 
@@ -13,25 +13,25 @@ from trellis.random import hashed_integers
 from trellis.sequence.batches import TokenPairs
 
 Random = Callable[[int, Tensor | int], Tensor]
-# Streams of numbers: no example of one split is drawn with the numbers of another.
+# Random streams: the splits share no random numbers.
 STREAMS = {"train": 0, "val": 1, "test": 2}
 
 
 class SyntheticPairs:
-    """Examples that are made when they are asked for.
+    """Examples that are generated batch by batch.
 
-    Training example i of epoch e is a function of the seed, e and i: every epoch brings new ones.
+    Training example i of epoch e is a function of the seed, e and i: each epoch has new examples.
     Those of validation and test are always the same, whatever the seed.
 
     Args:
-        make: ``(split, random) -> TokenPairs``, a batch of examples made of random numbers alone.
-            ``random(high, key)`` gives whole numbers in ``0 .. high - 1``: ``[B, 1]``, or
-            ``[B, K]`` for keys ``[K]``; the same key brings the same numbers.
-        num_train: pairs that make an epoch.
+        make: ``(split, random) -> TokenPairs``, a batch of examples as a function of random
+            numbers. ``random(high, key)`` gives integers in ``0 .. high - 1``: ``[B, 1]``, or
+            ``[B, K]`` for keys ``[K]``; the same key gives the same numbers.
+        num_train: pairs per epoch.
         num_val: pairs to validate on.
         num_test: pairs to test on.
         batch_size: pairs per batch.
-        seed: of the training examples; ``None`` takes the one of ``seed_everything``.
+        seed: of the training examples; ``None`` uses that of ``seed_everything``.
     Raises:
         ValueError: a size is smaller than 1.
     """
@@ -61,7 +61,7 @@ class SyntheticPairs:
             where = (seed, STREAMS[split], epoch, indices.unsqueeze(1))
             return self.make(split, lambda high, key: hashed_integers(high, *where, key))
 
-        # Nothing to shuffle: the examples are drawn at random as they are.
+        # No need to shuffle: the examples are random already.
         loader = Loader(
             self.sizes[split], batch, batch_size=self.batch_size, seed=self.seed, pad=train
         )

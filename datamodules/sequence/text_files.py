@@ -1,4 +1,4 @@
-"""Texts from files: what they hold is checked once, at the door."""
+"""Text files, and tokenizers learnt from them."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from trellis.files import atomic_write_text
 from trellis.hyperparameters import to_plain
 from trellis.sequence.tokenizer import Tokenizer, TokenizerFactory, from_json
 
-# Splits that a stage of Lightning needs.
+# Splits that each of Lightning's stages needs.
 STAGES: dict[str | None, tuple[Split, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -20,14 +20,14 @@ STAGES: dict[str | None, tuple[Split, ...]] = {
     "predict": ("test",),
     None: ("train", "val", "test"),
 }
-VOCABULARIES = 1  # counted up when learning changes, so that no old vocabulary is taken for new
+CACHE_VERSION = 1  # raised when learning changes, so that old vocabularies are not used
 
 
 def read_text(path: Path) -> str:
-    """Contents of a text file in UTF-8, compressed where it ends in ``.gz``.
+    """Contents of a text file in UTF-8, compressed if it ends in ``.gz``.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: it is missing.
         OSError: it is compressed and damaged.
         ValueError: it is empty or not UTF-8; names line and column.
     """
@@ -36,7 +36,7 @@ def read_text(path: Path) -> str:
     elif path.is_file():
         content = path.read_bytes()
     else:
-        raise FileNotFoundError(f"{path} is missing: put it there, or give the path of another")
+        raise FileNotFoundError(f"{path} is missing: put it there, or give another path")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -53,8 +53,8 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a text file, without spaces at their ends; see ``read_text``."""
-    # Not splitlines(): it also cuts at characters that stand inside a sentence, as U+2028.
+    """Lines of a text file, stripped of white space; see ``read_text``."""
+    # Not splitlines(): it also splits at characters inside a sentence, such as U+2028.
     lines = read_text(path).split("\n")
     if not lines[-1]:
         lines.pop()
@@ -64,23 +64,23 @@ def read_lines(path: Path) -> list[str]:
 def learn_tokenizer(
     factory: TokenizerFactory, texts: Sequence[str], *, lowercase: bool, folder: Path
 ) -> Tokenizer:
-    """The tokenizer that ``factory`` learns from ``texts``, kept in a file for the next time.
+    """The tokenizer that ``factory`` learns from ``texts``, cached in a file.
 
-    The file is named after all that the vocabulary depends on. A folder that cannot be written
-    to, or a factory that has no name, only means learning again.
+    The name of the file is a hash of all that the vocabulary depends on. If the folder is not
+    writable, or the factory has no importable name, the tokenizer is learnt again each time.
 
     Args:
-        factory: learns it.
-        texts: of the training split, and of no other.
-        lowercase: given to the factory.
-        folder: beside the data; the file goes into ``folder/vocabularies``.
+        factory: learns the tokenizer.
+        texts: of the training split only.
+        lowercase: passed to the factory.
+        folder: of the data; the cache is ``folder/vocabularies``.
     """
     try:
-        options = json.dumps([VOCABULARIES, to_plain(factory), lowercase])
+        options = json.dumps([CACHE_VERSION, to_plain(factory), lowercase])
     except ValueError:  # a lambda
         return factory(texts, lowercase=lowercase)
     path = folder / "vocabularies" / f"{_digest(options, texts)}.json"
-    with suppress(OSError, ValueError):  # not there yet, or not whole
+    with suppress(OSError, ValueError):  # missing or damaged
         return from_json(path.read_text("utf-8"))
     tokenizer = factory(texts, lowercase=lowercase)
     with suppress(OSError):
@@ -89,10 +89,10 @@ def learn_tokenizer(
 
 
 def require_ids(tokenizer: Tokenizer, *names: str) -> None:
-    """Refuse a tokenizer that lacks a special id.
+    """Check that a tokenizer has certain special ids.
 
     Raises:
-        ValueError: names the id and how to get it.
+        ValueError: names the missing one and the option that adds it.
     """
     for name in names:
         if getattr(tokenizer, name) is None:

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.downloads import fetch
-from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.engine.loader import Loader, rank_and_world
 from trellis.datamodules.sequence.text_files import learn_tokenizer, read_text
 from trellis.files import data_root
 from trellis.random import hashed_integers
@@ -22,10 +21,10 @@ CHECKSUM = "sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc56
 class TinyShakespeare(DataModule):
     """A million characters of Shakespeare, or any other text file, for language modelling.
 
-    Batch: tokens ``[B, context + 1]``: the first ``context`` of a row are read, the last
-    ``context`` predicted. The first 90 % of the text trains; the last 10 % validates and tests, in
-    windows that follow each other and predict each of its tokens but the first once; the last
-    window, alone in its batch, is as short as the text leaves it.
+    Batch: tokens ``[B, context + 1]``: the first ``context`` of a row are the input, the last
+    ``context`` the targets. The first 90 % of the text are for training, the last 10 % for
+    validation and test, in consecutive windows that predict each token but the first once; the
+    last window may be shorter, and is a batch of its own.
 
     ========= ========== ===============
     train     val = test characters
@@ -34,23 +33,22 @@ class TinyShakespeare(DataModule):
     ========= ========== ===============
 
     Args:
-        data_dir: its file lies, or is put, in ``data_dir/tinyshakespeare``.
+        data_dir: the file is in ``data_dir/tinyshakespeare``, or is downloaded there.
         path: another text file, in UTF-8; compressed if it ends in ``.gz``.
-        context: tokens that are read before the last one is predicted.
+        context: length of the input.
         batch_size: windows per batch.
-        steps_per_epoch: batches of training windows, each from a random place; ``None``: as many
-            as read the text once.
-        stream: train on ``batch_size`` parts of the text instead, side by side from their
-            beginnings to their ends: each row goes on where it stopped in the batch before, so
-            a state may be carried. Validation goes the same way, and leaves out fewer tokens than
-            there are rows.
+        steps_per_epoch: batches of training windows from random positions; ``None``: as many as
+            cover the text once.
+        stream: train on ``batch_size`` parts of the text in parallel instead, from beginning to
+            end: each row continues where it stopped in the previous batch, so that a state can be
+            carried over. Validation does the same, and drops fewer tokens than there are rows.
         tokenizer: learnt from the first 90 %.
-        lowercase: no capital letters.
-        seed: of the random places; ``None`` takes the one of ``seed_everything``.
+        lowercase: convert the text to lower case.
+        seed: of the random positions; ``None`` uses that of ``seed_everything``.
     Raises:
         FileNotFoundError: the file is missing and cannot be downloaded.
-        ValueError: the file is empty, not UTF-8 or too short, the last 10 % hold a character
-            the tokenizer refuses, or both ``stream`` and ``steps_per_epoch`` are given.
+        ValueError: the file is empty, not UTF-8 or too short, the last 10 % have a character
+            unknown to the tokenizer, or both ``stream`` and ``steps_per_epoch`` are given.
 
     Source: Karpathy 2015, char-rnn.
     """
@@ -74,7 +72,7 @@ class TinyShakespeare(DataModule):
         if steps_per_epoch is not None:
             at_least_one("steps_per_epoch", steps_per_epoch)
             if stream:
-                raise ValueError("steps_per_epoch is for random windows: leave it out of a stream")
+                raise ValueError("steps_per_epoch is for random windows: omit it with stream=True")
         self.path = Path(path) if path else data_root(data_dir) / "tinyshakespeare" / "input.txt"
         self.downloads = path is None
         self.context, self.batch_size, self.steps = context, batch_size, steps_per_epoch
@@ -100,7 +98,7 @@ class TinyShakespeare(DataModule):
         if len(train) <= self.context or len(held_out) < 2:
             raise ValueError(
                 f"{self.path} is too short: {len(train)} tokens to train on and {len(held_out)} "
-                f"to validate, context={self.context} needs {self.context + 1} and 2"
+                f"to validate; context={self.context} needs {self.context + 1} and 2"
             )
         self.spec = self.tokenizer.spec
         self.parts = {"train": torch.tensor(train), "val": torch.tensor(held_out)}
@@ -123,16 +121,16 @@ class TinyShakespeare(DataModule):
         return loader
 
     def _streams(self, tokens: Tensor, whole: bool) -> Loader[Tensor]:
-        """Rows side by side; with ``whole``, the last batch may be short instead of missing."""
-        # Under DDP the loader deals steps out in turn: each process gets rows of its own.
-        world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        """Rows in parallel; with ``whole``, a short last batch is kept."""
+        # Under DDP the loader assigns steps to processes in turn: each has rows of its own.
+        _, world = rank_and_world()
         length = (len(tokens) - 1) // (world * self.batch_size)
         if length < (1 if whole else self.context):
             raise ValueError(
                 f"{self.path} is too short: {len(tokens)} tokens for {world * self.batch_size} "
                 f"streams of context={self.context}"
             )
-        rows = tokens.unfold(0, length + 1, length)  # they share the token that one predicts last
+        rows = tokens.unfold(0, length + 1, length)  # the last target of one is the next's first
         steps = -(-length // self.context) if whole else length // self.context
 
         def following(index: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ def served(loader: Loader) -> list[int]:
 
 
 def as_rank(monkeypatch: pytest.MonkeyPatch, rank: int, world: int) -> None:
-    monkeypatch.setattr(loader_module, "_rank_and_world", lambda: (rank, world))
+    monkeypatch.setattr(loader_module, "rank_and_world", lambda: (rank, world))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 10, 11])

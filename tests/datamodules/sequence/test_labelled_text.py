@@ -59,7 +59,7 @@ def test_long_texts_are_refused_or_cut_and_counted(
         ready(tmp_path, train=train, max_tokens=51)
     with caplog.at_level(logging.INFO):
         data = ready(tmp_path, train=train, max_length=7)
-    assert "2 of 4 texts are cut to their first max_length=7 tokens" in caplog.text
+    assert "2 of 4 texts are truncated to max_length=7 tokens" in caplog.text
     texts = {data.tokenizer.decode(row) for x, _ in data.train_dataloader() for row in x.tolist()}
     assert texts == {"A good, good film", "Bad", "good film", "bad bad bad bad bad"}
     assert ready(tmp_path, train=train, max_tokens=52)
@@ -69,10 +69,20 @@ def test_long_texts_are_refused_or_cut_and_counted(
     ("train", "val", "options", "message"),
     [
         ("", TRAIN, {}, r"train\.tsv is empty"),
-        ("pos\tgood\nbad film\n", TRAIN, {}, r"train\.tsv, line 2: 'bad film' is not a label, a"),
+        (
+            "pos\tgood\nbad film\n",
+            TRAIN,
+            {},
+            r"train\.tsv, line 2: 'bad film' is not label<TAB>text",
+        ),
         ("pos\tgood\n\n", TRAIN, {}, r"train\.tsv, line 2: '' is not"),
         ("pos\t \n", TRAIN, {}, r"train\.tsv, line 1: 'pos' is not"),
-        (TRAIN, "pos\ta\nso\tb\n", {}, r"val\.tsv, line 2: label 'so' is none of .*: neg, pos"),
+        (
+            TRAIN,
+            "pos\ta\nso\tb\n",
+            {},
+            r"val\.tsv, line 2: label 'so' is not in the training file, which has neg, pos",
+        ),
         (TRAIN, TRAIN, {"max_tokens": 0}, "max_tokens=0"),
         (TRAIN, TRAIN, {"max_length": 2}, "max_length=2: give 3 to max_tokens=4096"),
         (TRAIN, TRAIN, {"tokenizer": CharTokenizer}, "CharTokenizer has no pad_id"),

@@ -46,7 +46,7 @@ def test_either_direction_of_any_two_languages(look_alike: Path, source: str, ta
 
 
 def test_a_language_is_not_its_own_translation() -> None:
-    with pytest.raises(ValueError, match="source='en' is the target too"):
+    with pytest.raises(ValueError, match="source='en' is also the target"):
         Multi30k(source="en", target="en")
 
 

@@ -92,7 +92,7 @@ def test_long_sentences_are_cut_and_counted(
 ) -> None:
     with caplog.at_level(logging.INFO):
         data = ready(tmp_path, max_length=8)
-    assert "90 of 450 sentences are cut to their first 2 tokens, half of max_" in caplog.text
+    assert "90 of 450 sentences are truncated to 2 tokens, half of max_" in caplog.text
     assert max(batch.tokens.size(1) for batch in data.train_dataloader()) == 7
     caplog.clear()
     with caplog.at_level(logging.INFO):
