@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ _path, sys.path = sys.path, [entry for entry in sys.path if entry != _here]
 import trellis  # noqa: E402, F401
 
 sys.path = _path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The key that signs checkpoints is not the one of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from torch_geometric.utils import coalesce, to_undirected
 from trellis.datamodules.engine.base import SPLITS, DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.graph.whole_graph import check_masks, whole_graph_loader
+from trellis.files import FilePath
 from trellis.spec import NodeSpec
 
 HEADERS = (("source", "target"), ("src", "dst"), ("from", "to"))
@@ -45,8 +46,8 @@ class GraphFromFiles(DataModule):
 
     def __init__(
         self,
-        edges: str = "edges.csv",
-        nodes: str = "nodes.csv",
+        edges: FilePath = "edges.csv",
+        nodes: FilePath = "nodes.csv",
         label: str = "label",
         undirected: bool = True,
         train_fraction: float = 0.6,

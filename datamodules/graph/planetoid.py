@@ -12,7 +12,7 @@ from trellis.datamodules.engine.checks import check_features, check_labels
 from trellis.datamodules.engine.downloads import damaged_file, fetch, require_file
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.graph.whole_graph import check_masks, whole_graph_loader
-from trellis.files import data_root
+from trellis.files import FilePath, data_root
 from trellis.nn.sparse import to_csr
 from trellis.spec import NodeSpec
 
@@ -69,7 +69,7 @@ class Planetoid(DataModule):
     def __init__(
         self,
         name: Literal["Cora", "CiteSeer", "PubMed"] = "Cora",
-        data_dir: str | None = None,
+        data_dir: FilePath | None = None,
         sparse: bool = True,
         steps_per_epoch: int = 1,
     ) -> None:

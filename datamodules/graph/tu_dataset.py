@@ -18,7 +18,7 @@ from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.downloads import fetch, require_file
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.graph.in_memory_graphs import InMemoryGraphs
-from trellis.files import atomic_write, data_root
+from trellis.files import FilePath, atomic_write, data_root
 from trellis.spec import GraphSpec
 
 URL = "https://www.chrsmrrs.com/graphkerneldatasets"
@@ -67,7 +67,7 @@ class TUDataset(DataModule):
         name: str = "MUTAG",
         fold: int = 0,
         batch_size: int = 32,
-        data_dir: str | None = None,
+        data_dir: FilePath | None = None,
         seed: int = 0,
         validation: Validation = "test_fold",
     ) -> None:

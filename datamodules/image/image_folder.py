@@ -12,6 +12,7 @@ from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import SPLITS, DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.image.pixels import VALUES, Pixels, PixelValues, image_loader
+from trellis.files import FilePath
 from trellis.spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class ImageFolder(DataModule):
 
     def __init__(
         self,
-        path: str,
+        path: FilePath,
         size: int | tuple[int, int] | None = None,
         grey: bool = False,
         batch_size: int = 64,

@@ -14,7 +14,7 @@ from trellis.datamodules.engine.checks import check_labels
 from trellis.datamodules.engine.downloads import damaged_file, fetch, read_gzip
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.image.pixels import VALUES, Pixels, PixelValues, image_loader
-from trellis.files import data_root
+from trellis.files import FilePath, data_root
 from trellis.spec import TensorSpec
 
 MEAN, STD = 0.1307, 0.3081  # of the training pixels in [0, 1]
@@ -66,7 +66,7 @@ class MNIST(DataModule):
 
     def __init__(
         self,
-        data_dir: str | None = None,
+        data_dir: FilePath | None = None,
         batch_size: int = 64,
         flatten: bool = False,
         num_val: int = 5000,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trellis.checks import at_least_one, not_negative, probability
 from trellis.datamodules.rl.environment_data import EnvironmentData
+from trellis.files import TYPED_ONLY
 from trellis.rl.collector import Rollout
 from trellis.rl.n_step import NStepTransitions
 from trellis.rl.prioritized_replay import PrioritizedReplay
@@ -81,7 +82,7 @@ class EnvironmentReplay(EnvironmentData):
         seed: int | None = None,
         num_val_episodes: int = 10,
         num_test_episodes: int = 100,
-        options: dict[str, Any] | None = None,
+        options: Annotated[dict[str, Any] | None, TYPED_ONLY] = None,
     ) -> None:
         super().__init__(
             environment, num_envs, num_steps, seed, num_val_episodes, num_test_episodes, options

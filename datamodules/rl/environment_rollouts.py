@@ -1,9 +1,10 @@
 """Experience for agents that learn from what they do now: rollouts of the current policy."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from trellis.datamodules.rl.environment_data import EnvironmentData
+from trellis.files import TYPED_ONLY
 from trellis.rl.collector import Rollout
 
 
@@ -52,7 +53,7 @@ class EnvironmentRollouts(EnvironmentData):
         seed: int | None = None,
         num_val_episodes: int = 10,
         num_test_episodes: int = 100,
-        options: dict[str, Any] | None = None,
+        options: Annotated[dict[str, Any] | None, TYPED_ONLY] = None,
     ) -> None:
         super().__init__(
             environment, num_envs, num_steps, seed, num_val_episodes, num_test_episodes, options

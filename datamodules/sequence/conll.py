@@ -18,6 +18,7 @@ from trellis.datamodules.sequence.text_files import (
     read_lines,
     require_ids,
 )
+from trellis.files import FilePath
 from trellis.sequence.batches import Ragged
 from trellis.sequence.masking import IGNORED
 from trellis.sequence.tokenizer import BOS, EOS, PAD, UNKNOWN, TokenizerFactory, WordTokenizer
@@ -59,9 +60,9 @@ class CoNLL(DataModule):
 
     def __init__(
         self,
-        train: str,
-        val: str,
-        test: str | None = None,
+        train: FilePath,
+        val: FilePath,
+        test: FilePath | None = None,
         word_column: int = 0,
         tag_column: int = -1,
         comment: str = "",

@@ -15,6 +15,7 @@ from trellis.datamodules.sequence.text_files import (
     read_lines,
     require_ids,
 )
+from trellis.files import FilePath
 from trellis.sequence.batches import Ragged
 from trellis.sequence.tokenizer import BOS, EOS, PAD, TokenizerFactory, WordTokenizer
 from trellis.spec import LabelledTokenSpec
@@ -43,9 +44,9 @@ class LabelledText(DataModule):
 
     def __init__(
         self,
-        train: str,
-        val: str,
-        test: str | None = None,
+        train: FilePath,
+        val: FilePath,
+        test: FilePath | None = None,
         tokenizer: TokenizerFactory = WordTokenizer,
         lowercase: bool = False,
         max_length: int | None = None,

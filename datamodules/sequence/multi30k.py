@@ -6,7 +6,7 @@ from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.parallel_text import AlignedTexts
-from trellis.files import data_root
+from trellis.files import FilePath, data_root
 from trellis.sequence.batches import TokenPairs
 from trellis.sequence.subword import BPETokenizer
 from trellis.sequence.tokenizer import TokenizerFactory
@@ -59,7 +59,7 @@ class Multi30k(DataModule):
 
     def __init__(
         self,
-        data_dir: str | None = None,
+        data_dir: FilePath | None = None,
         source: Language = "de",
         target: Language = "en",
         tokenizer: TokenizerFactory = BPETokenizer,

@@ -17,6 +17,7 @@ from trellis.datamodules.sequence.text_files import (
     read_lines,
     require_ids,
 )
+from trellis.files import FilePath
 from trellis.sequence.batches import Ragged, TokenPairs
 from trellis.sequence.subword import BPETokenizer
 from trellis.sequence.tokenizer import BOS, EOS, PAD, Tokenizer, TokenizerFactory
@@ -160,9 +161,9 @@ class ParallelText(DataModule):
 
     def __init__(
         self,
-        train: tuple[str, str],
-        val: tuple[str, str],
-        test: tuple[str, str] | None = None,
+        train: tuple[FilePath, FilePath],
+        val: tuple[FilePath, FilePath],
+        test: tuple[FilePath, FilePath] | None = None,
         tokenizer: TokenizerFactory = BPETokenizer,
         lowercase: bool = False,
         shared_vocabulary: bool = False,

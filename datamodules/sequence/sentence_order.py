@@ -11,6 +11,7 @@ from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.synthetic_pairs import padded
 from trellis.datamodules.sequence.text_files import learn_tokenizer, read_lines, require_ids
+from trellis.files import FilePath
 from trellis.random import hashed_integers
 from trellis.sequence.batches import SentencePairs
 from trellis.sequence.subword import WordPieceTokenizer
@@ -43,7 +44,7 @@ class SentenceOrder(DataModule):
 
     def __init__(
         self,
-        path: str,
+        path: FilePath,
         tokenizer: TokenizerFactory = WordPieceTokenizer,
         lowercase: bool = True,
         max_length: int = 128,

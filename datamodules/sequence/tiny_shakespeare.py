@@ -10,7 +10,7 @@ from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader, rank_and_world
 from trellis.datamodules.sequence.text_files import learn_tokenizer, read_text
-from trellis.files import data_root
+from trellis.files import FilePath, data_root
 from trellis.random import hashed_integers
 from trellis.sequence.tokenizer import CharTokenizer, TokenizerFactory
 
@@ -55,8 +55,8 @@ class TinyShakespeare(DataModule):
 
     def __init__(
         self,
-        data_dir: str | None = None,
-        path: str | None = None,
+        data_dir: FilePath | None = None,
+        path: FilePath | None = None,
         context: int = 64,
         batch_size: int = 12,
         steps_per_epoch: int | None = None,

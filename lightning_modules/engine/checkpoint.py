@@ -16,6 +16,7 @@ from trellis.lightning_modules.engine.objective import Objective
 from trellis.lightning_modules.engine.rebuild import checked, rebuilt
 from trellis.lightning_modules.engine.registry import registered_class
 from trellis.lightning_modules.engine.upgrade import FORMAT, upgrade
+from trellis.lightning_modules.engine.vouching import forget_unsigned
 
 # Entries that objects are made of, and what their class must be.
 SECTIONS: dict[str, type] = {
@@ -56,12 +57,13 @@ def read(
         )
     upgrade(checkpoint)
     for entry in rebuilt:
-        _check_section(checkpoint.get(entry, {}), SECTIONS[entry], str(path))
+        _check_section(checkpoint, entry, str(path))
     return checkpoint
 
 
-def _check_section(parameters: Any, base: type, path: str) -> None:
-    """Refuse hyper-parameters of which anything but an object of ``base`` might be made."""
+def _check_section(checkpoint: dict[str, Any], entry: str, path: str) -> None:
+    """Refuse hyper-parameters of which something else might be made than they are for."""
+    parameters, base = checkpoint.get(entry, {}), SECTIONS[entry]
     _require_section(parameters, path)
     if (name := parameters.get("_class_path")) is None:
         return
@@ -69,6 +71,7 @@ def _check_section(parameters: Any, base: type, path: str) -> None:
     if not issubclass(cls, base):
         raise ValueError(f"{path} is refused: {name} is no {base.__name__}")
     checked(cls, parameters, path)
+    forget_unsigned(cls, parameters, checkpoint["trellis"].get("files"), path)
 
 
 def _require_section(parameters: Any, path: str) -> None:

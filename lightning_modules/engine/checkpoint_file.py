@@ -69,7 +69,7 @@ def verify(path: str | Path) -> None:
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            # torch compresses nothing: a file that claims more than it holds was not written by it.
+            # torch compresses nothing: what claims more than it holds was not written by it.
             if sum(entry.file_size for entry in archive.infolist()) > size:
                 raise OSError(f"it claims to hold more than its {size} bytes")
             damaged = archive.testzip()

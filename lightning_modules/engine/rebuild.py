@@ -15,8 +15,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
-from trellis.lightning_modules.engine.registry import registered_class
+from trellis.lightning_modules.engine.registry import registered_class, trusted_packages
 
+# Packages of environments, which only register what they have when they are imported.
+ENVIRONMENTS = ("ale_py", "gymnasium", "gymnasium_robotics", "minigrid", "shimmy")
 BOOKKEEPING = ("_class_path", "_instantiator")
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -58,12 +60,19 @@ def annotations(cls: type) -> dict[str, Any]:
     """Annotations of the constructor's parameters; those it passes on are left out."""
     init: Any = cls.__init__
     try:
-        hints = typing.get_type_hints(init)
+        hints = typing.get_type_hints(init, include_extras=True)
     except Exception:  # names that exist for type checkers alone
         hints = getattr(init, "__annotations__", {})
     kinds = inspect.signature(init).parameters
     variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return {n: hint for n, hint in hints.items() if n in kinds and kinds[n].kind not in variadic}
+
+
+def is_marked(hint: Any, mark: str) -> bool:
+    """Whether an annotation or a part of it is ``Annotated[..., mark]``."""
+    if get_origin(hint) is typing.Annotated and mark in get_args(hint)[1:]:
+        return True
+    return any(is_marked(each, mark) for each in get_args(hint))
 
 
 def _rebuild(value: Any, hint: Any, where: str, source: str) -> Any:
@@ -86,6 +95,7 @@ def _rebuild(value: Any, hint: Any, where: str, source: str) -> Any:
     if isinstance(value, str) and _takes(hint, _is_factory) and not _takes(hint, _is_text):
         raise ValueError(_no_class(value, where, source))
     _require_plain(value, where, source)
+    _require_known_environment(value, where, source)
     return value
 
 
@@ -137,6 +147,7 @@ def _check(value: Any, hint: Any, where: str, source: str) -> None:
             )
     else:
         _require_plain(value, where, source)
+        _require_known_environment(value, where, source)
 
 
 def _described(
@@ -250,6 +261,17 @@ def _fits(value: Any, hint: Any) -> bool:
         elif not isinstance(origin, type) or isinstance(value, origin):
             return True
     return False
+
+
+def _require_known_environment(value: Any, where: str, source: str) -> None:
+    """Gymnasium imports what stands before the colon of an environment's id."""
+    if where.endswith(".environment") and isinstance(value, str) and ":" in value:
+        package = value.partition(":")[0].partition(".")[0]
+        if package not in (*ENVIRONMENTS, *trusted_packages()):
+            raise ValueError(
+                f"{source} is refused: {where} is {value!r}, from a package that is not trusted. "
+                f"If you know it, set TRELLIS_TRUST={package}"
+            )
 
 
 def _require_plain(value: Any, where: str, source: str) -> None:

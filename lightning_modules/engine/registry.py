@@ -49,12 +49,17 @@ def registered_class(name: str, source: str = "the checkpoint") -> type:
                 f"checkpoint may name"
             )
         return found
-    if package not in os.environ.get("TRELLIS_TRUST", "").replace(",", " ").split():
+    if package not in trusted_packages():
         raise ValueError(
             f"{source} is refused: it names {name}, from a package that is not trusted. If it is "
             f"your own, set TRELLIS_TRUST={package}"
         )
     return _trusted(name, package, source)
+
+
+def trusted_packages() -> list[str]:
+    """What ``TRELLIS_TRUST`` names, with spaces or commas between."""
+    return os.environ.get("TRELLIS_TRUST", "").replace(",", " ").split()
 
 
 def _ours(name: str, source: str) -> type:

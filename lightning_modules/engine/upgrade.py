@@ -8,6 +8,7 @@ from typing import Any
 
 from trellis.hyperparameters import importable_name, to_plain
 from trellis.index import RENAMED, current_path
+from trellis.lightning_modules.engine.vouching import signature
 
 FORMAT = 2  # of what a checkpoint holds beside Lightning's own keys
 
@@ -26,6 +27,7 @@ def description(module: Any, datamodule: Any) -> dict[str, Any]:
         "spec": to_plain(spec) if is_dataclass(spec) else None,
         "data": None if datamodule is None else importable_name(type(datamodule)),
         "unsaved": list(getattr(module, "unsaved", ())),
+        "files": "" if datamodule is None else signature(type(datamodule), datamodule.hparams),
     }
 
 
@@ -44,6 +46,11 @@ def upgrade(checkpoint: dict[str, Any]) -> dict[str, Any]:
     for states in (checkpoint, checkpoint.get("callbacks", {})):
         for old in [key for key in states if key in RENAMED]:
             states[RENAMED[old]] = states.pop(old)
+    if str(checkpoint["trellis"].get("objective", "")).endswith(".Regression"):
+        # A spec did not say yet whether its targets are labels or real numbers.
+        for entry in (checkpoint["trellis"], checkpoint.get("hyper_parameters", {})):
+            if isinstance(entry.get("spec"), dict):
+                entry["spec"]["targets"] = "real"
     checkpoint["trellis"]["format"] = FORMAT
     return checkpoint
 

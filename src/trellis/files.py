@@ -11,8 +11,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
+# Marks arguments that name files, or may: from a checkpoint they count only if this account wrote
+# it, since a stranger's could name any file.
+TYPED_ONLY = "from a checkpoint of this account only"
+FilePath = Annotated[str, TYPED_ONLY]
 STALE_AFTER = 3600.0  # seconds without a write after which a temporary file has no writer
 # Which host and process is writing: a killed writer cannot remove its temporary file itself.
 _WRITER = re.compile(r"(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")

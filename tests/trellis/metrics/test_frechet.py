@@ -117,7 +117,10 @@ def test_samples_of_one_distribution_are_at_no_distance() -> None:
     [
         (lambda: moments(torch.zeros(1, 3)), r"features \[1, 3\]: .* N at least 2"),
         (lambda: kernel_distance(torch.zeros(4), torch.zeros(4, 1)), r"x \[4\]"),
-        (lambda: kernel_distance(torch.zeros(4, 2), torch.zeros(4, 1)), "differ in their number of features"),
+        (
+            lambda: kernel_distance(torch.zeros(4, 2), torch.zeros(4, 1)),
+            "differ in their number of features",
+        ),
         (
             lambda: frechet_distance(torch.zeros(2), torch.eye(2), torch.zeros(2), torch.eye(3)),
             r"cov2 \[3, 3\]: give \[2, 2\]",

@@ -1,0 +1,78 @@
+"""Which files a checkpoint may name: those its user typed, now or in the run that wrote it.
+
+A checkpoint keeps the paths of its data, so that ``trellis test --ckpt_path`` needs nothing else.
+A stranger's may name any file of yours. So what is written here is signed with a key of the
+account, and paths that carry no such signature are forgotten.
+"""
+
+import hashlib
+import hmac
+import inspect
+import json
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from trellis.files import TYPED_ONLY
+from trellis.lightning_modules.engine.rebuild import annotations, is_marked
+
+
+def typed_only(cls: type, parameters: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of ``cls`` that name files, as far as they differ from its defaults."""
+    hints, defaults = annotations(cls), inspect.signature(cls).parameters
+    return {
+        name: value
+        for name, value in parameters.items()
+        if name in hints
+        and is_marked(hints[name], TYPED_ONLY)
+        and value is not None
+        and value != defaults[name].default
+    }
+
+
+def signature(cls: type, parameters: dict[str, Any]) -> str:
+    """Says that this account used these files; empty where there are none, or no key."""
+    files = typed_only(cls, parameters)
+    key = _key() if files else b""
+    text = json.dumps(files, sort_keys=True, default=list).encode()
+    return hmac.new(key, text, hashlib.sha256).hexdigest() if key else ""
+
+
+def forget_unsigned(cls: type, parameters: dict[str, Any], signed: Any, source: str) -> None:
+    """Remove the files that nobody here has typed from the arguments of ``cls``, in place.
+
+    Args:
+        cls: a data module.
+        parameters: its arguments.
+        signed: what the checkpoint has for their signature.
+        source: what the warning calls the checkpoint.
+    """
+    files = typed_only(cls, parameters)
+    own = signature(cls, parameters)
+    if not files or (own and isinstance(signed, str) and hmac.compare_digest(signed, own)):
+        return
+    for name, value in files.items():
+        del parameters[name]
+        rank_zero_warn(
+            f"{source} was written by another account, and its data.{name}={value!r} is left out: "
+            f"if you mean it, give --data.{name} yourself"
+        )
+
+
+def _key() -> bytes:
+    """The key of this account, made when first asked for; empty if it cannot be kept."""
+    config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    path = Path(config).expanduser() / "trellis" / "key"
+    with suppress(OSError):
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):  # another process was faster
+                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(handle, "wb") as file:
+                    file.write(secrets.token_bytes(32))
+        return path.read_bytes()
+    return b""
