@@ -155,9 +155,10 @@ class EnvironmentData(DataModule):
                 f"take PPO with EnvironmentRollouts, or DQN with EnvironmentReplay"
             )
         if training and agent.learns_from != self.provides:
+            source = SOURCES.get(agent.learns_from, "others")
             raise ValueError(
                 f"{name} learns from {agent.learns_from}, but {data} provides {self.provides}: "
-                f"take {SOURCES[agent.learns_from]} as data"
+                f"take {source} as data"
             )
         if agent.spec is not None and (wrong := differences(agent.spec, self.spec)):
             raise ValueError(f"{name} was made for another environment: {'; '.join(wrong)}")

@@ -73,7 +73,7 @@ class Aim(gymnasium.Env):
 
 
 class Steady(gymnasium.Env):
-    """One state, 1 each step, three steps: until the end, or until somebody stops watching."""
+    """One state, 1 each step, three steps: then it terminates, or is truncated."""
 
     observation_space, action_space = Discrete(1), Discrete(2)
 

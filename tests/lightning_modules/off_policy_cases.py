@@ -124,8 +124,8 @@ def noise(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tensor]:
 def descend(parameters: Any, loss: Tensor, lr: float) -> None:
     """One step down the gradient of these parameters alone."""
     parameters = [*parameters]
-    for parameter, slope in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.data = parameter.data - lr * slope
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        parameter.data = parameter.data - lr * gradient
 
 
 def follow(target: nn.Module, source: nn.Module, tau: float) -> None:

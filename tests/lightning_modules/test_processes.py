@@ -14,7 +14,7 @@ from functools import partial
 from trellis import Trainer
 from trellis.datamodules.rl.environment_replay import EnvironmentReplay
 from trellis.datamodules.rl.environment_rollouts import EnvironmentRollouts
-from trellis.lightning_modules.{module} import {agent}
+from trellis.lightning_modules.rl import {agent}
 
 if __name__ == "__main__":
     L.seed_everything(0, verbose=False)
@@ -52,9 +52,7 @@ def test_two_processes_end_with_the_same_weights(
     agent: str, data: str, strategy: str, steps: int, tmp_path: Path
 ) -> None:
     script = tmp_path / "fit.py"
-    script.write_text(
-        SCRIPT.format(module=agent.lower(), agent=agent, data=data, strategy=strategy)
-    )
+    script.write_text(SCRIPT.format(agent=agent, data=data, strategy=strategy))
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=300
     )

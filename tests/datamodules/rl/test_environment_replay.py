@@ -1,4 +1,4 @@
-"""What is remembered is what happened, and it is drawn as promised."""
+"""The buffer holds what happened, and it is sampled as documented."""
 
 from itertools import islice
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ def ready(agent: Any = None, **options: Any) -> EnvironmentReplay:
     return data
 
 
-def remembered(data: EnvironmentReplay) -> Transitions:
+def stored(data: EnvironmentReplay) -> Transitions:
     buffer = data._buffer if data.priority is None else data._buffer.buffer
     return buffer.take(torch.arange(len(buffer)))
 
@@ -33,7 +33,7 @@ def test_the_buffer_against_the_clock(n: int) -> None:
     """The reward is the number of the step, episodes of 4, 5, ... steps; odd ones terminate."""
     data = ready(Explorer(n_step=n))
     assert len(served(data)) == 4 * ((80 - 20) // 6)
-    found = remembered(data)
+    found = stored(data)
     episode, time = found.observations[:, 0], found.observations[:, 1]
     length = 3 + episode
     # No step of reset begins a transition, and none crosses an end.
@@ -82,14 +82,14 @@ def test_random_actions_first_and_then_the_agent() -> None:
     seen = torch.stack(agent.seen)
     assert torch.equal(seen, torch.cat([block.observations[:-1] for block in blocks]))
     assert len(blocks[-1].recent_returns) == len(data._collector._recent)
-    assert len(remembered(data).rewards) > len(agent.seen) * 2
-    assert set(remembered(data).actions[:20].tolist()) == {0, 1}
+    assert len(stored(data).rewards) > len(agent.seen) * 2
+    assert set(stored(data).actions[:20].tolist()) == {0, 1}
 
 
 def test_random_actions_between_the_bounds() -> None:
     data = ready(Explorer(0), learning_starts=400, total_steps=406, options={"real": True})
     served(data, 1)
-    actions = remembered(data).actions[:300]
+    actions = stored(data).actions[:300]
     assert actions.shape == (300, 2)
     low, high = actions.aminmax(dim=0)
     torch.testing.assert_close(torch.stack([low, high]), torch.tensor([[-1.0] * 2, [1.0] * 2]),
@@ -97,11 +97,11 @@ def test_random_actions_between_the_bounds() -> None:
     torch.testing.assert_close(actions.mean(0), torch.zeros(2), atol=0.1, rtol=0)
 
 
-def test_batches_are_drawn_evenly() -> None:
+def test_batches_are_sampled_uniformly() -> None:
     data = ready(num_updates=400, batch_size=50, learning_starts=74, total_steps=80, num_steps=1)
     batches = served(data, 1)
     assert len(batches) == 400
-    all_of_them = remembered(data).observations
+    all_of_them = stored(data).observations
     found = torch.cat([batch.transitions.observations for batch in batches])
     drawn = (found[:, None] == all_of_them).all(-1).float().mean(0)
     assert drawn.sum().item() == pytest.approx(1)
@@ -128,13 +128,13 @@ def test_steps_are_spread_between_updates(steps: int, updates: int, between: lis
     assert len(agent.seen) == steps * data.num_batches
 
 
-def test_the_oldest_are_forgotten() -> None:
+def test_the_oldest_are_overwritten() -> None:
     data = ready(capacity=15)
     served(data)
     expected = ready()
     served(expected)
-    kept = remembered(data).observations.tolist()
-    assert sorted(kept) == sorted(remembered(expected).observations[-15:].tolist())
+    kept = stored(data).observations.tolist()
+    assert sorted(kept) == sorted(stored(expected).observations[-15:].tolist())
 
 
 def test_priorities_follow_the_errors() -> None:
@@ -153,7 +153,7 @@ def test_priorities_follow_the_errors() -> None:
     where = torch.cat([batch.indices for batch in batches])
     assert (where == 0).float().mean().item() == pytest.approx(3 / (3 + len(every) - 1), rel=0.2)
     for batch in batches:
-        expected = remembered(data).observations[batch.indices]
+        expected = stored(data).observations[batch.indices]
         assert torch.equal(batch.transitions.observations, expected)
     # Weights take back .4 of the bias at the start of a run, and all of it at its end.
     beta = 0.4 + 0.6 * data._collector.steps / data.steps_each
@@ -190,7 +190,7 @@ def test_new_episodes_where_the_state_is_hidden() -> None:
     assert not block.observations[0, :, 1].any()
     served(data)
     # Nothing that waited for rewards of the old episodes got those of new ones.
-    found = remembered(data)
+    found = stored(data)
     assert torch.equal(found.next_observations[:, 0], found.observations[:, 0])
     assert (found.next_observations[:, 1] - found.observations[:, 1]).max() == 3
     with pytest.raises(ValueError, match="made in TestHidden-v0, this run is in TestClock-v0"):
@@ -255,4 +255,4 @@ def test_a_reward_that_is_no_number_leaves_the_buffer_as_it_was() -> None:
     with pytest.raises(ValueError, match="the reward of environment 0 in its step 14 is not fin"):
         served(data)
     assert data.state_dict()["collector"]["environments"] is None
-    assert bool(remembered(data).rewards.isfinite().all())
+    assert bool(stored(data).rewards.isfinite().all())

@@ -63,7 +63,7 @@ def test_rollouts_against_the_clock() -> None:
         assert acted.tolist() == environment.unwrapped.actions
 
 
-def test_only_the_last_hundred_returns_are_remembered() -> None:
+def test_only_the_last_hundred_returns_are_reported() -> None:
     data = ready(environment="TestGuess-v0", num_steps=150, total_steps=300, agent=Still(3))
     (rollout,) = data.train_dataloader()
     assert len(rollout.recent_returns) == 100

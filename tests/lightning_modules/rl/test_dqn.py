@@ -118,7 +118,7 @@ def test_learns_what_to_answer_and_not_without_a_rate(kind: str, tmp_path: Path)
 def test_a_time_limit_keeps_the_value(
     terminates: bool, value: float, n_step: int, tmp_path: Path
 ) -> None:
-    """With gamma 1/2: 1 + 1/2 + ... = 2 for ever, or less where an end cuts the bootstrap."""
+    """With gamma 1/2: 1 + 1/2 + ... = 2 forever, or less where an end cuts the bootstrap."""
     table = partial(QNetwork, hidden_channels=())
     data = partial(
         replay, "TestSteady-v0", total_steps=2000, options={"terminates": terminates},
@@ -144,7 +144,7 @@ def test_exploration_falls_in_a_straight_line() -> None:
     torch.manual_seed(0)
     states = torch.zeros(20_000, dtype=torch.long)
     best = objective.act(states[:1], deterministic=True)
-    # A third of the random actions are the best one by chance.
+    # A third of the random actions happen to be the best one.
     for progress, epsilon in ((0.0, 1.0), (0.25, 0.55), (0.5, 0.1), (1.0, 0.1)):
         other = (objective.explore(states, progress) != best).float().mean().item()
         assert other == pytest.approx(epsilon * 2 / 3, abs=0.015)

@@ -124,7 +124,7 @@ def test_noise_is_measured_in_halves_of_the_range() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_remembered_lies_between_the_bounds(kind: str, tmp_path: Path) -> None:
+def test_stored_actions_lie_between_the_bounds(kind: str, tmp_path: Path) -> None:
     """The environment itself breaks outside of them."""
     data = kept()
     loud = {} if kind == "sac" else {"noise": 5.0}

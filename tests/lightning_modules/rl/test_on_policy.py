@@ -100,7 +100,7 @@ def test_learns_where_to_aim(kind: str, tmp_path: Path) -> None:
 def test_a_time_limit_keeps_the_value(
     kind: str, terminates: bool, value: float, tmp_path: Path
 ) -> None:
-    """With gamma 1/2: 1 + 1/2 + ... = 2 for ever, or the mean over the three steps to an end."""
+    """With gamma 1/2: 1 + 1/2 + ... = 2 forever, or the mean over the three steps to an end."""
     table = partial(ActorCriticNetwork, hidden_channels=())
     objective = partial(
         KINDS[kind], network=table, gamma=0.5, optimizer=partial(torch.optim.Adam, lr=0.05)
@@ -241,7 +241,7 @@ def test_what_is_logged(tmp_path: Path) -> None:
     names = "env_steps return loss policy_loss value_loss entropy kl clipped"
     assert set(logged.values[0]) == {f"train/{name}" for name in names.split()}
     assert [values["train/env_steps"] for values in logged.values] == [48 * i for i in range(1, 9)]
-    # A policy that does not move; two equal chances at first; episodes of 1 + 2 + 3 and so on.
+    # A policy that does not move; equal probabilities at first; episodes of 1 + 2 + 3 and so on.
     assert logged.values[0]["train/kl"] == pytest.approx(0, abs=1e-6)
     assert logged.values[0]["train/clipped"] == 0
     assert logged.values[0]["train/entropy"] == pytest.approx(0.693, abs=0.01)

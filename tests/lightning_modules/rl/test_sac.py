@@ -92,7 +92,9 @@ def test_updates_by_loops(
 
 
 @pytest.mark.parametrize(("entropy", "rises"), [(2.0, True), (-20.0, False)])
-def test_chance_costs_less_the_more_there_is(entropy: float, rises: bool, tmp_path: Path) -> None:
+def test_the_temperature_rises_below_the_target(
+    entropy: float, rises: bool, tmp_path: Path
+) -> None:
     """Two entries in [-1, 1] have at most 2 ln 2 = 1.4 nats."""
     done = fit(partial(KINDS["sac"], target_entropy=entropy), tmp_path)
     assert (done.objective.log_alpha.item() > 0) == rises
@@ -108,8 +110,8 @@ def test_a_fixed_temperature_has_no_optimiser(tmp_path: Path) -> None:
     assert len(fit(KINDS["sac"], tmp_path).trainer.optimizers) == 3
 
 
-def test_entropy_comes_near_what_is_asked(tmp_path: Path) -> None:
-    """A policy that may be as sharp as it likes, and would be, keeps the chance it is told to."""
+def test_entropy_comes_near_its_target(tmp_path: Path) -> None:
+    """A policy that would become deterministic keeps the entropy that it is told to."""
     fast = partial(torch.optim.Adam, lr=0.02)
     data = partial(
         replay, "TestAim-v0", num_updates=16, num_steps=8, total_steps=600, learning_starts=200,

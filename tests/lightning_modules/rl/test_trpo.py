@@ -75,9 +75,9 @@ def softmax_step(
         gradient += advantage * score / len(worth)
     states = rollout.observations[:-1][rollout.mask] if states is None else states.double()
     for seen in states:
-        for action, chance in enumerate(net.policy(seen[None]).probs[0].tolist()):
+        for action, prob in enumerate(net.policy(seen[None]).probs[0].tolist()):
             score = softmax_score(net, seen, action)
-            fisher += chance * np.outer(score, score) / len(states)
+            fisher += prob * np.outer(score, score) / len(states)
     step = np.linalg.solve(fisher, gradient)
     return step * np.sqrt(2 * max_kl / (step @ fisher @ step))
 
@@ -196,7 +196,7 @@ def worth_of_cart(net: nn.Module, rollout: Rollout) -> Tensor:
 def test_refused_steps_leave_the_policy_bit_equal(
     factor: float, gains: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The wrong way nothing is gained; three times too far something is, at too high a price."""
+    """The wrong way gains nothing; three times too far does, but leaves the trust region."""
     right = module.trust_region_step
     monkeypatch.setattr(module, "trust_region_step", lambda *args: factor * right(*args))
     for tries in (1, 0):
@@ -207,7 +207,7 @@ def test_refused_steps_leave_the_policy_bit_equal(
         if tries:
             assert all(stayed)
             assert logged["accepted"] == logged["kl"] == logged["improvement"] == 0
-        else:  # nobody looks
+        else:  # unchecked
             assert not any(stayed)
             assert logged["accepted"] == 1
             assert (logged["improvement"] > 0) == gains

@@ -131,7 +131,7 @@ def test_values_that_never_settle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_discount_a_policy_has_to_end() -> None:
-    """0 <-> 1 for ever; 2 leads there. Pay on the way has a sum, pay in the circle none."""
+    """0 <-> 1 forever; 2 leads there. Rewards on the way have a sum, rewards in the cycle none."""
     transitions = torch.tensor([[[0.0, 1, 0]], [[1, 0, 0]], [[1, 0, 0]]])
     on_the_way = FiniteMDP(transitions, torch.tensor([[0.0], [0.0], [7.0]]))
     assert evaluate_policy(on_the_way, torch.ones(3, 1), 1.0).values.tolist() == [0, 0, 7]

@@ -130,7 +130,7 @@ def test_cliff_walking_is_gymnasiums() -> None:
 def test_an_end_of_a_slippery_lake() -> None:
     mdp = finite_mdp(gymnasium.make("FrozenLake-v1"))
     assert mdp.terminal.nonzero().flatten().tolist() == [5, 7, 11, 12, 15]
-    # 0.8235: the chance of the best policy to arrive at all, known of this map.
+    # 0.8235: the known probability that the optimal policy reaches the goal of this map.
     assert value_iteration(mdp, 1.0).values[0].item() == pytest.approx(0.8235, abs=1e-4)
 
 
@@ -213,7 +213,7 @@ def test_doors() -> None:
 
 @pytest.mark.parametrize(("epsilon", "red"), [(0.0, False), (0.1, True)])
 def test_first_impressions(epsilon: float, red: bool) -> None:
-    """Greedy opens the blue door for ever once both were tried; who explores finds red."""
+    """A greedy agent keeps opening the blue door once it tried both; exploration finds red."""
     environment = RedBlueDoors()
     environment.reset(seed=0)
     agent = EpsilonGreedy(2, epsilon=epsilon, generator=torch.Generator().manual_seed(0))

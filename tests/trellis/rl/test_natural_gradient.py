@@ -126,7 +126,7 @@ def test_of_a_table_it_is_the_advantage() -> None:
 
 
 def test_fisher_of_a_gaussian() -> None:
-    """By mean and logarithm of the deviation it is diag(1 / s^2, 2)."""
+    """By mean and logarithm of the standard deviation it is diag(1 / s^2, 2)."""
     mean, log_std = torch.tensor(0.7).double(), torch.tensor(-0.4).double()
     parameters = [mean.requires_grad_(), log_std.requires_grad_()]
     old = Normal(mean.detach(), log_std.detach().exp())

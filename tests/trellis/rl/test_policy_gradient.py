@@ -25,7 +25,7 @@ def test_standardized() -> None:
 
 
 def test_policy_gradient_of_a_bandit_with_two_arms() -> None:
-    """From equal chances, and rewards 1 and 0: d E[r] / d logit = p (1 - p) = 1/4."""
+    """From equal probabilities, and rewards 1 and 0: d E[r] / d logit = p (1 - p) = 1/4."""
     logits = torch.zeros(2, requires_grad=True)
     log_prob = Categorical(logits=logits).log_prob(torch.tensor([0, 1]))
     # Each arm once is its probability: the mean over both is the expectation.
@@ -62,7 +62,7 @@ def test_surrogate_begins_as_the_policy_gradient() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "expected", "slope"),
+    ("value", "expected", "derivative"),
     [
         (1.1, 0.405, -0.9),  # within the clip: (2 - 1.1)^2 / 2
         (1.5, 0.32, 0.0),  # beyond it: as from 1.2, and no further
@@ -70,13 +70,13 @@ def test_surrogate_begins_as_the_policy_gradient() -> None:
         (2.0, 0.32, 0.0),
     ],
 )
-def test_clipped_value_loss_by_hand(value: float, expected: float, slope: float) -> None:
+def test_clipped_value_loss_by_hand(value: float, expected: float, derivative: float) -> None:
     values = torch.tensor([value], requires_grad=True)
     loss = clipped_value_loss(values, torch.ones(1), torch.tensor([2.0]), clip=0.2)
     loss.backward()
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     assert values.grad is not None
-    assert values.grad.item() == pytest.approx(slope, rel=1e-5)
+    assert values.grad.item() == pytest.approx(derivative, rel=1e-5)
 
 
 def test_values_unclipped_are_half_the_squared_error() -> None:

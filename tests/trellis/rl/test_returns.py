@@ -131,7 +131,7 @@ def test_limits_of_lambda() -> None:
 @pytest.mark.parametrize("lam", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("end", ["truncated", "terminated"])
 def test_a_time_limit_is_no_end_of_the_world(lam, end) -> None:
-    """Reward 1 for ever is worth 1 / (1 - gamma), however often somebody stops to look."""
+    """The return of reward 1 forever is 1 / (1 - gamma), however often it is truncated."""
     rewards = torch.ones(16, 2).double()
     limit = (torch.arange(1, 17) % 4 == 0)[:, None].expand(16, 2)
     never = torch.zeros(16, 2, dtype=torch.bool)

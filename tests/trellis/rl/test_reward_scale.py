@@ -53,7 +53,7 @@ def updated(scale: RewardScale, rewards: Tensor, ended: Tensor, mask: Any = None
     return scale
 
 
-def test_gymnasium_has_the_same_deviation() -> None:
+def test_gymnasium_has_the_same_standard_deviation() -> None:
     rewards, ended = made()
     wrapper = NormalizeReward(Played(rewards, ended), gamma=GAMMA)
     wrapper.reset()
@@ -65,7 +65,7 @@ def test_gymnasium_has_the_same_deviation() -> None:
     assert scale.count == T * N
 
 
-def test_stable_baselines_has_the_same_deviation() -> None:
+def test_stable_baselines_has_the_same_standard_deviation() -> None:
     peer = pytest.importorskip("stable_baselines3", reason='pip install "torch-trellis[peers]"')
     vec = importlib.import_module(f"{peer.__name__}.common.vec_env")
     rewards, ended = made()

@@ -11,8 +11,8 @@ def test_linear_is_straight_and_stops() -> None:
     values = [linear(step, start=1.0, end=0.1, num_steps=9) for step in range(15)]
     assert values[0] == 1.0
     assert values[9:] == [0.1] * 6
-    slopes = [b - a for a, b in zip(values[:9], values[1:10], strict=True)]
-    assert slopes == pytest.approx([-0.1] * 9)
+    changes = [b - a for a, b in zip(values[:9], values[1:10], strict=True)]
+    assert changes == pytest.approx([-0.1] * 9)
 
 
 def test_exponential_loses_the_same_share_each_step() -> None:
