@@ -102,9 +102,7 @@ def require_file(path: Path) -> None:
 
 def damaged_file(path: Path, reason: object) -> OSError:
     """The error for a raw file that cannot be read: names it and says what to do."""
-    return OSError(
-        f"{path} is damaged ({reason}): delete it, and it is downloaded again when needed"
-    )
+    return OSError(f"{path} is damaged ({reason}): delete it to download it again")
 
 
 def read_gzip(path: Path) -> bytes:

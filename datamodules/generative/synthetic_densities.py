@@ -13,7 +13,7 @@ from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.synthetic_pairs import STREAMS
 from trellis.datamodules.vector.synthetic_points import SHAPES
-from trellis.random import draw
+from trellis.random import hashed_integers
 from trellis.spec import TensorSpec
 
 Kind = Literal["moons", "eight_gaussians", "rings", "checkerboard", "pinwheel"]
@@ -98,9 +98,9 @@ class SyntheticDensities(DataModule):
         def points(indices: Tensor) -> tuple[Tensor, Tensor]:
             seed, epoch = (loader.seed, loader.epoch) if train else (0, 0)
             where = (seed, STREAMS[split], epoch, indices.unsqueeze(1))
-            y = draw(self.num_components, *where, 0).squeeze(1)
+            y = hashed_integers(self.num_components, *where, 0).squeeze(1)
             # Halves keep the uniform numbers off 0 and 1, where a Gaussian would be infinite.
-            uniform = (draw(2**31, *where, torch.arange(1, 5)) + 0.5) / 2.0**31
+            uniform = (hashed_integers(2**31, *where, torch.arange(1, 5)) + 0.5) / 2.0**31
             place, normal = uniform.double().split(2, dim=1)
             return self._points(y, place, torch.special.ndtri(normal)).float(), y
 

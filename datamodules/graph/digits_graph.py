@@ -1,4 +1,4 @@
-"""Handwritten digits as one graph of look-alikes: node classification without a download."""
+"""Handwritten digits as a nearest-neighbour graph: node classification without a download."""
 
 import torch
 from torch_geometric.data import Data
@@ -14,11 +14,11 @@ NUM_VAL = 300
 
 
 class DigitsGraph(DataModule):
-    """scikit-learn's digits, each joined to its nearest look-alikes; few are labelled.
+    """The nearest-neighbour graph of scikit-learn's digits, with few labels.
 
     Batch: the whole graph as PyG ``Data`` with ``x [1797, 64]`` in [0, 1], ``edge_index``, ``y``
-    and masks: ``labels_per_class`` nodes of each class to train, 300 to validate, the rest to
-    test. Predictions are made for all nodes.
+    and masks: ``labels_per_class`` nodes of each class for training, 300 for validation, the rest
+    for test. Predictions are made for all nodes.
 
     ========== ===== ====== ======== ======= ========
     neighbours nodes edges  features classes homophily
@@ -27,10 +27,11 @@ class DigitsGraph(DataModule):
     ========== ===== ====== ======== ======= ========
 
     Args:
-        neighbours: nearest nodes, by pixels, that each node chooses; an edge needs one choice.
+        neighbours: number of nearest nodes, by pixels; two nodes are joined if either is among
+            those of the other.
         labels_per_class: labelled nodes of each class, in [1, 140].
         seed: of the split.
-        steps_per_epoch: how often an epoch yields the graph.
+        steps_per_epoch: training steps per epoch, each on the whole graph.
     Raises:
         ValueError: ``labels_per_class`` leaves no test nodes, or ``neighbours`` is impossible.
 

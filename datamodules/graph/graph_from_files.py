@@ -1,4 +1,4 @@
-"""Node classification on your own files."""
+"""Node classification on a graph in two CSV files."""
 
 import csv
 from collections.abc import Sequence
@@ -23,11 +23,12 @@ Row = tuple[int, list[str]]  # line number and cells
 class GraphFromFiles(DataModule):
     """A graph of your own, from a CSV file of edges and one of nodes.
 
-    ``nodes``: a CSV file with a header; its first column is the node's id, ``label`` its class
-    (empty: not labelled), an optional column ``split`` says train, val, test or nothing, and all
-    others are numeric features. ``edges``: a CSV file of ``source,target`` ids, header optional.
+    ``nodes``: a CSV file with a header; the first column is the node's id, ``label`` its class
+    (empty: unlabelled), an optional column ``split`` is train, val, test or empty, and all other
+    columns are numeric features. ``edges``: a CSV file of ``source,target`` ids; a header is
+    optional.
 
-    Batch: the whole graph as PyG ``Data`` with ``x``, ``edge_index``, ``y`` (-1: not labelled) and
+    Batch: the whole graph as PyG ``Data`` with ``x``, ``edge_index``, ``y`` (-1: unlabelled) and
     masks over labelled nodes. Predictions are made for all nodes, in the order of the file.
 
     Args:
@@ -35,13 +36,13 @@ class GraphFromFiles(DataModule):
         nodes: path of the nodes.
         label: name of the label column.
         undirected: store every edge in both directions.
-        train_fraction: of the labelled nodes, when there is no column ``split``.
+        train_fraction: of the labelled nodes, if there is no column ``split``.
         val_fraction: likewise; the rest is the test split.
         seed: of that split.
-        steps_per_epoch: how often an epoch yields the graph.
+        steps_per_epoch: training steps per epoch, each on the whole graph.
     Raises:
         FileNotFoundError: one of the files is missing.
-        ValueError: something in them cannot be used; names file, line and column.
+        ValueError: the content of a file is invalid; names file, line and column.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class GraphFromFiles(DataModule):
         self.save_hyperparameters(logger=False)
         for name, value in (("train_fraction", train_fraction), ("val_fraction", val_fraction)):
             if not 0 < value < 1:
-                raise ValueError(f"{name}={value}: give a share between 0 and 1")
+                raise ValueError(f"{name}={value}: give a fraction between 0 and 1")
         if train_fraction + val_fraction >= 1:
             raise ValueError(
                 f"train_fraction={train_fraction} and val_fraction={val_fraction} leave no test "
@@ -100,9 +101,9 @@ class GraphFromFiles(DataModule):
 
 def _read_rows(path: Path, what: str) -> list[Row]:
     if not path.is_file():
-        raise FileNotFoundError(f"{what}={path}: no such file (here is {Path.cwd()})")
+        raise FileNotFoundError(f"{what}={path}: no such file (in {Path.cwd()})")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # a byte order mark is no data
+        with path.open(newline="", encoding="utf-8-sig") as file:  # without a byte order mark
             reader = csv.reader(file)
             rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -113,14 +114,13 @@ def _read_rows(path: Path, what: str) -> list[Row]:
 def _read_table(path: Path, label: str) -> tuple[list[str], list[Row]]:
     rows = _read_rows(path, "nodes")
     if len(rows) < 2:
-        raise ValueError(f"{path}: give a header and a line for each node")
+        raise ValueError(f"{path}: give a header and one line per node")
     (_, header), *rows = rows
     if repeated := [name for name in header if header.count(name) > 1]:
-        raise ValueError(f"{path}: two columns are called {repeated[0]!r}: rename one")
+        raise ValueError(f"{path}: two columns have the name {repeated[0]!r}: rename one")
     if label not in header[1:]:
         raise ValueError(
-            f"{path}: no column label={label!r} after the id: "
-            f"choose one of {', '.join(header[1:])}"
+            f"{path}: no column label={label!r} after the id: choose from {', '.join(header[1:])}"
         )
     if not set(header[1:]) - {label, "split"}:
         raise ValueError(f"{path}: no feature columns: add at least one beside id and label")
@@ -136,7 +136,7 @@ def _read_ids(path: Path, rows: list[Row]) -> dict[str, int]:
         if cells[0] in ids:
             first = rows[ids[cells[0]]][0]
             raise ValueError(
-                f"{path}, line {line}: node id {cells[0]!r} is on line {first} too: remove one"
+                f"{path}, line {line}: node id {cells[0]!r} is also on line {first}: remove one"
             )
         ids[cells[0]] = number
     return ids
@@ -164,7 +164,7 @@ def _read_split(path: Path, rows: list[Row], column: int, y: Tensor) -> list[Ten
         if cells[column] not in (*SPLITS, ""):
             raise ValueError(
                 f"{path}, line {line}, column 'split': {cells[column]!r}: "
-                f"write train, val, test or nothing"
+                f"give train, val, test or an empty cell"
             )
     labelled = y >= 0
     return [
@@ -203,7 +203,7 @@ def _read_features(
 
 
 def _floats(cells: str | list[list[str]]) -> np.ndarray:
-    with np.errstate(over="ignore"):  # too large becomes infinite, which is refused by name
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, an error below
         return np.array(cells).astype(np.float32)
 
 
@@ -221,12 +221,12 @@ def _read_edges(path: Path, ids: dict[str, int], undirected: bool) -> Tensor:
     ends: list[tuple[int, int]] = []
     for line, cells in rows:
         if len(cells) != 2:
-            raise ValueError(f"{path}, line {line}: {len(cells)} cells: write source,target")
+            raise ValueError(f"{path}, line {line}: {len(cells)} cells: give source,target")
         for column, cell in zip(("source", "target"), cells, strict=True):
             if cell not in ids:
                 raise ValueError(
-                    f"{path}, line {line}, column {column!r}: {cell!r} is no node id: "
-                    f"add the node or remove the edge (a header reads source,target)"
+                    f"{path}, line {line}, column {column!r}: {cell!r} is not a node id: "
+                    f"add the node or remove the edge (a header must be source,target)"
                 )
         ends.append((ids[cells[0]], ids[cells[1]]))
     edge_index = torch.tensor(ends, dtype=torch.long).view(-1, 2).t().contiguous()

@@ -1,4 +1,4 @@
-"""Many small graphs in a few long tensors, from which batches are cut whole."""
+"""Many small graphs in a few long tensors, batched without a Python loop."""
 
 from collections.abc import Sequence
 
@@ -10,39 +10,39 @@ from trellis.torch_geometric_private import remember_parts
 
 
 class InMemoryGraphs:
-    """Graphs laid end to end; a batch of them is one gather, not a loop over Python objects.
+    """Concatenated graphs; a batch is one gather, not a loop over Python objects.
 
-    Four times as fast as ``Batch.from_data_list`` on 32 molecules, and more on larger batches.
+    Four times as fast as ``Batch.from_data_list`` for 32 molecules, and more for larger batches.
 
     Args:
         x: node features of all graphs ``[N, C]``.
-        edge_index: edges of all graphs ``[2, E]``, ends numbered through all graphs.
-        y: one target a graph ``[G]``.
+        edge_index: edges of all graphs ``[2, E]``, with nodes numbered across graphs.
+        y: one target per graph ``[G]``.
         nodes: number of nodes of each graph ``[G]``, in the order of ``x``.
     Raises:
-        ValueError: the sizes contradict each other, or an edge leaves its graph.
+        ValueError: the sizes do not match, or an edge joins two graphs.
     """
 
     def __init__(self, x: Tensor, edge_index: Tensor, y: Tensor, nodes: Tensor) -> None:
         if len(nodes) != len(y) or int(nodes.sum()) != len(x):
             raise ValueError(
                 f"{len(y)} targets and {len(x)} rows of x for {len(nodes)} graphs of "
-                f"{int(nodes.sum())} nodes: give one target a graph and one row a node"
+                f"{int(nodes.sum())} nodes: give one target per graph and one row per node"
             )
         graph = torch.arange(len(y)).repeat_interleave(nodes)[edge_index]  # [2, E]
         if len(leaving := (graph[0] != graph[1]).nonzero()):
             source, target = edge_index[:, int(leaving[0])].tolist()
-            raise ValueError(f"edge {source} -> {target} leads from one graph to another")
+            raise ValueError(f"edge {source} -> {target} joins two graphs")
         by_graph = graph[0].argsort(stable=True)
         edges = graph[0].bincount(minlength=len(y))
         self.x, self.y, self.nodes, self.edges = x, y, nodes, edges
         self.first_node, self.first_edge = _starts(nodes)[:-1], _starts(edges)[:-1]
-        # Ends numbered within their own graph.
+        # Nodes numbered within their own graph.
         self.edge_index = (edge_index - self.first_node[graph])[:, by_graph]
 
     @classmethod
     def from_data_list(cls, graphs: Sequence[Data]) -> "InMemoryGraphs":
-        """From PyG ``Data`` objects with ``x``, ``edge_index`` and one target ``y`` each."""
+        """From PyG ``Data`` objects with ``x``, ``edge_index`` and one target ``y``."""
         batch = Batch.from_data_list(list(graphs))
         return cls(batch.x, batch.edge_index, batch.y, batch.ptr.diff())
 
@@ -50,11 +50,11 @@ class InMemoryGraphs:
         return len(self.y)
 
     def batch(self, indices: Tensor) -> Batch:
-        """Graphs ``indices [B]`` as PyG's ``Batch.from_data_list`` would join them."""
+        """The graphs ``indices [B]``, as ``Batch.from_data_list`` would batch them."""
         nodes, edges = self.nodes[indices], self.edges[indices]
         node_ptr, edge_ptr = _starts(nodes), _starts(edges)
         batch = torch.arange(len(indices)).repeat_interleave(nodes)
-        # Place in the batch -> place in the long tensors: shift by graph.
+        # From positions in the batch to positions in the long tensors: an offset per graph.
         rows = torch.arange(len(batch)) + (self.first_node[indices] - node_ptr[:-1])[batch]
         owner = torch.arange(len(indices)).repeat_interleave(edges)
         columns = torch.arange(len(owner)) + (self.first_edge[indices] - edge_ptr[:-1])[owner]
@@ -76,5 +76,5 @@ class InMemoryGraphs:
 
 
 def _starts(sizes: Tensor) -> Tensor:
-    """Where each of consecutive pieces starts, and where the last one ends: ``[G + 1]``."""
+    """Where each of consecutive segments starts, and where the last one ends: ``[G + 1]``."""
     return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])

@@ -1,4 +1,4 @@
-"""Zachary's karate club: the smallest graph worth learning from."""
+"""Zachary's karate club, a small graph."""
 
 from torch_geometric.data import Data
 
@@ -9,13 +9,13 @@ from trellis.spec import NodeSpec
 
 
 class KarateClub(DataModule):
-    """34 members of a club and who met whom outside it, in 4 communities; embedded in PyG.
+    """34 members of a club and their contacts outside it, in 4 communities; comes with PyG.
 
-    Batch: the whole graph as PyG ``Data`` with ``x`` the identity (a node is known by its number
-    alone), ``edge_index``, ``y`` and masks: one labelled node a community to train, all 30 others
-    to test. None can be spared to validate, so ``val_mask`` is the training mask: its curve says
-    how well the four labels are fitted and nothing about the other nodes, and no model is chosen
-    by the test nodes.
+    Batch: the whole graph as PyG ``Data`` with the identity as ``x`` (nodes have no features but
+    their number), ``edge_index``, ``y`` and masks: one labelled node per community for training,
+    all 30 others for test. There are no nodes left for validation, so ``val_mask`` is the training
+    mask: validation only shows how well the four labels are fitted, and model selection does not
+    use test nodes.
 
     ===== ===== ======== =======
     nodes edges features classes
@@ -24,7 +24,7 @@ class KarateClub(DataModule):
     ===== ===== ======== =======
 
     Args:
-        steps_per_epoch: how often an epoch yields the graph.
+        steps_per_epoch: training steps per epoch, each on the whole graph.
 
     Source: Zachary 1977; communities and labels of Kipf and Welling 2017, appendix A.
     """

@@ -16,7 +16,7 @@ from trellis.files import FilePath, data_root
 from trellis.nn.sparse import to_csr
 from trellis.spec import NodeSpec
 
-# In order of the labels: the published class sizes tell them apart (tests/datamodules).
+# In the order of the labels, inferred from the published class sizes (tests/datamodules).
 CLASSES = {
     "Cora": ("Theory", "Reinforcement learning", "Genetic algorithms", "Neural networks",
              "Probabilistic methods", "Case based", "Rule learning"),
@@ -41,9 +41,9 @@ CHECKSUMS: dict[str, dict[str, str | None]] = {
 class Planetoid(DataModule):
     """Cora, CiteSeer or PubMed: papers, their citations and their topics.
 
-    Batch: the whole graph as PyG ``Data`` with ``x`` (rows sum to 1; CSR when ``sparse``),
-    ``edge_index``, ``y`` and the masks of the public split: 20 nodes a class to train, 500 to
-    validate, 1,000 to test. Predictions are made for all nodes.
+    Batch: the whole graph as PyG ``Data`` with ``x`` (rows sum to 1; CSR if ``sparse``),
+    ``edge_index``, ``y`` and the masks of the public split: 20 nodes per class for training, 500
+    for validation, 1,000 for test. Predictions are made for all nodes.
 
     ======== ====== ====== ======== =======
     name     nodes  edges  features classes
@@ -55,13 +55,13 @@ class Planetoid(DataModule):
 
     Args:
         name: which graph.
-        data_dir: its files lie, or are put, in ``data_dir/Planetoid/NAME/raw``.
-        sparse: keep ``x`` sparse, for networks whose first layer takes it.
-        steps_per_epoch: how often an epoch yields the graph.
+        data_dir: the files are in ``data_dir/Planetoid/NAME/raw``, or are downloaded there.
+        sparse: keep ``x`` sparse, for networks whose first layer takes sparse input.
+        steps_per_epoch: training steps per epoch, each on the whole graph.
     Raises:
         FileNotFoundError: the files are missing and cannot be downloaded.
         OSError: a file is damaged.
-        ValueError: a feature is not finite, a label unknown or a split empty.
+        ValueError: a feature is not finite, a label is unknown, or a split is empty.
 
     Source: Yang et al. 2016, the split of Kipf and Welling 2017.
     """
@@ -104,16 +104,16 @@ class Planetoid(DataModule):
         try:
             data = read_planetoid_data(str(self.raw), prefix)
             expected = len(read_file(str(self.raw), prefix, "ty"))
-        except Exception as error:  # a pickle that is damaged may raise anything
+        except Exception as error:  # a damaged pickle may raise anything
             raise damaged_file(*self._culprit(error)) from error
-        # PyG passes over what it cannot read at the end of a text file.
+        # PyG ignores unreadable lines at the end of a text file.
         if (found := int(data.test_mask.sum())) != expected:
             path = self.raw / f"ind.{prefix}.test.index"
             raise damaged_file(path, f"{found} nodes instead of {expected}")
         return data
 
     def _culprit(self, error: Exception) -> tuple[Path, Exception]:
-        """The file that cannot be read by itself, or the folder when they do not fit together."""
+        """The file that cannot be read, or the folder if the files do not match."""
         prefix = self.graph.lower()
         for part in PARTS:
             try:

@@ -1,4 +1,4 @@
-"""Collections of labelled graphs from TU Dortmund, in ten folds."""
+"""Collections of labelled graphs from TU Dortmund, with ten-fold cross-validation."""
 
 import re
 import warnings
@@ -29,9 +29,9 @@ Validation = Literal["test_fold", "next_fold"]
 class TUDataset(DataModule):
     """One of the TU collections under the protocol of the GIN paper: ten stratified folds.
 
-    Batch: a PyG ``Batch`` with ``x`` (the node label, one-hot), ``edge_index``, ``y [B]``,
-    ``batch`` and ``ptr``. Node attributes are left out, as in the paper, unless there are no node
-    labels. A collection with neither gets the one-hot degree, and the REDDIT ones a constant.
+    Batch: a PyG ``Batch`` with ``x`` (the one-hot node label), ``edge_index``, ``y [B]``,
+    ``batch`` and ``ptr``. Node attributes are used only if there are no node labels, as in the
+    paper. Collections with neither have the one-hot degree, the REDDIT ones a constant feature.
 
     ============ ====== ========= ======== =======
     name         graphs nodes     features classes
@@ -45,18 +45,19 @@ class TUDataset(DataModule):
     ============ ====== ========= ======== =======
 
     Args:
-        name: any collection of the TU site; a small set of well-known ones is above.
-        fold: which of the ten folds tests, 0 to 9.
+        name: any collection of the TU site, such as those above.
+        fold: the test fold, 0 to 9.
         batch_size: graphs per batch.
-        data_dir: its files lie, or are put, in ``data_dir/TUDataset/NAME/raw``.
+        data_dir: the files are in ``data_dir/TUDataset/NAME/raw``, or are downloaded there.
         seed: of the folds; 0 in the paper's code.
-        validation: ``"test_fold"`` trains on nine folds and validates on the tenth, which tests
-            as well: the paper's protocol, meant for curves averaged over the ten folds, and too
-            kind to a single one. ``"next_fold"`` validates on fold + 1 and trains on eight.
+        validation: ``"test_fold"`` trains on nine folds and validates on the test fold: the
+            paper's protocol, for curves averaged over the ten folds; optimistic for a single one.
+            ``"next_fold"`` validates on fold + 1 and trains on the other eight.
     Raises:
         FileNotFoundError: the files are missing and cannot be downloaded.
-        OSError: a file is damaged, or the files do not fit together.
-        ValueError: a fold, name or validation that does not exist, or too few graphs for folds.
+        OSError: a file is damaged, or the files do not match.
+        ValueError: a fold, name or validation that does not exist, or a class with fewer graphs
+            than folds.
 
     Source: Morris et al. 2020; protocol of Xu et al. 2019, section 7, and of its code,
     powerful-gnns.
@@ -133,7 +134,9 @@ def stratified_folds(y: Tensor, seed: int) -> list[Tensor]:
 
     smallest = int(y.bincount().min())
     if smallest < NUM_FOLDS:
-        raise ValueError(f"a class has {smallest} graphs: {NUM_FOLDS} folds need as many of each")
+        raise ValueError(
+            f"a class has {smallest} graphs: {NUM_FOLDS} folds need at least as many of each class"
+        )
     splitter = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
     return [torch.from_numpy(test) for _, test in splitter.split(np.zeros(len(y)), y.numpy())]
 
@@ -146,7 +149,7 @@ def read_collection(raw: Path, name: str) -> InMemoryGraphs:
 
     Raises:
         FileNotFoundError: one of them is missing.
-        OSError: one is damaged, or they do not fit together.
+        OSError: one is damaged, or they do not match.
     """
     files = {part: raw / f"{name}_{part}.txt" for part in (*REQUIRED, *_NODE_FILES)}
     edges, owner, labels = (_read(files[part], np.int64) for part in REQUIRED)
@@ -193,7 +196,7 @@ def _read(path: Path, dtype: type) -> Tensor:
     require_file(path)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "loadtxt: input contained no data")  # told below
+            warnings.filterwarnings("ignore", "loadtxt: input contained no data")  # error below
             values: np.ndarray = np.loadtxt(path, dtype, delimiter=",", ndmin=2)
     except (ValueError, UnicodeDecodeError) as error:
         raise _damaged(path, str(error).split(";")[0]) from error
@@ -203,17 +206,17 @@ def _read(path: Path, dtype: type) -> Tensor:
 
 
 def _damaged(path: Path, reason: object) -> OSError:
-    # The file alone would not be fetched again: one of node labels may be missing by right.
+    # Not the file alone: without node labels the collection would still be complete.
     return OSError(
-        f"{path} is damaged ({reason}): delete the folder {path.parent}, it is fetched again"
+        f"{path} is damaged ({reason}): delete the folder {path.parent} to download it again"
     )
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Put the text files of a TU archive into ``folder``, then remove the archive.
+    """Extract the text files of a TU archive into ``folder``, then remove the archive.
 
     Raises:
-        OSError: the archive is damaged; it is removed, so that it is fetched again.
+        OSError: the archive is damaged; it is removed, so that it is downloaded again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -224,6 +227,6 @@ def unpack(archive: Path, folder: Path) -> None:
                     with atomic_write(target) as unpacked:  # the name comes after the CRC check
                         unpacked.write(file.read(member))
     except zipfile.BadZipFile as error:
-        raise OSError(f"{archive} is damaged ({error}): run again to fetch it again") from error
+        raise OSError(f"{archive} is damaged ({error}): run again to download it again") from error
     finally:
         archive.unlink()

@@ -1,4 +1,4 @@
-"""Any folder of images, its sub-folders as classes."""
+"""Any folder of images, with its sub-folders as classes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,34 +19,35 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-BLOCK = 1000  # images whose values are drawn at once
+BLOCK = 1000  # images per random draw
 
 
 class ImageFolder(DataModule):
-    """Images of a folder, held in memory as bytes.
+    """Images of a folder, kept in memory as bytes.
 
-    Each sub-folder is a class, its images may lie at any depth; images without sub-folders are one
-    class without a name. Hidden files, and files of other endings than those of images, are left
-    out. Batch: ``(x, y)`` with ``x [B, C, H, W]`` (or ``[B, C * H * W]``) and labels ``y [B]``;
-    C is 3, or 1 for grey images. The splits are drawn from all images by the seed.
+    Each sub-folder is a class, with images at any depth; images without sub-folders are one class
+    without a name. Hidden files and files without an image extension are skipped. Batch:
+    ``(x, y)`` with ``x [B, C, H, W]`` (or ``[B, C * H * W]``) and labels ``y [B]``; C is 3, or 1
+    for grey images. The splits are random, with a fixed seed.
 
     Args:
         path: the folder.
-        size: height and width of all images, or one number for both: the middle of each that has
-            this shape is scaled to it. ``None`` takes them as they are, all of one size.
-        grey: of one channel, whatever colours the files have.
+        size: height and width of all images, or one number for both: each image is cropped to
+            this aspect ratio around its centre, then scaled. ``None`` keeps the images as they
+            are, which must be of one size.
+        grey: convert images to one channel.
         batch_size: examples per batch.
         flatten: vectors instead of images.
-        val_share: of the images that validate, at least one.
-        test_share: of the images that test, at least one.
-        seed: of the splits and of what is random in the values.
-        pixels: what a pixel becomes: see ``PixelValues``. Those of evaluation are drawn once.
+        val_share: share of the images for validation; at least one image.
+        test_share: share of the images for test; at least one image.
+        seed: of the splits and of random pixel values.
+        pixels: values of the pixels, see ``PixelValues``; those of evaluation are drawn once.
         alpha: of ``logit`` pixels.
     Raises:
         FileNotFoundError: no such folder.
-        ImportError: Pillow is missing; says how to get it.
+        ImportError: Pillow is missing; says how to install it.
         ValueError: fewer than three images, one that cannot be read, images of different sizes
-            where ``size`` is not given, a class without images, images beside sub-folders of
+            if ``size`` is not given, a class without images, images beside sub-folders of
             images, or an option out of range.
     """
 
@@ -129,7 +130,7 @@ class ImageFolder(DataModule):
 def _files(folder: Path) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
     """Images with their labels, and the names of the classes, in alphabetical order."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
+        raise FileNotFoundError(f"path={folder}: there is no such folder")
     loose = [path for path in sorted(folder.iterdir()) if _is_image(path)]
     below = {
         path.name: list(_images_below(path))
@@ -175,7 +176,7 @@ def _read(files: list[tuple[Path, int]], size: tuple[int, ...] | None, grey: boo
         if pixels.shape != first.shape:
             raise ValueError(
                 f"images of different sizes: {files[0][0]} has {_measures(first.shape)}, {path} "
-                f"has {_measures(pixels.shape)}: give size= to bring all to one"
+                f"has {_measures(pixels.shape)}: give size= to scale them all"
             )
         result[number] = pixels
     return result
@@ -216,6 +217,6 @@ def _scaled(image: "Image", size: tuple[int, ...] | None) -> "Image":
     width = min(image.width, max(1, round(image.height * size[1] / size[0])))
     height = min(image.height, max(1, round(image.width * size[0] / size[1])))
     left, top = (image.width - width) // 2, (image.height - height) // 2
-    # Cropped first: an interpolation that sees beyond the crop would mix its border in.
+    # Crop before scaling: interpolation must not use pixels outside of the crop.
     middle = image.crop((left, top, left + width, top + height))
     return middle.resize((size[1], size[0]), Image.Resampling.BICUBIC)

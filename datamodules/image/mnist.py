@@ -38,7 +38,7 @@ class MNIST(DataModule):
     """70,000 handwritten digits, 10 classes.
 
     Batch: ``(x, y)`` with ``x [B, 1, 28, 28]`` (or ``[B, 784]``) and labels ``y [B]``. Pixels
-    stay bytes in memory and become floats batch by batch.
+    are bytes in memory and are converted to floats batch by batch.
 
     ====== ===== ====== =======
     train  val   test   classes
@@ -47,13 +47,13 @@ class MNIST(DataModule):
     ====== ===== ====== =======
 
     Args:
-        data_dir: its files lie, or are put, in ``data_dir/MNIST/raw``.
+        data_dir: the files are in ``data_dir/MNIST/raw``, or are downloaded there.
         batch_size: examples per batch.
-        flatten: vectors of 784 features instead of images of one channel.
-        num_val: training images, drawn by a fixed generator, that validate instead. 0 trains on
-            all of them and validates on the test images: good for curves, not for choosing.
-        pixels: ``normalized`` has mean 0 and variance 1 over the training pixels; for the other
-            kinds see ``PixelValues``. Those of evaluation are drawn once, whatever the kind.
+        flatten: vectors of 784 features instead of images with one channel.
+        num_val: number of training images, drawn with a fixed seed, to validate on. 0 trains on
+            all of them and validates on the test images: good for curves, not for model selection.
+        pixels: ``normalized`` has mean 0 and variance 1 over the training pixels; for the others
+            see ``PixelValues``. Random values of evaluation are drawn once.
         alpha: of ``logit`` pixels.
     Raises:
         FileNotFoundError: the files are missing and cannot be downloaded.
@@ -96,7 +96,9 @@ class MNIST(DataModule):
         x, y = read_images(self.raw, "train")
         test = read_images(self.raw, "t10k")
         if self.num_val >= len(x):
-            raise ValueError(f"num_val={self.num_val}: there are {len(x)} training images")
+            raise ValueError(
+                f"num_val={self.num_val}: give less than the {len(x)} training images"
+            )
         if self.num_val == 0:
             self.splits = {"train": (x, y), "val": test, "test": test}
             return
@@ -131,8 +133,8 @@ def read_images(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     """Pixels ``[N, 784]`` as bytes and labels ``[N]`` of ``part``, ``"train"`` or ``"t10k"``.
 
     Raises:
-        FileNotFoundError: a file is not there.
-        OSError: a file is damaged, or the two do not belong together.
+        FileNotFoundError: a file is missing.
+        OSError: a file is damaged, or the two files differ in length.
         ValueError: a label is not a digit.
     """
     images, labels = (
@@ -151,8 +153,8 @@ def read_idx(path: Path, dims: int) -> Tensor:
     """Bytes of a compressed IDX file as a tensor of ``dims`` dimensions.
 
     Raises:
-        FileNotFoundError: the file is not there.
-        OSError: it is no IDX file of ``dims`` dimensions of bytes, or is cut short.
+        FileNotFoundError: the file is missing.
+        OSError: it is not an IDX file of bytes with ``dims`` dimensions, or is truncated.
     """
     content = read_gzip(path)
     header = 4 + 4 * dims

@@ -35,9 +35,6 @@ def hashed_integers(high: int, seed: int, *keys: Tensor | int) -> Tensor:
     return (state & (2**63 - 1)) % high
 
 
-draw = hashed_integers  # its old name, until its importers have moved
-
-
 def _mix(x: Tensor) -> Tensor:
     x = (x ^ _shifted(x, 30)) * _FIRST
     x = (x ^ _shifted(x, 27)) * _SECOND

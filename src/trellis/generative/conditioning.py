@@ -6,7 +6,8 @@ Legend: B examples, C channels, K classes.
 import torch
 from torch import Tensor, nn
 
-from trellis.nn.examples import check_labels, one_hot
+from trellis.checks import check_labels
+from trellis.labels import one_hot
 
 
 def one_hot_labels(y: Tensor | None, num_classes: int, network: str) -> Tensor | None:

@@ -109,10 +109,10 @@ def test_an_epoch_yields_the_graph_as_often_as_asked(tmp_path: Path) -> None:
         ("3,red,0\n", "3,red,nan\n", "nodes.csv, line 4, column 'height': 'nan' is not a finite"),
         ("3,red,0\n", "3,red,\n", "nodes.csv, line 4, column 'height': '' is not a finite"),
         ("3,red,0\n", "3,red,1e99\n", "line 4, column 'height': '1e99' is not a finite number"),
-        ("c,3", "a,3", "nodes.csv, line 4: node id 'a' is on line 2 too: remove one"),
+        ("c,3", "a,3", "nodes.csv, line 4: node id 'a' is also on line 2: remove one"),
         ("c,3,red,0", "c,3,red", "nodes.csv, line 4: 3 cells for 4 columns"),
-        ("label", "class", "no column label='label' after the id: choose one of age, class"),
-        ("height", "age", "two columns are called 'age'"),
+        ("label", "class", "no column label='label' after the id: choose from age, class"),
+        ("height", "age", "two columns have the name 'age'"),
     ],
 )
 def test_a_wrong_cell_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -125,9 +125,9 @@ def test_a_wrong_cell_is_named(tmp_path: Path, old: str, new: str, message: str)
 @pytest.mark.parametrize(
     ("edges", "message"),
     [
-        ("a,b\nb,z\n", "edges.csv, line 2, column 'target': 'z' is no node id: add the node"),
-        ("node1,node2\na,b\n", "line 1, column 'source': 'node1' is no node id.*source,target"),
-        ("a,b,0.5\n", "edges.csv, line 1: 3 cells: write source,target"),
+        ("a,b\nb,z\n", "edges.csv, line 2, column 'target': 'z' is not a node id: add the node"),
+        ("node1,node2\na,b\n", "line 1, column 'source': 'node1' is not a node id.*source,target"),
+        ("a,b,0.5\n", "edges.csv, line 1: 3 cells: give source,target"),
     ],
 )
 def test_a_wrong_edge_is_named(tmp_path: Path, edges: str, message: str) -> None:
@@ -141,9 +141,9 @@ def test_a_wrong_edge_is_named(tmp_path: Path, edges: str, message: str) -> None
         ("id,x,label\na,1,\nb,2,\n", "column 'label': no node has a label: fill in some"),
         ("id,x,label\na,1,red\nb,2,\n", "all labels are 'red': give at least two classes"),
         ("id,label\na,red\nb,blue\n", "no feature columns"),
-        ("id,x,label\n", "give a header and a line for each node"),
+        ("id,x,label\n", "give a header and one line per node"),
         (SPLIT.replace("test", ""), "the test split is empty: give it"),
-        (SPLIT.replace("e,,1,train", "e,,1,tset"), "line 6, column 'split': 'tset': write train"),
+        (SPLIT.replace("e,,1,train", "e,,1,tset"), "line 6, column 'split': 'tset': give train"),
         ("id,x,label\na,1,red\nb,2,blue\n", "the val split is empty"),
     ],
 )
@@ -174,8 +174,8 @@ def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train_fraction": 1.0}, "train_fraction=1.0: give a share between 0 and 1"),
-        ({"val_fraction": 0.0}, "val_fraction=0.0: give a share"),
+        ({"train_fraction": 1.0}, "train_fraction=1.0: give a fraction between 0 and 1"),
+        ({"val_fraction": 0.0}, "val_fraction=0.0: give a fraction"),
         ({"train_fraction": 0.7, "val_fraction": 0.3}, "leave no test nodes"),
     ],
 )

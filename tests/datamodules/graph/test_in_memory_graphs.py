@@ -63,7 +63,7 @@ def test_edges_may_come_in_any_order() -> None:
 
 
 def test_an_edge_between_two_graphs_is_refused() -> None:
-    with pytest.raises(ValueError, match="edge 1 -> 2 leads from one graph to another"):
+    with pytest.raises(ValueError, match="edge 1 -> 2 joins two graphs"):
         InMemoryGraphs(
             torch.zeros(4, 1),
             torch.tensor([[0, 1], [1, 2]]),
@@ -74,7 +74,7 @@ def test_an_edge_between_two_graphs_is_refused() -> None:
 
 @pytest.mark.parametrize(("targets", "nodes"), [(3, [2, 2]), (2, [2, 1])])
 def test_contradicting_sizes_are_refused(targets: int, nodes: list[int]) -> None:
-    with pytest.raises(ValueError, match="give one target a graph and one row a node"):
+    with pytest.raises(ValueError, match="give one target per graph and one row per node"):
         InMemoryGraphs(
             torch.zeros(4, 1),
             torch.zeros(2, 0, dtype=torch.long),

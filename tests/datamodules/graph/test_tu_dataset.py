@@ -153,7 +153,7 @@ def test_a_read_only_folder_is_enough(tmp_path: Path) -> None:
         ("A", "1, 2\n2, x\n", "A.txt is damaged .*' x' to int64 at row 1"),
         ("A", "1, 2\n2, 99999\n", r"A.txt is damaged \(an edge is not a pair of nodes in 1..90"),
         ("A", "0, 1\n", r"A.txt is damaged \(an edge is not a pair"),
-        ("A", "1, 4\n", r"A.txt is damaged \(edge 0 -> 3 leads from one graph to another"),
+        ("A", "1, 4\n", r"A.txt is damaged \(edge 0 -> 3 joins two graphs"),
         ("graph_indicator", "1\n1\n3\n2\n", "graph_indicator.txt is damaged .*must grow"),
         ("graph_indicator", "1\n31\n", "must grow from 1 to the 30 of TINY_graph_labels.txt"),
         ("node_labels", "1\n2\n", r"node_labels.txt is damaged \(2 lines for 90 nodes"),

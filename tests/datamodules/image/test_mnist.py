@@ -171,7 +171,8 @@ def test_no_validation_images_means_the_test_images(look_alike: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_val", "message"), [(-1, "num_val=-1: .* at least 0"), (40, "num_val=40: there are 40")]
+    ("num_val", "message"),
+    [(-1, "num_val=-1: .* at least 0"), (40, "num_val=40: give less than the 40")],
 )
 def test_validation_leaves_something_to_train_on(
     look_alike: Path, num_val: int, message: str

@@ -196,9 +196,7 @@ def test_a_side_longer_than_the_budget_is_refused_or_left_out(
     files: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = with_line(files, tmp_path, 3, "eins " * 1500)
-    with pytest.raises(
-        ValueError, match=r"line 3 has 1,501 tokens, more than max_tokens=40.* max_length"
-    ):
+    with pytest.raises(ValueError, match=r"line 3 has 1,501 tokens, more .*40: .* max_length"):
         ready(files)
     with caplog.at_level(logging.INFO):
         data = ready(files, max_length=10)

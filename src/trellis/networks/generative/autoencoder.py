@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, check_examples, num_entries
 from trellis.generative.convolution import ConvolutionalDecoder, ConvolutionalEncoder
 from trellis.nn.activation import Activation, activation_module
-from trellis.nn.examples import check_examples, num_entries
 
 
 class MLPAutoencoder(nn.Module):

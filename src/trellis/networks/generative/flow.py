@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trellis.checks import check_examples, num_entries
 from trellis.generative.conditioning import one_hot_labels
 from trellis.generative.transform import Transform
-from trellis.nn.examples import check_examples, num_entries
 
 Base = Literal["normal", "logistic"]
 

@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, num_entries
 from trellis.generative.autoregressive import MaskedAutoregressive
 from trellis.generative.spline import RationalQuadratic
 from trellis.generative.transform import Affine, Elementwise, Inverse, vector_chain
 from trellis.networks.generative.flow import Flow
 from trellis.nn.activation import Activation
-from trellis.nn.examples import num_entries
 from trellis.signature import options_of
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, get_args
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, num_entries
 from trellis.generative.coupling import build_coupling
 from trellis.generative.spline import RationalQuadratic
 from trellis.generative.transform import (
@@ -22,7 +22,6 @@ from trellis.generative.transform import (
 from trellis.networks.generative.flow import Base, Flow
 from trellis.networks.vector.mlp import MLP
 from trellis.nn.activation import Activation
-from trellis.nn.examples import num_entries
 from trellis.signature import options_of
 
 Partition = Literal["alternating", "halves"]

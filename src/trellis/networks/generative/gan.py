@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, check_examples, num_entries
 from trellis.generative.conditioning import Condition
 from trellis.networks.vector.mlp import MLP
 from trellis.nn.activation import Activation, activation_module
-from trellis.nn.examples import check_examples, num_entries
 
 Output = Literal["identity", "sigmoid", "tanh"]
 

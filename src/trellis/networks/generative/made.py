@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, check_examples, num_entries
 from trellis.generative.conditioning import one_hot_labels
 from trellis.generative.masked import MaskedLinear, MaskedMLP
 from trellis.generative.pixel_levels import as_levels
 from trellis.generative.pixel_likelihood import bernoulli
 from trellis.nn.activation import Activation
-from trellis.nn.examples import check_examples, num_entries
 
 Order = Literal["natural", "random"]
 

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, check_examples, check_labels
 from trellis.generative.pixel_levels import as_levels
-from trellis.nn.examples import check_examples, check_labels
 
 
 class PixelCNN(nn.Module):

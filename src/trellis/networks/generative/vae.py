@@ -11,13 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, check_examples, num_entries
 from trellis.generative.conditioning import append_context, one_hot_labels
 from trellis.generative.convolution import ConvolutionalDecoder, ConvolutionalEncoder
 from trellis.generative.gaussian import gaussian_kl, gaussian_log_prob
 from trellis.networks.vector.mlp import MLP
 from trellis.nn.activation import Activation
-from trellis.nn.examples import check_examples, num_entries
 
 
 class Latents(NamedTuple):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one
+from trellis.labels import one_hot
 from trellis.nn.activation import Activation, activation_module
-from trellis.nn.examples import one_hot
 from trellis.nn.initialization import orthogonal_
 
 MIN_SIDE = 36  # of an image, below which the three convolutions leave nothing
