@@ -1,16 +1,21 @@
-"""Packaging: one distribution from three folders, ``trellis.*`` once installed."""
+"""Packaging: one distribution, ``trellis``, from the three rooms of the checkout."""
 
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-ROOMS = {"trellis.lightning_modules": "lightning_modules", "trellis.datamodules": "datamodules"}
-CONFIGS = {
-    ".".join(("trellis", *folder.relative_to(HERE).parts)): str(folder.relative_to(HERE))
-    for folder in (HERE / "configs", *(HERE / "configs").iterdir())
-    if folder.is_dir()
-}
+# ``src/trellis`` links to what lies beside it: so editors, type checkers and an editable install
+# see one plain package. Where git made no links of them, as on Windows, a mapping says the same.
+BESIDE = ("lightning_modules", "datamodules", "configs")
+FOLDERS = [
+    folder.relative_to(HERE)
+    for room in BESIDE
+    for folder in (HERE / room, *sorted((HERE / room).rglob("*")))
+    if folder.is_dir() and folder.name != "__pycache__"
+]
+MAPPING = {".".join(("trellis", *folder.parts)): str(folder) for folder in FOLDERS}
+LINKED = all((HERE / "src" / "trellis" / room).is_dir() for room in BESIDE)
 
 extras = {
     "rl": ["gymnasium>=1.1,<2"],
@@ -32,18 +37,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    package_dir={"trellis": "src/trellis", **ROOMS, **CONFIGS},
-    # The rooms are links in src/trellis for editors and type checkers; where git made no links of
-    # them, as on Windows, this finds them all the same.
-    packages=sorted(
-        {
-            *find_packages("src"),
-            *CONFIGS,
-            *ROOMS,
-            *(f"{name}.{sub}" for name, room in ROOMS.items() for sub in find_packages(room)),
-        }
-    ),
-    package_data={"trellis": ["py.typed"], **{name: ["*.yaml", "*.json"] for name in CONFIGS}},
+    package_dir={"": "src"} if LINKED else {"trellis": "src/trellis", **MAPPING},
+    packages=sorted({*find_packages("src"), *({} if LINKED else MAPPING)}),
+    package_data={
+        "trellis": ["py.typed", "configs/*.*", "configs/*/*.yaml"],
+        **{name: ["*.yaml", "*.json"] for name in MAPPING if name.startswith("trellis.configs")},
+    },
     install_requires=[
         "torch>=2.6",
         # 2.6.2 and 2.6.3 were malware (GHSA-w37p-236h-pfx3).
