@@ -5,7 +5,7 @@ Lightning takes seconds to import; help, version and lists answer without it.
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 
 from trellis import __version__
@@ -49,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if words[0] not in COMMANDS:
         hint = did_you_mean(words[0], COMMANDS) or f"; choose from {', '.join(COMMANDS)}"
         _fail("trellis", f"unknown command {words[0]!r}{hint}")
-    module = import_module(f"trellis.lightning_modules.commands.{COMMANDS[words[0]][0]}")
-    _guarded(words[0], module.main, words)
+    _guarded(words)
 
 
 def usage() -> str:
@@ -59,9 +58,10 @@ def usage() -> str:
     return f"usage: trellis COMMAND [options]\n\n{rows}\n\n{EXAMPLES}\ntrellis COMMAND --help"
 
 
-def _guarded(command: str, run: Callable[[list[str]], None], words: list[str]) -> None:
+def _guarded(words: list[str]) -> None:
+    command = words[0]
     try:
-        run(words)
+        import_module(f"trellis.lightning_modules.commands.{COMMANDS[command][0]}").main(words)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output has gone: end as a Unix tool does
         # Python flushes what is left when it ends; let that go nowhere.

@@ -20,16 +20,29 @@ from trellis.lightning_modules.commands.parser import Parser
 from trellis.lightning_modules.engine.checkpoint import read
 from trellis.lightning_modules.engine.jsonargparse_private import trellis_names_first
 from trellis.lightning_modules.engine.lightning_private import TypedBeatsCheckpointCLI
+from trellis.lightning_modules.engine.run_config import resumed_run
 from trellis.lightning_modules.engine.trainer import Trainer
 
 
 def main(words: list[str]) -> None:
     """Run one of Lightning's four commands.
 
+    ``trellis test CHECKPOINT`` is short for ``trellis test --ckpt_path CHECKPOINT``.
+
     Args:
         words: the command line after ``trellis``.
+    Raises:
+        ValueError: there is no checkpoint to evaluate.
     """
     quieten()
+    if words[1:] and not words[1].startswith("-"):
+        words = [words[0], "--ckpt_path", *words[1:]]
+    asks = {"--help", "-h", "--print_config"} & {word.partition("=")[0] for word in words}
+    if words[0] != "fit" and not asks and not _given(words, "--ckpt_path"):
+        raise ValueError(
+            f"trellis {words[0]} evaluates a checkpoint: give --ckpt_path, such as "
+            f"runs/NAME/VERSION/checkpoints/best.ckpt"
+        )
     TrellisCLI(words)
 
 
@@ -179,10 +192,16 @@ def _with_known_configs(words: list[str]) -> list[str]:
     Raises:
         FileNotFoundError: a config is neither a file nor one of trellis's; names the nearest.
     """
-    return [
-        _known_config(word) if before in ("--config", "-c") else word
-        for before, word in zip(["", *words], words, strict=False)
-    ]
+    flags, known = ("--config", "-c"), []
+    for before, word in zip(["", *words], words, strict=False):
+        flag, equals, value = word.partition("=")
+        if before in flags:
+            known.append(_known_config(word))
+        elif equals and flag in flags:
+            known += [flag, _known_config(value)]
+        else:
+            known.append(word)
+    return known
 
 
 def _known_config(word: str) -> str:
@@ -216,6 +235,8 @@ def _with_checkpoint(words: list[str]) -> list[str]:
         for name, key in sections.items()
         if "_class_path" in checkpoint.get(key, {})
     }
+    if words[0] == "fit":
+        config |= resumed_run(checkpoint)
     return [words[0], "--config", json.dumps(config), *words[1:]]
 
 

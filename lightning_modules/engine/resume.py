@@ -10,6 +10,7 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from trellis.lightning_modules.engine.lightning_private import restore_loaders
+from trellis.lightning_modules.engine.run_config import KEY, saved_run
 from trellis.lightning_modules.engine.upgrade import description
 
 
@@ -32,6 +33,8 @@ class ExactResume(L.Callback):
         # Objectives write their own, also where Lightning calls no callback.
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         checkpoint.setdefault("trellis", description(pl_module, datamodule))
+        if (run := saved_run(trainer)) is not None:
+            checkpoint[KEY] = run
         progress = trainer.fit_loop.epoch_loop.batch_progress
         processed: int = progress.current.processed  # type: ignore[attr-defined]
         mid_epoch = not progress.is_last_batch or progress.current.ready > processed

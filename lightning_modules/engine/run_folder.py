@@ -2,6 +2,7 @@
 
 import re
 from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ class RunFolder:
     """
 
     def __init__(self, root: str | Path, name: str) -> None:
-        if not name or name != Path(name).name:
+        if name in ("", ".", "..") or name != Path(name).name:
             raise ValueError(f"run_name={name!r}: give a plain folder name, such as gcn_cora")
         self.parent = Path(root) / name
         self._path: Path | None = None
@@ -43,6 +44,20 @@ class RunFolder:
                 except FileExistsError:  # another run was faster
                     version += 1
         return self._path
+
+    def discard(self) -> None:
+        """Give the version back if the run failed before anything was learned in it."""
+        if self._path is None or not self._path.is_dir():
+            return
+        sizes = {path.name: path.stat().st_size for path in self._path.iterdir()}
+        if set(sizes) - {"config.yaml", "metrics.csv"} or sizes.get("metrics.csv"):
+            return
+        for name in sizes:
+            (self._path / name).unlink()
+        self._path.rmdir()
+        self._path = None
+        with suppress(OSError):  # there are other versions
+            self.parent.rmdir()
 
 
 class RunLogger(CSVLogger):

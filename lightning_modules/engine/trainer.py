@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import PassThroughProfiler
 
@@ -131,11 +131,17 @@ class Trainer(L.Trainer):
         for callback in callbacks:
             if isinstance(callback, WandbRun):
                 callback.begin(self, ckpt_path)
+            elif isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.run_dir / "checkpoints")
         self._validates = None
         try:
             super().fit(
                 model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only
             )
+        except BaseException:
+            if self.is_global_zero:
+                self.run_folder.discard()
+            raise
         finally:
             callbacks[:] = [c for c in callbacks if not isinstance(c, _InitialWeights)]
 

@@ -34,12 +34,23 @@ def typed_only(cls: type, parameters: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def signature(cls: type, parameters: dict[str, Any]) -> str:
-    """Says that this account used these files; empty where there are none, or no key."""
-    files = typed_only(cls, parameters)
-    key = _key() if files else b""
-    text = json.dumps(files, sort_keys=True, default=list).encode()
+def sign(content: Any) -> str:
+    """Says that this account wrote ``content``, plain values; empty if it has no key."""
+    key = _key()
+    text = json.dumps(content, sort_keys=True, default=list).encode()
     return hmac.new(key, text, hashlib.sha256).hexdigest() if key else ""
+
+
+def is_signed(content: Any, signed: Any) -> bool:
+    """Whether ``signed`` is what ``sign`` says of ``content`` on this account."""
+    own = sign(content)
+    return bool(own) and isinstance(signed, str) and hmac.compare_digest(signed, own)
+
+
+def signature(cls: type, parameters: dict[str, Any]) -> str:
+    """Says that this account used these files; empty where there are none."""
+    files = typed_only(cls, parameters)
+    return sign(files) if files else ""
 
 
 def forget_unsigned(cls: type, parameters: dict[str, Any], signed: Any, source: str) -> None:
@@ -52,8 +63,7 @@ def forget_unsigned(cls: type, parameters: dict[str, Any], signed: Any, source: 
         source: what the warning calls the checkpoint.
     """
     files = typed_only(cls, parameters)
-    own = signature(cls, parameters)
-    if not files or (own and isinstance(signed, str) and hmac.compare_digest(signed, own)):
+    if not files or is_signed(files, signed):
         return
     for name, value in files.items():
         del parameters[name]
