@@ -5,7 +5,6 @@ from trellis.lightning_modules.sequence.masked_lm import MaskedLM
 from trellis.lightning_modules.sequence.sequence_classification import SequenceClassification
 from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
 from trellis.lightning_modules.sequence.tagging import Tagging
-from trellis.lightning_modules.sequence.translation import Translation, Translator
 
 __all__ = [
     "CausalLM",
@@ -13,6 +12,4 @@ __all__ = [
     "SequenceClassification",
     "SequenceToSequence",
     "Tagging",
-    "Translation",
-    "Translator",
 ]

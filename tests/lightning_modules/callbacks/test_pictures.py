@@ -146,7 +146,7 @@ def test_the_graph_is_drawn_with_every_node_and_its_mistakes(tmp_path, drawn):
     ringed = sum(len(c.get_offsets()) for c in points if c.get_linewidths()[0] > 0)
     assert sum(len(c.get_offsets()) for c in points) == 34
     assert ringed == int(wrong.sum()) > 0
-    assert f"{34 - ringed} of 34 right" in axes.get_title()
+    assert f"{34 - ringed} of 34 correct" in axes.get_title()
     assert (trainer.run_dir / "pictures/graph.png").stat().st_size > 20_000
 
 

@@ -6,7 +6,6 @@ from trellis.networks.graph.gnn import (
     GIN,
     GatedGraphNet,
     GraphSAGE,
-    Layered,
     NodeMLP,
 )
 from trellis.networks.graph.graph_network import GraphNetwork
@@ -18,6 +17,5 @@ __all__ = [
     "GatedGraphNet",
     "GraphNetwork",
     "GraphSAGE",
-    "Layered",
     "NodeMLP",
 ]

@@ -330,6 +330,8 @@ def test_the_embeddings_of_padding_stay_zero(source: Tensor, target: Tensor) -> 
 def test_bfloat16_products_train_it(
     network: RecurrentSeq2Seq, source: Tensor, target: Tensor
 ) -> None:
+    if network.encoder.cell == "lstm" and "AVX512" not in torch.backends.cpu.get_cpu_capability():
+        pytest.skip("without AVX-512, torch has no LSTM in bfloat16")
     exact = network(source, target)
     with torch.autocast("cpu", torch.bfloat16):
         logits = network(source, target)
@@ -351,7 +353,7 @@ def test_a_factory_of_attention_is_stored_as_plain_types() -> None:
     )
     attention = to_plain(factory)["init_args"]["attention"]
     assert attention == {
-        "class_path": "trellis.sequence.alignment.AdditiveAttention",
+        "class_path": "trellis.sequence.AdditiveAttention",
         "init_args": {"attention_dim": 4},
     }
 
