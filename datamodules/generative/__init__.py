@@ -1,4 +1,4 @@
-"""Points drawn from known densities."""
+"""Synthetic data with a known density."""
 
 from trellis.datamodules.generative.synthetic_densities import SyntheticDensities
 

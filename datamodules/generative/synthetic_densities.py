@@ -1,4 +1,4 @@
-"""Points in the plane whose density is known: what a density model can be measured against."""
+"""Points in the plane with a known density, by which a density model can be measured."""
 
 import math
 from collections.abc import Callable
@@ -22,42 +22,43 @@ Kind = Literal["moons", "eight_gaussians", "rings", "checkerboard", "pinwheel"]
 class SyntheticDensities(DataModule):
     r"""Points from a mixture of M equally likely components in the plane.
 
-    Batch: ``(x, y)`` with ``x [B, 2]`` and the component ``y [B]`` each point comes from. Training
-    point i of epoch e is a function of the seed, e and i: every epoch brings new ones, so nothing
-    can be learnt by heart and the likelihood of a model is bounded by the entropy alone. Those of
-    validation and test are always the same, whatever the seed.
+    Batch: ``(x, y)`` with ``x [B, 2]`` and the component ``y [B]`` of each point. Training point i
+    of epoch e is a function of the seed, e and i. As every epoch has new points, a model cannot
+    overfit, and the entropy is the infimum of its negative log-likelihood. The points of
+    validation and test do not depend on the seed.
 
     =============== = ====================================================== ===== =============
     kind            M shape                                                  noise entropy, nats
     =============== = ====================================================== ===== =============
-    moons           2 half circles of radius 1 that interlock                0.1   1.008
+    moons           2 interleaved half circles of radius 1                   0.1   1.008
     eight_gaussians 8 Gaussians around points of a circle of radius 2        0.02  -2.907
     rings           4 circles of radius 0.75, 1.5, 2.25 and 3                0.08  2.623
     checkerboard    8 squares of side 2, those of one colour, in [-4, 4]^2   none  3.466
-    pinwheel        5 arms, radius 2 r with r about 1, turned by exp(r) / 4  none  2.321
+    pinwheel        5 arms, radius 2 r with r about 1, rotated by exp(r) / 4 none  2.321
     =============== = ====================================================== ===== =============
 
     Args:
-        kind: which shape.
-        num_train: points that make an epoch.
-        num_val: points to validate on.
-        num_test: points to test on.
+        kind: of density.
+        num_train: training points in an epoch.
+        num_val: validation points.
+        num_test: test points.
         batch_size: points per batch.
         seed: of the training points; ``None`` takes the one of ``seed_everything``.
-        noise: standard deviation of the Gaussian around the shape, in both coordinates; ``None``
-            takes the table's.
+        noise: standard deviation of the Gaussian noise added to both coordinates; ``None`` takes
+            the value of the table.
     Attributes:
-        centres: where the modes are, ``[M, 2]``; ``None`` where the shape has no single ones.
-        scale: standard deviation around them.
+        centres: of the modes, ``[M, 2]``; ``None`` if the modes are not points.
+        scale: standard deviation around the centres.
     Raises:
         ValueError: an unknown ``kind``, a size below 1, noise that is not positive, or noise for
-            a shape without.
+            a kind that has none.
 
     Source: moons after scikit-learn's ``make_moons``; eight_gaussians after Metz et al. 2017,
     appendix A, and the code of Gulrajani et al. 2017, which divides both numbers by 1.414; rings,
     checkerboard and pinwheel after the code of Grathwohl et al. 2019.
-    Deviates: a point of the pinwheel turns with its radius r instead of its first coordinate,
-    which is nearly the same; turning so keeps areas, and the density is known in closed form.
+    Deviates: points of the pinwheel are rotated by a function of their radius r instead of their
+    first coordinate, which is nearly the same. Such a rotation preserves area, so that the density
+    has a closed form.
     """
 
     def __init__(
@@ -99,12 +100,12 @@ class SyntheticDensities(DataModule):
             seed, epoch = (loader.seed, loader.epoch) if train else (0, 0)
             where = (seed, STREAMS[split], epoch, indices.unsqueeze(1))
             y = hashed_integers(self.num_components, *where, 0).squeeze(1)
-            # Halves keep the uniform numbers off 0 and 1, where a Gaussian would be infinite.
+            # The half keeps the uniform numbers off 0, where the Gaussian quantile is infinite.
             uniform = (hashed_integers(2**31, *where, torch.arange(1, 5)) + 0.5) / 2.0**31
             place, normal = uniform.double().split(2, dim=1)
             return self._points(y, place, torch.special.ndtri(normal)).float(), y
 
-        # Nothing to shuffle: the points are drawn at random as they are.
+        # Without shuffling: the points are independent and random.
         loader = Loader(
             self.sizes[split], points, batch_size=self.batch_size, seed=self.seed, pad=train
         )
@@ -114,7 +115,7 @@ class SyntheticDensities(DataModule):
         return self.density.points(y, place, normal, self.noise)
 
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """True log-density, in nats; -inf where no points are.
+        """True log-density in nats; -inf outside the support.
 
         Args:
             x: points.
@@ -128,16 +129,16 @@ class SyntheticDensities(DataModule):
         return (given.logsumexp(1) - math.log(self.num_components)).to(x.dtype)
 
     def entropy(self, conditional: bool = False) -> float:
-        """Entropy in nats: the least ``nll_nats`` that a model can have on average.
+        """Entropy in nats, the infimum of the expected ``nll_nats`` of a model.
 
-        By Gauss quadrature over place and noise within each component.
+        Computed by Gauss quadrature over position and noise within each component.
 
         Args:
-            conditional: of points whose component is known.
+            conditional: the entropy given the component instead.
         """
         place, place_weight = _gauss(32, hermite=False)
         normal, normal_weight = _gauss(16, hermite=True)
-        # Only the checkerboard uses the second place, where its density is flat.
+        # Only the checkerboard uses the second coordinate, in which its density is constant.
         grid = torch.cartesian_prod(place, normal, normal)  # [P, 3]
         weight = torch.cartesian_prod(place_weight, normal_weight, normal_weight).prod(1)
         total = 0.0
@@ -153,10 +154,9 @@ class Density(NamedTuple):
 
     Args:
         num_components: M.
-        noise: standard deviation around the shape, unless another is asked for; ``None`` where
-            the shape has none.
-        points: from components ``[N]``, two uniform and two normal numbers each ``[N, 2]`` and
-            the noise to points ``[N, 2]``.
+        noise: default standard deviation of the noise; ``None`` if there is none.
+        points: from components ``[N]``, uniform and normal numbers ``[N, 2]`` each, and the noise
+            to points ``[N, 2]``.
         log_probs: from points ``[N, 2]`` and the noise to the log-density ``[N, M]`` of each
             component.
     """
@@ -168,7 +168,7 @@ class Density(NamedTuple):
 
 
 def _gauss(count: int, *, hermite: bool) -> tuple[Tensor, Tensor]:
-    """Nodes and weights for the mean over a standard normal or a uniform number in [0, 1]."""
+    """Nodes and weights of the mean over a standard normal or a uniform number in [0, 1]."""
     if hermite:
         nodes, weights = np.polynomial.hermite_e.hermegauss(count)
         return torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum())
@@ -176,9 +176,9 @@ def _gauss(count: int, *, hermite: bool) -> tuple[Tensor, Tensor]:
     return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)
 
 
-def _normal(offset: Tensor, *deviations: float) -> Tensor:
+def _normal(offset: Tensor, *scales: float) -> Tensor:
     """Log-density of independent Gaussians at ``offset [..., 2]`` from their means."""
-    scale = torch.tensor(deviations, dtype=offset.dtype)
+    scale = torch.tensor(scales, dtype=offset.dtype)
     return -((offset / scale).square() / 2 + scale.log() + math.log(2 * math.pi) / 2).sum(-1)
 
 
@@ -191,7 +191,7 @@ def _moons(y: Tensor, place: Tensor, normal: Tensor, noise: float) -> Tensor:
 
 
 def _moons_log_probs(x: Tensor, noise: float) -> Tensor:
-    # The Gaussian passes over an arc of length pi: enough nodes to see it pass.
+    # Enough nodes along the arc of length pi to resolve the Gaussian.
     place, weight = _gauss(32 + math.ceil(8 / noise), hermite=False)
     columns = []
     for component in range(2):

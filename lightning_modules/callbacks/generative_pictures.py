@@ -1,4 +1,4 @@
-"""What a generative model draws, and the density it has learnt; training never feels it."""
+"""Pictures of samples, densities and flows, which leave the random state of a run alone."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from trellis.analysis.pictures import empty_figure
 from trellis.analysis.points import density_picture, flow_grid_picture, scatter_picture
 from trellis.checks import at_least_one
 from trellis.generative.transform import Transform
+from trellis.labels import balanced_labels
 from trellis.lightning_modules.callbacks.after_fit import evaluation, validation_batches
 from trellis.lightning_modules.engine.logging import log_picture
 from trellis.lightning_modules.generative.density_estimation import DensityEstimation
@@ -20,16 +21,16 @@ from trellis.spec import TensorSpec
 
 
 class SampleGrid(L.Callback):
-    """Samples as a picture, ``val/samples``, while training and at its end.
+    """Plots samples, ``val/samples``, during and after training.
 
-    Images stand in a grid, points in the plane are dots. The draws are the same each time, so the
-    pictures of a run show one set of samples becoming better. A conditional model draws its
-    classes in turn, one a column.
+    Images are shown in a grid, points in the plane as a scatter plot. The random numbers are the
+    same each time, so that the pictures of a run show how one set of samples develops. Those of
+    a conditional model have one class in each column.
 
     Args:
-        num_samples: to draw.
-        every_n_epochs: pause between two pictures; one more is drawn when training ends.
-        seed: of the draws.
+        num_samples: of a picture.
+        every_n_epochs: epochs between two pictures; one more follows when training ends.
+        seed: of the random numbers.
     Raises:
         ValueError: the objective has no ``sample``, or examples are neither images nor points in
             the plane.
@@ -62,24 +63,24 @@ class SampleGrid(L.Callback):
         spec: Any = pl_module.spec
         with trainer.precision_plugin.forward_context():
             x = draw_samples(pl_module, self.num_samples, seed=self.seed).float()
-        in_turn = bool(getattr(pl_module, "conditional", False))
+        conditional = bool(getattr(pl_module, "conditional", False))
         if spec.shape == (2,):
-            labels = torch.arange(len(x)) % spec.out_channels if in_turn else None
+            labels = balanced_labels(len(x), spec.out_channels) if conditional else None
             figure = scatter_picture(x, labels)
         else:
-            figure = image_picture(x, spec, columns=spec.out_channels if in_turn else None)
+            figure = image_picture(x, spec, columns=spec.out_channels if conditional else None)
         log_picture(trainer, "val/samples", figure)
 
 
 class DensityPicture(L.Callback):
-    """The density that was learnt beside validation points, ``val/density``, after a fit.
+    """Plots the learnt density next to validation points, ``val/density``, after a fit.
 
     Args:
-        num_points: of the data to show.
+        num_points: validation points to show.
         resolution: points of the grid along each axis.
     Raises:
-        ValueError: the objective is not ``DensityEstimation`` without labels, or the data no
-            points in the plane.
+        ValueError: the objective is not an unconditional ``DensityEstimation``, or the data are
+            not points in the plane.
     """
 
     def __init__(self, num_points: int = 2000, resolution: int = 200) -> None:
@@ -97,7 +98,7 @@ class DensityPicture(L.Callback):
         if found is None:
             return
 
-        like = next(pl_module.parameters())  # perhaps in double precision
+        like = next(pl_module.parameters())  # of whichever precision
 
         def log_prob(x: Tensor) -> Tensor:
             return pl_module(x.to(like)).float()
@@ -108,14 +109,14 @@ class DensityPicture(L.Callback):
 
 
 class FlowGrid(L.Callback):
-    """A grid of noise and where the flow takes it, ``val/flow_grid``, after a fit.
+    """Plots a grid in noise space and its image under the flow, ``val/flow_grid``, after a fit.
 
     Args:
         reach: the grid covers ``[-reach, reach]`` along both axes.
         lines: along each axis.
     Raises:
-        ValueError: the objective is not ``DensityEstimation`` without labels, its network no flow,
-            or the data no points in the plane.
+        ValueError: the objective is not an unconditional ``DensityEstimation``, its network is not
+            a flow, or the data are not points in the plane.
     """
 
     def __init__(self, reach: float = 3.0, lines: int = 21) -> None:
@@ -127,7 +128,7 @@ class FlowGrid(L.Callback):
         _require_plane("FlowGrid", trainer, pl_module)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        _transform(pl_module)  # or refuse now, not after the training
+        _transform(pl_module)  # refuses another network now, not after the training
 
     @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -150,31 +151,31 @@ def _transform(pl_module: L.LightningModule) -> Transform:
         if isinstance(module, Transform):
             return module
     raise ValueError(
-        f"FlowGrid shows how a flow bends the plane, and {type(network).__name__} is none: "
+        f"FlowGrid shows the transform of a flow, but {type(network).__name__} is not a flow: "
         f"leave the callback out"
     )
 
 
-def _require_plane(asker: str, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+def _require_plane(caller: str, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
     empty_figure(1, 1)  # matplotlib is an extra
     if not isinstance(pl_module, DensityEstimation) or pl_module.conditional:
         what = f"{'conditional ' * isinstance(pl_module, DensityEstimation)}"
         raise ValueError(
-            f"{asker} works with DensityEstimation without labels, not with "
+            f"{caller} works with DensityEstimation without labels, not with "
             f"{what}{type(pl_module).__name__}"
         )
     if (shape := data_spec(trainer, pl_module).shape) != (2,):
-        raise ValueError(f"{asker} draws the plane, but examples have shape {list(shape)}")
+        raise ValueError(f"{caller} needs points in the plane; examples have shape {list(shape)}")
 
 
 def data_spec(trainer: L.Trainer, pl_module: L.LightningModule) -> Any:
-    """What is known of the data before the networks are built."""
+    """The spec of the data, even before the networks are built."""
     offered = getattr(trainer.datamodule, "spec", None)  # type: ignore[attr-defined]
     return pl_module.spec if offered is None else offered
 
 
 def first_examples(trainer: L.Trainer, number: int) -> tuple[Tensor, Tensor] | None:
-    """Up to ``number`` validation examples and labels; ``None`` where there are none."""
+    """Up to ``number`` validation examples and labels; ``None`` if there are none."""
     parts: list[tuple[Tensor, Tensor]] = []
     for x, y in validation_batches(trainer):
         parts.append((x[:number], y[:number]))
@@ -187,17 +188,17 @@ def first_examples(trainer: L.Trainer, number: int) -> tuple[Tensor, Tensor] | N
     return torch.cat(examples), torch.cat(labels)
 
 
-def require_images(asker: str, spec: Any) -> None:
-    """Refuse data that is no images of one colour or three.
+def require_images(caller: str, spec: Any) -> None:
+    """Refuse data other than images of one or three channels.
 
     Raises:
-        ValueError: names who asks and what the data is.
+        ValueError: names the caller and the data.
     """
     if not isinstance(spec, TensorSpec):
-        raise ValueError(f"{asker} draws images, which a {type(spec).__name__} does not describe")
+        raise ValueError(f"{caller} shows images, which a {type(spec).__name__} does not describe")
     try:
         channels = image_shape(spec)[0]
     except ValueError as error:
-        raise ValueError(f"{asker}: {error}") from None
+        raise ValueError(f"{caller}: {error}") from None
     if channels not in (1, 3):
-        raise ValueError(f"{asker}: images of {channels} channels cannot be shown")
+        raise ValueError(f"{caller}: images of {channels} channels cannot be shown")

@@ -1,9 +1,7 @@
-"""A small classifier of a data module's images, trained once and kept: an eye to judge samples."""
+"""A small classifier of a data module's images, trained once and cached, to evaluate samples."""
 
 import hashlib
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,8 +15,10 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from trellis.analysis import images
 from trellis.checks import at_least_one
+from trellis.files import data_root
 from trellis.lightning_modules.engine.checkpoint_file import AtomicCheckpointIO
 from trellis.networks.image import cnn
+from trellis.random import isolated_rng
 from trellis.spec import TensorSpec
 
 BATCH_SIZE = 128
@@ -27,13 +27,13 @@ LEARNING_RATE = 3e-3  # where the one cycle peaks
 
 @dataclass(frozen=True)
 class ImageClassifier:
-    """A trained ``SmallCNN`` and what is known of it.
+    """A trained ``SmallCNN``.
 
     Args:
         network: in evaluation mode.
         spec: of the images.
-        accuracy: share of the validation images that it takes for what they are.
-        shares: of the classes among the training images, ``[C]``.
+        accuracy: on the validation images.
+        shares: frequencies of the classes among the training images, ``[C]``.
     """
 
     network: cnn.SmallCNN
@@ -43,7 +43,7 @@ class ImageClassifier:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the last hidden layer sees, and the class.
+        """Features of the last hidden layer, and predicted classes.
 
         Args:
             x: images in the units of the data, on the device of the network.
@@ -52,48 +52,50 @@ class ImageClassifier:
         """
         parts = []
         for part in x.split(500):
-            hidden = self.network.features(_visible(part, self.spec))
+            hidden = self.network.features(_pixels(part, self.spec))
             hidden = self.network.classifier[:-1](hidden)
             parts.append((hidden.cpu(), self.network.classifier[-1](hidden).argmax(-1).cpu()))
         features, labels = zip(*parts, strict=True)
         return torch.cat(features), torch.cat(labels)
 
 
-def check_classifiable(asker: str, datamodule: Any) -> None:
+def check_classifiable(caller: str, datamodule: Any) -> None:
     """Refuse data that no ``image_classifier`` can be trained on.
 
     Args:
-        asker: who asks.
-        datamodule: set up.
+        caller: what needs the classifier, for the error.
+        datamodule: already set up.
     Raises:
         ValueError: it has no images or no labels; names what is needed.
     """
     spec, name = getattr(datamodule, "spec", None), type(datamodule).__name__
     if not isinstance(spec, TensorSpec) or not callable(getattr(datamodule, "loader", None)):
-        raise ValueError(f"{asker} needs a trellis data module of images; {name} is none")
+        raise ValueError(f"{caller} needs a trellis data module of images; {name} is none")
     try:
         shape = images.image_shape(spec)
     except ValueError as error:
-        raise ValueError(f"{asker}, {name}: {error}") from None
+        raise ValueError(f"{caller}, {name}: {error}") from None
     if spec.targets != "labels":
-        raise ValueError(f"{asker} needs class labels; {name} has real-valued targets")
+        raise ValueError(f"{caller} needs class labels; {name} has real-valued targets")
     if min(shape[1:]) < 4 or spec.out_channels < 2:
         raise ValueError(
-            f"{asker} needs images of at least 4x4 pixels in at least 2 classes; {name} has "
+            f"{caller} needs images of at least 4x4 pixels in at least 2 classes; {name} has "
             f"{shape[1]}x{shape[2]} in {spec.out_channels}"
         )
 
 
 def image_classifier(datamodule: Any, folder: Path, steps: int = 450) -> ImageClassifier:
-    """The classifier of a data module's images: read if it lies in ``folder``, else trained.
+    """The classifier of a data module's images: read from ``folder`` if it is there, else trained.
 
-    Trained on the CPU and by a seed of its own, so that it is the same whatever the run; 450 steps
-    of 128 images of 28x28 take about a minute on one core. Its file is named after all that it
-    depends on: the images and labels of both splits, the spec, the steps and the code.
+    It is trained on the CPU with a seed of its own, so that it is the same for every run; 450
+    steps of 128 images of 28x28 take about a minute on one core. The name of its file is a hash
+    of all that it depends on: the images and labels of both splits, the spec, the number of steps
+    and the code.
 
     Args:
-        datamodule: set up; its training split is learnt, its validation split judges the result.
-        folder: of the files; one that cannot be written to costs the training each time.
+        datamodule: already set up; its training split is used to train, its validation split to
+            measure the accuracy.
+        folder: of the files; if it cannot be written to, each run trains a classifier.
         steps: of training.
     Raises:
         ValueError: see ``check_classifiable``.
@@ -101,14 +103,14 @@ def image_classifier(datamodule: Any, folder: Path, steps: int = 450) -> ImageCl
     check_classifiable("image_classifier", datamodule)
     at_least_one("steps", steps)
     path = folder / f"smallcnn-{_key(datamodule, steps)}.ckpt"
-    with _own_randomness():
+    with isolated_rng(seed=0):
         found = _read(path, datamodule.spec)
     if found is not None:
         return found
     name = type(datamodule).__name__
     rank_zero_info(f"training a small classifier of {name}'s images, once: {steps} steps")
-    # Whoever asks may do so in an evaluation, where gradients are off.
-    with torch.inference_mode(False), torch.enable_grad(), _own_randomness():
+    # An evaluation may need the classifier, and gradients are off there.
+    with torch.inference_mode(False), torch.enable_grad(), isolated_rng(seed=0):
         network = _train(datamodule, steps)
     accuracy = _accuracy(network, datamodule)
     labels = torch.cat([y for _, y in _chunks(datamodule.loader("train"))])
@@ -118,36 +120,26 @@ def image_classifier(datamodule: Any, folder: Path, steps: int = 450) -> ImageCl
     try:
         AtomicCheckpointIO().save_checkpoint(content, path)
     except OSError as error:
-        rank_zero_warn(f"the classifier of {name} cannot be kept, and is trained again: {error}")
+        rank_zero_warn(f"the classifier of {name} cannot be saved for the next run: {error}")
     return classifier
 
 
 def cache_folder(datamodule: Any) -> Path:
-    """Where the classifiers of a data module lie: beside its raw files."""
-    own = getattr(datamodule, "hparams", {}).get("data_dir")
-    root = own or os.environ.get("TRELLIS_DATA") or "~/.cache/trellis"
-    return Path(root).expanduser() / "classifiers"
+    """Folder of the classifiers of a data module, in that of its raw data."""
+    return data_root(getattr(datamodule, "hparams", {}).get("data_dir")) / "classifiers"
 
 
 def split_images(datamodule: Any, split: str, number: int) -> Tensor:
-    """Up to ``number`` images of a split, drawn by a fixed generator."""
+    """Up to ``number`` images of a split, in a random but fixed order."""
     loader = datamodule.loader(split)
     order = torch.randperm(loader.num_examples, generator=torch.Generator().manual_seed(0))
     return torch.cat([loader.fetch(part)[0] for part in order[:number].split(1000)])
 
 
-def _visible(x: Tensor, spec: TensorSpec) -> Tensor:
-    if spec.values == "real":  # on a scale that only the data knows
+def _pixels(x: Tensor, spec: TensorSpec) -> Tensor:
+    if spec.values == "real":  # the spec does not know their scale
         return x.reshape(-1, *images.image_shape(spec)).float()
     return images.to_pixels(x, spec)
-
-
-@contextmanager
-def _own_randomness() -> Iterator[None]:
-    """Trained or read, a classifier leaves the run that asks for it its random numbers."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)  # torch.manual_seed would seed a GPU as well
-        yield
 
 
 def _new_network(spec: TensorSpec) -> cnn.SmallCNN:
@@ -162,14 +154,14 @@ def _train(datamodule: Any, steps: int) -> cnn.SmallCNN:
     for indices in islice(_batches(loader.num_examples), steps):
         x, y = loader.fetch(indices)
         optimizer.zero_grad()
-        F.cross_entropy(network(_visible(x, spec)), y).backward()
+        F.cross_entropy(network(_pixels(x, spec)), y).backward()
         optimizer.step()
         schedule.step()
     return network.eval()
 
 
 def _batches(num_examples: int) -> Iterator[Tensor]:
-    """Indices of whole batches, epoch after epoch; of the one batch where there is no more."""
+    """Indices of full batches, epoch after epoch; of all examples if they are fewer than one."""
     generator = torch.Generator().manual_seed(0)
     size = min(BATCH_SIZE, num_examples)
     while True:
@@ -178,12 +170,12 @@ def _batches(num_examples: int) -> Iterator[Tensor]:
 
 def _accuracy(network: cnn.SmallCNN, datamodule: Any) -> float:
     classifier = ImageClassifier(network, datamodule.spec, 0.0, torch.empty(0))
-    right = [classifier(x)[1] == y for x, y in _chunks(datamodule.loader("val"))]
-    return torch.cat(right).double().mean().item()
+    correct = [classifier(x)[1] == y for x, y in _chunks(datamodule.loader("val"))]
+    return torch.cat(correct).double().mean().item()
 
 
 def _chunks(loader: Any) -> Iterator[tuple[Tensor, Tensor]]:
-    """A split in the order of its data, whatever the process, the seed or the batch size."""
+    """A split in the order of its data, independent of process, seed and batch size."""
     for indices in torch.arange(loader.num_examples).split(1000):
         yield loader.fetch(indices)
 
@@ -209,7 +201,7 @@ def _read(path: Path, spec: TensorSpec) -> ImageClassifier | None:
         network.load_state_dict(content["state_dict"])
         shares = torch.as_tensor(content["shares"])
         return ImageClassifier(network.eval(), spec, float(content["accuracy"]), shares)
-    except Exception as error:  # whatever a damaged or forged file provokes
+    except Exception as error:  # anything that a damaged or forged file may raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        rank_zero_warn(f"{path} cannot be used, a classifier is trained in its place: {reason}")
+        rank_zero_warn(f"{path} cannot be used, another classifier is trained instead: {reason}")
         return None

@@ -1,6 +1,7 @@
-"""What the codes of autoencoders hold, as images; drawn when a fit is over.
+"""Pictures of the latent space of autoencoders, after a fit.
 
-Legend: N images, L code entries.
+Legend: N images, L latent dimensions. Of a ``Variational`` objective a code is the mean of
+q(z | x).
 """
 
 from typing import Any
@@ -25,13 +26,13 @@ from trellis.lightning_modules.generative.variational import Variational
 
 
 class Reconstructions(L.Callback):
-    """The first validation images above what is left of them, ``val/reconstructions``.
+    """The first validation images above their reconstructions, ``val/reconstructions``.
 
     Args:
         num_images: to show, side by side.
     Raises:
-        ValueError: the objective is neither ``Autoencoder`` nor ``Variational``, or the data no
-            images.
+        ValueError: the objective is neither ``Autoencoder`` nor ``Variational``, or the data are
+            not images.
     """
 
     def __init__(self, num_images: int = 10) -> None:
@@ -53,23 +54,23 @@ class Reconstructions(L.Callback):
 
 
 class Interpolations(L.Callback):
-    """Images whose codes lie on the line between those of two validation images,
-    ``val/interpolations``: a row for each pair, which stands at its ends.
+    """Linear interpolations between the codes of two validation images, ``val/interpolations``.
 
-    With labels, a row keeps that of its first image.
+    Each row shows one pair, with the reconstructions of the two images at its ends. With labels,
+    a row has that of its first image.
 
     Args:
         num_pairs: rows.
         steps: images in a row, both ends included, at least 2.
     Raises:
-        ValueError: the objective is neither ``Autoencoder`` nor ``Variational``, the data no
-            images, or fewer than two steps.
+        ValueError: the objective is neither ``Autoencoder`` nor ``Variational``, the data are not
+            images, or there are fewer than two steps.
     """
 
     def __init__(self, num_pairs: int = 5, steps: int = 10) -> None:
         self.num_pairs = at_least_one("num_pairs", num_pairs)
         if steps < 2:
-            raise ValueError(f"steps={steps}: give at least 2, both ends")
+            raise ValueError(f"steps={steps}: give at least 2, for both ends")
         self.steps = steps
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -92,21 +93,21 @@ class Interpolations(L.Callback):
 
 
 class LatentTraversals(L.Callback):
-    """What each entry of the code changes, ``val/latent_traversals``: a row for an entry.
+    """Latent traversals, ``val/latent_traversals``: each row varies one latent dimension.
 
-    Along a row the entry goes from ``-reach`` to ``reach``, in standard deviations of the prior;
-    the others stay 0. The entries in use come first: those whose mean given an image varies most
-    over validation images. With labels, all images have class 0.
+    Along a row the dimension increases from ``-reach`` to ``reach``, in standard deviations of
+    the prior, while the others are 0. The most active dimensions come first: those whose
+    posterior mean varies most over validation images. With labels, all images have class 0.
 
     Args:
-        num_entries: rows, as far as the code has so many.
+        num_entries: rows, at most as many as there are latent dimensions.
         steps: images in a row.
-        reach: where a row ends.
-        num_images: validation images that tell which entries are in use.
+        reach: largest value of the dimension.
+        num_images: validation images from which the most active dimensions are found.
     Raises:
-        ValueError: the objective is not ``Variational``, or the data no images.
+        ValueError: the objective is not ``Variational``, or the data are not images.
 
-    Source: Higgins et al. 2017, figure 4; Burda et al. 2016, section 5.2 (entries in use).
+    Source: Higgins et al. 2017, figure 4; Burda et al. 2016, section 5.2 (active units).
     """
 
     def __init__(
@@ -139,23 +140,23 @@ class LatentTraversals(L.Callback):
 
 
 def encode(objective: Any, x: Tensor, y: Tensor) -> Tensor:
-    """Codes ``[N, L]`` of examples: means where they are distributions.
+    """Codes ``[N, L]`` of examples.
 
     Args:
         objective: ``Autoencoder`` or ``Variational``.
         x: examples.
-        y: labels, read where the objective is conditional.
+        y: labels, used by a conditional objective.
     """
     return objective.predict_step((x, y), 0)
 
 
 def decode(objective: Any, code: Tensor, y: Tensor) -> Tensor:
-    """Examples ``[N, *shape]`` of codes: means of p(x | z).
+    """Examples ``[N, *shape]`` decoded from codes: means of p(x | z).
 
     Args:
         objective: ``Autoencoder`` or ``Variational``.
         code: ``[N, L]``.
-        y: labels, read where the objective is conditional.
+        y: labels, used by a conditional objective.
     """
     if isinstance(objective, Autoencoder):
         parameters = objective.network.decode(code).unsqueeze(1)
@@ -173,7 +174,7 @@ def _images(trainer: L.Trainer, number: int) -> tuple[Tensor, Tensor] | None:
 def _require(
     callback: L.Callback, trainer: L.Trainer, pl_module: L.LightningModule, *kinds: type
 ) -> None:
-    """Refuse before the training what would fail after it."""
+    """Refuse before the training an objective or data that would fail after it."""
     name = type(callback).__name__
     empty_figure(1, 1)  # matplotlib is an extra
     if not isinstance(pl_module, kinds):

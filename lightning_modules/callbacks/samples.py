@@ -1,4 +1,7 @@
-"""How good the samples of a run are, measured at each validation; training never feels it."""
+"""Metrics of the samples of a run, at each validation and test.
+
+Samples are drawn by ``draw_samples``, which leaves the random state of the run alone.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -23,17 +26,16 @@ from trellis.metrics.modes import class_coverage, mode_coverage
 
 
 class ModeCoverage(L.Callback):
-    """How many modes of the data samples reach: ``val/modes``, and ``val/high_quality``, the
-    share of samples within three standard deviations of a mode; ``test/...`` in a test.
+    """Mode coverage of samples, ``val/modes`` and ``val/high_quality``, or ``test/...`` in a test.
 
-    A mode is reached if a quarter of its fair share of the samples is near it: see
-    ``mode_coverage``.
+    ``modes`` is the number of modes of the data that the samples cover, ``high_quality`` the
+    fraction of samples within three standard deviations of a mode; see ``mode_coverage``.
 
     Args:
-        num_samples: to draw each time.
-        seed: of the draws; they are the same in each validation and each process.
+        num_samples: drawn each time.
+        seed: of the random numbers, which are the same in each validation and each process.
     Raises:
-        ValueError: the objective has no ``sample``, the data no ``centres`` and ``scale``.
+        ValueError: the objective has no ``sample``, or the data no ``centres`` and ``scale``.
     """
 
     def __init__(self, num_samples: int = 2000, seed: int = 0) -> None:
@@ -61,7 +63,7 @@ class ModeCoverage(L.Callback):
             x = draw_samples(pl_module, self.num_samples, seed=self.seed)
         centres = torch.as_tensor(data.centres)
         found = mode_coverage(x.float().cpu(), centres, data.scale)
-        # Every process has drawn and counted the same.
+        # All processes have drawn the same samples.
         pl_module.log_dict(
             {f"{stage}/modes": float(found.modes), f"{stage}/high_quality": found.high_quality},
             prog_bar=stage == "val",
@@ -70,31 +72,31 @@ class ModeCoverage(L.Callback):
 
 
 class ClassifierScores(L.Callback):
-    """How far samples are from real images, in the eyes of a small classifier of the same data.
+    """Metrics of samples by the features and predictions of a small classifier of the same data.
 
     The classifier is a ``SmallCNN``, trained on the training split before the run begins and kept
-    beside the raw data for the next one: see ``image_classifier``. It sees 128 features, not
-    Inception's 2,048: its distances compare runs on the same data with as many samples, and
-    nothing else.
+    with the raw data for later runs: see ``image_classifier``. It has 128 features, not the 2,048
+    of Inception. Its distances are comparable only between runs on the same data with the same
+    number of samples.
 
     ========================== ================================================================
     key                        meaning
     ========================== ================================================================
     val/fid_smallcnn           Fréchet distance of its features to those of validation images
-    val/kid_smallcnn           kernel distance of the same; below 0 half the time if they agree
-    val/classes                classes among the samples: those with a quarter of their share
-    val/class_ratio            largest factor between a class's share of samples and of data
+    val/kid_smallcnn           kernel distance of the same
+    val/classes                number of classes that the samples cover, see ``class_coverage``
+    val/class_ratio            largest factor between a class's frequencies in samples and data
     val/classifier_accuracy    of the classifier on the validation images
     ========================== ================================================================
 
     A test logs ``test/...`` and compares with test images.
 
     Args:
-        num_samples: to draw each time, and real images to compare with (as many as there are).
-        seed: of the draws; they are the same in each validation and each process.
-        steps: the classifier is trained for.
-        cache_dir: folder of the trained classifiers; ``None`` takes ``classifiers`` beside the raw
-            data.
+        num_samples: drawn each time, and at most as many real images to compare with.
+        seed: of the random numbers, which are the same in each validation and each process.
+        steps: training steps of the classifier.
+        cache_dir: folder of the trained classifiers; ``None`` takes ``classifiers`` in the folder
+            of the raw data.
     Raises:
         ValueError: the objective has no ``sample``, or the data no images or no labels.
 
@@ -109,7 +111,7 @@ class ClassifierScores(L.Callback):
         cache_dir: str | None = None,
     ) -> None:
         if num_samples < 2:
-            raise ValueError(f"num_samples={num_samples}: a covariance takes at least 2")
+            raise ValueError(f"num_samples={num_samples}: give at least 2, for a covariance")
         self.num_samples, self.seed = num_samples, seed
         self.steps, self.cache_dir = at_least_one("steps", steps), cache_dir
         self._classifier: ImageClassifier | None = None
@@ -144,13 +146,13 @@ class ClassifierScores(L.Callback):
         folder = Path(self.cache_dir).expanduser() if self.cache_dir else cache_folder(data)
         if trainer.is_global_zero:
             self._classifier = image_classifier(data, folder, self.steps)
-        trainer.strategy.barrier()  # the others read what the first has written
+        trainer.strategy.barrier()  # the other processes read what the first has written
         if self._classifier is None:
             self._classifier = image_classifier(data, folder, self.steps)
         accuracy = self._classifier.accuracy
         rank_zero_info(
-            f"ClassifierScores: features of a SmallCNN that is right about {accuracy:.1%} of the "
-            f"validation images; its distances are not those of Inception"
+            f"ClassifierScores: features of a SmallCNN with a validation accuracy of "
+            f"{accuracy:.1%}; its distances are not those of Inception"
         )
 
     def _log(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: Stage) -> None:
@@ -164,15 +166,15 @@ class ClassifierScores(L.Callback):
             real = split_images(data, stage, self.num_samples)
             self._real[stage] = classifier(real.to(pl_module.device))[0]
         features, labels = classifier(x.float())
-        reach = class_coverage(labels, classifier.shares)
+        coverage = class_coverage(labels, classifier.shares)
         real = self._real[stage]
         values = {
             "fid_smallcnn": frechet_distance(*moments(features), *moments(real)),
             "kid_smallcnn": kernel_distance(features, real),
-            "classes": float(reach.classes),
-            "class_ratio": reach.ratio,
+            "classes": float(coverage.classes),
+            "class_ratio": coverage.ratio,
             "classifier_accuracy": classifier.accuracy,
         }
-        # Every process has drawn and compared the same.
+        # All processes have drawn the same samples.
         named = {f"{stage}/{name}": value for name, value in values.items()}
         pl_module.log_dict(named, sync_dist=True)

@@ -8,7 +8,7 @@ from trellis.lightning_modules.commands.generate_samples import check_output, wr
 if TYPE_CHECKING:
     from trellis.sequence.tokenizer import Tokenizer
 
-# What only one kind of model takes, with its defaults.
+# Options of one kind of model only, with their defaults.
 TEXT: dict[str, Any] = {
     "prompt": "",
     "max_new_tokens": 200,
@@ -20,17 +20,17 @@ SAMPLES: dict[str, Any] = {"output": None, "label": None}
 
 
 def main(words: list[str]) -> None:
-    """Print what a language model writes after a prompt; write samples of other models to a file.
+    """Print a language model's continuations of a prompt, or write another model's samples.
 
     Args:
         words: the command line after ``trellis``.
     Raises:
-        ValueError: an objective that generates nothing, an option of another kind of model, no
-            tokenizer, a prompt that cannot be encoded, or a file that is there already.
+        ValueError: an objective that cannot generate, an option of another kind of model, no
+            tokenizer, a prompt that cannot be encoded, or an output file that already exists.
     """
     args = _parser().parse_args(words[1:])
     path = check_output(args.output)
-    # These imports take seconds, and a wrong option needs none of them.
+    # These imports take seconds; a wrong option is reported without them.
     from trellis.lightning_modules.commands.text_models import load_on
     from trellis.lightning_modules.generative.sampling import can_sample
     from trellis.lightning_modules.sequence.causal_lm import CausalLM
@@ -44,7 +44,7 @@ def main(words: list[str]) -> None:
         write_samples(model, path, _number(args, 64), args.label, args.seed)
     else:
         raise ValueError(
-            f"{args.checkpoint} holds {type(model).__name__}, which generates nothing: give a "
+            f"{args.checkpoint} holds {type(model).__name__}, which cannot generate: give a "
             f"CausalLM, or an objective that draws samples, such as DensityEstimation, "
             f"Variational or GAN"
         )
@@ -56,20 +56,20 @@ def _parser() -> argparse.ArgumentParser:
     add("checkpoint", help="of a CausalLM, or of an objective that draws samples, such as "
         "DensityEstimation, Variational or GAN")  # fmt: skip
     add("--num", "--num_samples", type=int, help="texts (1) or samples (64)")
-    add("--seed", type=int, default=0, help="of the draws (0)")
+    add("--seed", type=int, default=0, help="of the random numbers (0)")
     add("--device", default="cpu", help="cpu, cuda or another of torch's (cpu)")
     add = parser.add_argument_group("text").add_argument
-    add("--prompt", help="what the text begins with; without one it begins as after a "
-        "line break, or with the vocabulary's token for a beginning")  # fmt: skip
-    add("--max_new_tokens", type=int, help="tokens to write (200)")
-    add("--temperature", type=float, help="below 1 favours the probable, 0 takes "
-        "nothing else (1)")  # fmt: skip
-    add("--top_k", type=int, help="draw among this many of the most probable tokens")
-    add("--top_p", type=float, help="draw among the fewest with this probability together")
+    add("--prompt", help="start of the text; by default a line break or, if the vocabulary has "
+        "none, its token for the beginning of a sequence")  # fmt: skip
+    add("--max_new_tokens", type=int, help="tokens to generate (200)")
+    add("--temperature", type=float, help="of the softmax; below 1 favours probable tokens, 0 is "
+        "greedy search (1)")  # fmt: skip
+    add("--top_k", type=int, help="sample from this many of the most probable tokens")
+    add("--top_p", type=float, help="sample from the fewest tokens with this total probability")
     add = parser.add_argument_group("images and points").add_argument
-    add("--output", help="a picture (.png .jpg .pdf .svg) or the numbers (.pt .npy); "
-        "samples.png, or the next free name like it, by default")  # fmt: skip
-    add("--label", help="class to draw, by name or number; all of them in turn by default")
+    add("--output", help="a picture (.png .jpg .pdf .svg) or a tensor (.pt .npy); by default "
+        "samples.png, or samples_2.png and so on if that exists")  # fmt: skip
+    add("--label", help="class to draw, by name or number; by default all, equally often")
     return parser
 
 
@@ -80,7 +80,7 @@ def _only(
     for name in refused:
         if getattr(args, name) is not None:
             raise ValueError(
-                f"--{name} means nothing to the {type(model).__name__} of {args.checkpoint}: "
+                f"--{name} is not an option of the {type(model).__name__} in {args.checkpoint}: "
                 f"leave it out"
             )
     for name, default in taken.items():
@@ -96,7 +96,9 @@ def _write_text(model: Any, args: argparse.Namespace) -> None:
     from trellis.sequence.tokenizer import from_json
 
     if not model.spec.tokenizer:
-        raise ValueError(f"{args.checkpoint} was trained on tokens that are not text")
+        raise ValueError(
+            f"{args.checkpoint} was trained on tokens that are not text: give a model of text"
+        )
     tokenizer = from_json(model.spec.tokenizer)
     ids = _encode(args.prompt, tokenizer)
     shown = ids if args.prompt else []
@@ -108,7 +110,7 @@ def _write_text(model: Any, args: argparse.Namespace) -> None:
 
 
 def _encode(prompt: str, tokenizer: "Tokenizer") -> list[int]:
-    """Token ids to begin with; says on stderr which words the vocabulary lacks."""
+    """Token ids of the prompt; lists words outside the vocabulary on stderr."""
     from trellis.lightning_modules.commands.text_models import say
 
     unknown = tokenizer.unknown_id
@@ -119,27 +121,27 @@ def _encode(prompt: str, tokenizer: "Tokenizer") -> list[int]:
     except ValueError as error:
         raise ValueError(f"prompt: {error}") from None
     if not ids:
-        raise ValueError(f"prompt {prompt!r} holds nothing that this vocabulary can express")
+        raise ValueError(f"prompt {prompt!r} has no token of this vocabulary: give another")
     if unknown is not None and unknown in ids:
         lacking = [word for word in prompt.split() if unknown in tokenizer.encode(word)]
-        say("generate", "the vocabulary lacks", ", ".join(map(repr, dict.fromkeys(lacking))))
+        say("generate", "not in the vocabulary:", ", ".join(map(repr, dict.fromkeys(lacking))))
     return ids
 
 
 def _beginning(tokenizer: "Tokenizer") -> list[int]:
     try:
         ids = tokenizer.encode("\n")
-    except ValueError:  # a vocabulary of single lines
+    except ValueError:  # the vocabulary has no line break
         ids = []
     if ids and tokenizer.unknown_id not in ids:
         return ids
     if tokenizer.bos_id is None:
-        raise ValueError("this vocabulary has no line break to begin with: give --prompt")
+        raise ValueError("this vocabulary has no line break to start from: give --prompt")
     return [tokenizer.bos_id]
 
 
 def _continue(model: Any, ids: list[int], args: argparse.Namespace) -> list[list[int]]:
-    """Token ids that follow, for each sample."""
+    """Token ids of the continuation, for each sample."""
     import torch
 
     from trellis.checks import at_least_one

@@ -1,4 +1,4 @@
-"""``trellis generate`` for models of images and points: samples as a picture or as numbers."""
+"""``trellis generate`` for models of images and points: samples as a picture or a tensor."""
 
 from itertools import count
 from pathlib import Path
@@ -8,11 +8,10 @@ PICTURES, NUMBERS = (".png", ".jpg", ".pdf", ".svg"), (".pt", ".npy")
 
 
 def check_output(output: str | None) -> Path:
-    """Where the samples go: the path that was asked for, else ``samples.png`` or the next free
-    name like it in the working directory.
+    """Path of the samples: the given one, else ``samples.png``, or ``samples_2.png`` and so on.
 
     Raises:
-        ValueError: a file of that name is there, its folder is not, or its ending is unknown.
+        ValueError: the file exists, its folder does not, or its suffix is unknown.
     """
     if output is None:
         names = ("samples.png" if n == 1 else f"samples_{n}.png" for n in count(1))
@@ -20,26 +19,26 @@ def check_output(output: str | None) -> Path:
     path = Path(output)
     if path.suffix not in PICTURES + NUMBERS:
         known = ", ".join(PICTURES + NUMBERS)
-        raise ValueError(f"--output {output}: the ending says what to write, one of {known}")
+        raise ValueError(f"--output {output}: unknown suffix, give one of {known}")
     if path.exists():
-        raise ValueError(f"--output {output} is there already: name another file, or move it")
+        raise ValueError(f"--output {output} already exists: give another name, or move it")
     if not path.parent.is_dir():
-        raise ValueError(f"--output {output}: there is no folder {path.parent}")
+        raise ValueError(f"--output {output}: there is no folder {path.parent}, create it first")
     return path
 
 
 def write_samples(model: Any, path: Path, number: int, label: str | None, seed: int) -> None:
-    """Draw samples and write them; a conditional model draws its classes in turn.
+    """Draw samples and write them to a file.
 
     Args:
-        model: an objective that draws, ready for use.
+        model: an objective with ``sample``.
         path: from ``check_output``.
         number: of samples.
-        label: the one class to draw, by name or by number; ``None`` draws all of them.
-        seed: of the draws.
+        label: the class to draw, by name or by number; ``None`` draws all, equally often.
+        seed: of the random numbers.
     Raises:
-        ValueError: a label for a model without classes, an unknown one, no samples, or examples
-            that no picture shows.
+        ValueError: a label for an unconditional model, an unknown label, a number below 1, or
+            examples that cannot be shown as a picture.
     """
     import torch
 
@@ -60,14 +59,14 @@ def write_samples(model: Any, path: Path, number: int, label: str | None, seed: 
 
         np.save(path, x.numpy())
     else:
-        in_turn = labels is not None and label is None
-        columns = model.spec.out_channels if in_turn else None
+        all_classes = labels is not None and label is None
+        columns = model.spec.out_channels if all_classes else None
         _picture(x, model.spec, labels, columns).savefig(path)
     print(path)
 
 
 def check_picture(spec: Any) -> None:
-    """Refuse examples that no picture shows.
+    """Refuse examples that cannot be shown as a picture.
 
     Raises:
         ValueError: they are neither images nor points in the plane, or matplotlib is missing.
@@ -81,7 +80,7 @@ def check_picture(spec: Any) -> None:
     try:
         image_shape(spec)
     except ValueError as error:
-        raise ValueError(f"{error}; numbers go to --output samples.pt or samples.npy") from None
+        raise ValueError(f"{error}; for a tensor, give --output samples.pt or .npy") from None
 
 
 def _picture(x: Any, spec: Any, labels: Any, columns: int | None) -> Any:
@@ -96,16 +95,18 @@ def _picture(x: Any, spec: Any, labels: Any, columns: int | None) -> Any:
 def _labels(model: Any, number: int, label: str | None) -> Any:
     import torch
 
+    from trellis.labels import balanced_labels
+
     if not getattr(model, "conditional", False):
         if label is not None:
             raise ValueError(
-                f"--label {label}: this {type(model).__name__} was trained without conditional, "
-                f"it draws what it likes"
+                f"--label {label}: this {type(model).__name__} was trained with "
+                f"conditional=False, leave the label out"
             )
         return None
     classes = model.spec.out_channels
     if label is None:
-        return torch.arange(number) % classes
+        return balanced_labels(number, classes)
     names = list(model.spec.classes)
     if label in names:
         return torch.full((number,), names.index(label))

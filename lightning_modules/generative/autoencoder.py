@@ -1,4 +1,4 @@
-"""Examples from short codes of themselves."""
+"""Autoencoders: reconstruction, denoising, sparsity and contraction."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from trellis.checks import probability
+from trellis.checks import choose_from, probability
 from trellis.generative.code_penalties import activation_kl, squared_jacobian
 from trellis.generative.pixel_likelihood import LIKELIHOODS
 from trellis.lightning_modules.engine.evaluation import BatchMean
@@ -22,42 +22,41 @@ class AutoencoderFactory(Protocol):
     """Builds an autoencoder from the shape of an example; called by keyword.
 
     The network has ``encode(x) -> code [B, L]``, ``decode(code) -> [B, *shape]`` and ``forward``,
-    which is both in a row.
+    the composition of the two.
     """
 
     def __call__(self, shape: tuple[int, ...]) -> nn.Module: ...
 
 
 class Autoencoder(Objective):
-    r"""Reconstruction of the examples, summed over their entries, and what makes it less easy.
+    r"""Minimises the reconstruction error, optionally of corrupted examples and with penalties.
 
     .. math:: -\ln p(x \mid \mathrm{decode}(h)) + \lambda_s S(h) + \lambda_c
         \left\| \frac{\partial h}{\partial \tilde x} \right\|_F^2, \quad h =
         \mathrm{encode}(\tilde x)
 
-    with x~ the example, or a corrupted one of which the clean one is to be told. Corruption and
-    penalties are for training alone: evaluation reports ``reconstruction_nats`` and
-    ``squared_error``, the squared distance of an example from its reconstruction.
+    where x~ is the example x, or a corrupted copy of it. Errors are summed over the entries of an
+    example. Corruption and penalties apply to training only: evaluation reports
+    ``reconstruction_nats`` and ``squared_error``, the squared distance of an example from its
+    reconstruction.
 
-    Batch: ``(x, y)`` with examples ``x [B, *shape]``; labels are not read.
+    Batch: ``(x, y)`` with examples ``x [B, *shape]``; labels are not used.
 
     Args:
         network: from ``(shape)`` to an autoencoder.
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler; a ``Schedule`` steps once a step, others
-            once an epoch.
-        spec: sizes of the data; ``None`` asks the data module.
-        likelihood: ``unit_gaussian`` is half the squared error and a constant; ``bernoulli``
-            takes the network's outputs for logits.
-        gaussian_noise: standard deviation of what is added to each entry.
-        masking: probability of an entry to be hidden, that is, 0.
-        sparsity: weight of the penalty on codes.
-        sparsity_target: mean activity that each unit is drawn to, see ``activation_kl``; ``None``
-            takes the L1 norm of the codes instead.
-        contraction: weight of the penalty on derivatives, see ``squared_jacobian``.
+        optimizer: see ``Objective``.
+        lr_scheduler: see ``Objective``.
+        spec: see ``Objective``.
+        likelihood: ``unit_gaussian`` is half the squared error plus a constant; ``bernoulli``
+            takes the network's outputs as logits.
+        gaussian_noise: standard deviation of the noise that is added to each entry.
+        masking: probability that an entry is set to 0.
+        sparsity: weight of the sparsity penalty S on the codes.
+        sparsity_target: target of the mean activation of each unit, see ``activation_kl``;
+            ``None`` penalises the L1 norm of the codes instead.
+        contraction: weight of the penalty on the Jacobian, see ``squared_jacobian``.
     Raises:
-        ValueError: an option out of range, or examples that are no probabilities of ones for
-            ``bernoulli``.
+        ValueError: an option out of range, or examples outside [0, 1] with ``bernoulli``.
 
     Source: Vincent et al. 2010, sections 2.3 and 3.3 (noise and masking); Ng 2011, section 3
     (target); Olshausen and Field 1996, eq. 2 to 4 (L1); Rifai et al. 2011, eq. 5 (contraction).
@@ -81,8 +80,7 @@ class Autoencoder(Objective):
         contraction: float = 0.0,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec)
-        if likelihood not in ("unit_gaussian", "bernoulli"):
-            raise ValueError(f"likelihood={likelihood!r}: choose from unit_gaussian, bernoulli")
+        choose_from("likelihood", likelihood, ("unit_gaussian", "bernoulli"))
         at_least_zero = {
             "gaussian_noise": gaussian_noise,
             "sparsity": sparsity,
@@ -92,7 +90,9 @@ class Autoencoder(Objective):
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name}={value}: give at least 0")
         if sparsity_target is not None and not 0 < sparsity_target < 1:
-            raise ValueError(f"sparsity_target={sparsity_target}: give a mean activity in (0, 1)")
+            raise ValueError(
+                f"sparsity_target={sparsity_target}: give a mean activation in (0, 1)"
+            )
         self.masking = probability("masking", masking)
         self.save_hyperparameters()
         self.network_factory, self.likelihood = network, LIKELIHOODS[likelihood]
@@ -103,7 +103,7 @@ class Autoencoder(Objective):
     def build(self, spec: TensorSpec) -> None:
         if self.likelihood_name == "bernoulli" and spec.values in ("real", "logit"):
             raise ValueError(
-                f"likelihood='bernoulli' is no probability of {spec.values!r} values; give data "
+                f"likelihood='bernoulli' is not defined for {spec.values!r} values; give data "
                 f"with pixels='unit' or a binary kind, or unit_gaussian"
             )
         sizes: dict[str, Any] = {"shape": spec.shape}
@@ -118,16 +118,16 @@ class Autoencoder(Objective):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x, _ = batch
-        seen = self._corrupted(x)
+        corrupted = self._corrupted(x)
         if self.contraction:
-            seen = seen.detach().requires_grad_()
-        code = self.network.encode(seen)
+            corrupted = corrupted.detach().requires_grad_()
+        code = self.network.encode(corrupted)
         outputs = self.network.decode(code)
         loss = reconstruction = -self.likelihood.log_prob(x, outputs.unsqueeze(1)).mean()
         if self.sparsity:
             loss = loss + self.sparsity * self._sparsity(code)
         if self.contraction:
-            loss = loss + self.contraction * squared_jacobian(code, seen).mean()
+            loss = loss + self.contraction * squared_jacobian(code, corrupted).mean()
         self.log_train(loss=loss, reconstruction_nats=reconstruction)
         return loss
 

@@ -1,4 +1,4 @@
-"""The likelihood of examples, by networks that compute it exactly."""
+"""Maximum likelihood with networks that compute the likelihood exactly."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -10,44 +10,43 @@ from torchmetrics import Metric
 
 from trellis.generative.bits_per_dim import bits_per_dim
 from trellis.lightning_modules.engine.evaluation import BatchMean
-from trellis.lightning_modules.engine.objective import Objective, Stage, build_network
+from trellis.lightning_modules.engine.objective import Stage, build_network
+from trellis.lightning_modules.generative.generative_objective import GenerativeObjective
 from trellis.spec import TensorSpec
 
 
 class DensityFactory(Protocol):
     """Builds a density from the shape of an example; called by keyword.
 
-    ``num_classes`` is given by a conditional objective only. The network has ``forward(x, [y]) ->
+    A conditional objective also gives ``num_classes``. The network has ``forward(x, [y]) ->
     log_prob [B]`` in nats and ``sample(num_samples, [y], generator=...) -> [num_samples,
-    *shape]``. One that gives probabilities of levels, not a density, has ``discrete = True``.
+    *shape]``. One that computes probabilities of levels, not a density, has ``discrete = True``.
     """
 
     def __call__(self, shape: tuple[int, ...]) -> nn.Module: ...
 
 
-class DensityEstimation(Objective):
-    r"""Maximum likelihood: flows, autoregressive networks, whatever gives ln p(x) itself.
+class DensityEstimation(GenerativeObjective):
+    r"""Maximum likelihood of flows, autoregressive networks and other exact densities.
 
     .. math:: L = -\tfrac1B \sum_b \ln p(x_b) \quad\text{or}\quad -\tfrac1B \sum_b \ln p(x_b | y_b)
 
-    Batch: ``(x, y)`` with examples ``x [B, *shape]`` and labels ``y [B]``, which only a
-    conditional network reads. Evaluation reports L as ``nll_nats``, summed over the dimensions,
-    and ``bits_per_dim`` where the values are bits or stand for bytes: see ``units.bits_per_dim``.
-    Values in [0, 1] have them from a discrete network alone.
+    Batch: ``(x, y)`` with examples ``x [B, *shape]`` and labels ``y [B]``, which are used by a
+    conditional network only. Evaluation reports L as ``nll_nats``, summed over the dimensions. If
+    the values are binary or stand for bytes, it also reports ``bits_per_dim``, see the function
+    of this name; with values in [0, 1] only for a discrete network.
 
     Args:
         network: from ``(shape, [num_classes])`` to a density.
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler; a ``Schedule`` steps once a step, others
-            once an epoch.
-        spec: sizes of the data; ``None`` asks the data module.
-        conditional: give the network the labels.
+        optimizer: see ``Objective``.
+        lr_scheduler: see ``Objective``.
+        spec: see ``Objective``.
+        conditional: condition the network on the labels.
     Raises:
-        ValueError: a network that does not fit or cannot draw samples, or conditional on data
-            without classes.
+        ValueError: a network that does not fit or cannot draw samples, or ``conditional`` with
+            data without classes.
     """
 
-    spec_type = TensorSpec
     monitor = "val/nll_nats"
     network: Any  # with sample, which nn.Module does not declare
 
@@ -59,24 +58,18 @@ class DensityEstimation(Objective):
         spec: TensorSpec | None = None,
         conditional: bool = False,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, spec)
+        super().__init__(optimizer, lr_scheduler, spec, conditional)
         self.save_hyperparameters()
-        self.network_factory, self.conditional = network, conditional
+        self.network_factory = network
 
     def build(self, spec: TensorSpec) -> None:
-        sizes: dict[str, Any] = {"shape": spec.shape}
-        if self.conditional:
-            if spec.out_channels < 2:
-                raise ValueError(
-                    f"conditional=True: the data has out_channels={spec.out_channels}, but "
-                    f"labels of at least 2 classes are needed; leave it out"
-                )
-            sizes["num_classes"] = spec.out_channels
         labels = ("y",) if self.conditional else ()
-        self.network = build_network(self.network_factory, sizes, "x", *labels, objective=self)
+        self.network = build_network(
+            self.network_factory, self.sizes(spec), "x", *labels, objective=self
+        )
         if not callable(getattr(self.network, "sample", None)):
             raise ValueError(
-                f"DensityEstimation draws with network.sample(num_samples), which "
+                f"DensityEstimation draws samples by network.sample(num_samples), which "
                 f"{type(self.network).__name__} does not have: choose a density"
             )
 
@@ -119,20 +112,10 @@ class DensityEstimation(Objective):
         """Log-likelihood of each example in nats, ``[B]``."""
         return self._log_prob(batch)
 
-    def sample(self, num_samples: int, y: Tensor | None = None) -> Tensor:
-        """Draw examples ``[num_samples, *shape]``.
-
-        Args:
-            num_samples: how many.
-            y: labels ``[num_samples]`` of a conditional network; ``None`` takes its classes in
-                turn.
-        Raises:
-            ValueError: labels for a network that is not conditional.
-        """
-        if y is not None and not self.conditional:
-            raise ValueError("y is given, but conditional=False: leave y out")
-        if not self.conditional:
-            return self.network.sample(num_samples)
-        if y is None:
-            y = torch.arange(num_samples, device=self.device) % self.spec.out_channels
-        return self.network.sample(num_samples, y)
+    def draw(
+        self, num_samples: int, y: Tensor | None, generator: torch.Generator | None
+    ) -> Tensor:
+        """See ``GenerativeObjective``."""
+        labels = () if y is None else (y,)
+        options = {} if generator is None else {"generator": generator}
+        return self.network.sample(num_samples, *labels, **options)

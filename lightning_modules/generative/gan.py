@@ -1,4 +1,4 @@
-"""Generative adversarial networks: two networks, two optimisers, one count of steps."""
+"""Generative adversarial networks, with two optimisers and one step count."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -22,7 +22,6 @@ from trellis.generative.adversarial import (
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.lightning_private import do_not_count
 from trellis.lightning_modules.engine.objective import (
-    Objective,
     Stage,
     build_network,
     clip_gradients,
@@ -30,60 +29,69 @@ from trellis.lightning_modules.engine.objective import (
     plan,
     steps_often,
 )
+from trellis.lightning_modules.generative.generative_objective import GenerativeObjective
 from trellis.networks.generative.gan import MLPDiscriminator, MLPGenerator
 from trellis.spec import TensorSpec
 
 
-class ShapeFactory(Protocol):
-    """Builds a generator or a discriminator from the shape of an example; called by keyword.
+class GeneratorFactory(Protocol):
+    """Builds a generator from the shape of an example; called by keyword.
 
-    A generator has ``latent_dim`` and ``forward(z [B, latent_dim], y) -> x [B, *shape]``, a
-    discriminator ``forward(x, y) -> logits [B]``. ``num_classes`` and labels ``y [B]`` are given
-    by a conditional objective only.
+    The network has ``latent_dim`` and ``forward(z [B, latent_dim], [y]) -> x [B, *shape]``. A
+    conditional objective also gives ``num_classes``, and labels ``y [B]``.
     """
 
     def __call__(self, shape: tuple[int, ...], num_classes: int = 0) -> nn.Module: ...
 
 
-class GAN(Objective):
-    """A generator learns to draw what a discriminator cannot tell from the data.
+class DiscriminatorFactory(Protocol):
+    """Builds a discriminator from the shape of an example; called by keyword.
 
-    Batch: ``(x, y)`` with examples ``x [B, *shape]``; their labels ``y [B]`` are used by a
-    conditional pair alone. Every batch trains the discriminator, every ``critic_steps``-th batch
-    the generator too, on the same generated examples. A step is a step of the generator:
-    ``global_step``, ``max_steps``, schedules, checkpoints and averages of weights count them. The
-    steps on the axis of a logger are batches, as everywhere.
+    The network has ``forward(x [B, *shape], [y]) -> logits [B]``. A conditional objective also
+    gives ``num_classes``, and labels ``y [B]``.
+    """
+
+    def __call__(self, shape: tuple[int, ...], num_classes: int = 0) -> nn.Module: ...
+
+
+class GAN(GenerativeObjective):
+    """Trains a generator against a discriminator, or against a Wasserstein critic.
+
+    Batch: ``(x, y)`` with examples ``x [B, *shape]`` and labels ``y [B]``, which are used by a
+    conditional pair only. Every batch trains the discriminator, every ``critic_steps``-th batch
+    the generator too, on the same generated examples. Only the steps of the generator count for
+    ``global_step``, ``max_steps``, schedulers, checkpoints and weight averaging. The x-axis of a
+    logger is in batches, as everywhere.
 
     Evaluation reports the discriminator's mean logits of real and of generated examples, and
-    ``val/generator_steps``: the best state is the newest unless ``BestAndLastCheckpoint`` is given
-    another monitor, for a loss of either network says little about the samples.
+    ``val/generator_steps``. By that monitor the best checkpoint is the latest one; a loss of
+    either network says little about the samples, but ``BestAndLastCheckpoint`` takes any metric.
 
     Args:
         generator: from ``(shape, [num_classes])`` to a module ``(z, [y]) -> x``.
         discriminator: from ``(shape, [num_classes])`` to a module ``(x, [y]) -> logits``.
         generator_optimizer: from the generator's parameters to an optimiser.
         discriminator_optimizer: from the discriminator's parameters to an optimiser.
-        lr_scheduler: from an optimiser to a scheduler, one for each of the two; a ``Schedule``
-            steps with the generator, others once an epoch.
-        spec: sizes of the data; ``None`` asks the data module.
-        loss: makes the two losses.
+        lr_scheduler: from an optimiser to a learning rate scheduler, one for each of the two. See
+            ``Objective``; both are stepped with the generator.
+        spec: see ``Objective``.
+        loss: builds the two losses.
         critic_steps: batches for each step of the generator.
         gradient_penalty: weight of the discriminator's gradient penalty on interpolates.
-        weight_clip: the discriminator's weights are kept in ``[-weight_clip, weight_clip]``;
-            ``None`` lets them grow.
-        instance_noise: standard deviation of what is added to all the discriminator sees.
-        max_grad_norm: gradients of each network are scaled down to this norm; ``None`` leaves
-            them. Takes the place of the trainer's ``gradient_clip_val``.
-        conditional: give both networks the labels.
+        weight_clip: clip the discriminator's weights to ``[-weight_clip, weight_clip]``; ``None``
+            does not clip them.
+        instance_noise: standard deviation of the noise added to all inputs of the discriminator.
+        max_grad_norm: clip the gradients of each network to this norm; ``None`` does not clip
+            them. Replaces the trainer's ``gradient_clip_val``.
+        conditional: condition both networks on the labels.
     Raises:
-        ValueError: a count below 1, a weight below 0, or clipping and accumulation by the
-            trainer, which would not know whose gradients they are.
+        ValueError: a count below 1, a negative weight, ``conditional`` with data without classes,
+            or gradient clipping or accumulation by the trainer, which assume one optimiser.
 
     Source: Goodfellow et al. 2014; Arjovsky et al. 2017 and Gulrajani et al. 2017 (critic steps,
-    clipped weights, gradient penalty); Mirza and Osindero 2014 (conditional).
+    weight clipping, gradient penalty); Mirza and Osindero 2014 (conditional).
     """
 
-    spec_type = TensorSpec
     monitor = "val/generator_steps"
     monitor_mode = "max"
     generator: Any  # with latent_dim, which nn.Module does not declare
@@ -91,8 +99,8 @@ class GAN(Objective):
 
     def __init__(
         self,
-        generator: ShapeFactory = MLPGenerator,
-        discriminator: ShapeFactory = MLPDiscriminator,
+        generator: GeneratorFactory = MLPGenerator,
+        discriminator: DiscriminatorFactory = MLPDiscriminator,
         generator_optimizer: OptimizerCallable = torch.optim.Adam,
         discriminator_optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -105,7 +113,7 @@ class GAN(Objective):
         max_grad_norm: float | None = None,
         conditional: bool = False,
     ) -> None:
-        super().__init__(generator_optimizer, lr_scheduler, spec)
+        super().__init__(generator_optimizer, lr_scheduler, spec, conditional)
         self.automatic_optimization = False
         self.critic_steps = at_least_one("critic_steps", critic_steps)
         self.gradient_penalty = not_negative("gradient_penalty", gradient_penalty)
@@ -115,21 +123,18 @@ class GAN(Objective):
         self.save_hyperparameters()
         self.factories = {"generator": generator, "discriminator": discriminator}
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
-        self.loss, self.conditional = loss(), conditional
+        self.loss = loss()
         self._critic_steps = 0  # since the generator's last step
 
     def build(self, spec: TensorSpec) -> None:
-        sizes: dict[str, Any] = {"shape": spec.shape}
-        labels = ("y",) if self.conditional else ()
-        if self.conditional:
-            sizes["num_classes"] = spec.out_channels
+        sizes, labels = self.sizes(spec), ("y",) if self.conditional else ()
         for name, first in (("generator", "z"), ("discriminator", "x")):
             network = build_network(self.factories[name], sizes, first, *labels, objective=self)
             setattr(self, name, network)
         if not isinstance(getattr(self.generator, "latent_dim", None), int):
             raise ValueError(
-                f"GAN: {type(self.generator).__name__} has no latent_dim, the width of the noise "
-                f"it takes: choose a generator"
+                f"GAN: {type(self.generator).__name__} has no latent_dim, the width of its noise: "
+                f"choose a generator"
             )
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
@@ -150,7 +155,7 @@ class GAN(Objective):
 
     def _planned_steps(self) -> int:
         """Steps of the generator in the whole run."""
-        batches = int(self.trainer.estimated_stepping_batches)  # max_steps, if these come first
+        batches = int(self.trainer.estimated_stepping_batches)  # or max_steps, if that is less
         if self.trainer.max_epochs in (None, -1):
             return batches
         epochs = self.trainer.num_training_batches * self.trainer.max_epochs
@@ -163,18 +168,11 @@ class GAN(Objective):
         """Examples ``[B, *shape]`` from noise ``z [B, latent_dim]``."""
         return self.generator(z) if y is None else self.generator(z, y)
 
-    def sample(self, num_samples: int, y: Tensor | None = None) -> Tensor:
-        """Draw examples ``[num_samples, *shape]``.
-
-        Args:
-            num_samples: how many.
-            y: labels ``[num_samples]`` of a conditional pair; ``None`` takes its classes in turn.
-        """
-        if y is not None and not self.conditional:
-            raise ValueError("y was given, but this GAN is not conditional: leave y out")
-        if y is None and self.conditional:
-            y = torch.arange(num_samples, device=self.device) % self.spec.out_channels
-        return self(self._noise(num_samples), y)
+    def draw(
+        self, num_samples: int, y: Tensor | None, generator: torch.Generator | None
+    ) -> Tensor:
+        """See ``GenerativeObjective``."""
+        return self(self._noise(num_samples, generator), y)
 
     def _noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         width = self.generator.latent_dim
@@ -185,30 +183,30 @@ class GAN(Objective):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         x, y = batch
         labels = (y,) if self.conditional else ()
-        both = self._critic_steps + 1 >= self.critic_steps
-        with torch.set_grad_enabled(both):
+        train_generator = self._critic_steps + 1 >= self.critic_steps
+        with torch.set_grad_enabled(train_generator):
             fake = self(self._noise(len(x)), *labels)
         losses = {"discriminator_loss": self._discriminator_step(x, fake.detach(), labels)}
-        if both:
+        if train_generator:
             losses["generator_loss"] = self._generator_step(fake, labels)
-        self._step_schedulers(both)
-        self._critic_steps = 0 if both else self._critic_steps + 1
+        self._step_schedulers(train_generator)
+        self._critic_steps = 0 if train_generator else self._critic_steps + 1
         self.log_train(**losses)
 
-    def _judged(self, x: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
+    def _logits(self, x: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
         return self.discriminator(instance_noise(x, self.instance_noise), *labels)
 
     def _discriminator_step(
         self, real: Tensor, fake: Tensor, labels: tuple[Tensor, ...]
     ) -> Tensor:
-        loss = self.loss.discriminator(self._judged(real, labels), self._judged(fake, labels))
+        loss = self.loss.discriminator(self._logits(real, labels), self._logits(fake, labels))
         if self.gradient_penalty:
-            slope = gradient_penalty(
+            penalty = gradient_penalty(
                 lambda points: self.discriminator(points, *labels), interpolates(real, fake)
             )
-            loss = loss + self.gradient_penalty * slope
+            loss = loss + self.gradient_penalty * penalty
         _, optimizer = self._optimizers()
-        # Lightning would count this step too, and stop, save and average at half the way.
+        # Else global_step would count the steps of both networks.
         do_not_count(optimizer)
         self._step(optimizer, loss)
         if self.weight_clip is not None:
@@ -217,7 +215,7 @@ class GAN(Objective):
 
     def _generator_step(self, fake: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
         with frozen(self.discriminator):
-            loss = self.loss.generator(self._judged(fake, labels))
+            loss = self.loss.generator(self._logits(fake, labels))
             self._step(self._optimizers()[0], loss)
         return loss
 
@@ -230,18 +228,18 @@ class GAN(Objective):
         optimizer.step()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        # Here a scaler has scaled back, and FiniteGuard has seen whose gradient is not finite.
+        # By now a gradient scaler has unscaled, and FiniteGuard has checked the gradients.
         clip_gradients(optimizer, self.max_grad_norm)
 
     def _schedulers(self) -> list[Any]:
         return self.lr_schedulers() or []  # type: ignore[return-value]
 
     def _step_schedulers(self, generator_stepped: bool) -> None:
-        # An epoch's schedulers step before what follows its last batch, as Lightning's own do:
-        # then checkpoints of the validation and of the end of the epoch agree.
+        # Schedulers of epochs are stepped in the last batch, before the validation, as Lightning
+        # does: the checkpoints of the validation and of the end of the epoch then agree.
         for scheduler in self._schedulers():
             if hasattr(scheduler, "monitor"):
-                continue  # until it has been logged
+                continue  # until its metric has been logged
             if generator_stepped if steps_often(scheduler) else self.trainer.is_last_batch:
                 scheduler.step()
 
@@ -253,7 +251,7 @@ class GAN(Objective):
     def evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
         x, y = batch
         labels, metrics = (y,) if self.conditional else (), self.evaluated(stage)
-        # The same noise in each evaluation, and none of what training draws from.
+        # The same noise in each evaluation, from a random stream of its own.
         seed = int(metrics["real_logits"].count)  # type: ignore[arg-type]
         fake = self(self._noise(len(x), torch.Generator().manual_seed(seed)), *labels)
         metrics["real_logits"].update(self.discriminator(x, *labels).mean(), len(x))
@@ -265,7 +263,7 @@ class GAN(Objective):
             self.log("val/generator_steps", float(self.trainer.global_step), sync_dist=True)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """As many samples as the batch has examples, of their classes in a conditional pair."""
+        """As many samples as the batch has examples, with their labels if conditional."""
         x, y = batch
         return self.sample(len(x), y if self.conditional else None)
 

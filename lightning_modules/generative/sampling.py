@@ -1,4 +1,4 @@
-"""Samples of an objective, the same for the same seed, whatever is drawn around them."""
+"""Reproducible samples of an objective that leave the random state of a run alone."""
 
 from typing import Any
 
@@ -6,21 +6,26 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
+from trellis.labels import balanced_labels
+
 
 def can_sample(objective: nn.Module) -> bool:
     """Whether an objective has ``sample(num_samples)``."""
     return callable(getattr(objective, "sample", None))
 
 
-def require_samples(asker: str, objective: nn.Module) -> None:
+def require_samples(caller: str, objective: nn.Module) -> None:
     """Refuse an objective without ``sample(num_samples)``.
 
+    Args:
+        caller: what needs the samples, for the error.
+        objective: any module.
     Raises:
-        ValueError: names who asks and the objective.
+        ValueError: names both.
     """
     if not can_sample(objective):
         raise ValueError(
-            f"{asker} asks for samples: it works with objectives that have sample(num_samples), "
+            f"{caller} needs samples: it works with objectives that have sample(num_samples), "
             f"such as DensityEstimation, Variational and GAN, not with {type(objective).__name__}"
         )
 
@@ -33,23 +38,23 @@ def draw_samples(
     labels: Tensor | None = None,
     batch_size: int = 500,
 ) -> Tensor:
-    """Samples of an objective in evaluation mode, on its device and in the units of its data.
+    """Draw samples of an objective in evaluation mode, on its device and in its data's units.
 
-    Nothing else feels the draws: the random states are as before. The same seed gives the same
-    samples of the same weights, in every process.
+    The same seed gives the same samples of the same weights in every process, and the random
+    states are restored afterwards.
 
     Args:
         objective: has ``sample``.
-        num_samples: how many.
-        seed: of the draws.
-        labels: classes of the samples, for an objective that is conditional; ``None`` takes its
-            classes in turn.
-        batch_size: samples drawn at once.
+        num_samples: N.
+        seed: of the random numbers.
+        labels: classes of the samples of a conditional objective; ``None`` takes all classes
+            about equally often.
+        batch_size: number of samples drawn at once.
     Shape:
-        labels ``[num_samples]`` -> ``[num_samples, *shape]``
+        labels ``[N]`` -> ``[N, *shape]``
     """
     if labels is None and getattr(objective, "conditional", False):
-        labels = torch.arange(num_samples) % objective.spec.out_channels
+        labels = balanced_labels(num_samples, objective.spec.out_channels)
     modes = {module: module.training for module in objective.modules()}
     objective.eval()
     parts: list[Tensor] = []

@@ -1,30 +1,31 @@
-"""Latent-variable models by a bound on their likelihood."""
+"""Variational inference: latent-variable models, trained by a lower bound on the likelihood."""
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, choose_from
 from trellis.generative.bits_per_dim import bits_per_dim
 from trellis.generative.bounds import iwae
 from trellis.generative.pixel_likelihood import LIKELIHOODS, Likelihood
 from trellis.lightning_modules.engine.evaluation import BatchMean
-from trellis.lightning_modules.engine.objective import Objective, Stage, build_network
+from trellis.lightning_modules.engine.objective import Stage, build_network
+from trellis.lightning_modules.generative.generative_objective import GenerativeObjective
 from trellis.networks.generative.vae import VAE, Latents
 from trellis.spec import TensorSpec, Values
 
-# Kinds of values that a likelihood is no probability of, and what to give instead.
+# Kinds of values for which a likelihood is not defined, and what to give instead.
 REFUSED: dict[str, tuple[tuple[Values, ...], str]] = {
     "bernoulli": (("real", "logit"), "data with pixels='unit' or a binary kind, or gaussian"),
     "discretized_logistic": (("real", "dequantized", "logit"), "data with pixels='unit'"),
     "categorical": (("real", "dequantized", "logit"), "data with pixels='unit'"),
 }
-# Kinds of values of which it is a probability, or the density of dequantized ones.
+# Kinds of values for which it is a probability, or the density of dequantized levels.
 WITH_BITS: dict[str, tuple[Values, ...]] = {
     "bernoulli": ("binary",),
     "gaussian": ("dequantized", "logit"),
@@ -32,58 +33,56 @@ WITH_BITS: dict[str, tuple[Values, ...]] = {
     "discretized_logistic": ("unit",),
     "categorical": ("unit",),
 }
-CHUNK = 2**21  # parameters of p(x | z) that an estimate with many codes holds at once
+CHUNK = 2**21  # parameters of p(x | z) that an estimate with many samples holds at once
 
 
 class LatentVariableFactory(Protocol):
     """Builds a latent-variable model from the shape of an example; called by keyword.
 
-    ``num_parameters`` is how many numbers the likelihood needs for each entry of an example;
-    ``num_classes`` is given where the objective is conditional. The network has ``forward(x, y,
-    num_samples) -> Latents``, ``encode``, ``decode``, ``reconstruct`` and ``sample``, as ``VAE``
-    has them.
+    ``num_parameters`` is the number of parameters of the likelihood for each entry of an example;
+    a conditional objective also gives ``num_classes``. The network has ``forward(x, y,
+    num_samples) -> Latents``, ``encode``, ``decode``, ``reconstruct`` and ``sample``, with the
+    signatures of ``VAE``.
     """
 
     def __call__(self, shape: tuple[int, ...], num_parameters: int) -> nn.Module: ...
 
 
-class Variational(Objective):
-    r"""Maximum of a lower bound on the likelihood of the examples.
+class Variational(GenerativeObjective):
+    r"""Maximises the evidence lower bound, or the importance-weighted bound.
 
     .. math::
         \ln p(x) \ge \mathbb E_{q(z \mid x)} \ln p(x \mid z)
         - \beta\, \mathrm{KL}(q(z \mid x) \,\|\, p(z)), \quad \beta = 1
 
-    With K > 1 codes for each example the importance-weighted bound is raised instead. Beta is for
-    training alone: evaluation reports the bound itself, ``neg_elbo_nats``, its parts
-    ``reconstruction_nats`` and ``kl_nats``, and with K > 1 ``nll_isK_nats``, the negative
-    importance-weighted bound. Where the values are bits or levels, ``bits_per_dim_bound`` is
-    the same ``neg_elbo_nats`` per entry.
+    With K > 1 samples of z the importance-weighted bound is maximised instead. Beta applies to
+    training only: evaluation reports the negative evidence lower bound, ``neg_elbo_nats``, its
+    terms ``reconstruction_nats`` and ``kl_nats``, and with K > 1 the negative
+    importance-weighted bound, ``nll_isK_nats``. If the values are bits or levels,
+    ``bits_per_dim_bound`` is ``neg_elbo_nats`` in bits per dimension.
 
-    Batch: ``(x, y)`` with examples ``x [B, *shape]`` and labels ``y [B]``, which only a
-    conditional network reads.
+    Batch: ``(x, y)`` with examples ``x [B, *shape]`` and labels ``y [B]``, which are used by a
+    conditional network only.
 
     Args:
-        network: from ``(shape, num_parameters)`` to a latent-variable model.
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler; a ``Schedule`` steps once a step, others
-            once an epoch.
-        spec: sizes of the data; ``None`` asks the data module.
-        likelihood: of an example given its code.
-        beta: weight of the divergence in training.
-        beta_steps: steps over which that weight grows from 0.
-        num_samples: codes for each example, K.
-        conditional: give the labels to the network.
-        test_samples: codes for each example by which ``test`` estimates the likelihood itself, as
+        network: from ``(shape, num_parameters, [num_classes])`` to a latent-variable model.
+        optimizer: see ``Objective``.
+        lr_scheduler: see ``Objective``.
+        spec: see ``Objective``.
+        likelihood: of an example given the latent variable.
+        beta: weight of the KL divergence in training.
+        beta_steps: training steps over which that weight increases linearly from 0.
+        num_samples: samples of the latent variable for each example, K.
+        conditional: condition the network on the labels.
+        test_samples: samples for each example from which ``test`` estimates the likelihood, as
             ``nll_isK_nats``; 0 leaves it out.
     Raises:
-        ValueError: an option out of range, or values that the likelihood is no probability of.
+        ValueError: an option out of range, or values for which the likelihood is not defined.
 
     Source: Kingma and Welling 2014, eq. 3; Higgins et al. 2017 (beta); Bowman et al. 2016,
-    section 3.1 (its growth); Burda et al. 2016, eq. 8 (K > 1) and section 5 (test).
+    section 3.1 (KL annealing); Burda et al. 2016, eq. 8 (K > 1) and section 5 (test).
     """
 
-    spec_type = TensorSpec
     monitor = "val/neg_elbo_nats"
     network: Any  # with sample, which nn.Module does not declare
 
@@ -100,10 +99,8 @@ class Variational(Objective):
         conditional: bool = False,
         test_samples: int = 0,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, spec)
-        if likelihood not in LIKELIHOODS:
-            known = ", ".join(get_args(Likelihood))
-            raise ValueError(f"likelihood={likelihood!r}: choose from {known}")
+        super().__init__(optimizer, lr_scheduler, spec, conditional)
+        choose_from("likelihood", likelihood, Likelihood)
         for name, value in (
             ("beta", beta),
             ("beta_steps", beta_steps),
@@ -116,26 +113,16 @@ class Variational(Objective):
         self.likelihood = LIKELIHOODS[likelihood]
         self.beta, self.beta_steps = beta, beta_steps
         self.num_samples = at_least_one("num_samples", num_samples)
-        self.conditional, self.test_samples = conditional, test_samples
+        self.test_samples = test_samples
 
     def build(self, spec: TensorSpec) -> None:
         refused, fix = REFUSED.get(self.likelihood_name, ((), ""))
         if spec.values in refused:
             raise ValueError(
-                f"likelihood={self.likelihood_name!r} is no probability of {spec.values!r} "
-                f"values; give {fix}"
+                f"likelihood={self.likelihood_name!r} is not defined for {spec.values!r} values; "
+                f"give {fix}"
             )
-        sizes: dict[str, Any] = {
-            "shape": spec.shape,
-            "num_parameters": self.likelihood.num_parameters,
-        }
-        if self.conditional:
-            if spec.out_channels < 2:
-                raise ValueError(
-                    f"conditional=True: the data has out_channels={spec.out_channels}, but "
-                    f"labels of at least 2 classes are needed; leave it out"
-                )
-            sizes["num_classes"] = spec.out_channels
+        sizes = self.sizes(spec) | {"num_parameters": self.likelihood.num_parameters}
         self.network = build_network(
             self.network_factory, sizes, "x", "y", "num_samples", objective=self
         )
@@ -155,42 +142,25 @@ class Variational(Objective):
         super().on_test_epoch_start()
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Reconstructions ``[B, *shape]``: means of p(x | z) at the mean code."""
+        """Reconstructions ``[B, *shape]``: means of p(x | z) at the mean of q(z | x)."""
         return self.likelihood.mean(self.network.reconstruct(x, self._condition(y)))
 
-    def sample(
-        self,
-        num_samples: int,
-        y: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
+    def draw(
+        self, num_samples: int, y: Tensor | None, generator: torch.Generator | None
     ) -> Tensor:
-        """Means of p(x | z) for codes from the prior, ``[num_samples, *shape]``.
-
-        Args:
-            num_samples: how many.
-            y: labels ``[num_samples]``, where the objective is conditional; ``None`` takes the
-                classes in turn.
-            generator: of the codes; the global one by default.
-        Raises:
-            ValueError: labels, but the objective is not conditional.
-        """
-        if y is not None and not self.conditional:
-            raise ValueError("y is given, but conditional=False: leave y out")
-        if y is None and self.conditional:
-            y = torch.arange(num_samples, device=self.device) % self.spec.out_channels
+        """Means of p(x | z), z from the prior; see ``GenerativeObjective``."""
         parameters = self.network.sample(num_samples, y, generator=generator)
         return self.likelihood.mean(parameters)
 
     def log_likelihood(
         self, x: Tensor, y: Tensor | None = None, num_samples: int = 1000
     ) -> Tensor:
-        """Importance-sampled ln p(x) in nats, a lower bound in expectation, ``[B]``.
+        """Importance sampling estimate of ln p(x) ``[B]`` in nats, in expectation a lower bound.
 
         Args:
             x: examples ``[B, *shape]``.
-            y: labels ``[B]``, where the objective is conditional.
-            num_samples: codes for each example, drawn so many at once as memory allows.
+            y: labels ``[B]``, if the objective is conditional.
+            num_samples: samples of the latent variable for each example, drawn in chunks.
         """
         y = self._condition(y)
         at_once = max(1, CHUNK // (x.numel() * self.likelihood.num_parameters))
@@ -206,7 +176,7 @@ class Variational(Objective):
     def _log_weights(
         self, x: Tensor, latents: Latents, beta: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """The log-weights and ln p(x | z), ``[K, B]`` each."""
+        """Logarithms of the importance weights, and ln p(x | z), ``[K, B]`` each."""
         log_likelihood = self.likelihood.log_prob(x, latents.parameters)
         prior = latents.log_prior() - latents.log_posterior()
         return log_likelihood + beta * prior, log_likelihood
@@ -252,7 +222,7 @@ class Variational(Objective):
                 metrics[name].update(value, len(x))
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Mean codes ``[B, latent_dim]``."""
+        """Means of q(z | x), ``[B, latent_dim]``."""
         x, y = batch
         return self.network.encode(x, self._condition(y))[0]
 

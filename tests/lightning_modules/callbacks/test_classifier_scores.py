@@ -136,7 +136,7 @@ def test_a_trial_run_trains_no_classifier(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("model", "data", "match"),
     [
-        (Classification, Digits, "ClassifierScores asks for samples.*not with Classification"),
+        (Classification, Digits, "ClassifierScores needs samples.*not with Classification"),
         (Replay, SyntheticPoints, r"ClassifierScores, SyntheticPoints: .*\[2\] are not images"),
     ],
 )
@@ -146,7 +146,7 @@ def test_what_cannot_be_scored_is_refused_before_training(tmp_path, model, data,
 
 
 def test_counts_must_suffice() -> None:
-    with pytest.raises(ValueError, match="num_samples=1: a covariance takes at least 2"):
+    with pytest.raises(ValueError, match="num_samples=1: give at least 2, for a covariance"):
         ClassifierScores(num_samples=1)
     with pytest.raises(ValueError, match="steps=0"):
         ClassifierScores(steps=0)

@@ -195,14 +195,14 @@ plain = partial(DensityEstimation, partial(Gaussian, plain=True))
 @pytest.mark.parametrize(
     ("callback", "model", "data", "match"),
     [
-        (SampleGrid, Classification, Plane, "SampleGrid asks for samples.*not with Classificat"),
-        (SampleGrid, NodeClassification, KarateClub, "SampleGrid asks for samples"),
+        (SampleGrid, Classification, Plane, "SampleGrid needs samples.*not with Classificat"),
+        (SampleGrid, NodeClassification, KarateClub, "SampleGrid needs samples"),
         (DensityPicture, Classification, Plane, "DensityPicture works with DensityEstimation"),
         (FlowGrid, partial(density, conditional=True), Plane,
          "FlowGrid works with DensityEstimation without labels, not with conditional Density"),
-        (DensityPicture, density, Digits, r"draws the plane, but examples have shape \[64\]"),
-        (FlowGrid, density, Digits, r"draws the plane, but examples have shape \[64\]"),
-        (FlowGrid, plain, Plane, "FlowGrid shows how a flow bends the plane, and Gaussian is no"),
+        (DensityPicture, density, Digits, r"needs points in the plane; .* have shape \[64\]"),
+        (FlowGrid, density, Digits, r"needs points in the plane; examples have shape \[64\]"),
+        (FlowGrid, plain, Plane, "FlowGrid shows the transform of a flow, but Gaussian is no"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_shown_is_refused_before_training(

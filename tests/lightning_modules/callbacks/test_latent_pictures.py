@@ -176,7 +176,7 @@ of_points = partial(variational, likelihood="unit_gaussian")
         ),
         (Interpolations, Classification, Digits, "and Variational, not with Classification"),
         (LatentTraversals, squares, Shades, "LatentTraversals works with Variational, not with A"),
-        (Interpolations, of_points, SyntheticPoints, r"Interpolations: .*shape \[2\] are no ima"),
+        (Interpolations, of_points, SyntheticPoints, r"Interpolations: .*shape \[2\] are not ima"),
     ],
 )
 def test_what_cannot_be_shown_is_refused_before_training(

@@ -146,7 +146,7 @@ class NoCentres(Corners):
 @pytest.mark.parametrize(
     ("model", "data", "match"),
     [
-        (Classification, Corners, r"ModeCoverage asks for samples.*not with Classification"),
+        (Classification, Corners, r"ModeCoverage needs samples.*not with Classification"),
         (Bag, Digits, "ModeCoverage needs data with centres and a scale.*Digits has none"),
         (Bag, NoCentres, "NoCentres has none"),
     ],

@@ -86,7 +86,7 @@ def test_without_a_prompt_or_a_line_break_bos_begins(
     assert 0 < len(text) <= 9
     assert set(text) <= set(words.words)
     other = language_model_of(CharTokenizer(["abc"]), tmp_path)
-    assert "no line break to begin with: give --prompt" in failing(capsys, "generate", other)
+    assert "no line break to start from: give --prompt" in failing(capsys, "generate", other)
 
 
 def test_no_special_token_is_written(
@@ -139,7 +139,7 @@ def test_unknown_words_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[s
     path = language_model_of(WordTokenizer(["to be or not to be"]), tmp_path)
     cli.main(["generate", path, "--prompt", "to swim or to fly or swim", "--max_new_tokens", "5"])
     captured = capsys.readouterr()
-    assert "the vocabulary lacks 'swim', 'fly'\n" in captured.err
+    assert "not in the vocabulary: 'swim', 'fly'\n" in captured.err
     assert captured.out.startswith("to or to or")
 
 
@@ -147,9 +147,7 @@ def test_a_prompt_of_nothing_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = language_model_of(WordTokenizer(["to be or not to be"]), tmp_path)
-    assert "holds nothing that this vocabulary can express" in failing(
-        capsys, "generate", path, "--prompt", "  "
-    )
+    assert "has no token of this vocabulary" in failing(capsys, "generate", path, "--prompt", "  ")
 
 
 def test_another_objective_is_refused_by_name(
@@ -158,7 +156,7 @@ def test_another_objective_is_refused_by_name(
     words = WordTokenizer(["to be or not to be"])
     path = translator_of(words, words, tmp_path)
     text = failing(capsys, "generate", path)
-    assert f"{path} holds SequenceToSequence, which generates nothing: give a CausalLM" in text
+    assert f"{path} holds SequenceToSequence, which cannot generate: give a CausalLM" in text
 
 
 def test_tokens_that_are_no_text_are_refused(
@@ -179,8 +177,8 @@ def test_tokens_that_are_no_text_are_refused(
         (["--top_k", "0"], "top_k=0: give at least 1"),
         (["--num_samples", "0"], "num=0: give at least 1"),
         (["--device", "abacus"], "device=abacus"),
-        (["--output", "a.png"], "--output means nothing to the CausalLM of"),
-        (["--label", "3"], "--label means nothing to the CausalLM of"),
+        (["--output", "a.png"], "--output is not an option of the CausalLM in"),
+        (["--label", "3"], "--label is not an option of the CausalLM in"),
     ],
 )
 def test_impossible_options_are_named(

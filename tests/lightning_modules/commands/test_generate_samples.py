@@ -71,7 +71,7 @@ def test_nothing_is_ever_overwritten(capsys: pytest.CaptureFixture[str]) -> None
     assert names == ["samples.png", "samples_2.png", "samples_3.png"]
     content = Path("samples.png").read_bytes()
     text = failing(capsys, "generate", path, "--output", "samples.png")
-    assert "--output samples.png is there already: name another file" in text
+    assert "--output samples.png already exists: give another name" in text
     assert Path("samples.png").read_bytes() == content
 
 
@@ -143,13 +143,13 @@ def test_samples_that_are_no_numbers_are_counted(
 @pytest.mark.parametrize(
     ("spec", "words", "message"),
     [
-        (IMAGES, ["--prompt", "to be"], "--prompt means nothing to the GAN of gan.ckpt: leave"),
-        (IMAGES, ["--top_k", "3"], "--top_k means nothing to the GAN"),
+        (IMAGES, ["--prompt", "to be"], "--prompt is not an option of the GAN in gan.ckpt"),
+        (IMAGES, ["--top_k", "3"], "--top_k is not an option of the GAN"),
         (IMAGES, ["--num", "0"], "num=0: give at least 1"),
-        (IMAGES, ["--label", "dog"], "--label dog: this GAN was trained without conditional"),
-        (IMAGES, ["--output", "a.gif"], "--output a.gif: the ending says what to write, one of"),
+        (IMAGES, ["--label", "dog"], "--label dog: this GAN was trained with cond"),
+        (IMAGES, ["--output", "a.gif"], "--output a.gif: unknown suffix, give one of"),
         (IMAGES, ["--output", "no/a.png"], "--output no/a.png: there is no folder no"),
-        (TensorSpec(10, 2), [], "numbers go to --output samples.pt or samples.npy"),
+        (TensorSpec(10, 2), [], "for a tensor, give --output samples.pt or .npy"),
         (TensorSpec(2, 2, (8, 8)), [], "images of 2 channels cannot be shown"),
     ],
 )
@@ -173,17 +173,17 @@ def test_an_objective_that_generates_nothing_is_named(
     objective = Classification(spec=POINTS)
     objective.configure_model()
     text = failing(capsys, "generate", save(objective, Path("c.ckpt")))
-    assert "c.ckpt holds Classification, which generates nothing: give a CausalLM, or" in text
+    assert "c.ckpt holds Classification, which cannot generate: give a CausalLM, or" in text
 
 
 def test_a_wrong_file_is_found_before_anything_is_loaded(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     path = language_model_of(CharTokenizer(["abc\n"]), tmp_path)
-    assert "--output means nothing to the CausalLM" in failing(
+    assert "--output is not an option of the CausalLM" in failing(
         capsys, "generate", path, "--output", "a.png"
     )
-    assert "the ending says" in failing(capsys, "generate", "nowhere.ckpt", "--output", "a.doc")
+    assert "unknown suffix" in failing(capsys, "generate", "nowhere.ckpt", "--output", "a.doc")
 
 
 def test_missing_matplotlib_is_named_and_numbers_need_none(

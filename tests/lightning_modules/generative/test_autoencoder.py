@@ -212,11 +212,11 @@ def test_a_checkpoint_brings_it_back(tmp_path: Path) -> None:
         ({"gaussian_noise": -0.1}, "gaussian_noise=-0.1: give at least 0"),
         ({"sparsity": math.nan}, "sparsity=nan"),
         ({"contraction": -1.0}, "contraction=-1.0"),
-        ({"sparsity_target": 1.0}, r"sparsity_target=1.0: give a mean activity in \(0, 1\)"),
+        ({"sparsity_target": 1.0}, r"sparsity_target=1.0: give a mean activation in \(0, 1\)"),
         ({"network": partial(MLPAutoencoder, latent_dim=0)}, "latent_dim=0"),
         (
             {"likelihood": "bernoulli", "spec": TensorSpec(64, 10)},
-            "'bernoulli' is no probability of 'real' values.*pixels='unit'",
+            "'bernoulli' is not defined for 'real' values.*pixels='unit'",
         ),
     ],
 )

@@ -222,7 +222,7 @@ class Entrywise(Gaussian):
 @pytest.mark.parametrize(
     ("network", "options", "message"),
     [
-        (Silent, {}, "draws with network.sample.num_samples., which Silent does not have"),
+        (Silent, {}, "draws samples by network.sample.num_samples., which Silent does not have"),
         (SmallCNN, {}, r"DensityEstimation calls network\(shape=...\), but SmallCNN takes"),
         (Gaussian, {"conditional": True}, "conditional=True: the data has out_channels=1, but"),
     ],

@@ -505,7 +505,7 @@ def test_networks_that_do_not_fit():
         GAN(generator=MLPDiscriminator, spec=TensorSpec(2, 1)).configure_model()
     with pytest.raises(ValueError, match=r"GAN calls network\(shape=...\), but MLP takes"):
         GAN(discriminator=MLP, spec=TensorSpec(2, 1)).configure_model()
-    with pytest.raises(ValueError, match="this GAN is not conditional"):
+    with pytest.raises(ValueError, match="y is given, but conditional=False"):
         gan(spec=TensorSpec(2, 3)).sample(1, torch.zeros(1, dtype=torch.long))
 
 

@@ -1,0 +1,86 @@
+"""The base of objectives that draw samples."""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+
+from trellis.labels import balanced_labels
+from trellis.lightning_modules.engine.objective import Objective
+from trellis.spec import TensorSpec
+
+
+class GenerativeObjective(Objective):
+    """Base of the objectives that draw samples, given labels if they are conditional.
+
+    A subclass builds its networks with ``sizes`` and defines ``draw``.
+
+    Args:
+        optimizer: see ``Objective``.
+        lr_scheduler: see ``Objective``.
+        spec: see ``Objective``.
+        conditional: condition the networks on the labels.
+    """
+
+    spec_type = TensorSpec
+
+    def __init__(
+        self,
+        optimizer: OptimizerCallable,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        spec: TensorSpec | None = None,
+        conditional: bool = False,
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler, spec)
+        self.conditional = conditional
+
+    def sizes(self, spec: TensorSpec) -> dict[str, Any]:
+        """The sizes with which networks are built: ``shape``, and ``num_classes`` if conditional.
+
+        Raises:
+            ValueError: conditional, but the data has no labels of at least two classes.
+        """
+        if not self.conditional:
+            return {"shape": spec.shape}
+        if spec.targets != "labels":
+            raise ValueError(
+                f"conditional=True: the data has real-valued targets (spec.targets="
+                f"{spec.targets!r}), but class labels are needed; leave it out"
+            )
+        if spec.out_channels < 2:
+            raise ValueError(
+                f"conditional=True: the data has out_channels={spec.out_channels}, but "
+                f"labels of at least 2 classes are needed; leave it out"
+            )
+        return {"shape": spec.shape, "num_classes": spec.out_channels}
+
+    def sample(
+        self,
+        num_samples: int,
+        y: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw samples ``[N, *shape]``.
+
+        Args:
+            num_samples: N.
+            y: labels ``[N]``, if the objective is conditional; ``None`` takes all classes about
+                equally often.
+            generator: of the random numbers; torch's own by default.
+        Raises:
+            ValueError: labels, but the objective is not conditional.
+        """
+        if y is not None and not self.conditional:
+            raise ValueError("y is given, but conditional=False: leave y out")
+        if y is None and self.conditional:
+            y = balanced_labels(num_samples, self.spec.out_channels, self.device)
+        return self.draw(num_samples, y, generator)
+
+    @abstractmethod
+    def draw(
+        self, num_samples: int, y: Tensor | None, generator: torch.Generator | None
+    ) -> Tensor:
+        """Samples ``[N, *shape]`` of labels ``y [N]``, which are ``None`` if not conditional."""

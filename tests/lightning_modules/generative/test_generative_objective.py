@@ -1,0 +1,68 @@
+"""What holds for every objective that draws samples."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from trellis.lightning_modules.generative.density_estimation import DensityEstimation
+from trellis.lightning_modules.generative.gan import GAN
+from trellis.lightning_modules.generative.generative_objective import GenerativeObjective
+from trellis.lightning_modules.generative.variational import Variational
+from trellis.networks.generative.flow_autoregressive import NSF
+from trellis.networks.generative.vae import VAE
+from trellis.spec import TensorSpec
+
+OBJECTIVES = {
+    "density": partial(DensityEstimation, partial(NSF, hidden_channels=(4,))),
+    "variational": partial(
+        Variational, partial(VAE, hidden_channels=(4,)), likelihood="unit_gaussian"
+    ),
+    "gan": GAN,
+}
+
+
+@pytest.fixture(params=OBJECTIVES)
+def make(request: pytest.FixtureRequest):
+    def build(spec: TensorSpec, conditional: bool) -> GenerativeObjective:
+        torch.manual_seed(0)
+        objective = OBJECTIVES[request.param](spec=spec, conditional=conditional)
+        objective.configure_model()
+        return objective.eval()
+
+    return build
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_generator_decides_what_is_drawn(make, conditional: bool) -> None:
+    objective = make(TensorSpec(3, 2), conditional)
+    first, second = (
+        objective.sample(4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)
+    )
+    assert first.shape == (4, 3)
+    assert first.equal(objective.sample(4, generator=torch.Generator().manual_seed(0)))
+    assert not first.equal(second)
+    torch.manual_seed(0)
+    drawn = objective.sample(4)
+    torch.manual_seed(0)
+    assert drawn.equal(objective.sample(4))
+
+
+def test_without_labels_all_classes_are_drawn(make) -> None:
+    objective = make(TensorSpec(3, 3), True)
+
+    def drawn(y: torch.Tensor | None) -> torch.Tensor:
+        return objective.sample(5, y, generator=torch.Generator().manual_seed(0))
+
+    assert drawn(None).equal(drawn(torch.tensor([0, 1, 2, 0, 1])))
+    assert not drawn(None).equal(drawn(torch.zeros(5, dtype=torch.long)))
+
+
+def test_labels_need_classes(make) -> None:
+    with pytest.raises(ValueError, match="conditional=True: the data has out_channels=1, but"):
+        make(TensorSpec(3, 1), True)
+    with pytest.raises(ValueError, match="conditional=True: the data has real-valued targets"):
+        make(TensorSpec(3, 2, targets="real"), True)
+    make(TensorSpec(3, 2, targets="real"), False)
+    with pytest.raises(ValueError, match="y is given, but conditional=False: leave y out"):
+        make(TensorSpec(3, 2), False).sample(2, torch.tensor([0, 1]))
