@@ -1,11 +1,9 @@
 """The handwritten digits that scikit-learn includes: no download."""
 
-from typing import get_args
-
 import torch
 from torch import Tensor
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, choose_from
 from trellis.datamodules.engine.base import DataModule, Split, tensor_loader
 from trellis.datamodules.engine.loader import Loader
 from trellis.spec import Targets, TensorSpec
@@ -33,8 +31,7 @@ class Digits(DataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        if targets not in get_args(Targets):
-            raise ValueError(f"targets={targets!r}: choose from {', '.join(get_args(Targets))}")
+        choose_from("targets", targets, Targets)
         self.batch_size, self.flatten = at_least_one("batch_size", batch_size), flatten
         classes = tuple(str(digit) for digit in range(10)) if targets == "labels" else ()
         self.spec = TensorSpec(

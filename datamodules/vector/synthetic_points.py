@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, choose_from
 from trellis.datamodules.engine.base import DataModule, Split, tensor_loader
 from trellis.datamodules.engine.loader import Loader
 from trellis.spec import TensorSpec
@@ -56,8 +56,7 @@ class SyntheticPoints(DataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        if kind not in get_args(Kind):
-            raise ValueError(f"kind={kind!r}: choose one of {', '.join(get_args(Kind))}")
+        choose_from("kind", kind, Kind)
         if num_examples < 10:
             raise ValueError(f"num_examples={num_examples}: give at least 10")
         if not 0 <= noise < math.inf:

@@ -9,7 +9,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from trellis.checks import probability
+from trellis.checks import choose_from, probability
 from trellis.generative.code_penalties import activation_kl, squared_jacobian
 from trellis.generative.pixel_likelihood import LIKELIHOODS
 from trellis.lightning_modules.engine.evaluation import BatchMean
@@ -81,8 +81,7 @@ class Autoencoder(Objective):
         contraction: float = 0.0,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec)
-        if likelihood not in ("unit_gaussian", "bernoulli"):
-            raise ValueError(f"likelihood={likelihood!r}: choose from unit_gaussian, bernoulli")
+        choose_from("likelihood", likelihood, ("unit_gaussian", "bernoulli"))
         at_least_zero = {
             "gaussian_noise": gaussian_noise,
             "sparsity": sparsity,

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, choose_from
 from trellis.generative.bits_per_dim import bits_per_dim
 from trellis.generative.bounds import iwae
 from trellis.generative.pixel_likelihood import LIKELIHOODS, Likelihood
@@ -101,9 +101,7 @@ class Variational(Objective):
         test_samples: int = 0,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec)
-        if likelihood not in LIKELIHOODS:
-            known = ", ".join(get_args(Likelihood))
-            raise ValueError(f"likelihood={likelihood!r}: choose from {known}")
+        choose_from("likelihood", likelihood, Likelihood)
         for name, value in (
             ("beta", beta),
             ("beta_steps", beta_steps),

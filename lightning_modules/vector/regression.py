@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.regression import MeanSquaredError
 
+from trellis.checks import choose_from
 from trellis.functional.likelihood import (
     gaussian_nll,
     gumbel_nll,
@@ -88,9 +89,7 @@ class Regression(Objective):
         likelihood: Likelihood = "gaussian",
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec)
-        if likelihood not in _FAMILIES:
-            known = ", ".join(get_args(Likelihood))
-            raise ValueError(f"likelihood={likelihood!r}: choose from {known}")
+        choose_from("likelihood", likelihood, Likelihood)
         self.save_hyperparameters()
         self.network_factory, self.likelihood = network, likelihood
 

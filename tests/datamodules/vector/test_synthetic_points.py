@@ -115,7 +115,7 @@ def test_a_plane_is_linear_and_a_saddle_is_not() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "moon"}, "kind='moon': choose one of moons, rings, xor, spirals, plane, saddle"),
+        ({"kind": "moon"}, "kind='moon': choose from moons, rings, xor, spirals, plane, saddle"),
         ({"num_examples": 9}, "num_examples=9: give at least 10"),
         ({"noise": -0.1}, "noise=-0.1: give a standard deviation"),
         ({"noise": math.nan}, "noise=nan: give a standard deviation"),

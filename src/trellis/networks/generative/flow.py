@@ -5,13 +5,13 @@ Legend: B examples, N samples, D entries of an example, K classes.
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trellis.checks import check_examples, num_entries
+from trellis.checks import check_examples, choose_from, num_entries
 from trellis.generative.conditioning import one_hot_labels
 from trellis.generative.transform import Transform
 
@@ -47,9 +47,8 @@ class Flow(nn.Module):
         base: Base = "normal",
     ) -> None:
         super().__init__()
-        if base not in get_args(Base):
-            raise ValueError(f"base={base!r}: choose from {', '.join(get_args(Base))}")
-        self.shape, self.num_classes, self.base = tuple(shape), num_classes, base
+        self.shape, self.num_classes = tuple(shape), num_classes
+        self.base = choose_from("base", base, Base)
         self.transform = transform
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:

@@ -5,9 +5,9 @@ Legend: B examples, K classes.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from trellis.checks import at_least_one, num_entries
+from trellis.checks import at_least_one, choose_from, num_entries
 from trellis.generative.coupling import build_coupling
 from trellis.generative.spline import RationalQuadratic
 from trellis.generative.transform import (
@@ -57,8 +57,7 @@ def coupling_transforms(
         )
         for number in range(at_least_one("num_transforms", num_transforms))
     ]
-    if partition not in get_args(Partition):
-        raise ValueError(f"partition={partition!r}: choose from {', '.join(get_args(Partition))}")
+    choose_from("partition", partition, Partition)
     # Two entries are an even and an odd one as they are.
     reordered = partition == "alternating" and features > 2
     return [evens_first(features), *couplings] if reordered else [*couplings]

@@ -4,13 +4,13 @@ Legend: B examples, Z latent dimensions, K classes of a conditional pair.
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from trellis.checks import at_least_one, check_examples, num_entries
+from trellis.checks import at_least_one, check_examples, choose_from, num_entries
 from trellis.generative.conditioning import Condition
 from trellis.networks.vector.mlp import MLP
 from trellis.nn.activation import Activation, activation_module
@@ -250,9 +250,7 @@ def _grid(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _output(name: Output) -> nn.Module:
-    if name not in get_args(Output):
-        raise ValueError(f"output={name!r}: choose from {', '.join(get_args(Output))}")
-    return activation_module(name)
+    return activation_module(choose_from("output", name, Output))
 
 
 def _check_noise(z: Tensor, latent_dim: int) -> None:

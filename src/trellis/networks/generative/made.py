@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_examples, num_entries
+from trellis.checks import at_least_one, check_examples, choose_from, num_entries
 from trellis.generative.conditioning import one_hot_labels
 from trellis.generative.masked import MaskedLinear, MaskedMLP
 from trellis.generative.pixel_levels import as_levels
@@ -66,8 +66,7 @@ class MADE(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if order not in ("natural", "random"):
-            raise ValueError(f"order={order!r}: choose natural or random")
+        choose_from("order", order, Order)
         if at_least_one("num_masks", num_masks) > 1 and order == "natural":
             raise ValueError(f"num_masks={num_masks}: several orderings take order='random'")
         for width in hidden_channels:

@@ -1,11 +1,11 @@
 """Networks of whole graphs: a node network, a readout and a classifier."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_graph, check_sizes, probability
+from trellis.checks import at_least_one, check_graph, check_sizes, choose_from, probability
 from trellis.graph.readout import ReadoutName, readout_module
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.graph.gnn import GIN, Layered
@@ -87,8 +87,7 @@ class GraphNetwork(nn.Module):
 
 def _width(in_channels: int, hidden_channels: int, encoder: nn.Module, jump: Jump) -> int:
     """Width of the classifier's input."""
-    if jump not in get_args(Jump):
-        raise ValueError(f"jump={jump!r}: choose from last, all")
+    choose_from("jump", jump, Jump)
     if jump == "last":
         return hidden_channels
     if not isinstance(encoder, Layered):

@@ -1,12 +1,12 @@
 """Residual networks for images: those for ImageNet, and the narrow ones for CIFAR."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trellis.checks import check_images, check_sizes
+from trellis.checks import check_images, check_sizes, choose_from
 
 Depth = Literal[18, 34, 50]
 Stem = Literal["imagenet", "cifar"]
@@ -48,10 +48,8 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(in_channels, out_channels)
-        if depth not in get_args(Depth):
-            raise ValueError(f"depth={depth!r}: choose from 18, 34, 50")
-        if stem not in get_args(Stem):
-            raise ValueError(f"stem={stem!r}: choose from imagenet, cifar")
+        choose_from("depth", depth, Depth)
+        choose_from("stem", stem, Stem)
         self.in_channels = in_channels
         large = stem == "imagenet"
         self.conv1 = _convolution(in_channels, 64, 7 if large else 3, stride=2 if large else 1)

@@ -4,12 +4,12 @@ Legend: B pairs, S source tokens, T target tokens, V ``target_tokens``, L layers
 ``hidden_size``.
 """
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import check_sequences, check_tokens
+from trellis.checks import check_sequences, check_tokens, choose_from
 from trellis.networks.sequence.recurrent import token_embedding
 from trellis.sequence.alignment import AdditiveAttention, Alignment, AlignmentFactory
 from trellis.sequence.recurrent_stack import CellName, RecurrentStack, State
@@ -96,9 +96,7 @@ class RecurrentSeq2Seq(nn.Module):
         tie: bool = False,
     ) -> None:
         super().__init__()
-        if attend not in get_args(Attend):
-            raise ValueError(f"attend={attend!r}: choose from {', '.join(get_args(Attend))}")
-        self.source_pad_id, self.attend = source_pad_id, attend
+        self.source_pad_id, self.attend = source_pad_id, choose_from("attend", attend, Attend)
         self.source_embedding = token_embedding(source_tokens, embed_dim, source_pad_id)
         self.target_embedding = token_embedding(target_tokens, embed_dim, target_pad_id)
         self.encoder = RecurrentStack(

@@ -1,11 +1,11 @@
 """Encoder-decoder transformers."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, cast, get_args
+from typing import Literal, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_sequences, check_tokens
+from trellis.checks import at_least_one, check_sequences, check_tokens, choose_from
 from trellis.nn.attention import KeyValues
 from trellis.nn.positional import Positions, position_module
 from trellis.nn.transformer_layer import (
@@ -183,8 +183,7 @@ class TransformerSeq2Seq(nn.Module):
 
 
 def _check_tie(tie: Tie, source_tokens: int, target_tokens: int) -> None:
-    if tie not in get_args(Tie):
-        raise ValueError(f"tie={tie!r}: choose from {', '.join(get_args(Tie))}")
+    choose_from("tie", tie, Tie)
     if tie == "all" and source_tokens != target_tokens:
         raise ValueError(
             f"tie='all' needs one vocabulary: source_tokens={source_tokens} and "

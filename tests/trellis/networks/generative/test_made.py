@@ -160,7 +160,7 @@ def test_an_exclusive_or_takes_a_hidden_layer(
     [
         ({"shape": ()}, r"shape=\(\): give that of one example"),
         ({"hidden_channels": (0,)}, "a width of hidden_channels=0: give at least 1"),
-        ({"order": "raster"}, "order='raster': choose natural or random"),
+        ({"order": "raster"}, "order='raster': choose from natural, random"),
         ({"num_masks": 0}, "num_masks=0: give at least 1"),
         ({"num_masks": 2}, "num_masks=2: several orderings take order='random'"),
     ],

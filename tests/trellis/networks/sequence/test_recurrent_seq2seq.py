@@ -351,7 +351,7 @@ def test_a_factory_of_attention_is_stored_as_plain_types() -> None:
     )
     attention = to_plain(factory)["init_args"]["attention"]
     assert attention == {
-        "class_path": "trellis.sequence.alignment.AdditiveAttention",
+        "class_path": "trellis.sequence.AdditiveAttention",
         "init_args": {"attention_dim": 4},
     }
 
