@@ -12,6 +12,7 @@ from trellis.analysis.pictures import empty_figure
 from trellis.analysis.points import density_picture, flow_grid_picture, scatter_picture
 from trellis.checks import at_least_one
 from trellis.generative.transform import Transform
+from trellis.labels import balanced_labels
 from trellis.lightning_modules.callbacks.after_fit import evaluation, validation_batches
 from trellis.lightning_modules.engine.logging import log_picture
 from trellis.lightning_modules.generative.density_estimation import DensityEstimation
@@ -64,7 +65,7 @@ class SampleGrid(L.Callback):
             x = draw_samples(pl_module, self.num_samples, seed=self.seed).float()
         in_turn = bool(getattr(pl_module, "conditional", False))
         if spec.shape == (2,):
-            labels = torch.arange(len(x)) % spec.out_channels if in_turn else None
+            labels = balanced_labels(len(x), spec.out_channels) if in_turn else None
             figure = scatter_picture(x, labels)
         else:
             figure = image_picture(x, spec, columns=spec.out_channels if in_turn else None)

@@ -1,9 +1,7 @@
 """A small classifier of a data module's images, trained once and kept: an eye to judge samples."""
 
 import hashlib
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,8 +15,10 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from trellis.analysis import images
 from trellis.checks import at_least_one
+from trellis.files import data_root
 from trellis.lightning_modules.engine.checkpoint_file import AtomicCheckpointIO
 from trellis.networks.image import cnn
+from trellis.random import isolated_rng
 from trellis.spec import TensorSpec
 
 BATCH_SIZE = 128
@@ -101,14 +101,14 @@ def image_classifier(datamodule: Any, folder: Path, steps: int = 450) -> ImageCl
     check_classifiable("image_classifier", datamodule)
     at_least_one("steps", steps)
     path = folder / f"smallcnn-{_key(datamodule, steps)}.ckpt"
-    with _own_randomness():
+    with isolated_rng(seed=0):
         found = _read(path, datamodule.spec)
     if found is not None:
         return found
     name = type(datamodule).__name__
     rank_zero_info(f"training a small classifier of {name}'s images, once: {steps} steps")
     # Whoever asks may do so in an evaluation, where gradients are off.
-    with torch.inference_mode(False), torch.enable_grad(), _own_randomness():
+    with torch.inference_mode(False), torch.enable_grad(), isolated_rng(seed=0):
         network = _train(datamodule, steps)
     accuracy = _accuracy(network, datamodule)
     labels = torch.cat([y for _, y in _chunks(datamodule.loader("train"))])
@@ -125,8 +125,7 @@ def image_classifier(datamodule: Any, folder: Path, steps: int = 450) -> ImageCl
 def cache_folder(datamodule: Any) -> Path:
     """Where the classifiers of a data module lie: beside its raw files."""
     own = getattr(datamodule, "hparams", {}).get("data_dir")
-    root = own or os.environ.get("TRELLIS_DATA") or "~/.cache/trellis"
-    return Path(root).expanduser() / "classifiers"
+    return data_root(own) / "classifiers"
 
 
 def split_images(datamodule: Any, split: str, number: int) -> Tensor:
@@ -140,14 +139,6 @@ def _visible(x: Tensor, spec: TensorSpec) -> Tensor:
     if spec.values == "real":  # on a scale that only the data knows
         return x.reshape(-1, *images.image_shape(spec)).float()
     return images.to_pixels(x, spec)
-
-
-@contextmanager
-def _own_randomness() -> Iterator[None]:
-    """Trained or read, a classifier leaves the run that asks for it its random numbers."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)  # torch.manual_seed would seed a GPU as well
-        yield
 
 
 def _new_network(spec: TensorSpec) -> cnn.SmallCNN:

@@ -96,6 +96,8 @@ def _picture(x: Any, spec: Any, labels: Any, columns: int | None) -> Any:
 def _labels(model: Any, number: int, label: str | None) -> Any:
     import torch
 
+    from trellis.labels import balanced_labels
+
     if not getattr(model, "conditional", False):
         if label is not None:
             raise ValueError(
@@ -105,7 +107,7 @@ def _labels(model: Any, number: int, label: str | None) -> Any:
         return None
     classes = model.spec.out_channels
     if label is None:
-        return torch.arange(number) % classes
+        return balanced_labels(number, classes)
     names = list(model.spec.classes)
     if label in names:
         return torch.full((number,), names.index(label))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from trellis.generative.bits_per_dim import bits_per_dim
+from trellis.labels import balanced_labels
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Objective, Stage, build_network
 from trellis.spec import TensorSpec
@@ -134,5 +135,5 @@ class DensityEstimation(Objective):
         if not self.conditional:
             return self.network.sample(num_samples)
         if y is None:
-            y = torch.arange(num_samples, device=self.device) % self.spec.out_channels
+            y = balanced_labels(num_samples, self.spec.out_channels, self.device)
         return self.network.sample(num_samples, y)

@@ -19,6 +19,7 @@ from trellis.generative.adversarial import (
     instance_noise,
     interpolates,
 )
+from trellis.labels import balanced_labels
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.lightning_private import do_not_count
 from trellis.lightning_modules.engine.objective import (
@@ -173,7 +174,7 @@ class GAN(Objective):
         if y is not None and not self.conditional:
             raise ValueError("y was given, but this GAN is not conditional: leave y out")
         if y is None and self.conditional:
-            y = torch.arange(num_samples, device=self.device) % self.spec.out_channels
+            y = balanced_labels(num_samples, self.spec.out_channels, self.device)
         return self(self._noise(num_samples), y)
 
     def _noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:

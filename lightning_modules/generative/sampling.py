@@ -6,6 +6,8 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
+from trellis.labels import balanced_labels
+
 
 def can_sample(objective: nn.Module) -> bool:
     """Whether an objective has ``sample(num_samples)``."""
@@ -49,7 +51,7 @@ def draw_samples(
         labels ``[num_samples]`` -> ``[num_samples, *shape]``
     """
     if labels is None and getattr(objective, "conditional", False):
-        labels = torch.arange(num_samples) % objective.spec.out_channels
+        labels = balanced_labels(num_samples, objective.spec.out_channels)
     modes = {module: module.training for module in objective.modules()}
     objective.eval()
     parts: list[Tensor] = []

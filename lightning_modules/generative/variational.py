@@ -13,6 +13,7 @@ from trellis.checks import at_least_one, choose_from
 from trellis.generative.bits_per_dim import bits_per_dim
 from trellis.generative.bounds import iwae
 from trellis.generative.pixel_likelihood import LIKELIHOODS, Likelihood
+from trellis.labels import balanced_labels
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Objective, Stage, build_network
 from trellis.networks.generative.vae import VAE, Latents
@@ -176,7 +177,7 @@ class Variational(Objective):
         if y is not None and not self.conditional:
             raise ValueError("y is given, but conditional=False: leave y out")
         if y is None and self.conditional:
-            y = torch.arange(num_samples, device=self.device) % self.spec.out_channels
+            y = balanced_labels(num_samples, self.spec.out_channels, self.device)
         parameters = self.network.sample(num_samples, y, generator=generator)
         return self.likelihood.mean(parameters)
 
