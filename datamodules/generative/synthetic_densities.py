@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, choose_from
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.synthetic_pairs import STREAMS
@@ -73,9 +73,7 @@ class SyntheticDensities(DataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        if kind not in DENSITIES:
-            raise ValueError(f"kind={kind!r}: choose one of {', '.join(DENSITIES)}")
-        self.density = DENSITIES[kind]
+        self.density = DENSITIES[choose_from("kind", kind, DENSITIES)]
         if noise is not None and self.density.noise is None:
             raise ValueError(f"noise={noise}: leave it out, {kind} has none")
         if noise is not None and not 0 < noise < math.inf:

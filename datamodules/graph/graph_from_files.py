@@ -1,6 +1,7 @@
 """Node classification on a graph in two CSV files."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch_geometric.utils import coalesce, to_undirected
 from trellis.datamodules.engine.base import SPLITS, DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.graph.whole_graph import check_masks, whole_graph_loader
-from trellis.files import FilePath
+from trellis.files import FilePath, decode_utf8
 from trellis.spec import NodeSpec
 
 HEADERS = (("source", "target"), ("src", "dst"), ("from", "to"))
@@ -102,12 +103,11 @@ class GraphFromFiles(DataModule):
 def _read_rows(path: Path, what: str) -> list[Row]:
     if not path.is_file():
         raise FileNotFoundError(f"{what}={path}: no such file (in {Path.cwd()})")
+    reader = csv.reader(io.StringIO(decode_utf8(path.read_bytes(), str(path)), newline=""))
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # without a byte order mark
-            reader = csv.reader(file)
-            rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a CSV file in UTF-8 ({error})") from None
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
     return [(line, cells) for line, cells in rows if any(cells)]
 
 

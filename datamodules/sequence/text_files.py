@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.downloads import read_gzip
-from trellis.files import atomic_write_text
+from trellis.files import atomic_write_text, decode_utf8
 from trellis.hyperparameters import to_plain
 from trellis.sequence.tokenizer import Tokenizer, TokenizerFactory, from_json
 
@@ -37,16 +37,7 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
     else:
         raise FileNotFoundError(f"{path} is missing: put it there, or give another path")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = error.object[: error.start]
-        line = before.count(b"\n") + 1
-        column = len(before.rpartition(b"\n")[2].decode("utf-8")) + 1
-        raise ValueError(
-            f"{path}, line {line}, column {column}: byte {error.object[error.start]:#04x} is not "
-            f"UTF-8; convert the file to UTF-8"
-        ) from None
+    text = decode_utf8(content, str(path))
     if not text.strip():
         raise ValueError(f"{path} is empty: give a file with text")
     return text.replace("\r\n", "\n")

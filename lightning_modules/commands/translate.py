@@ -9,6 +9,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from trellis.files import decode_utf8
+
 if TYPE_CHECKING:
     from trellis.lightning_modules.sequence.translation import Translator
 
@@ -109,16 +111,12 @@ def _decoded(raw_lines: list[bytes], before: int, name: str) -> Iterator[list[st
     lines: list[str] = []
     for number, raw in enumerate(raw_lines, before + 1):
         try:
-            text = raw.decode()
-        except UnicodeDecodeError as error:
+            text = decode_utf8(raw, name, number)
+        except ValueError:
             if lines:
                 yield lines
-            column = len(raw[: error.start].decode()) + 1
-            raise ValueError(
-                f"{name}, line {number}, column {column}: byte 0x{raw[error.start]:02x} is not "
-                f"UTF-8; convert the text, as iconv -f latin1 -t utf8 does"
-            ) from None
-        lines.append(text.removeprefix("\ufeff" if number == 1 else "").removesuffix("\r"))
+            raise
+        lines.append(text.removesuffix("\r"))
     if lines:
         yield lines
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, probability
+from trellis.checks import at_least_one, choose_from, probability
 from trellis.lightning_modules.engine.objective import build_network
 from trellis.lightning_modules.rl.agent import AgentObjective, observation_sizes
 from trellis.networks.rl.value import QNetwork
@@ -97,8 +97,7 @@ class DQN(AgentObjective):
         self.target_period = at_least_one("target_period", target_period)
         self.tau, self.epsilon = probability("tau", tau), probability("epsilon", epsilon)
         self.exploration = probability("exploration", exploration)
-        if loss not in LOSSES:
-            raise ValueError(f"loss={loss!r}: choose from {', '.join(LOSSES)}")
+        choose_from("loss", loss, LOSSES)
         self.save_hyperparameters()
         self.network_factory, self.double_q, self.loss = network, double, LOSSES[loss]
 

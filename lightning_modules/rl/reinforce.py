@@ -7,7 +7,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from trellis.checks import not_negative
+from trellis.checks import choose_from, not_negative
 from trellis.lightning_modules.engine.objective import build_network
 from trellis.lightning_modules.rl.agent import AgentObjective, choose, observation_sizes
 from trellis.networks.rl.policy import CategoricalPolicy
@@ -76,8 +76,7 @@ class REINFORCE(AgentObjective):
         max_grad_norm: float | None = None,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec, gamma=gamma, max_grad_norm=max_grad_norm)
-        if baseline not in ("mean", "none"):
-            raise ValueError(f"baseline={baseline!r}: choose from mean, none")
+        choose_from("baseline", baseline, ("mean", "none"))
         self.entropy_coef = not_negative("entropy_coef", entropy_coef)
         self.save_hyperparameters()
         self.network_factory, self.baseline = network, baseline

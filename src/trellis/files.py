@@ -1,5 +1,6 @@
-"""Where raw data lies, and files that are written whole or not at all."""
+"""The folder of raw data, atomic writes, and text in UTF-8."""
 
+import codecs
 import errno
 import os
 import re
@@ -71,6 +72,29 @@ def atomic_write_text(path: str | Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all; see ``atomic_write``."""
     with atomic_write(path) as file:
         file.write(text.encode())
+
+
+def decode_utf8(raw: bytes, name: str, first_line: int = 1) -> str:
+    """Text of UTF-8 bytes, without the byte order mark that a file may begin with.
+
+    Args:
+        raw: the bytes.
+        name: of the file, for the message.
+        first_line: number of the first line of ``raw`` in the file.
+    Raises:
+        ValueError: the bytes are not UTF-8; names line and column.
+    """
+    if first_line == 1:
+        raw = raw.removeprefix(codecs.BOM_UTF8)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        before, newline = raw[: error.start], b"\n"
+        column = len(before.rpartition(newline)[2].decode()) + 1
+        raise ValueError(
+            f"{name}, line {first_line + before.count(newline)}, column {column}: byte "
+            f"{raw[error.start]:#04x} is not UTF-8; convert it, as iconv -f latin1 -t utf8 does"
+        ) from None
 
 
 def remove_stale(path: str | Path) -> None:

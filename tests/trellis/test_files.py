@@ -10,7 +10,13 @@ import pytest
 import torch
 
 from trellis import files
-from trellis.files import atomic_write, atomic_write_text, data_root, remove_stale
+from trellis.files import (
+    atomic_write,
+    atomic_write_text,
+    data_root,
+    decode_utf8,
+    remove_stale,
+)
 
 
 def test_the_data_folder_is_the_argument_then_the_environment(
@@ -121,3 +127,10 @@ def test_what_is_being_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyP
         remove_stale(path)
         assert not elsewhere.exists()
         assert mine.exists()
+
+
+def test_text_is_utf_8_with_or_without_a_mark() -> None:
+    assert decode_utf8("größer\nda".encode("utf-8-sig"), "x") == "größer\nda"
+    assert decode_utf8("\ufeffda".encode(), "x", first_line=2) == "\ufeffda"
+    with pytest.raises(ValueError, match=r"^x, line 8, column 3: byte 0xe9 is not UTF-8; convert"):
+        decode_utf8("é\nüé".encode() + b"\xe9", "x", first_line=7)

@@ -72,6 +72,14 @@ class RecurrentStack(nn.Module):
         self, x: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """All steps; with ``lengths``, padding after the end of a sequence is ignored."""
+        if self.cell == "lstm" and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # On a CPU without AVX-512, torch's LSTM raises an error instead of using bfloat16.
+            with torch.autocast("cpu", enabled=False):
+                state = None if state is None else tuple(s.float() for s in state)
+                return self._run(x.float(), state, lengths)
+        return self._run(x, state, lengths)
+
+    def _run(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         hidden = None if state is None else tuple(s.transpose(0, 1).contiguous() for s in state)
         if lengths is None:
             outputs, last = self.rnn(x, self._one_or_two(hidden))

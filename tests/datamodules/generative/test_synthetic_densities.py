@@ -178,7 +178,7 @@ def test_held_out_points_stay_and_are_their_own(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "moon"}, "kind='moon': choose one of moons, eight_gaussians, rings, check"),
+        ({"kind": "moon"}, "kind='moon': choose from moons, eight_gaussians, rings, check"),
         ({"noise": 0}, "noise=0: give a standard deviation, more than 0"),
         ({"noise": math.nan}, "noise=nan: give a standard deviation"),
         ({"kind": "pinwheel", "noise": 0.1}, "noise=0.1: leave it out, pinwheel has none"),

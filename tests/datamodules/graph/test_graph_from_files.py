@@ -158,7 +158,7 @@ def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
     made(tmp_path)
     (tmp_path / "nodes.csv").write_bytes("id,x,label\nä,1,red\n".encode("latin-1"))
     data = GraphFromFiles(str(tmp_path / "edges.csv"), str(tmp_path / "nodes.csv"))
-    with pytest.raises(ValueError, match="nodes.csv: not a CSV file in UTF-8"):
+    with pytest.raises(ValueError, match="nodes.csv, line 2, column 1: byte 0xe4 is not UTF-8"):
         data.setup()
 
 

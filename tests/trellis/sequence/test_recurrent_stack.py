@@ -188,6 +188,22 @@ def test_bfloat16_products_leave_the_state_in_full_precision(cell: str, x: Tenso
     torch.testing.assert_close(outputs.float(), exact, rtol=0.1, atol=0.05)
 
 
+@pytest.mark.parametrize("lengths", [None, [3, 1]])
+def test_it_runs_under_bfloat16_autocast_on_every_cpu(
+    cell: str, x: Tensor, lengths: list[int] | None
+) -> None:
+    """torch's own LSTM raises an error there without AVX-512."""
+    stack = RecurrentStack(IN, H, cell=cell, num_layers=2)
+    ends = None if lengths is None else torch.tensor(lengths)
+    exact, _ = stack(x[:2], lengths=ends)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs, state = stack(x[:2], lengths=ends)
+        again, _ = stack(x[:2], state)
+    torch.testing.assert_close(outputs.float(), exact, rtol=0.1, atol=0.05)
+    again.float().square().mean().backward()
+    assert stack.rnn.weight_hh_l0.grad.isfinite().all()
+
+
 def test_one_layer_takes_a_dropout_it_has_no_use_for() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # torch's
