@@ -1,7 +1,9 @@
 """The ledger: published results, the configs that reproduce them, and what was measured."""
 
+import hashlib
 import json
 import math
+import os
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
+import trellis
 from trellis import __version__
 from trellis.files import atomic_write_text
 
@@ -66,8 +69,25 @@ class Row:
             for a, b in zip(ours, theirs, strict=True)
         )
 
+    def verdict(self, mean: Number) -> str:
+        """Whether a measured mean confirms the published value.
+
+        Without one there is nothing to confirm, and the mean is only compared with the bounds.
+        """
+        held = self.confirms(mean)
+        if self.published is not None:
+            return "confirmed" if held else "not confirmed"
+        if self.unbounded:
+            return "own measurement"
+        return f"own measurement, {'within' if held else 'outside'} its own tolerance"
+
+    @property
+    def unbounded(self) -> bool:
+        """Whether the row has no bound at all: then any mean will do."""
+        return not any(map(math.isfinite, (self.within, self.at_least, self.at_most)))
+
     def expected(self) -> str:
-        """What would confirm the row, in words."""
+        """The published value and the tolerance, in words."""
         parts = [f"published {shown(self.published)}"] if self.published is not None else []
         if math.isfinite(self.within):
             parts.append(f"within {self.within:g}")
@@ -75,7 +95,7 @@ class Row:
             parts.append(f"at least {self.at_least:g}")
         if math.isfinite(self.at_most):
             parts.append(f"at most {self.at_most:g}")
-        return ", ".join(parts)
+        return ", ".join(parts or ["no tolerance"])
 
 
 def ledger(folder: Path | None = None) -> dict[str, Row]:
@@ -124,6 +144,28 @@ def commit() -> str:
     if head.returncode:
         return __version__
     return head.stdout.strip() + ("-dirty" if changed.stdout else "")
+
+
+def source_digest() -> str:
+    """Of the source that runs, committed or not: other code has another digest."""
+    root = Path(trellis.__file__).parent
+    digest = hashlib.sha256()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders.sort()
+        for path in (Path(folder, name) for name in sorted(files) if name.endswith(".py")):
+            digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Mean, standard deviation and number of runs; one run has no standard deviation.
+
+    >>> summary({"mean": 81.5, "std": 0.7, "values": [81, 82]}), summary({"mean": 8, "values": [8]})
+    ('81.5 ± 0.7 (2 runs)', '8 (1 run)')
+    """
+    mean, runs = shown(result["mean"]), len(result["values"])
+    return f"{mean} ± {shown(result['std'], 2)} ({runs} runs)" if runs > 1 else f"{mean} (1 run)"
 
 
 def shown(value: Number | None, digits: int = 4) -> str:

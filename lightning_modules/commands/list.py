@@ -3,8 +3,15 @@
 import argparse
 from pathlib import Path
 
-from trellis.index import family_names, summary
-from trellis.lightning_modules.commands.ledger import configs_dir, ledger, measured, shown
+from trellis import index
+from trellis.index import family_names
+from trellis.lightning_modules.commands.ledger import (
+    configs_dir,
+    ledger,
+    measured,
+    shown,
+    summary,
+)
 
 KINDS = ("networks", "objectives", "data", "configs", "ledger")
 ROOMS = {
@@ -58,7 +65,7 @@ def classes(room: str) -> list[tuple[str, str]]:
     families = [
         name for name, path in family_names(room).items() if path.split(".")[2] not in MACHINERY
     ]
-    return [(name, summary(name)) for name in families if name[0].isupper()]
+    return [(name, index.summary(name)) for name in families if name[0].isupper()]
 
 
 def _first_comment(path: Path) -> str:
@@ -69,33 +76,35 @@ def _first_comment(path: Path) -> str:
 def ledger_lines() -> list[str]:
     """A line for each row: what was published and what was measured."""
     results = measured()
-    return [
-        f"{row.name:<16} {row.metric:<14} {row.expected()}; measured "
-        f"{shown(results[row.name]['mean']) if row.name in results else 'never'} ({row.source})"
-        for row in ledger().values()
-    ]
+    lines = []
+    for row in ledger().values():
+        ours = "never measured"
+        if row.name in results:
+            result = results[row.name]
+            ours = f"measured {summary(result)}: {row.verdict(result['mean'])}"
+        lines.append(f"{row.name:<16} {row.metric:<14} {row.expected()}; {ours} ({row.source})")
+    return lines
 
 
 def table() -> str:
     """The ledger as a Markdown table."""
     results = measured()
     rows = [
-        "| result | metric | published | measured | minutes | source |",
-        "|---|---|---|---|---|---|",
+        "| result | metric | published | measured | verdict | minutes | source |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in ledger().values():
         result = results.get(row.name)
-        ours = "-"
-        minutes = "-"
+        ours = verdict = minutes = "-"
         if result:
-            runs = len(result["values"])
-            ours = f"{shown(result['mean'])} ± {shown(result['std'], 2)} ({runs} runs)"
+            ours, verdict = summary(result), row.verdict(result["mean"])
             minutes = f"{result['minutes']:.1f}"
         cells = [
             f"`{row.name}`",
             f"`{row.metric}`",
             shown(row.published),
             ours,
+            verdict,
             minutes,
             row.source,
         ]

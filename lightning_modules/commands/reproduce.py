@@ -7,6 +7,7 @@ import logging
 import statistics
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from trellis.lightning_modules.commands.ledger import (
     ledger,
     record,
     shown,
+    source_digest,
+    summary,
 )
 
 RUNS = Path("runs/reproduce")
@@ -40,12 +43,18 @@ def main(words: list[str]) -> None:
     else:
         hint = did_you_mean(args.name or "", rows) or f"; choose from {', '.join(rows)}, or --all"
         raise ValueError(f"no row {args.name!r} in the ledger{hint}")
-    results = [reproduce(row, args.seeds or row.seeds) for row in chosen]
-    for row, result in zip(chosen, results, strict=True):
+    journals, held = [], True
+    for row in chosen:
+        result, journal = reproduce(row, args.seeds or row.seeds)
+        journals.append(journal)
+        held &= row.confirms(result["mean"])
         if args.record:
             record(result)
-        print(json.dumps(result) if args.json else _sentence(row, result))
-    if any(result["verdict"] != "confirmed" for result in results):
+        # Not at the end: whoever stops a long --all has the rows that are done.
+        print(json.dumps(result) if args.json else _sentence(row, result), flush=True)
+    for journal in journals:
+        journal.close()
+    if not held:
         sys.exit(1)
 
 
@@ -69,18 +78,19 @@ def _fitting(rows: dict[str, Row], minutes: float) -> list[Row]:
     return chosen
 
 
-def reproduce(row: Row, seeds: int) -> dict[str, Any]:
+def reproduce(row: Row, seeds: int) -> tuple[dict[str, Any], Journal]:
     """Run ``row`` and compare; what an interrupted call has measured is not measured again.
 
     Args:
         row: of the ledger.
         seeds: runs to average, seeds 0 to ``seeds - 1``.
     Returns:
-        name, config, metric, published, mean, std, values, seeds, minutes, verdict, commit.
+        name, config, metric, published, mean, std, values, seeds, minutes, verdict, commit (the
+        standard deviation of one run is ``None``); and the journal, to be closed once nothing can
+        interrupt the call any more.
     """
-    start, version = time.monotonic(), commit()
-    config = (configs_dir() / row.config).read_text()
-    journal = Journal(RUNS / f"{row.name}.json", f"{version} {row.options} {config}")
+    start, code = time.monotonic(), commit()
+    journal = Journal(RUNS / f"{row.name}.json", _key(row))
     if journal.done or journal.seconds:
         sys.stderr.write(f"{row.name}: going on after {journal.seconds / 60:.1f} minutes\n")
     try:
@@ -88,21 +98,35 @@ def reproduce(row: Row, seeds: int) -> dict[str, Any]:
         values = _folds(row, seeds, journal) if folds else _runs(row, seeds, journal)
     finally:
         journal.spend(time.monotonic() - start)
-    journal.close()
-    mean, std = _over_runs(values, statistics.fmean), _over_runs(values, _deviation)
-    return {
+    mean = _over_runs(values, statistics.fmean)
+    result = {
         "name": row.name,
         "config": row.config,
         "metric": row.metric,
         "published": row.published,
         "mean": mean,
-        "std": std,
+        "std": _over_runs(values, statistics.stdev) if len(values) > 1 else None,
         "values": values,
         "seeds": seeds,
         "minutes": round(journal.seconds / 60, 2),
-        "verdict": "confirmed" if row.confirms(mean) else "not confirmed",
-        "commit": version,
+        "verdict": row.verdict(mean),
+        "commit": code,
     }
+    return result, journal
+
+
+def _key(row: Row) -> str:
+    """Of a journal: the code, the config, and what of the row decides what is measured."""
+    parts = {
+        "source": source_digest(),
+        "torch": version("torch"),
+        "metric": row.metric,
+        "scale": row.scale,
+        "protocol": row.protocol,
+        "options": row.options,
+        "config": (configs_dir() / row.config).read_text(encoding="utf-8"),
+    }
+    return json.dumps(parts)
 
 
 def _runs(row: Row, seeds: int, journal: Journal) -> list[Number]:
@@ -183,19 +207,14 @@ def _over_runs(values: list[Number], statistic: Any) -> Number:
     return statistic(values)
 
 
-def _deviation(values: Any) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
 def _progress(row: Row, seed: int, seeds: int, fold: int | None, value: Number) -> None:
     where = f"seed {seed + 1}/{seeds}" + ("" if fold is None else f", fold {fold + 1}/10")
     sys.stderr.write(f"{row.name}: {where}: {row.metric} {shown(value)}\n")
 
 
 def _sentence(row: Row, result: dict[str, Any]) -> str:
-    ours = f"{shown(result['mean'])} +- {shown(result['std'], 2)}"
     return (
-        f"{row.name}: {row.metric} {ours} ({len(result['values'])} runs); {row.expected()} "
-        f"({row.source}): {result['verdict']}. "
+        f"{row.name}: {row.metric} {summary(result)}; {row.expected()} ({row.source}): "
+        f"{result['verdict']}. "
         f"{result['minutes']:.1f} minutes, commit {result['commit']}"
     )

@@ -1,13 +1,16 @@
 """An interrupted measurement goes on where it stopped, and measures the same."""
 
+import dataclasses
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
+import torch
 
 from trellis.lightning_modules.commands import reproduce
 from trellis.lightning_modules.commands.journal import Journal
@@ -22,6 +25,13 @@ def row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Row:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(reproduce, "configs_dir", lambda: tmp_path)
     return Row("karate", "karate.yaml", "test/loss", "nobody")
+
+
+def complete(row: Row, seeds: int) -> dict[str, Any]:
+    """The result of a call that ended."""
+    result, journal = reproduce.reproduce(row, seeds)
+    journal.close()
+    return result
 
 
 class PressCtrlC(L.Callback):
@@ -61,13 +71,13 @@ def watched(monkeypatch: pytest.MonkeyPatch, *callbacks: L.Callback) -> list[Any
 def test_goes_on_within_the_run_that_was_interrupted(
     row: Row, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    whole = reproduce.reproduce(row, 3)
+    whole = complete(row, 3)
     with monkeypatch.context() as patch:
         watched(patch, PressCtrlC())
         with pytest.raises(SystemExit):
             reproduce.reproduce(row, 3)
     begun = watched(monkeypatch)
-    rest = reproduce.reproduce(row, 3)
+    rest = complete(row, 3)
     assert rest["values"] == whole["values"]
     assert [path is not None for path in begun] == [True, False]
     assert "last.ckpt" in str(begun[0])
@@ -78,14 +88,14 @@ def test_curves_begin_anew_with_the_run_that_was_interrupted(
     row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = Row(**{**row.__dict__, "metric": "val/loss", "protocol": "curve"})
-    whole = reproduce.reproduce(row, 2)
+    whole = complete(row, 2)
     assert [len(curve) for curve in whole["values"]] == [6, 6]
     with monkeypatch.context() as patch:
         watched(patch, PressCtrlC())
         with pytest.raises(SystemExit):
             reproduce.reproduce(row, 2)
     begun = watched(monkeypatch)
-    assert reproduce.reproduce(row, 2)["values"] == whole["values"]
+    assert complete(row, 2)["values"] == whole["values"]
     assert begun == [None]
 
 
@@ -111,3 +121,139 @@ def test_a_run_without_a_checkpoint_begins_anew(tmp_path: Path) -> None:
     assert journal.checkpoint("seed 0") == last
     assert journal.checkpoint("seed 1") is None
     assert json.loads((tmp_path / "row.json").read_text())["key"] == "a"
+
+
+def test_a_stopped_call_of_all_rows_keeps_the_rows_that_are_done(
+    row: Row,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = {name: dataclasses.replace(row, name=name, seeds=1) for name in ("first", "second")}
+    monkeypatch.setattr(reproduce, "ledger", lambda: rows)
+    kept: dict[str, Any] = {}
+    monkeypatch.setattr(reproduce, "record", lambda result: kept.update({result["name"]: result}))
+    with monkeypatch.context() as patch:
+        watched(patch, PressCtrlC())  # in the second run, which is that of the second row
+        with pytest.raises(SystemExit):
+            reproduce.main(["reproduce", "--all", "--record"])
+    printed = capsys.readouterr().out
+    assert "first: test/loss" in printed
+    assert "second" not in printed
+    assert list(kept) == ["first"]
+    value = kept["first"]["values"]
+    begun = watched(monkeypatch)
+    reproduce.main(["reproduce", "--all", "--record"])
+    assert [path is not None for path in begun] == [True], "only the second row, from last.ckpt"
+    assert kept["first"]["values"] == value
+    assert list((tmp_path / "runs/reproduce").glob("*.json")) == []
+
+
+def changed(name: str, value: Any) -> Callable[[Row, pytest.MonkeyPatch], Row]:
+    return lambda row, patch: dataclasses.replace(row, **{name: value})
+
+
+def other_source(row: Row, patch: pytest.MonkeyPatch) -> Row:
+    patch.setattr(reproduce, "source_digest", lambda: "edited, not committed")
+    return row
+
+
+def other_config(row: Row, patch: pytest.MonkeyPatch) -> Row:
+    path = reproduce.configs_dir() / row.config
+    path.write_text(path.read_text() + "seed_everything: 3\n")
+    return row
+
+
+def other_torch(row: Row, patch: pytest.MonkeyPatch) -> Row:
+    patch.setattr(reproduce, "version", lambda package: "1.0")
+    return row
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        other_source,
+        other_config,
+        other_torch,
+        changed("options", ["--model.init_args.ema=0.5"]),
+        changed("metric", "test/accuracy"),
+        changed("scale", 100.0),
+        changed("protocol", "curve"),
+    ],
+)
+def test_what_other_code_measured_is_measured_again(
+    row: Row, monkeypatch: pytest.MonkeyPatch, change: Callable[[Row, pytest.MonkeyPatch], Row]
+) -> None:
+    key = reproduce._key(row)
+    assert reproduce._key(dataclasses.replace(row)) == key
+    assert reproduce._key(change(row, monkeypatch)) != key
+
+
+@pytest.mark.parametrize("value", [1.5, [2.5, 1.5]])
+def test_one_run_has_no_standard_deviation(
+    row: Row, monkeypatch: pytest.MonkeyPatch, value: Any
+) -> None:
+    monkeypatch.setattr(reproduce, "_measure", lambda *args: value)
+    result = complete(row, 1)
+    assert result["std"] is None
+    assert "±" not in reproduce._sentence(row, result)
+    assert "(1 run)" in reproduce._sentence(row, result)
+
+
+def test_the_standard_deviation_is_that_of_a_sample(
+    row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproduce, "_measure", lambda row, seed, *args: [1.0, 3.0, 8.0][seed])
+    result = complete(row, 3)
+    # Squared distances from 4 are 9, 1 and 16; of a sample their sum is divided by 2, not by 3.
+    assert result["std"] == pytest.approx((26 / 2) ** 0.5)
+    assert "4 ± 3.6 (3 runs)" in reproduce._sentence(row, result)
+
+
+def test_a_row_that_nobody_published_is_our_own_measurement(
+    row: Row, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reproduce, "_measure", lambda *args: 3.0)
+    rows = {
+        "row": dataclasses.replace(row, name="row", seeds=1, at_most=2.0),
+        "free": dataclasses.replace(row, name="free", seeds=1),
+    }
+    monkeypatch.setattr(reproduce, "ledger", lambda: rows)
+    with pytest.raises(SystemExit, match="1"):
+        reproduce.main(["reproduce", "row"])
+    assert "own measurement, outside its own tolerance" in capsys.readouterr().out
+    reproduce.main(["reproduce", "free"])
+    assert "(nobody): own measurement. " in capsys.readouterr().out
+
+
+def test_folds_take_the_one_epoch_that_is_best_on_average(
+    row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = dataclasses.replace(row, protocol="folds")
+    # Nine folds have 0.6 in epoch 1, one has 1.0 in epoch 2 and nothing there in the others.
+    curves = [[0.5, 0.6, 0.0]] * 9 + [[0.5, 0.2, 1.0]]
+    monkeypatch.setattr(
+        reproduce, "_measure", lambda row, seed, seeds, fold, journal: curves[fold]
+    )
+    result = complete(row, 1)
+    assert result["values"] == [0.6] * 9 + [0.2]
+    assert result["mean"] == pytest.approx(0.56)
+
+
+def test_the_best_weights_are_tested_not_the_last(
+    row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Spoil(L.Callback):
+        """After the first validation the weights become worse than chance."""
+
+        def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+            if trainer.current_epoch == 3:
+                with torch.no_grad():
+                    for parameter in module.parameters():
+                        parameter.fill_(float(parameter.numel()))
+
+    good = complete(row, 1)["values"]
+    begun = watched(monkeypatch, Spoil())
+    (spoilt,) = complete(row, 1)["values"]
+    assert begun == [None]
+    assert spoilt < 1.5 * good[0]
