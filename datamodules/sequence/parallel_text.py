@@ -33,7 +33,8 @@ class AlignedTexts:
     Args:
         files: source and target file of each split.
         tokenizer: learnt from the training files: one from sources, one from targets.
-        lowercase: convert texts and references to lower case.
+        lowercase: convert texts and references to lower case; references also have the normal
+            form of the tokenizer.
         shared_vocabulary: learn one tokenizer from sources and targets together, which tied
             embeddings need.
         max_tokens: in the longer side of a batch, padding included.
@@ -89,7 +90,7 @@ class AlignedTexts:
         targets = Ragged([[BOS, *ids, EOS] for ids in self.target.encode_batch(target)])
         longer = torch.maximum(sources.lengths, targets.lengths)
         if split != "train":
-            references = [line.lower() if self.lowercase else line for line in target]
+            references = [self.target.normalized(line) for line in target]
             return _Pairs(sources, targets, longer, torch.arange(len(longer)), references)
         empty = torch.tensor([not (a and b) for a, b in zip(source, target, strict=True)])
         return _Pairs(sources, targets, longer, self._kept(empty, longer), [])

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
 from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.downloads import read_gzip
 from trellis.files import atomic_write_text, decode_utf8
@@ -20,7 +22,7 @@ STAGES: dict[str | None, tuple[Split, ...]] = {
     "predict": ("test",),
     None: ("train", "val", "test"),
 }
-CACHE_VERSION = 1  # raised when learning changes, so that old vocabularies are not used
+CACHE_VERSION = 2  # raised when learning changes, so that old vocabularies are not used
 
 
 def read_text(path: Path) -> str:
@@ -58,7 +60,8 @@ def learn_tokenizer(
     """The tokenizer that ``factory`` learns from ``texts``, cached in a file.
 
     The name of the file is a hash of all that the vocabulary depends on. If the folder is not
-    writable, or the factory has no importable name, the tokenizer is learnt again each time.
+    writable, or the factory has no importable name, the tokenizer is learnt again each time. The
+    file begins with a checksum: one that was changed is replaced, with a warning.
 
     Args:
         factory: learns the tokenizer.
@@ -71,12 +74,27 @@ def learn_tokenizer(
     except ValueError:  # a lambda
         return factory(texts, lowercase=lowercase)
     path = folder / "vocabularies" / f"{_digest(options, texts)}.json"
-    with suppress(OSError, ValueError):  # missing or damaged
-        return from_json(path.read_text("utf-8"))
+    if (kept := _read_cache(path)) is not None:
+        return kept
     tokenizer = factory(texts, lowercase=lowercase)
     with suppress(OSError):
-        atomic_write_text(path, tokenizer.to_json())
+        text = tokenizer.to_json()
+        atomic_write_text(path, f"{_digest(text, ())}\n{text}")
     return tokenizer
+
+
+def _read_cache(path: Path) -> Tokenizer | None:
+    """The tokenizer of a cache; ``None`` if it is missing or not as it was written."""
+    try:
+        checksum, _, text = path.read_text("utf-8").partition("\n")
+        if checksum == _digest(text, ()):
+            return from_json(text)
+    except OSError:
+        return None
+    except ValueError:  # not UTF-8, or written by a newer release
+        pass
+    rank_zero_warn(f"{path} was changed after it was written: the vocabulary is learnt again")
+    return None
 
 
 def require_ids(tokenizer: Tokenizer, *names: str) -> None:

@@ -25,6 +25,18 @@ def test_a_list_from_a_file_equals_a_tuple():
     assert differences(TensorSpec(1, 2, [8, 8]), TensorSpec(1, 2, (8, 8))) == []
 
 
+def test_vocabularies_of_the_first_release_are_those_learnt_today():
+    """It wrote no normal form and split letters with combining marks otherwise."""
+    old = '{"class":"BPETokenizer","model":{"model":{"vocab":{"a":0}},"pre_tokenizer":1}}'
+    new = '{"class":"BPETokenizer","normalization":"NFC","model":{"model":{"vocab":{"a":0}}}}'
+    other = new.replace('"a"', '"b"')
+    for one, another, same in ((old, new, True), (old, other, False), (new, other, False)):
+        found = differences(TokenSpec(9, tokenizer=one), TokenSpec(9, tokenizer=another))
+        assert found == ([] if same else ["tokenizer: another vocabulary"])
+    changed = new.replace("NFC", "NFD")
+    assert differences(TokenSpec(9, tokenizer=new), TokenSpec(9, tokenizer=changed))
+
+
 @pytest.mark.parametrize("kind", [TensorSpec, NodeSpec, GraphSpec])
 def test_specs_are_frozen(kind):
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -6,9 +6,13 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
-from trellis.sequence.tokenizer import Tokenizer
+from trellis.sequence.tokenizer import Normalization, Tokenizer
+from trellis.sequence.words import INVISIBLE, word_rules
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
+# GPT-2's, but that letters keep their combining marks and joiners.
+_LETTERS = rf"\p{{L}}[\p{{L}}\p{{M}}{INVISIBLE}]*"
+_PIECES = rf"'(?:s|t|re|ve|m|ll|d)| ?{_LETTERS}| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+"
 
 
 class SubwordTokenizer(Tokenizer):
@@ -22,13 +26,13 @@ class SubwordTokenizer(Tokenizer):
         learnt["added_tokens"] = [t for t in learnt["added_tokens"] if t["content"] in named]
         self._restore({"model": learnt})
 
-    def _cased(self, texts: Iterable[str]) -> list[str]:
-        """The texts to learn from, in their final case; an error if they are all empty."""
-        cased = [text.lower() if self.lowercase else text for text in texts]
-        if not any(text.strip() for text in cased):
+    def _normalized(self, texts: Iterable[str]) -> list[str]:
+        """The texts to learn from, as the model reads them; an error if they are all empty."""
+        normalized = [_spaced(self.normalized(text)) for text in texts]
+        if not any(text.strip() for text in normalized):
             name = type(self).__name__
             raise ValueError(f"{name}: the texts are empty, there is nothing to learn from")
-        return cased
+        return normalized
 
     def _learnt(self) -> dict[str, Any]:
         return {"model": json.loads(self._model.to_str())}
@@ -38,6 +42,8 @@ class SubwordTokenizer(Tokenizer):
             self._model = _library().Tokenizer.from_str(json.dumps(learnt["model"]))
         except Exception as error:  # the library raises bare Exception
             raise ValueError(str(error)) from error
+        # Word pieces of trellis 0.1 have a decoder that knows the punctuation of English alone.
+        self._spaced_by_model = learnt["model"]["decoder"].get("cleanup", True)
         # Otherwise a text that contains "<eos>" would end there.
         self._model.encode_special_tokens = True
 
@@ -46,28 +52,30 @@ class SubwordTokenizer(Tokenizer):
         return int(self._model.get_vocab_size())
 
     def _encode(self, text: str) -> list[int]:
-        return list(self._model.encode(text).ids)
+        return list(self._model.encode(_spaced(text)).ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        cased = [text.lower() for text in texts] if self.lowercase else list(texts)
-        return [encoding.ids for encoding in self._model.encode_batch_fast(cased)]
+        normalized = [_spaced(self.normalized(text)) for text in texts]
+        return [encoding.ids for encoding in self._model.encode_batch_fast(normalized)]
 
     def _decode(self, ids: list[int]) -> str:
-        return str(self._model.decode(ids)).removeprefix(" ")
+        text = str(self._model.decode(ids)).removeprefix(" ")
+        return text if self._spaced_by_model else word_rules().joined(text)
 
 
 class BPETokenizer(SubwordTokenizer):
     """Byte-pair encoding: the most frequent pairs are merged, starting from single bytes.
 
-    Every text consists of bytes: nothing is unknown, and ``decode(encode(text))`` is ``text``
-    (except for a leading space). Merges stay within words, numbers and runs of punctuation.
+    Every text consists of bytes: nothing is unknown, and ``decode(encode(text))`` is ``text`` in
+    its normal form (except for a leading space). Merges stay within words, numbers and runs of
+    punctuation.
 
     Args:
         texts: to learn from.
         num_tokens: size of the vocabulary, with 256 bytes and the special ids; smaller if the
             texts have fewer pairs.
         mask: whether there is a ``mask_id``.
-        lowercase: see ``Tokenizer``.
+        lowercase, normalization: see ``Tokenizer``.
     Raises:
         ModuleNotFoundError: the library is not installed.
         ValueError: the texts are empty, or ``num_tokens`` leaves no room for the bytes.
@@ -86,8 +94,9 @@ class BPETokenizer(SubwordTokenizer):
         num_tokens: int = 8000,
         mask: bool = False,
         lowercase: bool = False,
+        normalization: Normalization | None = "NFC",
     ) -> None:
-        super().__init__(lowercase, 5 if mask else 4)
+        super().__init__(lowercase, 5 if mask else 4, normalization)
         if num_tokens < 256 + self.num_special:
             raise ValueError(
                 f"num_tokens={num_tokens}: give at least {256 + self.num_special}, for 256 bytes "
@@ -95,7 +104,12 @@ class BPETokenizer(SubwordTokenizer):
             )
         library = _library()
         model = library.Tokenizer(library.models.BPE())
-        model.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=True)
+        model.pre_tokenizer = library.pre_tokenizers.Sequence(
+            [
+                library.pre_tokenizers.Split(library.Regex(_PIECES), "isolated"),
+                library.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
         model.decoder = library.decoders.ByteLevel()
         trainer = library.trainers.BpeTrainer(
             vocab_size=num_tokens,
@@ -103,18 +117,22 @@ class BPETokenizer(SubwordTokenizer):
             initial_alphabet=sorted(library.pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        self._learn(model, trainer, self._cased(texts))
+        self._learn(model, trainer, self._normalized(texts))
 
 
 class WordPieceTokenizer(SubwordTokenizer):
     """Words split into their longest known pieces, as in BERT; punctuation is separate.
+
+    ``decode`` puts spaces where they are usually written: those around apostrophes and hyphens
+    inside words, quotation marks and dashes, runs of spaces and line breaks do not come back as
+    they were.
 
     Args:
         texts: to learn from.
         num_tokens: size of the vocabulary, special ids included; smaller if the texts have fewer
             pieces.
         mask: whether there is a ``mask_id``.
-        lowercase: see ``Tokenizer``.
+        lowercase, normalization: see ``Tokenizer``.
     Raises:
         ModuleNotFoundError: the library is not installed.
         ValueError: the texts are empty, or ``num_tokens`` leaves no room for their characters.
@@ -129,29 +147,35 @@ class WordPieceTokenizer(SubwordTokenizer):
         num_tokens: int = 8000,
         mask: bool = True,
         lowercase: bool = False,
+        normalization: Normalization | None = "NFC",
     ) -> None:
-        super().__init__(lowercase, 5 if mask else 4)
+        super().__init__(lowercase, 5 if mask else 4, normalization)
         library = _library()
         model = library.Tokenizer(library.models.WordPiece(unk_token="<unk>"))
         model.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
-        model.decoder = library.decoders.WordPiece()
-        cased = self._cased(texts)
+        model.decoder = library.decoders.WordPiece(cleanup=False)
+        normalized = self._normalized(texts)
         # The library numbers characters inside words in the order of a hash table, and breaks
         # ties by these numbers: unless they are given, each run, and each process of a run, would
         # learn another vocabulary.
         alone = {*string.punctuation, *string.whitespace}  # never inside a word
-        inside = sorted(set("".join(cased)) - alone)
+        inside = sorted(set("".join(normalized)) - alone)
         trainer = library.trainers.WordPieceTrainer(
             vocab_size=num_tokens,
             special_tokens=[*SPECIAL[: self.num_special], *(f"##{c}" for c in inside)],
             show_progress=False,
         )
-        self._learn(model, trainer, cased)
+        self._learn(model, trainer, normalized)
         if self.num_tokens > num_tokens:
             raise ValueError(
                 f"num_tokens={num_tokens}: give at least {self.num_tokens}, for the special ids "
                 f"and the characters of the texts, at the start of a word and inside"
             )
+
+
+def _spaced(text: str) -> str:
+    """A word that begins the text is the same as one inside it."""
+    return f" {text}" if text and not text.startswith(" ") else text
 
 
 def _library() -> ModuleType:

@@ -10,17 +10,19 @@ True
 """
 
 import json
-import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, choose_from
+from trellis.sequence.words import first_word_rules, word_rules
 from trellis.spec import TokenSpec
 
+Normalization = Literal["NFC", "NFD", "NFKC", "NFKD"]
 PAD, BOS, EOS, UNKNOWN, MASK = range(5)
 # Modules of the classes that ``from_json`` may build; nothing else is imported for a file.
 _MODULES = {
@@ -37,13 +39,26 @@ class Tokenizer(ABC):
     Special ids come first: 0 padding, 1 beginning, 2 end, 3 unknown, and optionally 4 mask. Texts
     are never encoded as special ids other than unknown, whatever they contain.
 
+    The same letter can be written as one character or as several (é, e + ´): ``encode`` first
+    brings texts into one normal form, in which ``decode`` returns them.
+
     Args:
         lowercase: texts are converted to lower case first.
         num_special: number of special ids: 0, 4 or 5.
+        normalization: normal form of Unicode; ``None`` takes texts as they are.
+    Raises:
+        ValueError: an unknown normal form.
+
+    Source: Unicode Standard Annex 15.
     """
 
-    def __init__(self, lowercase: bool, num_special: int) -> None:
+    def __init__(
+        self, lowercase: bool, num_special: int, normalization: Normalization | None = None
+    ) -> None:
         self.lowercase, self.num_special = lowercase, num_special
+        self.normalization = normalization
+        if normalization is not None:
+            choose_from("normalization", normalization, Normalization)
 
     @property
     @abstractmethod
@@ -52,7 +67,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def _encode(self, text: str) -> list[int]:
-        """Ids of a text in its final case."""
+        """Ids of a text as ``normalized`` returns it."""
 
     @abstractmethod
     def _decode(self, ids: list[int]) -> str:
@@ -66,13 +81,20 @@ class Tokenizer(ABC):
     def _restore(self, learnt: dict[str, Any]) -> None:
         """Set the state that ``_learnt`` returned."""
 
+    def normalized(self, text: str) -> str:
+        """A text in the case and the normal form in which it is encoded."""
+        text = text.lower() if self.lowercase else text
+        return (
+            text if self.normalization is None else unicodedata.normalize(self.normalization, text)
+        )
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without ``bos_id`` and ``eos_id``.
 
         Raises:
             ValueError: a character is not in the vocabulary and there is no ``unknown_id``.
         """
-        return self._encode(text.lower() if self.lowercase else text)
+        return self._encode(self.normalized(text))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
@@ -128,10 +150,13 @@ class Tokenizer(ABC):
 
     def to_json(self) -> str:
         """The whole tokenizer, for ``from_json``."""
+        # Tokenizers without a normal form have no such key: as those of trellis 0.1.
+        form = {} if self.normalization is None else {"normalization": self.normalization}
         plain = {
             "class": type(self).__name__,
             "lowercase": self.lowercase,
             "num_special": self.num_special,
+            **form,
             **self._learnt(),
         }
         return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
@@ -163,7 +188,12 @@ def from_json(text: str) -> Tokenizer:
         name = plain.pop("class")
         cls = getattr(import_module(_MODULES[name]), name)
         tokenizer: Tokenizer = cls.__new__(cls)
-        Tokenizer.__init__(tokenizer, plain.pop("lowercase"), plain.pop("num_special"))
+        Tokenizer.__init__(
+            tokenizer,
+            plain.pop("lowercase"),
+            plain.pop("num_special"),
+            plain.pop("normalization", None),
+        )
         tokenizer._restore(plain)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a tokenizer of trellis ({error!r}): {text[:60]!r}") from error
@@ -177,7 +207,7 @@ class CharTokenizer(Tokenizer):
         texts: their characters are the vocabulary.
         special: have ids for padding, beginning, end and unknown; without, an unknown character is
             an error.
-        lowercase: see ``Tokenizer``.
+        lowercase, normalization: see ``Tokenizer``.
     Raises:
         ValueError: the texts are empty.
 
@@ -188,12 +218,17 @@ class CharTokenizer(Tokenizer):
     """
 
     def __init__(
-        self, texts: Iterable[str], *, special: bool = False, lowercase: bool = False
+        self,
+        texts: Iterable[str],
+        *,
+        special: bool = False,
+        lowercase: bool = False,
+        normalization: Normalization | None = "NFC",
     ) -> None:
-        super().__init__(lowercase, 4 if special else 0)
+        super().__init__(lowercase, 4 if special else 0, normalization)
         found: set[str] = set()
         for text in texts:
-            found.update(text.lower() if lowercase else text)
+            found.update(self.normalized(text))
         if not found:
             raise ValueError("CharTokenizer: the texts are empty, there is nothing to learn from")
         self._restore({"characters": "".join(sorted(found))})
@@ -226,14 +261,12 @@ class CharTokenizer(Tokenizer):
         return "".join([self.characters[i - self.num_special] for i in ids])
 
 
-# As sacrebleu's 13a: hyphens and apostrophes inside words do not split them, nor do decimals.
-_WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+(?:[-'’]\w+)*|[^\w\s]")
-_NO_SPACE_BEFORE = re.compile(r" (?=[.,;:!?%)\]}…](?: |$))")
-_NO_SPACE_AFTER = re.compile(r"(?<=[(\[{]) ")
-
-
 class WordTokenizer(Tokenizer):
     """One token for each word and each punctuation mark, frequent ones first.
+
+    Words of all scripts keep their combining marks; see ``word_rules``. ``decode`` puts spaces
+    where they are usually written: those around quotation marks, dashes and symbols, runs of
+    spaces and line breaks do not come back as they were.
 
     Args:
         texts: their words are the vocabulary.
@@ -241,7 +274,7 @@ class WordTokenizer(Tokenizer):
         max_tokens: largest vocabulary, special ids included; ``None`` keeps all words.
         split_punctuation: separate it from words; otherwise only spaces separate tokens.
         mask: whether there is a ``mask_id``.
-        lowercase: see ``Tokenizer``.
+        lowercase, normalization: see ``Tokenizer``.
     Raises:
         ValueError: no word is left.
 
@@ -259,13 +292,14 @@ class WordTokenizer(Tokenizer):
         split_punctuation: bool = True,
         mask: bool = False,
         lowercase: bool = False,
+        normalization: Normalization | None = "NFC",
     ) -> None:
-        super().__init__(lowercase, 5 if mask else 4)
+        super().__init__(lowercase, 5 if mask else 4, normalization)
         at_least_one("min_count", min_count)
-        self.split_punctuation = split_punctuation
+        self.split_punctuation, self._rules = split_punctuation, word_rules()
         counts: Counter[str] = Counter()
         for text in texts:
-            counts.update(self._split(text.lower() if lowercase else text))
+            counts.update(self._split(self.normalized(text)))
         # Equally frequent words in alphabetical order, not in that of the texts.
         ranked = sorted(counts, key=lambda word: (-counts[word], word))
         kept = [word for word in ranked if counts[word] >= min_count]
@@ -276,14 +310,16 @@ class WordTokenizer(Tokenizer):
                 f"WordTokenizer: no word is left of {len(counts)} with min_count={min_count}, "
                 f"max_tokens={max_tokens}"
             )
-        self._restore({"words": kept, "split_punctuation": split_punctuation})
+        self._restore({"words": kept, "split_punctuation": split_punctuation, "marks": True})
 
     def _learnt(self) -> dict[str, Any]:
-        return {"words": self.words, "split_punctuation": self.split_punctuation}
+        marks = {"marks": True} if self._rules is word_rules() else {}
+        return {"words": self.words, "split_punctuation": self.split_punctuation, **marks}
 
     def _restore(self, learnt: dict[str, Any]) -> None:
         self.words: list[str] = learnt["words"]
         self.split_punctuation = learnt["split_punctuation"]
+        self._rules = word_rules() if learnt.get("marks") else first_word_rules()
         self._ids = {word: i for i, word in enumerate(self.words, self.num_special)}
 
     @property
@@ -291,13 +327,11 @@ class WordTokenizer(Tokenizer):
         return self.num_special + len(self.words)
 
     def _split(self, text: str) -> list[str]:
-        return _WORD.findall(text) if self.split_punctuation else text.split()
+        return self._rules.split(text) if self.split_punctuation else text.split()
 
     def _encode(self, text: str) -> list[int]:
         return [self._ids.get(word, UNKNOWN) for word in self._split(text)]
 
     def _decode(self, ids: list[int]) -> str:
         text = " ".join([self.words[i - self.num_special] for i in ids])
-        if not self.split_punctuation:
-            return text
-        return _NO_SPACE_AFTER.sub("", _NO_SPACE_BEFORE.sub("", text))
+        return self._rules.joined(text) if self.split_punctuation else text

@@ -261,3 +261,21 @@ def test_the_vocabulary_of_another_checkpoint_is_refused_in_one_line(files: dict
         "source.num_tokens", "source.tokenizer", "target.num_tokens", "target.tokenizer"
     ]  # fmt: skip
     assert len("; ".join(wrong)) < 300
+
+
+def test_references_have_the_normal_form_of_the_tokenizer(files: dict, tmp_path: Path) -> None:
+    """Else BLEU would count every accent as an error."""
+    files["val"] = tuple(written(tmp_path, f"form.{n}", "fu\u0308nf\n") for n in ("de", "en"))
+    (batch,) = ready(files).val_dataloader()
+    assert batch.references == ("fünf",)
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
+def test_every_stage_learns_from_the_training_split(files: dict, tmp_path: Path, stage) -> None:
+    for split in ("val", "test"):
+        files[split] = tuple(
+            written(tmp_path, f"odd.{split}.{n}", "seltsam\n") for n in ("de", "en")
+        )
+    data = ready(files, stage)
+    assert sorted(data.texts.source.words) == sorted(NUMBERS)
+    assert sorted(data.texts.target.words) == sorted(ENGLISH)

@@ -115,10 +115,26 @@ def test_a_file_that_is_not_whole_is_written_again(
 ) -> None:
     expected = vocabulary(tmp_path).to_json()
     (path,) = (tmp_path / "vocabularies").iterdir()
+    written = path.read_text()
     path.write_text(content)
-    assert vocabulary(tmp_path).to_json() == expected
+    with pytest.warns(UserWarning, match="was changed after it was written"):
+        assert vocabulary(tmp_path).to_json() == expected
     assert calls.calls == 2
-    assert path.read_text() == expected
+    assert path.read_text() == written
+
+
+@pytest.mark.parametrize("change", [("abcd", "abce"), ("abcd", "dcba"), ("false", "true")])
+def test_a_vocabulary_that_was_changed_is_learnt_again(
+    tmp_path: Path, calls: type[Counting], change: tuple[str, str]
+) -> None:
+    expected = vocabulary(tmp_path).to_json()
+    (path,) = (tmp_path / "vocabularies").iterdir()
+    written = path.read_text()
+    path.write_text(written.replace(*change))
+    with pytest.warns(UserWarning, match=r"vocabularies.*\.json was changed after it was written"):
+        assert vocabulary(tmp_path).to_json() == expected
+    assert calls.calls == 2
+    assert path.read_text() == written
 
 
 def test_a_folder_that_cannot_be_written_to_is_no_error(
