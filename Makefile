@@ -1,7 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# A worker loads everything once; small networks are faster on one thread than on two.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint types check wheel reproduce bench clean
+.PHONY: demo test test-all test-oldest lint types check wheel reproduce bench clean
 
 # The stamp makes setup happen once, and again when the requirements change.
 .venv/installed: setup.py constraints.txt
@@ -15,7 +18,11 @@ demo: .venv/installed
 	$(BIN)/trellis demo
 
 test: .venv/installed
-	$(BIN)/pytest
+	$(PYTEST)
+
+# What takes minutes and seldom breaks alone.
+test-all: test
+	$(PYTEST) -m long
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -26,7 +26,8 @@ extras = {
 }
 extras["all"] = sorted({requirement for group in extras.values() for requirement in group})
 # Measured against, in tests and in benchmarks only.
-extras["dev"] = [*extras["all"], "build", "mypy", "pytest", "ruff", "types-PyYAML", "zuko>=1.6"]
+extras["dev"] = [*extras["all"], "build", "mypy", "pytest", "pytest-xdist", "ruff",
+                 "types-PyYAML", "zuko>=1.6"]  # fmt: skip
 extras["peers"] = ["nflows>=0.14", "normflows>=1.7", "pythae>=0.1.2", "stable-baselines3>=2.7"]
 
 setup(
