@@ -58,7 +58,7 @@ def checked(cls: type, plain: Mapping[str, Any], source: str) -> None:
 
 def annotations(cls: type) -> dict[str, Any]:
     """Annotations of the constructor's parameters; those it passes on are left out."""
-    init: Any = cls.__init__
+    init: Any = cls.__init__  # type: ignore[misc]
     try:
         hints = typing.get_type_hints(init, include_extras=True)
     except Exception:  # names that exist for type checkers alone
@@ -112,7 +112,7 @@ def _rebuild_mapping(value: Mapping[str, Any], hint: Any, where: str, source: st
         if not _fits(item, hints[name]):
             raise ValueError(f"{source}: {where}.{name} cannot be rebuilt from {item!r}")
     try:
-        return record(**made)
+        return record(**made)  # type: ignore[operator]
     except Exception as error:
         raise ValueError(f"{source}: {where} cannot be rebuilt: {_first_line(error)}") from error
 

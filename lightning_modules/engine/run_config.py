@@ -38,14 +38,15 @@ def resumed_run(checkpoint: dict[str, Any]) -> dict[str, Any]:
     Args:
         checkpoint: as read from its file.
     """
-    saved = checkpoint.get(KEY)
-    run = saved.get("config") if isinstance(saved, dict) else None
+    saved: Any = checkpoint.get(KEY)
+    run: Any = saved.get("config") if isinstance(saved, dict) else None
     if not isinstance(run, dict):
         return {}
     if is_signed(run, saved.get("signed")):
         return run
-    trainer = run.get("trainer") if isinstance(run.get("trainer"), dict) else {}
-    plain = {name: value for name, value in trainer.items() if name in HARMLESS and _plain(value)}
+    trainer: Any = run.get("trainer")
+    options = trainer.items() if isinstance(trainer, dict) else ()
+    plain = {name: value for name, value in options if name in HARMLESS and _plain(value)}
     seed = run.get("seed_everything")
     seeds = {"seed_everything": seed} if isinstance(seed, (bool, int)) else {}
     return {**seeds, "trainer": plain}

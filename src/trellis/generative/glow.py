@@ -4,7 +4,6 @@ Legend: B examples, C channels, H and W height and width.
 """
 
 from functools import partial
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,6 +13,11 @@ from torch import Tensor, nn
 from trellis.checks import at_least_one
 from trellis.generative.coupling import ConvConditioner, build_coupling
 from trellis.generative.transform import Affine, Chain, Transform
+
+
+def _read_is_set(module: nn.Module, incompatible_keys: object) -> None:
+    assert isinstance(module, ActNorm)
+    module.known_to_be_set = bool(module.is_set)
 
 
 class ActNorm(Transform):
@@ -41,11 +45,8 @@ class ActNorm(Transform):
         self.log_scale = nn.Parameter(torch.zeros(channels))
         self.register_buffer("is_set", torch.tensor(False))
         # A copy in Python: reading the buffer at each step would wait for the device.
-        self._is_set = False
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
-        self._is_set = bool(self.is_set)
+        self.known_to_be_set = False
+        self.register_load_state_dict_post_hook(_read_is_set)
 
     @torch.no_grad()
     def _set(self, x: Tensor) -> None:
@@ -56,10 +57,10 @@ class ActNorm(Transform):
         # A constant channel, such as the black border of digits, keeps its scale.
         self.log_scale.copy_(torch.where(variance > 1e-6, -0.5 * variance.log(), 0.0))
         self.is_set.fill_(True)
-        self._is_set = True
+        self.known_to_be_set = True
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if self.training and not self._is_set:
+        if self.training and not self.known_to_be_set:
             self._set(x)
         z = (x + _per_channel(self.shift, x)) * _per_channel(self.log_scale.exp(), x)
         return z, self._log_det(x)

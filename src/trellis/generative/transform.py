@@ -84,6 +84,11 @@ class Inverse(Transform):
         return self.transform(z, context)
 
 
+def _invert_permutation(module: nn.Module, incompatible_keys: object) -> None:
+    assert isinstance(module, Permutation)
+    module.back = module.permutation.argsort()
+
+
 class Permutation(Transform):
     """Features, or channels, in another order; preserves volume.
 
@@ -108,10 +113,7 @@ class Permutation(Transform):
             )
         self.register_buffer("permutation", permutation)
         self.register_buffer("back", permutation.argsort(), persistent=False)
-
-    def _load_from_state_dict(self, *args: object) -> None:
-        super()._load_from_state_dict(*args)
-        self.back = self.permutation.argsort()
+        self.register_load_state_dict_post_hook(_invert_permutation)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x.index_select(1, self.permutation), x.new_zeros(len(x))

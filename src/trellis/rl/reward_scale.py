@@ -9,6 +9,12 @@ from trellis.checks import positive, probability
 from trellis.rl.running_scale import update_statistics_
 
 
+def _resize_sums(module: Any, state_dict: Any, prefix: str, *rest: Any) -> None:
+    # A new scale does not know the number of environments yet.
+    if (sums := state_dict.get(f"{prefix}sums")) is not None:
+        module.sums = module.sums.new_zeros(sums.shape)
+
+
 class RewardScale(nn.Module):
     r"""Rewards divided by the standard deviation of their discounted sums so far.
 
@@ -51,6 +57,7 @@ class RewardScale(nn.Module):
         self.register_buffer("var", torch.ones(()))
         self.register_buffer("count", torch.zeros(()))
         self.register_buffer("sums", torch.zeros(0))  # R of each environment
+        self.register_load_state_dict_pre_hook(_resize_sums)
 
     def forward(self, rewards: Tensor) -> Tensor:
         return (rewards / (self.var + 1e-8).sqrt()).clamp(-self.clip, self.clip)
@@ -75,9 +82,3 @@ class RewardScale(nn.Module):
         if len(counted := torch.stack(sums)[mask]):
             update_statistics_(counted, self.mean, self.var, self.count)
         self.sums = sums[-1].where(~ended[-1], 0.0)
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        # A new scale does not know the number of environments yet.
-        if (sums := state_dict.get(f"{prefix}sums")) is not None:
-            self.sums = self.sums.new_zeros(sums.shape)
-        super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -64,7 +64,7 @@ def make_environments(
         if made.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP:
             return made
         made.close()
-    from trellis.rl.serial_environments import SerialEnvironments
+    from trellis.rl.gymnasium_private import SerialEnvironments
 
     one = partial(gymnasium.make, environment, disable_env_checker=True, **options)
     return SerialEnvironments([one] * num_envs, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)

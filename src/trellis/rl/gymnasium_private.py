@@ -1,4 +1,4 @@
-"""Environments that are stepped one after the other, with little overhead."""
+"""All that touches private names of gymnasium: environments stepped with little overhead."""
 
 from typing import Any
 

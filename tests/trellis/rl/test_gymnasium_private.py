@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from trellis.rl.serial_environments import SerialEnvironments
+from trellis.rl.gymnasium_private import SerialEnvironments
 
 
 @pytest.mark.parametrize(
