@@ -34,7 +34,11 @@ class DataModule(PlainHyperparameters, L.LightningDataModule, ABC):
         """Batches of ``split``; shuffled for training."""
 
     def train_dataloader(self) -> Iterable[Any]:
-        return self.loader("train")
+        loader = self.loader("train")
+        if isinstance(loader, Loader) and self.trainer and self.trainer.overfit_batches:
+            # Lightning turns shuffling off in torch's own loaders: the same few batches again.
+            loader.shuffle = False
+        return loader
 
     def val_dataloader(self) -> Iterable[Any]:
         return self.loader("val")

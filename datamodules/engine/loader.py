@@ -66,6 +66,9 @@ class Loader(Generic[Batch]):
         self.epoch = 0
         self._served = self._skip = 0
 
+    # Batch n goes to process n modulo their number: who gathers predictions puts them back so.
+    deals_batches = True
+
     @property
     def sampler(self) -> "Loader[Batch]":
         """Lightning calls ``loader.sampler.set_epoch`` before each epoch."""

@@ -7,6 +7,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
+DIVERGED = 1e6  # times the first score: no run comes back from there
+
 
 class FiniteGuard(L.Callback):
     """Raise before the optimiser step that would write NaN or infinity into the weights.
@@ -15,6 +17,9 @@ class FiniteGuard(L.Callback):
     checks are gathered on the device and read every ``every_n_steps``; checkpoints are guarded
     there too, so that no file ever holds weights of a step that failed. Under ``16-mixed`` the
     gradient scaler itself leaves such steps out, and nothing is checked.
+
+    Weights and running statistics are looked at before each checkpoint and at the end, for a
+    momentum or a learning rate can break them where no gradient is wrong.
 
     Args:
         every_n_steps: how often the answer is read on an accelerator.
@@ -25,6 +30,7 @@ class FiniteGuard(L.Callback):
     def __init__(self, every_n_steps: int = 50) -> None:
         self.every_n_steps = every_n_steps
         self._total: Tensor | None = None
+        self._first_score: float | None = None
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
@@ -56,6 +62,28 @@ class FiniteGuard(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         self.check(trainer, pl_module)
+        _require_finite_state(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # The last step has no next one whose gradients would show what it did to the weights.
+        self.check(trainer, pl_module)
+        _require_finite_state(trainer, pl_module)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._first_score = None
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        monitor = getattr(pl_module, "monitor", None)
+        score = trainer.callback_metrics.get(monitor) if monitor else None
+        if score is None or getattr(pl_module, "monitor_mode", "min") != "min":
+            return
+        if self._first_score is None or trainer.sanity_checking:
+            self._first_score = abs(float(score))
+        elif float(score) > DIVERGED * max(self._first_score, 1.0):
+            raise FloatingPointError(
+                f"step {trainer.global_step}: the run has diverged, {monitor} went from "
+                f"{self._first_score:.4g} to {float(score):.4g}; lower the learning rate"
+            )
 
     def check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Read what was gathered since the last reading."""
@@ -81,6 +109,20 @@ class FiniteGuard(L.Callback):
             f"step {trainer.global_step}: the gradient is not finite in {_some(bad)}{weights}; "
             f"best.ckpt and last.ckpt hold no such weights. Check the data for NaN, or lower the "
             f"learning rate"
+        )
+
+
+def _require_finite_state(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    """Refuse to keep weights or running statistics that a step has made NaN or infinite."""
+    if getattr(trainer.precision_plugin, "scaler", None) is not None:
+        return
+    state = pl_module.state_dict().items()
+    numbers = [(name, v) for name, v in state if torch.is_tensor(v) and v.is_floating_point()]
+    bad = [name for name, value in numbers if not torch.isfinite(value).all()]
+    if bad:
+        raise FloatingPointError(
+            f"step {trainer.global_step}: {_some(bad)} became NaN or infinite in the step itself; "
+            f"no checkpoint holds it. Lower the learning rate, the momentum or the weight decay"
         )
 
 

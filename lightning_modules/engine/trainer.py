@@ -15,6 +15,7 @@ from trellis.lightning_modules.engine.checkpoint import read
 from trellis.lightning_modules.engine.checkpoint_file import AtomicCheckpointIO
 from trellis.lightning_modules.engine.checkpointing import BestAndLastCheckpoint
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
+from trellis.lightning_modules.engine.gather import GatherPredictions
 from trellis.lightning_modules.engine.graceful_stop import GracefulStop
 from trellis.lightning_modules.engine.objective import Objective
 from trellis.lightning_modules.engine.progress import ProgressLine
@@ -58,6 +59,7 @@ class Trainer(L.Trainer):
         callbacks = _listed(callbacks)
         if not any(isinstance(callback, GracefulStop) for callback in callbacks):
             callbacks.append(GracefulStop())
+        callbacks.append(GatherPredictions())
         if enable_checkpointing and not any(isinstance(c, Checkpoint) for c in callbacks):
             callbacks.append(BestAndLastCheckpoint())
         if enable_progress_bar and not any(isinstance(c, ProgressBar) for c in callbacks):

@@ -62,3 +62,31 @@ def test_two_processes_end_with_the_same_weights(
     assert one[2] == steps
     assert len(one[3]) == steps
     assert set(one[3]).isdisjoint(other[3])
+
+
+PREDICT = """
+import sys
+import torch
+from trellis import Trainer
+from trellis.datamodules.vector import SyntheticPoints
+from trellis.lightning_modules.vector import Classification
+
+data = SyntheticPoints(num_examples=200, batch_size=3)
+data.setup()
+objective = Classification(spec=data.spec)
+objective.configure_model()
+x = torch.cat([x for x, _ in data.predict_dataloader()])
+expected = objective.eval()(x).softmax(-1)
+options = dict(accelerator="cpu", logger=False, enable_progress_bar=False)
+trainer = Trainer(devices=2, strategy="ddp", default_root_dir=sys.argv[1], **options)
+torch.testing.assert_close(torch.cat(trainer.predict(objective, datamodule=data)), expected)
+"""
+
+
+def test_two_processes_predict_every_row_in_order(tmp_path: Path) -> None:
+    script = tmp_path / "predict.py"
+    script.write_text(PREDICT)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -21,3 +21,34 @@ def test_no_batch_is_empty(kind: type) -> None:
     given = {"path": "."} if kind is ImageFolder else {}
     with pytest.raises(ValueError, match="batch_size=0: give at least 1"):
         kind(batch_size=0, **given)
+
+
+def test_overfitting_sees_the_same_batches_again(tmp_path):
+    """``overfit_batches`` is for memorising a few batches: they may not change."""
+    import lightning as L
+
+    from trellis.datamodules.vector import SyntheticPoints
+
+    seen: list[torch.Tensor] = []
+
+    class Module(L.LightningModule):
+        def training_step(self, batch, batch_idx):
+            seen.append(batch[0].clone())
+
+        def configure_optimizers(self):
+            return None
+
+    def batches(**options) -> list[torch.Tensor]:
+        seen.clear()
+        trainer = L.Trainer(
+            max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, accelerator="cpu", default_root_dir=tmp_path, **options,
+        )  # fmt: skip
+        trainer.fit(Module(), datamodule=SyntheticPoints(num_examples=100, batch_size=8))
+        return list(seen)
+
+    a, b, c, d = batches(overfit_batches=2)
+    assert torch.equal(a, c)
+    assert torch.equal(b, d)
+    a, b, c, d = batches(limit_train_batches=2)
+    assert not torch.equal(a, c), "without it each epoch has another order"

@@ -3,10 +3,12 @@
 import math
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
+from learning_cases import Points, mlp, quiet_trainer
 from torch import nn
 
 from trellis.datamodules.engine.base import DataModule, tensor_loader
@@ -160,3 +162,53 @@ def test_a_gradient_scaler_does_this_itself():
         parameter.grad = torch.full_like(parameter, math.inf)
     guard.on_before_optimizer_step(trainer, module, torch.optim.SGD(module.parameters()))
     assert guard._total is None, "nothing gathered, and nothing was raised"
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        partial(torch.optim.SGD, lr=1e20, weight_decay=1e20),
+        partial(torch.optim.Adam, lr=float("inf")),
+    ],
+    ids=["decay", "infinite"],
+)
+def test_what_the_step_itself_breaks_is_never_written(optimizer, tmp_path):
+    trainer = quiet_trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    with pytest.raises(FloatingPointError, match="became NaN or infinite in the step itself"):
+        trainer.fit(Classification(mlp, optimizer), datamodule=Points())
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_running_statistics_are_looked_at_too(tmp_path):
+    class Normalized(nn.Module):
+        def __init__(self, in_channels: int, out_channels: int) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.BatchNorm1d(in_channels), nn.Linear(6, out_channels))
+
+        def forward(self, x):
+            if self.training:
+                self.layers[0].running_mean.fill_(math.nan)
+            return self.layers(x)
+
+    trainer = quiet_trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    with pytest.raises(FloatingPointError, match="running_mean became NaN"):
+        trainer.fit(Classification(Normalized), datamodule=Points())
+
+
+def test_a_run_that_diverges_does_not_end_well():
+    guard, module = FiniteGuard(), SimpleNamespace(monitor="val/loss", monitor_mode="min")
+
+    def validate(score: float, mode: str = "min") -> None:
+        module.monitor_mode = mode
+        trainer = SimpleNamespace(
+            callback_metrics={"val/loss": torch.tensor(score)},
+            sanity_checking=False,
+            global_step=7,
+        )
+        guard.on_validation_end(trainer, module)
+
+    for score in (0.7, 5.0, 1e5, 0.6):  # a bad start is not the end
+        validate(score)
+    validate(1e9, mode="max")
+    with pytest.raises(FloatingPointError, match="step 7.*diverged.*from 0.7 to 2.5e"):
+        validate(2.5e20)
