@@ -1,4 +1,4 @@
-"""Pictures of samples, densities and flows, against what the networks themselves say."""
+"""Pictures of samples, densities and flows, against values of the networks themselves."""
 
 import sys
 from functools import partial
@@ -89,7 +89,7 @@ def density(**options) -> DensityEstimation:
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Names and figures in the order in which they were logged, while they are logged as ever."""
+    """Names and figures in the order in which they are logged."""
     figures, log = [], generative_pictures.log_picture
 
     def keep(trainer, name, figure):

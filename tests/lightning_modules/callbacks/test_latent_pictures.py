@@ -1,4 +1,4 @@
-"""Pictures of codes against codes and images computed beside them."""
+"""Pictures of the latent space against codes and images that are computed here."""
 
 import sys
 from functools import partial
@@ -58,7 +58,7 @@ def variational(**options) -> Variational:
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Images ``[C, H, W]`` by the name they were logged under, while they are logged as ever."""
+    """Images ``[C, H, W]`` by the name under which they are logged."""
     shown, log = {}, latent_pictures.log_picture
 
     def keep(trainer, name, figure):
