@@ -363,7 +363,7 @@ def test_impossible_options_are_named(options: dict[str, object], message: str) 
 )
 def test_values_of_another_kind_are_refused_before_training(likelihood: str, values: str) -> None:
     spec = TensorSpec(64, 10, values=values, alpha=0.1)
-    with pytest.raises(ValueError, match=f"'{likelihood}' is no prob.*'{values}'.*pixels='unit'"):
+    with pytest.raises(ValueError, match=f"'{likelihood}' is not def.*'{values}'.*pixels='unit'"):
         ready(spec, likelihood=likelihood)
 
 
