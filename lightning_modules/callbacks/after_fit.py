@@ -1,13 +1,53 @@
 """What callbacks share that use the validation split once more after a fit."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
+
+from trellis.analysis.pictures import empty_figure
+from trellis.lightning_modules.engine.logging import log_picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class PictureAfterFit(L.Callback, ABC):
+    """Base of the callbacks that log one picture when a fit ends.
+
+    A subclass names the picture by ``key`` and defines ``check`` and ``figure``.
+    """
+
+    key: ClassVar[str]
+
+    @abstractmethod
+    def check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refuse before the training what ``figure`` could not show after it.
+
+        Raises:
+            ValueError: the objective or the data does not fit.
+        """
+
+    @abstractmethod
+    def figure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> "Figure | None":
+        """The picture, ``None`` if there is nothing to show."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        empty_figure(1, 1)  # matplotlib is an extra
+        self.check(trainer, pl_module)
+
+    @rank_zero_only
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if (figure := self.figure(trainer, pl_module)) is not None:
+            log_picture(trainer, self.key, figure)
 
 
 @contextmanager

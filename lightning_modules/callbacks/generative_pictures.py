@@ -1,6 +1,6 @@
 """Pictures of samples, densities and flows, which leave the random state of a run alone."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
@@ -13,11 +13,18 @@ from trellis.analysis.points import density_picture, flow_grid_picture, scatter_
 from trellis.checks import at_least_one
 from trellis.generative.transform import Transform
 from trellis.labels import balanced_labels
-from trellis.lightning_modules.callbacks.after_fit import evaluation, validation_batches
+from trellis.lightning_modules.callbacks.after_fit import (
+    PictureAfterFit,
+    evaluation,
+    validation_batches,
+)
 from trellis.lightning_modules.engine.logging import log_picture
 from trellis.lightning_modules.generative.density_estimation import DensityEstimation
 from trellis.lightning_modules.generative.sampling import draw_samples, require_samples
 from trellis.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class SampleGrid(L.Callback):
@@ -72,7 +79,7 @@ class SampleGrid(L.Callback):
         log_picture(trainer, "val/samples", figure)
 
 
-class DensityPicture(L.Callback):
+class DensityPicture(PictureAfterFit):
     """Plots the learnt density next to validation points, ``val/density``, after a fit.
 
     Args:
@@ -83,32 +90,30 @@ class DensityPicture(L.Callback):
             not points in the plane.
     """
 
+    key = "val/density"
+
     def __init__(self, num_points: int = 2000, resolution: int = 200) -> None:
         self.num_points = at_least_one("num_points", num_points)
         self.resolution = at_least_one("resolution", resolution)
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """See ``PictureAfterFit``."""
         _require_plane("DensityPicture", trainer, pl_module)
 
-    @rank_zero_only
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        found = first_examples(trainer, self.num_points)
-        if found is None:
-            return
-
+    def figure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> "Figure | None":
+        """See ``PictureAfterFit``."""
+        if (found := first_examples(trainer, self.num_points)) is None:
+            return None
         like = next(pl_module.parameters())  # of whichever precision
 
         def log_prob(x: Tensor) -> Tensor:
             return pl_module(x.to(like)).float()
 
         with evaluation(pl_module), trainer.precision_plugin.forward_context():
-            figure = density_picture(log_prob, found[0], resolution=self.resolution)
-        log_picture(trainer, "val/density", figure)
+            return density_picture(log_prob, found[0], resolution=self.resolution)
 
 
-class FlowGrid(L.Callback):
+class FlowGrid(PictureAfterFit):
     """Plots a grid in noise space and its image under the flow, ``val/flow_grid``, after a fit.
 
     Args:
@@ -119,29 +124,29 @@ class FlowGrid(L.Callback):
             a flow, or the data are not points in the plane.
     """
 
+    key = "val/flow_grid"
+
     def __init__(self, reach: float = 3.0, lines: int = 21) -> None:
         if not reach > 0:
             raise ValueError(f"reach={reach}: give more than 0")
         self.reach, self.lines = reach, at_least_one("lines", lines)
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """See ``PictureAfterFit``."""
         _require_plane("FlowGrid", trainer, pl_module)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         _transform(pl_module)  # refuses another network now, not after the training
 
-    @rank_zero_only
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
+    def figure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> "Figure | None":
+        """See ``PictureAfterFit``."""
         transform, like = _transform(pl_module), next(pl_module.parameters())
 
         def to_data(z: Tensor) -> Tensor:
             return transform.inverse(z.to(like))[0].float()
 
         with evaluation(pl_module), trainer.precision_plugin.forward_context():
-            figure = flow_grid_picture(to_data, reach=self.reach, lines=self.lines)
-        log_picture(trainer, "val/flow_grid", figure)
+            return flow_grid_picture(to_data, reach=self.reach, lines=self.lines)
 
 
 def _transform(pl_module: L.LightningModule) -> Transform:
@@ -157,7 +162,6 @@ def _transform(pl_module: L.LightningModule) -> Transform:
 
 
 def _require_plane(caller: str, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-    empty_figure(1, 1)  # matplotlib is an extra
     if not isinstance(pl_module, DensityEstimation) or pl_module.conditional:
         what = f"{'conditional ' * isinstance(pl_module, DensityEstimation)}"
         raise ValueError(

@@ -4,28 +4,28 @@ Legend: N images, L latent dimensions. Of a ``Variational`` objective a code is 
 q(z | x).
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from trellis.analysis.images import image_picture
-from trellis.analysis.pictures import empty_figure
 from trellis.checks import at_least_one
-from trellis.lightning_modules.callbacks.after_fit import evaluation
+from trellis.lightning_modules.callbacks.after_fit import PictureAfterFit, evaluation
 from trellis.lightning_modules.callbacks.generative_pictures import (
     data_spec,
     first_examples,
     require_images,
 )
-from trellis.lightning_modules.engine.logging import log_picture
 from trellis.lightning_modules.generative.autoencoder import Autoencoder
 from trellis.lightning_modules.generative.variational import Variational
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-class Reconstructions(L.Callback):
+
+class Reconstructions(PictureAfterFit):
     """The first validation images above their reconstructions, ``val/reconstructions``.
 
     Args:
@@ -35,25 +35,27 @@ class Reconstructions(L.Callback):
             not images.
     """
 
+    key = "val/reconstructions"
+
     def __init__(self, num_images: int = 10) -> None:
         self.num_images = at_least_one("num_images", num_images)
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """See ``PictureAfterFit``."""
         _require(self, trainer, pl_module, Autoencoder, Variational)
 
-    @rank_zero_only
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if (found := _images(trainer, self.num_images)) is None:
-            return
+    def figure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> "Figure | None":
+        """See ``PictureAfterFit``."""
+        if (found := first_examples(trainer, self.num_images)) is None:
+            return None
         x, y = found
         with evaluation(pl_module), trainer.precision_plugin.forward_context():
             again = decode(pl_module, encode(pl_module, x, y), y)
         rows = torch.cat([x.float(), again.float()])
-        figure = image_picture(rows, pl_module.spec, columns=len(x))  # type: ignore[arg-type]
-        log_picture(trainer, "val/reconstructions", figure)
+        return image_picture(rows, pl_module.spec, columns=len(x))  # type: ignore[arg-type]
 
 
-class Interpolations(L.Callback):
+class Interpolations(PictureAfterFit):
     """Linear interpolations between the codes of two validation images, ``val/interpolations``.
 
     Each row shows one pair, with the reconstructions of the two images at its ends. With labels,
@@ -67,20 +69,23 @@ class Interpolations(L.Callback):
             images, or there are fewer than two steps.
     """
 
+    key = "val/interpolations"
+
     def __init__(self, num_pairs: int = 5, steps: int = 10) -> None:
         self.num_pairs = at_least_one("num_pairs", num_pairs)
         if steps < 2:
             raise ValueError(f"steps={steps}: give at least 2, for both ends")
         self.steps = steps
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """See ``PictureAfterFit``."""
         _require(self, trainer, pl_module, Autoencoder, Variational)
 
-    @rank_zero_only
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        found = _images(trainer, 2 * self.num_pairs)
+    def figure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> "Figure | None":
+        """See ``PictureAfterFit``."""
+        found = first_examples(trainer, 2 * self.num_pairs)
         if found is None or len(found[0]) < 2:
-            return
+            return None
         x, y = (part[: len(part) // 2 * 2] for part in found)
         with evaluation(pl_module), trainer.precision_plugin.forward_context():
             codes = encode(pl_module, x, y)
@@ -88,11 +93,10 @@ class Interpolations(L.Callback):
             rows = torch.lerp(codes[::2, None], codes[1::2, None], share)  # [pairs, steps, L]
             labels = y[::2].repeat_interleave(self.steps)
             images = decode(pl_module, rows.flatten(0, 1), labels).float()
-        figure = image_picture(images, pl_module.spec, columns=self.steps)  # type: ignore[arg-type]
-        log_picture(trainer, "val/interpolations", figure)
+        return image_picture(images, pl_module.spec, columns=self.steps)  # type: ignore[arg-type]
 
 
-class LatentTraversals(L.Callback):
+class LatentTraversals(PictureAfterFit):
     """Latent traversals, ``val/latent_traversals``: each row varies one latent dimension.
 
     Along a row the dimension increases from ``-reach`` to ``reach``, in standard deviations of
@@ -110,6 +114,8 @@ class LatentTraversals(L.Callback):
     Source: Higgins et al. 2017, figure 4; Burda et al. 2016, section 5.2 (active units).
     """
 
+    key = "val/latent_traversals"
+
     def __init__(
         self, num_entries: int = 10, steps: int = 11, reach: float = 3.0, num_images: int = 500
     ) -> None:
@@ -120,13 +126,14 @@ class LatentTraversals(L.Callback):
             raise ValueError(f"reach={reach}: give more than 0")
         self.reach = reach
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """See ``PictureAfterFit``."""
         _require(self, trainer, pl_module, Variational)
 
-    @rank_zero_only
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if (found := _images(trainer, self.num_images)) is None:
-            return
+    def figure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> "Figure | None":
+        """See ``PictureAfterFit``."""
+        if (found := first_examples(trainer, self.num_images)) is None:
+            return None
         with evaluation(pl_module), trainer.precision_plugin.forward_context():
             codes = encode(pl_module, *found)
             chosen = codes.var(0, unbiased=False).argsort(descending=True)[: self.num_entries]
@@ -135,8 +142,7 @@ class LatentTraversals(L.Callback):
             rows[torch.arange(len(chosen)), :, chosen] = values
             labels = found[1].new_zeros(len(chosen) * self.steps)
             images = decode(pl_module, rows.flatten(0, 1), labels).float()
-        figure = image_picture(images, pl_module.spec, columns=self.steps)  # type: ignore[arg-type]
-        log_picture(trainer, "val/latent_traversals", figure)
+        return image_picture(images, pl_module.spec, columns=self.steps)  # type: ignore[arg-type]
 
 
 def encode(objective: Any, x: Tensor, y: Tensor) -> Tensor:
@@ -165,18 +171,11 @@ def decode(objective: Any, code: Tensor, y: Tensor) -> Tensor:
     return objective.likelihood.mean(parameters)
 
 
-def _images(trainer: L.Trainer, number: int) -> tuple[Tensor, Tensor] | None:
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
-        return None
-    return first_examples(trainer, number)
-
-
 def _require(
     callback: L.Callback, trainer: L.Trainer, pl_module: L.LightningModule, *kinds: type
 ) -> None:
-    """Refuse before the training an objective or data that would fail after it."""
+    """Refuse objectives of other kinds, and data other than images."""
     name = type(callback).__name__
-    empty_figure(1, 1)  # matplotlib is an extra
     if not isinstance(pl_module, kinds):
         known = " and ".join(kind.__name__ for kind in kinds)
         raise ValueError(f"{name} works with {known}, not with {type(pl_module).__name__}")

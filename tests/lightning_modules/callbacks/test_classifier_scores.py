@@ -25,7 +25,7 @@ STEPS = 60
 
 
 class Replay(Objective):
-    """Says again what the training split says: all of it, one class of it, or noise."""
+    """Samples that repeat the training split, one class of it, or are noise."""
 
     spec_type = TensorSpec
 

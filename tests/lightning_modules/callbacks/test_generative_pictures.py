@@ -1,4 +1,4 @@
-"""Pictures of samples, densities and flows, against what the networks themselves say."""
+"""Pictures of samples, densities and flows, against values of the networks themselves."""
 
 import sys
 from functools import partial
@@ -14,7 +14,7 @@ from trellis.datamodules.engine.base import DataModule, tensor_loader
 from trellis.datamodules.graph.karate_club import KarateClub
 from trellis.datamodules.vector.digits import Digits
 from trellis.generative.transform import Transform
-from trellis.lightning_modules.callbacks import generative_pictures
+from trellis.lightning_modules.callbacks import after_fit, generative_pictures
 from trellis.lightning_modules.callbacks.generative_pictures import (
     DensityPicture,
     FlowGrid,
@@ -89,14 +89,15 @@ def density(**options) -> DensityEstimation:
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Names and figures in the order in which they were logged, while they are logged as ever."""
-    figures, log = [], generative_pictures.log_picture
+    """Names and figures in the order in which they are logged."""
+    figures, log = [], after_fit.log_picture
 
     def keep(trainer, name, figure):
         figures.append((name, figure, trainer.current_epoch))
         log(trainer, name, figure)
 
-    monkeypatch.setattr(generative_pictures, "log_picture", keep)
+    for module in (after_fit, generative_pictures):
+        monkeypatch.setattr(module, "log_picture", keep)
     return figures
 
 

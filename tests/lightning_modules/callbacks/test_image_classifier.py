@@ -1,4 +1,4 @@
-"""The classifier that judges samples: what it learns, what its file depends on and survives."""
+"""The classifier by which samples are evaluated: accuracy, its cache, damaged files."""
 
 import os
 from pathlib import Path

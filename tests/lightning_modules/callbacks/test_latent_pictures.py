@@ -1,4 +1,4 @@
-"""Pictures of codes against codes and images computed beside them."""
+"""Pictures of the latent space against codes and images that are computed here."""
 
 import sys
 from functools import partial
@@ -12,7 +12,7 @@ from trellis.analysis.images import image_grid
 from trellis.datamodules.engine.base import DataModule, tensor_loader
 from trellis.datamodules.vector.digits import Digits
 from trellis.datamodules.vector.synthetic_points import SyntheticPoints
-from trellis.lightning_modules.callbacks import latent_pictures
+from trellis.lightning_modules.callbacks import after_fit
 from trellis.lightning_modules.callbacks.latent_pictures import (
     Interpolations,
     LatentTraversals,
@@ -58,14 +58,14 @@ def variational(**options) -> Variational:
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Images ``[C, H, W]`` by the name they were logged under, while they are logged as ever."""
-    shown, log = {}, latent_pictures.log_picture
+    """Images ``[C, H, W]`` by the name under which they are logged."""
+    shown, log = {}, after_fit.log_picture
 
     def keep(trainer, name, figure):
         shown[name] = torch.as_tensor(figure.axes[0].images[0].get_array()).permute(2, 0, 1)
         log(trainer, name, figure)
 
-    monkeypatch.setattr(latent_pictures, "log_picture", keep)
+    monkeypatch.setattr(after_fit, "log_picture", keep)
     return shown
 
 

@@ -1,4 +1,4 @@
-"""Modes that the samples of a run reach, and that nobody notices the counting."""
+"""Mode coverage of the samples of a run, which does not change the run."""
 
 import csv
 from functools import partial

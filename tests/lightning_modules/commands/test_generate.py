@@ -92,7 +92,7 @@ def test_without_a_prompt_or_a_line_break_bos_begins(
 def test_no_special_token_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Decoding would drop them, and the text would be shorter without a reason."""
+    """Decoding would drop special tokens, and the text would be too short."""
     words = WordTokenizer(["to be or not to be that is the question"])
     path = language_model_of(words, tmp_path)
     forward = GPT.forward

@@ -97,7 +97,7 @@ def test_penalties_are_added_with_their_weights(batch) -> None:
     )
 
 
-def test_the_noisy_example_is_read_and_the_clean_one_told(batch) -> None:
+def test_the_corrupted_example_is_encoded_and_the_clean_one_reconstructed(batch) -> None:
     x = batch[0]
     for options, corrupt in (
         ({"gaussian_noise": 0.5}, lambda: x + 0.5 * torch.randn_like(x)),
@@ -112,7 +112,7 @@ def test_the_noisy_example_is_read_and_the_clean_one_told(batch) -> None:
 
 
 @pytest.mark.parametrize("masking", [0.0, 0.25, 1.0])
-def test_the_share_that_is_hidden(masking: float) -> None:
+def test_the_share_of_entries_that_is_masked(masking: float) -> None:
     hidden = (ready(masking=masking)._corrupted(torch.ones(200, 64)) == 0).float().mean().item()
     assert hidden == pytest.approx(masking, abs=0.02)
 
@@ -120,7 +120,7 @@ def test_the_share_that_is_hidden(masking: float) -> None:
 # --- learning -----------------------------------------------------------------------------------
 
 
-def test_evaluation_knows_neither_noise_nor_penalties(tmp_path: Path) -> None:
+def test_evaluation_is_without_noise_and_penalties(tmp_path: Path) -> None:
     data, results = Digits(), []
     for options in (
         {},
@@ -158,7 +158,7 @@ def test_real_digits_are_learnt(network, likelihood: str, shape, tmp_path: Path)
     assert result["test/squared_error"] < 0.6 * (x - mean).square().flatten(1).sum(1).mean()
 
 
-def test_a_denoising_one_restores_what_is_hidden(tmp_path: Path) -> None:
+def test_a_denoising_autoencoder_restores_masked_pixels(tmp_path: Path) -> None:
     data = Digits()
     x = data.x[1200:1500]
     hidden = x * (torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) > 0.4)

@@ -1,4 +1,4 @@
-"""Maximum likelihood: what is trained, what is reported, what is drawn and what is refused."""
+"""Maximum likelihood: training, evaluation, samples, and what is refused."""
 
 import math
 from functools import partial
@@ -65,7 +65,7 @@ def bits(values: Any = "binary") -> Given:
 
 
 def best(x: Tensor) -> float:
-    """Nats of the best Gaussians: those with the mean and the deviation of the data."""
+    """Nats of the best Gaussians: those with the mean and the standard deviation of the data."""
     deviation = x.std(0, correction=0)
     return float((deviation.log() + 0.5 * math.log(2 * math.pi * math.e)).sum())
 
@@ -73,7 +73,7 @@ def best(x: Tensor) -> float:
 def fitted(
     network: Any, data: DataModule, root: Path, epochs: int = 1, lr: float = 0.05, **options: Any
 ) -> tuple[DensityEstimation, dict[str, float]]:
-    """The objective, in evaluation mode, and what validation and test say of it."""
+    """The objective in evaluation mode, and its metrics of validation and test."""
     L.seed_everything(0, verbose=False)
     objective = DensityEstimation(network, partial(torch.optim.Adam, lr=lr), **options)
     trainer = quiet_trainer(root, max_epochs=epochs, enable_checkpointing=False)
@@ -99,7 +99,7 @@ def test_training_reaches_the_best_likelihood(conditional: bool, tmp_path: Path)
 
 
 def test_moons_are_learnt_no_better_than_their_entropy(tmp_path: Path) -> None:
-    """A Gaussian ends at the entropy of the Gaussian with the moons' deviations, far above."""
+    """A Gaussian ends at the entropy of one with the moons' standard deviations, far above."""
     data = SyntheticDensities("moons", num_train=4000, num_val=1000, num_test=20_000)
     _, metrics = fitted(Gaussian, data, tmp_path, epochs=4)
     x = torch.cat([x for x, _ in data.test_dataloader()])
@@ -166,9 +166,9 @@ def test_bits_of_logits_know_alpha(tmp_path: Path) -> None:
     data.spec = TensorSpec(1, 3, (2, 3), values="logit", alpha=0.1)
     objective, metrics = fitted(Gaussian, data, tmp_path)
     s = data.x.sigmoid()
-    slope = (0.8 / (s * (1 - s))).log().flatten(1).sum(1)  # dl/dx
+    log_derivative = (0.8 / (s * (1 - s))).log().flatten(1).sum(1)  # dl/dx
     with torch.no_grad():
-        log_prob = objective(data.x) + slope
+        log_prob = objective(data.x) + log_derivative
     expected = -log_prob.mean().item() / (6 * math.log(2)) + 8
     assert metrics["test/bits_per_dim"] == pytest.approx(expected, rel=1e-5)
 

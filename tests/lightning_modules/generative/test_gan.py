@@ -1,4 +1,4 @@
-"""A GAN's two optimisers behave like one model: what counts, resumes, stops and is saved."""
+"""A GAN's two optimisers: step counts, resuming, stopping and checkpoints."""
 
 import math
 from functools import partial
@@ -123,7 +123,7 @@ def test_more_steps_after_max_steps(steps, tmp_path):
 
 
 class Steps(L.Callback):
-    """Whether each network moved in each batch, and the count of steps after it."""
+    """Whether the weights of each network changed in each batch, and the step count after it."""
 
     def __init__(self) -> None:
         self.moved: list[tuple[bool, bool]] = []
@@ -291,7 +291,7 @@ def test_nan_weights_name_the_network_they_are_in(tmp_path):
 
 
 def test_the_generator_step_leaves_the_discriminator_alone(tmp_path):
-    """Its gradients are those of its own step, and its weights take none in the generator's."""
+    """The discriminator has gradients in its own step and none in the generator's."""
     seen = []
 
     class Spy(WassersteinLoss):
@@ -335,7 +335,7 @@ def test_both_learn_from_the_same_examples(tmp_path):
 
 
 def test_a_step_by_hand(tmp_path):
-    """The first step of SGD is that of the losses as they are written."""
+    """The first step of SGD follows the gradients of the formulas."""
     torch.manual_seed(0)
     make_g = partial(MLPGenerator, latent_dim=2, hidden_channels=())
     make_d = partial(MLPDiscriminator, hidden_channels=())
@@ -373,7 +373,7 @@ def test_a_step_by_hand(tmp_path):
 
 
 def test_a_critic_s_step_by_hand(tmp_path):
-    """A linear critic w x + b has slope |w| everywhere: the penalty is (|w| - 1)^2."""
+    """A linear critic w x + b has gradient norm |w|: the penalty is (|w| - 1)^2."""
     torch.manual_seed(0)
     linear = partial(MLPDiscriminator, hidden_channels=())
     objective = wgan(discriminator=linear, discriminator_optimizer=sgd, spec=TensorSpec(2, 1))
@@ -383,8 +383,8 @@ def test_a_critic_s_step_by_hand(tmp_path):
     made = []
     objective.generator.register_forward_hook(lambda _, __, out: made.append(out.detach()))
     quiet_trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(objective, datamodule=Given(x))
-    slope = 10.0 * 2 * (w.norm() - 1) * w / w.norm()
-    expected = w - 0.1 * (made[0].mean(0) - x.mean(0) + slope)
+    penalty_gradient = 10.0 * 2 * (w.norm() - 1) * w / w.norm()
+    expected = w - 0.1 * (made[0].mean(0) - x.mean(0) + penalty_gradient)
     torch.testing.assert_close(layer.weight.detach().squeeze(0), expected)
 
 

@@ -77,7 +77,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[L.Trainer, Variat
 
 
 def naive(objective: Variational, x: Tensor, seed: int, beta: float = 1.0) -> Tensor:
-    """The loss of one batch by torch.distributions, with the codes the objective draws."""
+    """The loss of one batch by torch.distributions, with the same samples of z."""
     mean, log_scale = objective.network.encode(x)
     posterior = Independent(Normal(mean, log_scale.exp()), 1)
     prior = Independent(Normal(torch.zeros_like(mean), torch.ones_like(mean)), 1)
@@ -119,7 +119,7 @@ def test_the_importance_weighted_loss_is_that_of_the_formula(batch) -> None:
 
 
 def test_one_sample_trains_the_evidence_lower_bound(batch) -> None:
-    """In expectation: the closed form of the divergence against the log-weights of one code."""
+    """In expectation: the closed form of the KL divergence against log weights of one sample."""
     objective, x = ready(), batch[0]
     with torch.no_grad():
         losses = torch.stack([objective.training_step(batch, 0) for _ in range(300)])
@@ -172,7 +172,7 @@ def test_beta_presses_on_the_code(tmp_path: Path) -> None:
     ids=["perceptrons", "convolutional", "hierarchical"],
 )  # fmt: skip
 def test_real_digits_are_learnt(network, shape: tuple[int, ...], tmp_path: Path) -> None:
-    """Better than the best code-free model, which knows the share of ones in each pixel."""
+    """Better than the best factorised model, which knows the mean of each pixel."""
     data = Digits(shape=shape)
     objective = Variational(network, fast, beta_steps=150)
     result = evaluated(fitted(objective, data, tmp_path), objective, data)
@@ -363,7 +363,7 @@ def test_impossible_options_are_named(options: dict[str, object], message: str) 
 )
 def test_values_of_another_kind_are_refused_before_training(likelihood: str, values: str) -> None:
     spec = TensorSpec(64, 10, values=values, alpha=0.1)
-    with pytest.raises(ValueError, match=f"'{likelihood}' is no prob.*'{values}'.*pixels='unit'"):
+    with pytest.raises(ValueError, match=f"'{likelihood}' is not def.*'{values}'.*pixels='unit'"):
         ready(spec, likelihood=likelihood)
 
 

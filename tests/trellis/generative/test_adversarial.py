@@ -1,4 +1,4 @@
-"""Adversarial losses against their written formulas, theory on a discrete toy, and slopes."""
+"""Adversarial losses against their written formulas, theory on a discrete toy, and gradients."""
 
 import math
 from fractions import Fraction
@@ -94,7 +94,7 @@ def test_values_and_gradients_are_those_of_the_formula(loss, discriminator, gene
 
 
 @pytest.mark.parametrize("loss", [formula[0] for formula in FORMULAS], ids=IDS)
-def test_sure_logits_stay_finite(loss: AdversarialLoss):
+def test_losses_of_large_logits_are_finite(loss: AdversarialLoss):
     logits = torch.tensor([-500.0, 500.0])
     assert loss.discriminator(logits, logits).isfinite()
     assert loss.generator(logits).isfinite()
@@ -140,7 +140,7 @@ def test_minimax_saturates_and_its_alternative_does_not():
 
 
 @pytest.mark.parametrize("norm", [1.0, 0.0])
-def test_slope_of_a_linear_critic(norm):
+def test_gradient_penalty_of_a_linear_critic(norm):
     """It is w everywhere: the penalty is (|w| - 1)^2, its gradient 2 (|w| - 1) w / |w|."""
     w = torch.tensor([2.0, -1.0, 2.0], requires_grad=True)  # of length 3
     penalty = gradient_penalty(lambda x: x @ w, torch.randn(6, 3), norm)
@@ -149,16 +149,16 @@ def test_slope_of_a_linear_critic(norm):
     torch.testing.assert_close(gradient, 2 * (3 - norm) * w.detach() / 3)
 
 
-def test_slope_of_a_curved_critic_point_by_point():
+def test_gradient_penalty_of_a_curved_critic_point_by_point():
     torch.manual_seed(0)
     critic = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)).double()
     x = torch.randn(3, 2, 2, dtype=torch.double)
     penalty = gradient_penalty(lambda points: critic(points).squeeze(1), x)
-    slopes = []
+    penalties = []
     for point in x:
         jacobian = torch.func.jacrev(lambda one: critic(one[None])[0, 0])(point)
-        slopes.append((jacobian.square().sum().sqrt() - 1) ** 2)
-    torch.testing.assert_close(penalty.detach(), torch.stack(slopes).mean().detach())
+        penalties.append((jacobian.square().sum().sqrt() - 1) ** 2)
+    torch.testing.assert_close(penalty.detach(), torch.stack(penalties).mean().detach())
     # Its gradient by a weight, against a difference quotient.
     (gradient,) = torch.autograd.grad(penalty, critic[1].weight)
     values = []
@@ -169,7 +169,7 @@ def test_slope_of_a_curved_critic_point_by_point():
     assert float(gradient[0, 1]) == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5)
 
 
-def test_slope_without_gradients_around_it_and_of_a_flat_critic():
+def test_gradient_penalty_under_no_grad_and_of_a_constant_critic():
     with torch.no_grad():
         flat = gradient_penalty(lambda x: 0 * x.sum(1), torch.ones(2, 3))
     assert float(flat) == 1.0
@@ -178,7 +178,7 @@ def test_slope_without_gradients_around_it_and_of_a_flat_critic():
     assert bias.grad.isfinite().all()
 
 
-def test_interpolates_lie_between_one_place_for_each_example():
+def test_interpolates_share_one_coefficient_within_an_example():
     torch.manual_seed(0)
     real, fake = torch.zeros(2000, 2, 3), torch.full((2000, 2, 3), 4.0)
     fake[1] = 8.0
@@ -199,7 +199,7 @@ def test_weights_are_clipped_in_place():
     assert weight.requires_grad
 
 
-def test_instance_noise_has_the_scale_asked_for():
+def test_instance_noise_has_the_given_scale():
     torch.manual_seed(0)
     x = torch.full((20000,), 5.0)
     noisy = instance_noise(x, 0.3)

@@ -54,7 +54,7 @@ def test_every_parameter_learns(turned: bool) -> None:
     assert_every_parameter_learns(transform, (z.square().sum(1) - log_det).mean())
 
 
-def test_one_feature_is_mapped_by_constants() -> None:
+def test_one_feature_has_constant_parameters() -> None:
     transform = MaskedAutoregressive(1, Affine())
     x = torch.tensor([[0.0], [1.0], [2.0]])
     z, _ = transform(x)

@@ -25,7 +25,7 @@ def test_a_discrete_density_by_hand() -> None:
     torch.testing.assert_close(bits_per_dim((chances / 256).log(), k / 255, "unit"), bits)
 
 
-def test_bits_are_their_own_unit() -> None:
+def test_binary_values_need_no_conversion() -> None:
     log_prob = torch.full((3,), 6 * math.log(0.25))
     bits = bits_per_dim(log_prob, torch.ones(3, 1, 2, 3), "binary")
     torch.testing.assert_close(bits, torch.full((3,), 2.0))
@@ -33,7 +33,7 @@ def test_bits_are_their_own_unit() -> None:
 
 @pytest.mark.parametrize("alpha", [1e-6, 0.05])
 def test_logits_are_measured_as_the_pixels_they_stand_for(alpha: float) -> None:
-    """torch's own change of variables back to x in [0, 1], then what dequantized x have."""
+    """torch's own change of variables back to x in [0, 1], then as for dequantized values."""
     generator = torch.manual_seed(1)
     x = torch.rand(5, 1, 3, 2, generator=generator, dtype=torch.double)
     logits = torch.logit(alpha + (1 - 2 * alpha) * x)

@@ -1,4 +1,4 @@
-"""Bounds on a model whose likelihood is known: a Gaussian seen through a matrix.
+"""Bounds on a linear-Gaussian model, whose likelihood is known.
 
 z ~ N(0, I), x | z ~ N(W z, s^2 I), so x ~ N(0, W W' + s^2 I), and the posterior is Gaussian too.
 """
@@ -17,7 +17,7 @@ L, D, S = 2, 3, 0.7
 
 
 class Model:
-    """The truth, and codes from a posterior that is somewhat wrong."""
+    """The exact value, and samples from an approximate posterior that is somewhat wrong."""
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -54,7 +54,7 @@ def test_one_sample_gives_the_evidence_lower_bound(model: Model) -> None:
     assert iwae(weights).equal(elbo(weights))
 
 
-def test_the_elbo_misses_the_evidence_by_the_divergence_of_the_posteriors(model: Model) -> None:
+def test_the_elbo_gap_is_the_divergence_of_the_posteriors(model: Model) -> None:
     ours = MultivariateNormal(model.mean, torch.diag_embed((2 * model.log_scale).exp()))
     gap = torch.distributions.kl_divergence(ours, model.true)
     assert gap.min() > 0.1
@@ -77,7 +77,7 @@ def test_importance_sampling_converges_to_the_evidence(model: Model) -> None:
 
 
 def test_the_true_posterior_leaves_no_gap() -> None:
-    """With one latent the Gaussian of the model is the posterior: every weight is p(x)."""
+    """With the exact posterior every importance weight is p(x)."""
     w, x = torch.tensor([1.5], dtype=torch.double), torch.tensor([[0.3]], dtype=torch.double)
     variance = 1 / (1 + w**2 / S**2)
     mean, log_scale = x * w * variance / S**2, 0.5 * variance.log().expand(1, 1)
@@ -92,7 +92,7 @@ def test_the_true_posterior_leaves_no_gap() -> None:
 
 
 def test_the_two_forms_of_the_elbo_agree(model: Model) -> None:
-    """Reconstruction minus divergence is the mean log-weight."""
+    """Reconstruction term minus KL divergence is the mean of the log weights."""
     generator = torch.Generator().manual_seed(2)
     noise = torch.randn(200_000, 4, L, generator=generator, dtype=torch.double)
     z = model.mean + model.log_scale.exp() * noise

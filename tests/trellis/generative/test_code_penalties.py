@@ -16,13 +16,13 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def test_activity_is_compared_as_torch_compares_coins() -> None:
+def test_the_divergence_is_that_of_torch_s_bernoullis() -> None:
     code = torch.rand(7, 4)
     expected = kl_divergence(Bernoulli(torch.tensor(0.1)), Bernoulli(code.mean(0))).sum()
     torch.testing.assert_close(activation_kl(code, 0.1), expected)
 
 
-def test_activity_at_the_target_costs_nothing_whatever_single_examples_do() -> None:
+def test_the_penalty_is_zero_at_the_target_whatever_single_examples_do() -> None:
     code = torch.tensor([[0.0, 0.2], [1.0, 0.8]])
     torch.testing.assert_close(activation_kl(code, 0.5), torch.tensor(0.0))
     torch.testing.assert_close(
@@ -37,13 +37,13 @@ def test_a_unit_that_is_always_off_still_learns() -> None:
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0, -0.5, 2.0])
-def test_a_target_that_is_no_activity_is_named(target: float) -> None:
+def test_a_target_outside_the_unit_interval_is_named(target: float) -> None:
     with pytest.raises(ValueError, match=f"target={target}"):
         activation_kl(torch.rand(3, 2), target)
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.1])
-def test_codes_that_are_no_activities_are_named(wrong: float) -> None:
+def test_codes_outside_the_unit_interval_are_named(wrong: float) -> None:
     with pytest.raises(ValueError, match=r"codes lie in .*code_activation='sigmoid'"):
         activation_kl(torch.tensor([[0.3, wrong]]), 0.1)
 

@@ -23,7 +23,7 @@ MAPS = {"additive": Additive(), "affine": Affine(10.0), "spline": RationalQuadra
 
 
 class Constants(nn.Module):
-    """The same parameters whatever is asked."""
+    """Constant parameters, whatever the input."""
 
     def __init__(self, *numbers: float) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ def test_the_coupling_of_the_course() -> None:
     assert log_det.exp().item() == pytest.approx(1.284025)
 
 
-def test_halves_keep_what_decides() -> None:
+def test_the_half_that_is_conditioned_on_is_unchanged() -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 5)
     z, _ = of_vectors(Affine(), False, 0)(x)
@@ -97,7 +97,7 @@ def test_halves_keep_what_decides() -> None:
     assert (z == x).tolist() == [[False, False, False, True, True]] * 2
 
 
-def test_squares_keep_what_decides() -> None:
+def test_the_squares_that_are_conditioned_on_are_unchanged() -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 3, 2, 3)
     for swap in (False, True):
@@ -131,7 +131,7 @@ def test_a_squeeze_puts_squares_into_channels() -> None:
     assert Squeeze().inverse(z)[0].equal(x)
 
 
-def test_half_the_channels_leave_at_a_scale() -> None:
+def test_half_the_channels_are_factored_out_at_a_scale() -> None:
     torch.manual_seed(0)
     coarse = Chain([Squeeze(), shaken(Coupling(8, Affine(), ConvConditioner(4, 8)))])
     fine = Chain([Squeeze(), shaken(Coupling(4, Affine(), ConvConditioner(2, 4)), 0.05)])

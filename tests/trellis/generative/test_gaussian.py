@@ -40,7 +40,7 @@ def test_kl_is_that_of_torch() -> None:
     )
 
 
-def test_a_gaussian_is_at_no_distance_from_itself() -> None:
+def test_the_divergence_from_itself_is_zero() -> None:
     torch.testing.assert_close(
         gaussian_kl(mean, log_scale, mean, log_scale), torch.zeros(3, 4, dtype=torch.double)
     )

@@ -17,7 +17,7 @@ def jacobian(network: MaskedMLP, context: Tensor | None = None) -> Tensor:
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]])
 @pytest.mark.parametrize("hidden_sizes", [(40, 40), (3, 17), ()])
-def test_parameters_see_what_comes_before_and_all_of_it(
+def test_parameters_depend_on_all_features_before_and_no_others(
     order: list[int], hidden_sizes: tuple[int, ...]
 ) -> None:
     torch.manual_seed(0)
@@ -30,8 +30,8 @@ def test_parameters_see_what_comes_before_and_all_of_it(
         assert (seen == before).all()
 
 
-def test_every_feature_is_seen_by_fewer_units_than_features() -> None:
-    """Counting round, units 0 to 3 would have degrees 1 to 4 and no unit would see the rest."""
+def test_fewer_units_than_features_cover_all_features() -> None:
+    """Degrees assigned cyclically would be 1 to 4, and no unit would depend on the rest."""
     torch.manual_seed(0)
     network = MaskedMLP(20, 1, hidden_sizes=(4,), activation="tanh").double()
     assert spread_degrees(4, 20).tolist() == [1, 5, 10, 15]
@@ -53,7 +53,7 @@ def test_context_reaches_every_parameter() -> None:
 def test_generating_is_a_fixed_point_of_the_network(
     context_features: int, hidden_sizes: tuple[int, ...]
 ) -> None:
-    """Each value was chosen from just the parameters that ``forward`` gives for the whole."""
+    """The parameters that ``choose`` was given are those of ``forward`` on the result."""
     torch.manual_seed(0)
     network = MaskedMLP(
         7, 3, hidden_sizes=hidden_sizes, activation="elu", context_features=context_features,
@@ -75,7 +75,7 @@ def test_generating_is_a_fixed_point_of_the_network(
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-def test_features_that_wait_for_nothing_are_asked_for_together() -> None:
+def test_features_of_the_same_hidden_units_are_generated_together() -> None:
     sizes = []
 
     def choose(parameters: Tensor, features: Tensor) -> Tensor:

@@ -8,73 +8,77 @@ from trellis.generative.spline import RationalQuadratic, rational_quadratic
 def knots(count: int, bins: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     sizes = torch.rand(2, count, bins, generator=generator, dtype=torch.float64) + 0.05
-    slopes = torch.rand(count, bins + 1, generator=generator, dtype=torch.float64) * 3 + 0.05
-    return *sizes, slopes
+    derivatives = torch.rand(count, bins + 1, generator=generator, dtype=torch.float64) * 3 + 0.05
+    return *sizes, derivatives
 
 
-def test_it_passes_through_its_knots_with_their_slopes() -> None:
-    widths, heights, slopes = knots(1, 5)
+def test_it_passes_through_its_knots_with_their_derivatives() -> None:
+    widths, heights, derivatives = knots(1, 5)
     x = 6 * widths.cumsum(-1) / widths.sum(-1, keepdim=True) - 3
     y = 6 * heights.cumsum(-1) / heights.sum(-1, keepdim=True) - 3
     # The last knot is the bound itself, where the identity takes over.
-    z, log_slope = rational_quadratic(
-        x[0, :-1], widths.expand(4, -1), heights.expand(4, -1), slopes.expand(4, -1), bound=3.0
+    z, log_derivative = rational_quadratic(
+        x[0, :-1],
+        widths.expand(4, -1),
+        heights.expand(4, -1),
+        derivatives.expand(4, -1),
+        bound=3.0,
     )
     torch.testing.assert_close(z, y[0, :-1])
-    torch.testing.assert_close(log_slope.exp(), slopes[0, 1:-1])
+    torch.testing.assert_close(log_derivative.exp(), derivatives[0, 1:-1])
 
 
 def test_it_is_the_formula_of_the_paper() -> None:
     """Eq. 4 in the course of a bin, read off by hand for one point."""
     ones = torch.ones(1, 1, dtype=torch.float64)
-    slopes = torch.tensor([[0.5, 2.0]], dtype=torch.float64)
+    derivatives = torch.tensor([[0.5, 2.0]], dtype=torch.float64)
     # One bin from -1 to 1, s = 1; at x = 0 xi = 1/2: 2 (1/4 + .5/4) / (1 + .5/4) - 1.
-    z, log_slope = rational_quadratic(ones[0] * 0, ones, ones, slopes, bound=1.0)
+    z, log_derivative = rational_quadratic(ones[0] * 0, ones, ones, derivatives, bound=1.0)
     assert z.item() == pytest.approx(2 * 0.375 / 1.125 - 1)
     # Eq. 5: (2/4 + 2/4 + .5/4) / (1 + .5/4)^2.
-    assert log_slope.exp().item() == pytest.approx(1.125 / 1.125**2)
+    assert log_derivative.exp().item() == pytest.approx(1.125 / 1.125**2)
 
 
 @pytest.mark.parametrize("bins", [1, 2, 8])
-def test_slopes_are_those_of_autograd_and_the_inverse_undoes(bins: int) -> None:
+def test_derivatives_are_those_of_autograd_and_the_inverse_inverts(bins: int) -> None:
     x = torch.linspace(-3.5, 3.5, 201, dtype=torch.float64)[1:-1].requires_grad_()
     given = knots(1, bins)
-    widths, heights, slopes = (part.expand(len(x), -1) for part in given)
-    z, log_slope = rational_quadratic(x, widths, heights, slopes, bound=3.0)
+    widths, heights, derivatives = (part.expand(len(x), -1) for part in given)
+    z, log_derivative = rational_quadratic(x, widths, heights, derivatives, bound=3.0)
     assert (z.diff() > 0).all()
-    (slope,) = torch.autograd.grad(z.sum(), x)
-    torch.testing.assert_close(log_slope, slope.log())
+    (derivative,) = torch.autograd.grad(z.sum(), x)
+    torch.testing.assert_close(log_derivative, derivative.log())
     back, log_back = rational_quadratic(
-        z.detach(), widths, heights, slopes, bound=3.0, inverse=True
+        z.detach(), widths, heights, derivatives, bound=3.0, inverse=True
     )
     torch.testing.assert_close(back, x)
-    torch.testing.assert_close(log_back, -log_slope)
+    torch.testing.assert_close(log_back, -log_derivative)
 
 
-def test_outside_its_bound_it_is_the_identity_and_joins_it_smoothly() -> None:
+def test_outside_its_bound_it_is_the_identity_with_a_continuous_derivative() -> None:
     torch.manual_seed(0)
     spline = RationalQuadratic(bins=4, bound=2.0)
     parameters = torch.randn(spline.num_parameters, dtype=torch.float64) * 3
     x = torch.tensor([-9.0, -2.0, -1.9999999, 1.9999999, 2.0, 9.0], dtype=torch.float64)
-    z, log_slope = spline.forward(x, parameters.expand(6, -1))
+    z, log_derivative = spline.forward(x, parameters.expand(6, -1))
     torch.testing.assert_close(z, x, atol=1e-6, rtol=0)
-    torch.testing.assert_close(log_slope, torch.zeros_like(x), atol=1e-4, rtol=0)
+    torch.testing.assert_close(log_derivative, torch.zeros_like(x), atol=1e-4, rtol=0)
     assert z[[0, 1, 4, 5]].equal(x[[0, 1, 4, 5]])
 
 
 @pytest.mark.parametrize("size", [0.1, 3.0, 1e6])
 def test_round_trip_in_single_precision(size: float) -> None:
-    """Parameters of any size: clipped, no bin nor slope vanishes."""
+    """Parameters of any size: they are clipped, so that no bin and no derivative vanishes."""
     torch.manual_seed(0)
     spline = RationalQuadratic()
     x = torch.randn(500, 2) * 3
     parameters = torch.randn(500, 2, spline.num_parameters) * size
-    z, log_slope = spline.forward(x, parameters)
+    z, log_derivative = spline.forward(x, parameters)
     back, log_back = spline.inverse(z, parameters)
-    if size < 1:  # clipped slopes of 1/1000 leave fewer digits to go back by
+    if size < 1:  # clipped derivatives of 1/1000 leave fewer digits to go back by
         torch.testing.assert_close(back, x, atol=1e-5, rtol=0)
-    assert all(numbers.isfinite().all() for numbers in (z, log_slope, back, log_back))
-    assert (log_slope.abs() < 25).all()
+    assert all(numbers.isfinite().all() for numbers in (z, log_derivative, back, log_back))
+    assert (log_derivative.abs() < 25).all()
 
 
 def test_gradients_are_those_of_finite_differences() -> None:

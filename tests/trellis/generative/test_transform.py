@@ -71,12 +71,12 @@ def test_a_flat_view_is_undone() -> None:
 
 
 def test_an_affine_map_is_bounded_softly() -> None:
-    """However large its parameter, neither slope nor its inverse exceeds max_scale."""
+    """However large its parameter, neither scale nor its inverse exceeds max_scale."""
     affine, x = Affine(max_scale=10.0), torch.ones(3)
     parameters = torch.tensor([[0.0, 1e9], [0.0, -1e9], [0.0, 1e-3]])
-    z, log_slope = affine.forward(x, parameters)
+    z, log_derivative = affine.forward(x, parameters)
     torch.testing.assert_close(z, torch.tensor([10.0, 0.1, 1.001]), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(log_slope, z.log(), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(log_derivative, z.log(), atol=1e-6, rtol=1e-5)
     assert Additive().forward(x, torch.full((3, 1), 2.0))[0].tolist() == [3.0] * 3
 
 

@@ -16,7 +16,7 @@ def shaken(transform: Transform, scale: float = 0.2) -> Transform:
 
 
 def assert_one_to_one(transform: Transform, x: Tensor, context: Tensor | None = None) -> None:
-    """There and back in float32, with log-determinants that cancel."""
+    """The inverse inverts in float32, with log-determinants that cancel."""
     assert x.dtype == torch.float32
     z, log_det = transform(x, context)
     back, log_det_back = transform.inverse(z, context)

@@ -98,7 +98,7 @@ def test_kernel_distance_is_torchmetrics_on_one_subset() -> None:
     assert kernel_distance(x.flatten(1), y.flatten(1)) == pytest.approx(expected, rel=1e-4)
 
 
-def test_samples_of_one_distribution_are_at_no_distance() -> None:
+def test_the_distance_of_samples_of_one_distribution_is_zero_on_average() -> None:
     """The estimate is unbiased: its mean over draws is 0 within its own error."""
     generator = torch.Generator().manual_seed(2)
     found = [

@@ -1,4 +1,4 @@
-"""Modes and classes that samples reach, against counts made by hand."""
+"""Coverage of modes and classes, against counts made by hand."""
 
 import math
 
@@ -16,22 +16,22 @@ def around(centres: torch.Tensor, counts: list[int], scale: float = 0.05) -> tor
     return x + scale * torch.randn(x.shape, generator=generator)
 
 
-def test_perfect_samples_reach_every_mode() -> None:
+def test_perfect_samples_cover_every_mode() -> None:
     found = mode_coverage(around(CORNERS, [5000] * 4), CORNERS, 0.05)
     assert found.modes == 4
     # Of a Gaussian in the plane, 1 - exp(-9/2) lies within three standard deviations.
     assert found.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.002)
 
 
-def test_three_deviations_are_a_distance_not_a_box() -> None:
+def test_three_standard_deviations_are_a_distance_not_a_box() -> None:
     x = torch.tensor([[2.9, 0.0], [0.0, -2.99], [3.01, 0.0], [2.9, 2.9]])
     found = mode_coverage(x, torch.zeros(1, 2), 1.0)
     assert found.high_quality == 0.5
     assert mode_coverage(x, torch.zeros(1, 2), 1.0, radius=3.02).high_quality == 0.75
 
 
-def test_a_quarter_of_the_fair_share_reaches_a_mode() -> None:
-    """Of 160 samples and 4 modes the fair share is 40: 10 count, 9 do not."""
+def test_a_quarter_of_the_expected_samples_covers_a_mode() -> None:
+    """Of 160 samples each of 4 modes should have 40: 10 are enough, 9 are not."""
     for few, modes in ((10, 4), (9, 3)):
         x = CORNERS.repeat_interleave(torch.tensor([50, 50, 60 - few, few]), 0)
         assert mode_coverage(x, CORNERS, 0.05).modes == modes
@@ -46,14 +46,14 @@ def test_bad_samples_count_for_nothing_but_their_number() -> None:
     assert mode_coverage(x, CORNERS, 0.05).modes == 0
 
 
-def test_a_smear_between_the_modes_fools_nobody() -> None:
-    """It brushes every mode, which is all that the usual count asks for."""
+def test_a_smear_over_all_modes_covers_none() -> None:
+    """It has a sample near every mode, which is enough for the usual definition."""
     x = 3 * torch.rand(2000, 2, generator=torch.Generator().manual_seed(0)) - 1.5
     assert mode_coverage(x, CORNERS, 0.05, least=0).modes == 4
     assert mode_coverage(x, CORNERS, 0.05).modes == 0
 
 
-def test_samples_that_are_no_numbers_are_near_nothing() -> None:
+def test_samples_that_are_not_finite_are_near_no_mode() -> None:
     x = torch.tensor([[math.nan, 0.0], [math.inf, 0.0], [-1.0, -1.0], [-1.0, -1.0]])
     assert mode_coverage(x, CORNERS, 0.05) == (1, 0.5)
 
@@ -101,7 +101,7 @@ def test_a_class_counts_from_a_quarter_of_its_share() -> None:
         labels[:few] = 0
 
 
-def test_a_class_that_nobody_has_differs_in_nothing() -> None:
+def test_a_class_of_neither_samples_nor_data_is_ignored() -> None:
     shares = torch.tensor([0.5, 0.0, 0.5])
     assert class_coverage(torch.tensor([0, 2]), shares) == (2, 1.0)
     assert class_coverage(torch.tensor([0, 1, 2, 0]), shares).ratio == math.inf

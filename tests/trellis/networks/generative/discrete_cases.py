@@ -1,4 +1,4 @@
-"""What the tests of networks that give probabilities of discrete examples share."""
+"""Shared by the tests of networks that compute probabilities of discrete examples."""
 
 import math
 
@@ -14,7 +14,7 @@ def all_examples(shape: tuple[int, ...], num_levels: int = 2) -> Tensor:
 
 
 def check_frequencies(samples: Tensor, probabilities: Tensor, num_levels: int = 2) -> None:
-    """Samples come as often as they should, by a chi-square test; rare ones count together.
+    """Frequencies of samples fit their probabilities, by a chi-square test; rare ones are pooled.
 
     Args:
         samples: ``[N, *shape]``.

@@ -24,7 +24,7 @@ IDS = [f"{getattr(n, 'func', n).__name__}-{len(shape)}d" for n, shape in CASES]
 
 
 def built(network: type[Flow], shape: tuple[int, ...], num_classes: int = 0) -> Flow:
-    """Away from initial weights that make it the identity, or its data-dependent ones unset."""
+    """With weights that differ from their initial values, under which it may be the identity."""
     torch.manual_seed(0)
     flow = network(shape, num_classes)
     flow(torch.randn(16, *shape), torch.arange(16) % num_classes if num_classes else None)
@@ -49,7 +49,7 @@ def log_noise(flow: Flow, z: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("num_classes", [0, 3])
 @pytest.mark.parametrize(("network", "shape"), CASES, ids=IDS)
-def test_there_and_back_in_single_precision(
+def test_the_inverse_inverts_in_single_precision(
     network: type[Flow], shape: tuple[int, ...], num_classes: int
 ) -> None:
     flow, x, y = built(network, shape, num_classes), torch.randn(8, *shape), labels(8, num_classes)
@@ -110,7 +110,7 @@ def test_every_parameter_learns(
 
 @pytest.mark.parametrize("num_classes", [0, 3])
 @pytest.mark.parametrize(("network", "shape"), CASES, ids=IDS)
-def test_samples_are_the_noise_the_other_way_round(
+def test_samples_are_the_inverse_transform_of_noise(
     network: type[Flow], shape: tuple[int, ...], num_classes: int
 ) -> None:
     flow, y = built(network, shape, num_classes), labels(6, num_classes)
@@ -168,7 +168,7 @@ def test_nice_keeps_volume_but_for_its_scales() -> None:
 
 
 def test_entries_alternate_or_are_halved() -> None:
-    """What the first coupling leaves alone: every second entry, or the first half."""
+    """The first coupling leaves every second entry as it is, or the first half."""
     x = torch.randn(1, 6)
     for partition, kept in (("alternating", [0, 2, 4]), ("halves", [0, 1, 2])):
         flow = RealNVP((6,), num_transforms=1, partition=partition)

@@ -1,4 +1,4 @@
-"""Generators and discriminators: sizes, labels, norms, and the sizes of the literature."""
+"""Generators and discriminators: labels, norms, and the sizes of the literature."""
 
 from functools import partial
 
@@ -85,7 +85,7 @@ def test_weights_start_from_the_paper_s_normal():
 
 
 @pytest.mark.parametrize("side", [28, 32, 64, 96])
-def test_images_of_the_side_asked_for(side):
+def test_images_have_the_given_side(side):
     z = torch.randn(2, 3)
     images = DCGANGenerator((2, side, side), latent_dim=3, channels=2)(z)
     assert images.shape == (2, 2, side, side)
@@ -110,7 +110,7 @@ def test_labels_matter_in_both(name, embedding):
 
 
 def test_a_one_hot_label_is_a_bias_of_its_own():
-    """The maps of one label are 1, of the others 0: its weights are all that is added."""
+    """The channel of the label is 1, the others are 0: the label adds its weights."""
     network = DCGANDiscriminator((1, 28, 28), num_classes=3, channels=2, batch_norm=False)
     first, x = network.layers[0], torch.randn(1, 1, 28, 28)
     seen = []
@@ -159,7 +159,7 @@ def test_spectral_norm_bounds_every_layer(name):
     assert not any("parametrizations" in key for key in plain.state_dict())
 
 
-def test_without_batch_norm_each_image_is_judged_alone():
+def test_without_batch_norm_each_logit_depends_on_its_own_image():
     """As a gradient penalty needs it."""
     x = torch.randn(4, 1, 28, 28)
     network = DCGANDiscriminator((1, 28, 28), channels=2, batch_norm=False)

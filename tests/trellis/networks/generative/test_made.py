@@ -68,7 +68,7 @@ def test_the_chain_rule_bit_by_bit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_logit_sees_the_bits_before_it_and_all_of_them(name: str) -> None:
+def test_a_logit_depends_on_all_bits_before_it_and_no_others(name: str) -> None:
     network = sharp((6,), activation="tanh", **VARIANTS[name])
     context = torch.zeros(1, network.num_classes) if network.num_classes else None
     for chain, masked in enumerate(network.chains):
@@ -142,7 +142,7 @@ def test_weights_are_enough_to_rebuild(name: str) -> None:
 def test_an_exclusive_or_takes_a_hidden_layer(
     hidden_channels: tuple[int, ...], bits_left: int
 ) -> None:
-    """Two coins and whether they differ are 2 bits; an affine map sees three coins."""
+    """Two coins and their XOR have 2 bits of entropy; an affine model finds three coins."""
     torch.manual_seed(0)
     x = torch.tensor([[0.0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]])
     network = MADE((3,), hidden_channels=hidden_channels)

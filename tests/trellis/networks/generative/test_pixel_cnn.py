@@ -25,10 +25,10 @@ def label(network: PixelCNN, count: int, y: int = 1) -> Tensor | None:
 
 
 @pytest.mark.parametrize(("kernel_size", "first_kernel_size"), [(3, 3), (5, 3), (3, 7)])
-def test_a_pixel_sees_all_pixels_before_it_and_no_other(
+def test_a_pixel_depends_on_all_pixels_before_it_and_no_others(
     kernel_size: int, first_kernel_size: int
 ) -> None:
-    """In the order of reading, whatever the way to it: there is no blind spot."""
+    """All pixels before it in raster order: there is no blind spot."""
     network = sharp((1, 5, 5), num_layers=4, kernel_size=kernel_size,
                     first_kernel_size=first_kernel_size).double()  # fmt: skip
     with torch.no_grad():
@@ -41,7 +41,7 @@ def test_a_pixel_sees_all_pixels_before_it_and_no_other(
     assert torch.equal(seen, torch.ones(25, 25).tril(-1).bool())
 
 
-def test_the_reach_of_a_pixel_is_as_documented() -> None:
+def test_the_receptive_field_is_as_documented() -> None:
     network = sharp((1, 9, 17), num_layers=2, first_kernel_size=5).double()
     x = torch.rand(1, 9, 17, dtype=torch.double)
     jacobian = torch.autograd.functional.jacobian(lambda x: network.logits(x[None])[0], x)
@@ -79,7 +79,7 @@ def test_probabilities_sum_to_one_and_samples_follow_them(
 
 
 def masked(convolution: torch.nn.Conv2d, rows: int, columns: int, x: Tensor) -> Tensor:
-    """The same convolution with a kernel of full size and zeros where it must not look.
+    """The same convolution with a kernel of full size that is masked by zeros.
 
     Args:
         rows: of the kernel's radius; the cut kernel fills its upper left corner.

@@ -31,7 +31,7 @@ def _seed() -> None:
 
 
 def build(name: str, shape: tuple[int, ...] = SHAPE, **options: object) -> nn.Module:
-    """A small network in which everything matters."""
+    """A small network whose outputs depend on all of its inputs."""
     network = NETWORKS[name](shape=shape, **{"num_parameters": 1, "latent_dim": L, **options})
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -39,7 +39,7 @@ def build(name: str, shape: tuple[int, ...] = SHAPE, **options: object) -> nn.Mo
 
 
 def written(network: nn.Module, *args: object) -> tuple[tuple, Tensor]:
-    """What the network returns, and the codes that its decoder read."""
+    """The result of the network, and the latent variables that its decoder was given."""
     codes: list[Tensor] = []
     hook = network.decoder.register_forward_pre_hook(lambda _, inputs: codes.append(inputs[0]))
     latents = network(*args)
@@ -66,9 +66,7 @@ def test_shapes(name: str, num_classes: int, num_parameters: int) -> None:
 
 @pytest.mark.parametrize("name", ["vae", "convolutional"])
 @pytest.mark.parametrize("num_classes", [0, 3])
-def test_densities_are_those_of_torch_at_the_codes_that_were_drawn(
-    name: str, num_classes: int
-) -> None:
+def test_densities_are_those_of_torch_at_the_samples_of_z(name: str, num_classes: int) -> None:
     network = build(name, num_classes=num_classes)
     x, y = torch.rand(B, *SHAPE), torch.arange(B) % 3 if num_classes else None
     latents, z = written(network, x, y, 6)
@@ -139,8 +137,8 @@ def test_log_ratios_average_to_the_divergence(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_likelihood_is_the_integral_over_all_codes(name: str) -> None:
-    """With codes of one entry the integral is a sum over a grid."""
+def test_the_likelihood_is_the_integral_over_z(name: str) -> None:
+    """With one latent dimension the integral is a sum over a grid."""
     lower = {"lower_dim": 1} if name == "hierarchical" else {}
     network = build(name, (1, 4, 4), latent_dim=1, **lower)
     for parameter in network.decoder.parameters():
@@ -190,7 +188,7 @@ def test_labels_reach_both_directions(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_stay_with_their_examples(name: str) -> None:
-    """With many samples too: a code that is certain shows which label its decoder was told."""
+    """With many samples, too: a posterior without variance shows the label of the decoder."""
     network = build(name, num_classes=3)
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -211,8 +209,8 @@ def test_every_parameter_learns(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_pass_through_the_codes(name: str) -> None:
-    """What makes a code, mean and scale, learns from the reconstruction alone."""
+def test_gradients_flow_through_the_samples_of_z(name: str) -> None:
+    """Mean and scale have gradients from the reconstruction alone."""
     network = build(name)
     network(torch.rand(B, *SHAPE)).parameters.square().sum().backward()
     output = [p for p in network.encoder.parameters() if p.ndim == 1][-1].grad
