@@ -23,9 +23,9 @@ class ObservationEncoder(nn.Module):
 
     By default vectors stay as they are, the number of a state becomes a one-hot vector and an
     image goes through a ``PixelEncoder``, with its channels first or last. Bytes become floats,
-    see ``bytes_to_float``, so that a trunk never gets any. Without hidden layers, one-hot vectors make every head
-    a table. A trunk must compute the same in training and evaluation mode: with batch norm or
-    dropout, the policy that learns would not be the one that acted.
+    see ``bytes_to_float``, so that a trunk never gets any. Without hidden layers, one-hot vectors
+    make every head a table. A trunk must compute the same in training and evaluation mode: with
+    batch norm or dropout, the policy that learns would not be the one that acted.
 
     Args:
         observation_shape: of one observation; ``()`` if it is one of ``num_observations`` states.
