@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle, islice
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -83,34 +83,39 @@ class Loader(Generic[Batch]):
     def batches(self) -> Sequence[Tensor]:
         """Index batches of this epoch for this process."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        if self.shuffle:
-            order = torch.randperm(self.num_examples, generator=generator)
-        else:
-            order = torch.arange(self.num_examples)
-        batches = self.plan(order, generator) if self.plan else order.split(self.batch_size)
-        if self.drop_last and self.plan is None and len(batches[-1]) < self.batch_size:
-            batches = batches[:-1]
+        order = torch.randperm(self.num_examples, generator=generator) if self.shuffle else None
+        if self.plan is None:
+            return self._share(partial(self._cut, order), self._num_cuts())
+        whole = torch.arange(self.num_examples) if order is None else order
+        batches = self.plan(whole, generator)
+        return self._share(batches.__getitem__, len(batches))
+
+    def _cut(self, order: Tensor | None, number: int) -> Tensor:
+        start = number * self.batch_size
+        end = min(start + self.batch_size, self.num_examples)
+        return torch.arange(start, end) if order is None else order[start:end]
+
+    def _num_cuts(self) -> int:
+        whole, rest = divmod(self.num_examples, self.batch_size)
+        return whole + (1 if rest and not self.drop_last else 0)
+
+    def _share(self, cut: Callable[[int], Tensor], total: int) -> "_Share":
+        return _Share(cut, total, self._numbers(total))
+
+    def _numbers(self, total: int) -> range:
+        """Which of ``total`` batches this process serves; padding counts beyond the last one."""
         rank, world = rank_and_world()
-        if self.pad and len(batches) % world:
-            missing = world - len(batches) % world
-            # More may be missing than there are: fewer batches than processes.
-            batches = [*batches, *islice(cycle(batches), missing)]
-        return batches[rank::world]
+        return range(rank, -(-total // world) * world if self.pad else total, world)
 
     def __len__(self) -> int:
-        if self.plan is not None:
-            return len(self.batches())
-        rank, world = rank_and_world()
-        whole, rest = divmod(self.num_examples, self.batch_size)
-        total = whole + (1 if rest and not self.drop_last else 0)
-        return -(-total // world) if self.pad else len(range(rank, total, world))
+        return len(self.batches() if self.plan else self._numbers(self._num_cuts()))
 
     def __iter__(self) -> Iterator[Batch]:
         batches = self.batches()
         self._served, self._skip = self._skip, 0
-        for indices in batches[self._served :]:
+        for number in range(self._served, len(batches)):
             self._served += 1
-            yield self.fetch(indices)
+            yield self.fetch(batches[number])
 
     def state_dict(self) -> dict[str, Any]:
         """Position in the epoch and seed of the order; Lightning puts them into checkpoints."""
@@ -120,6 +125,30 @@ class Loader(Generic[Batch]):
         """Continue the epoch and the order of ``state`` with the next iteration."""
         self._skip = state["batches"]
         self.seed = state.get("seed", self.seed)
+
+
+class _Share(Sequence[Tensor]):
+    """The batches of one process, each made when it is asked for.
+
+    The run of an agent is one epoch with a batch for each update: a list of them, or only their
+    order, would take gigabytes.
+
+    Args:
+        cut: from the number of a batch to its indices.
+        total: batches of all processes.
+        numbers: which of them are this process's; those beyond the last one are the first ones.
+    """
+
+    def __init__(self, cut: Callable[[int], Tensor], total: int, numbers: range) -> None:
+        self.cut, self.total, self.numbers = cut, total, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return _Share(self.cut, self.total, self.numbers[number])
+        return self.cut(self.numbers[number] % self.total)
 
 
 def rank_and_world() -> tuple[int, int]:

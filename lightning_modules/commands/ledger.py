@@ -163,8 +163,6 @@ def summary(result: dict[str, Any]) -> str:
 
     >>> summary({"mean": 81.5, "std": 0.7, "values": [81, 82]})
     '81.5 ± 0.7 (2 runs)'
-    >>> summary({"mean": 8, "values": [8]})
-    '8 (1 run)'
     """
     mean, runs = shown(result["mean"]), len(result["values"])
     return f"{mean} ± {shown(result['std'], 2)} ({runs} runs)" if runs > 1 else f"{mean} (1 run)"

@@ -17,6 +17,7 @@ from trellis.checks import at_least_one, positive, probability
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.lightning_private import counted_as_one
 from trellis.lightning_modules.engine.objective import Objective, Stage, clip_gradients, plan
+from trellis.networks.rl.observation_encoder import bytes_to_float
 from trellis.rl.collector import Rollout
 from trellis.rl.replay_block import ReplayBlock
 from trellis.rl.reward_scale import RewardScale
@@ -180,7 +181,7 @@ class AgentObjective(Objective):
             values: to be logged, beside ``env_steps`` and ``return``.
         """
         for scale in self._running_scales:
-            scale.update(batch.observations[:-1].flatten(0, 1))
+            scale.update(bytes_to_float(batch.observations[:-1].flatten(0, 1)).flatten(1))
         schedulers: Any = self.lr_schedulers() or []
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             scheduler.step()

@@ -75,7 +75,7 @@ class TRPO(AgentObjective):
     Raises:
         ValueError: a number out of range, or clipping and accumulation by the trainer; in ``fit``
             a network whose policy and value share parameters.
-        FloatingPointError: the policy's step is not finite.
+        FloatingPointError: the policy's step, or the policy after it, is not finite.
 
     Source: Schulman et al. 2015, section 6 and appendix C; Kakade 2001 (no line search);
     Schulman et al. 2016 (advantages). Deviates: after a time limit the value is bootstrapped.
@@ -197,16 +197,29 @@ class TRPO(AgentObjective):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Take the longest acceptable step; the gain of the surrogate, the divergence, and 1.
 
-        If there is none, the policy stays as it was: 0, 0, 0.
+        If there is none, the policy stays as it was: 0, 0, 0. No optimiser takes this step, so
+        that ``FiniteGuard`` does not see it.
+
+        Raises:
+            FloatingPointError: no step leaves the policy finite; it stays as it was.
         """
-        old = flatten(self._policy_parameters)
+        old, any_finite = flatten(self._policy_parameters), False
         for tries in range(max(1, self.line_search_steps)):
-            _assign(self._policy_parameters, old + BACKTRACK**tries * full_step)
+            new = old + BACKTRACK**tries * full_step
+            _assign(self._policy_parameters, new)
             surrogate, kl = (self._mean(value) for value in measure())
+            finite = bool(new.isfinite().all() & surrogate.isfinite() & kl.isfinite())
             acceptable = (surrogate > before) & (kl <= self.max_kl)
-            if self.line_search_steps == 0 or bool(acceptable):
+            if finite and (self.line_search_steps == 0 or bool(acceptable)):
                 return surrogate - before, kl, torch.ones_like(kl)
+            any_finite |= finite
         _assign(self._policy_parameters, old)
+        if not any_finite:
+            raise FloatingPointError(
+                f"step {self.global_step}: after the policy's step its weights, the surrogate or "
+                f"the divergence are not finite; best.ckpt and last.ckpt hold no such weights. "
+                f"Lower max_kl, or raise damping"
+            )
         return torch.zeros_like(kl), torch.zeros_like(kl), torch.zeros_like(kl)
 
     def _fit_value(self, experience: Experience, optimizer: Any) -> Tensor:

@@ -112,7 +112,18 @@ class Film(Clock):
         return np.full((8, 12, 3), 20 * self.time, dtype=np.uint8)
 
 
-for kind in (Clock, Guess, Aim, Steady, Film, Hidden):
+class Grey(Clock):
+    """Says its time in bytes: a vector, or an image with its channels last."""
+
+    def __init__(self, shape: tuple[int, ...] = (3,), **options: Any) -> None:
+        super().__init__(**options)
+        self.observation_space = Box(0, 255, shape, np.uint8)
+
+    def _seen(self) -> np.ndarray:
+        return np.full(self.observation_space.shape, 20 * self.time, dtype=np.uint8)
+
+
+for kind in (Clock, Guess, Aim, Steady, Film, Hidden, Grey):
     name = f"Test{kind.__name__}-v0"
     if name not in gymnasium.registry:
         gymnasium.register(name, kind)

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from trellis.checks import at_least_one
 from trellis.rl.environment_state import load_state, save_state
+from trellis.rl.spaces import fitting_actions
 from trellis.rl.vector_environments import (
-    clip_actions,
     environment_spec,
+    first_observations,
     make_environments,
     observation_dtype,
 )
@@ -69,6 +70,7 @@ class Collector:
         steps: that each environment has made.
     Raises:
         ImportError: gymnasium is missing.
+        RuntimeError: an environment breaks the space that it declares, or raised an error.
         ValueError: an unknown environment, with the nearest names; no environments.
 
     >>> collector = Collector("CartPole-v1", num_envs=2)
@@ -101,7 +103,7 @@ class Collector:
     def _begin(self, start: int) -> None:
         """Reset the environments, which have made ``start`` steps each."""
         seeds = np.random.SeedSequence((*self.seed, start)).generate_state(2) >> 1
-        self._observation, _ = self._environments.reset(seed=int(seeds[0]))
+        self._observation = first_observations(self.environment, self._environments, int(seeds[0]))
         self._ended = np.zeros(self.num_envs, dtype=bool)
         self._return = np.zeros(self.num_envs)
         self._recent: deque[float] = deque(maxlen=RECENT)
@@ -125,7 +127,7 @@ class Collector:
             device: of the observations that ``act`` is given; rollouts are on the CPU.
         Raises:
             RuntimeError: an environment raised an error; says which, and after how many steps.
-            ValueError: a reward or an observation that is not finite.
+            ValueError: a reward or an observation that is not finite, or not in its space.
         """
         steps, width, device = (
             at_least_one("num_steps", num_steps),
@@ -172,12 +174,12 @@ class Collector:
     ) -> None:
         """Write the steps of a rollout into these arrays: where a run spends its time."""
         observation_array, action_array = observations.numpy(), actions.numpy()
-        on_cpu, discrete = device.type == "cpu", self.spec.num_actions > 0
-        step = self._environments.step
+        on_cpu, space = device.type == "cpu", self._environments.single_action_space
+        step, discrete = self._environments.step, self.spec.num_actions > 0
         observation_array[0] = self._observation
         for t, (observation, action) in enumerate(zip(observations, actions, strict=False)):
             action.copy_(act(observation if on_cpu else observation.to(device)))
-            given = action_array[t] if discrete else clip_actions(action_array[t], self.spec)
+            given = action_array[t] if discrete else fitting_actions(action_array[t], space)
             try:
                 observation_array[t + 1], rewards[t], flags[0, t], flags[1, t], _ = step(given)
             except Exception as error:
@@ -187,6 +189,15 @@ class Collector:
                 ) from error
 
     def _check(self, observations: Tensor, rewards: np.ndarray) -> None:
+        if states := self.spec.num_observations:
+            lowest, highest = (int(end) for end in observations.aminmax())
+            if lowest < 0 or highest >= states:
+                self._incomplete = True
+                raise ValueError(
+                    f"{self.environment}: it returned the observation "
+                    f"{lowest if lowest < 0 else highest}, but its observation_space declares "
+                    f"Discrete({states})"
+                )
         for name, values in (("reward", rewards), ("observation", observations.numpy()[1:])):
             if not np.isfinite(values.sum()) and not np.isfinite(values).all():
                 step, number = np.argwhere(~np.isfinite(values))[0][:2]

@@ -7,6 +7,7 @@ step only resets.
 """
 
 import difflib
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trellis.rl.spaces import check_observation, fitting_actions
 from trellis.spec import EnvironmentSpec
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ EVALUATION_SEEDS = {"val": 1_000_000, "test": 2_000_000}
 # Up to so many are stepped one by one: a vectorised step costs as much for one as for many, and
 # more yet between two steps of a network, which displace it from the processor's caches.
 MAX_SERIAL = 8
-MAX_EPISODE_STEPS = 100_000  # in evaluation; longer episodes are taken for endless ones
+MAX_EPISODE_STEPS = 100_000  # in evaluation; longer episodes are taken for endless and truncated
 
 
 class Episodes(NamedTuple):
@@ -142,11 +144,28 @@ def observation_dtype(environments: "VectorEnv") -> torch.dtype:
     return torch.long if discrete and dtype.kind in "iu" else torch.float32
 
 
-def clip_actions(actions: np.ndarray, spec: EnvironmentSpec) -> np.ndarray:
-    """``actions`` as the environments take them: real ones are clipped to their bounds."""
-    if spec.num_actions:
-        return actions
-    return np.clip(actions, spec.action_low, spec.action_high).astype(np.float32)
+def first_observations(environment: str, environments: "VectorEnv", seed: int) -> np.ndarray:
+    """Reset the environments: what they return, once it is known to fit their space.
+
+    Args:
+        environment: their id.
+        environments: from ``make_environments``.
+        seed: of the first one; each other has the next.
+    Raises:
+        RuntimeError: an environment raised an error, or breaks the space that it declares.
+    """
+    try:
+        observations, _ = environments.reset(seed=seed)
+        if np.shape(observations)[:1] != (environments.num_envs,):
+            raise ValueError(
+                f"{environments.num_envs} environments returned observations of shape "
+                f"{list(np.shape(observations))}"
+            )
+        for each in observations:
+            check_observation(each, environments.single_observation_space)
+    except Exception as error:
+        raise RuntimeError(f"{environment}: {type(error).__name__} in reset: {error}") from error
+    return observations
 
 
 @torch.inference_mode()
@@ -159,6 +178,8 @@ def play(
 ) -> Episodes:
     """One episode of each environment, from its first observation to its end.
 
+    An episode that has not ended after 100,000 steps is truncated there, with a warning.
+
     Args:
         environments: from ``make_environments``; they are reset first.
         spec: their sizes.
@@ -166,26 +187,34 @@ def play(
         seed: of the environments.
         watch: called before each step and at the end.
     Raises:
-        ValueError: an episode does not end.
+        RuntimeError: an environment raised an error, or breaks the space that it declares.
     """
     dtype = observation_dtype(environments)
-    observations, _ = environments.reset(seed=seed)
+    observations = first_observations(spec.environment, environments, seed)
     running = np.ones(environments.num_envs, dtype=bool)
     returns, lengths = np.zeros(len(running)), np.zeros(len(running), dtype=np.int64)
     watch = watch or (lambda: None)
     watch()
-    for _ in range(MAX_EPISODE_STEPS):
+    for number in range(MAX_EPISODE_STEPS):
         actions = act(torch.as_tensor(observations, dtype=dtype)).cpu().numpy()
-        observations, rewards, terminated, truncated, _ = environments.step(
-            clip_actions(actions, spec)
-        )
+        given = fitting_actions(actions, environments.single_action_space)
+        try:
+            observations, rewards, terminated, truncated, _ = environments.step(given)
+        except Exception as error:
+            raise RuntimeError(
+                f"{spec.environment}: {type(error).__name__} in step {number + 1}: {error}"
+            ) from error
         returns += np.where(running, rewards, 0.0)
         lengths += running
         running &= ~(terminated | truncated)
         watch()
         if not running.any():
-            return Episodes(torch.from_numpy(returns).float(), torch.from_numpy(lengths))
-    raise ValueError(
-        f"environment={spec.environment!r}: {running.sum()} episodes have not ended after "
-        f"{MAX_EPISODE_STEPS} steps; give its options max_episode_steps"
-    )
+            break
+    else:
+        warnings.warn(
+            f"{spec.environment}: {running.sum()} of {len(running)} episodes have not ended after "
+            f"{MAX_EPISODE_STEPS} steps and count as they are; give its options "
+            f"max_episode_steps",
+            stacklevel=2,
+        )
+    return Episodes(torch.from_numpy(returns).float(), torch.from_numpy(lengths))

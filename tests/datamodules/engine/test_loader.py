@@ -1,4 +1,6 @@
 import math
+import tracemalloc
+from itertools import cycle, islice
 
 import pytest
 import torch
@@ -102,6 +104,56 @@ def test_padding_gives_each_rank_as_many_batches(
         shards += served(loader)
     assert lengths == {math.ceil(math.ceil(count / 2) / world)}
     assert set(shards) == set(range(count))
+
+
+def by_a_list(loader: Loader, rank: int, world: int) -> list[list[int]]:
+    """The batches of one process, by a list of all: what the loader did once."""
+    generator = torch.Generator().manual_seed(loader.seed * 1_000_003 + loader.epoch)
+    order = torch.arange(loader.num_examples)
+    if loader.shuffle:
+        order = torch.randperm(loader.num_examples, generator=generator)
+    batches = [batch.tolist() for batch in order.split(loader.batch_size)]
+    if loader.drop_last and len(batches[-1]) < loader.batch_size:
+        batches.pop()
+    if loader.pad and len(batches) % world:
+        batches += list(islice(cycle(batches), world - len(batches) % world))
+    return batches[rank::world]
+
+
+@pytest.mark.parametrize("world", [1, 2, 5])
+@pytest.mark.parametrize("count", [4, 7, 9, 12])
+@pytest.mark.parametrize("pad", [False, True])
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batches_cut_one_by_one_are_those_of_a_list(
+    monkeypatch: pytest.MonkeyPatch,
+    world: int,
+    count: int,
+    pad: bool,
+    drop_last: bool,
+    shuffle: bool,
+) -> None:
+    loader = Loader(count, list, batch_size=3, pad=pad, drop_last=drop_last, shuffle=shuffle)
+    for rank in range(world):
+        as_rank(monkeypatch, rank, world)
+        expected = by_a_list(loader, rank, world)
+        assert [[int(i) for i in batch] for batch in loader] == expected
+        assert [batch.tolist() for batch in loader.batches()] == expected
+        assert [batch.tolist() for batch in loader.batches()[1:]] == expected[1:]
+        assert len(loader) == len(expected)
+
+
+def test_a_long_run_needs_no_memory() -> None:
+    """The list of all batches, and the order of all examples, would not fit into any machine."""
+    tracemalloc.start()
+    loader = numbers(10**15, pad=True)
+    batches = iter(loader)
+    assert [next(batches).tolist() for _ in range(3)] == [[0], [1], [2]]
+    loader.load_state_dict({"batches": 10**15 - 2})
+    assert [batch.tolist() for batch in loader] == [[10**15 - 2], [10**15 - 1]]
+    assert len(loader) == 10**15
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()
 
 
 def test_a_rank_without_batches_can_still_save_its_state(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """What all agents promise: fresh experience, data that fit, one discount, a run that ends."""
 
+import copy
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,14 @@ from trellis.lightning_modules import rl
 from trellis.lightning_modules.rl.agent import AgentObjective
 from trellis.lightning_modules.rl.dqn import DQN
 from trellis.lightning_modules.rl.ppo import PPO
-from trellis.networks.rl.value import ActorCriticNetwork, QNetwork
+from trellis.networks.rl.policy import (
+    CategoricalPolicy,
+    DeterministicPolicy,
+    SquashedGaussianPolicy,
+)
+from trellis.networks.rl.value import ActorCriticNetwork, QNetwork, StateActionValue
 from trellis.rl.reward_scale import RewardScale
+from trellis.rl.running_scale import RunningScale
 from trellis.spec import EnvironmentSpec
 
 adam = partial(torch.optim.Adam, lr=0.02)
@@ -191,3 +198,46 @@ def test_updates_on_a_batch_count_as_one_step(tmp_path: Path) -> None:
     objective = partial(ppo, num_epochs=2, num_minibatches=2)
     assert fit(objective, rollouts, tmp_path, callbacks=[Count()]).error is None
     assert steps == [number for number in range(5) for _ in range(4)]
+
+
+def on_bytes(name: str, trunk: nn.Module | None) -> partial:
+    """An agent with a small network for observations of bytes."""
+    small: dict[str, Any] = {"hidden_channels": (4,), "trunk": trunk}
+    if name == "DQN":
+        return partial(DQN, partial(QNetwork, **small), adam)
+    if name in ("SAC", "TD3", "DDPG"):
+        policy = SquashedGaussianPolicy if name == "SAC" else DeterministicPolicy
+        critic = partial(StateActionValue, **small)
+        return partial(getattr(rl, name), policy=partial(policy, **small), critic=critic)
+    if name == "REINFORCE":
+        return partial(rl.REINFORCE, partial(CategoricalPolicy, **small), adam)
+    return partial(getattr(rl, name), partial(ActorCriticNetwork, **small), adam)
+
+
+@pytest.mark.parametrize(
+    ("shape", "trunk"),
+    [
+        ((3,), None),
+        ((3,), RunningScale(3)),
+        ((4, 5, 3), nn.Flatten()),
+        ((4, 5, 3), nn.Sequential(nn.Flatten(), RunningScale(60))),
+    ],
+)
+@pytest.mark.parametrize("name", rl.__all__)
+def test_observations_of_bytes(
+    name: str, shape: tuple[int, ...], trunk: nn.Module | None, tmp_path: Path
+) -> None:
+    """They are kept as bytes, and seen as the floats they stand for."""
+    objective = on_bytes(name, copy.deepcopy(trunk))
+    real = name in ("SAC", "TD3", "DDPG")
+    data = replay if objective.func.learns_from == "replay" else rollouts
+    options = {"length": 2, "shape": shape, "real": real}
+    done = fit(objective, partial(data, environment="TestGrey-v0", options=options), tmp_path)
+    assert done.error is None
+    assert done.trainer.global_step == 5
+    scales = [part for part in done.objective.modules() if isinstance(part, RunningScale)]
+    assert bool(scales) == ("RunningScale" in str(trunk))
+    # Times up to 7 in 20 shades each; images are divided by 255.
+    unit = 255 if len(shape) == 3 else 1
+    for scale in scales:
+        assert 10 / unit < float(scale.mean.mean()) < 140 / unit

@@ -303,6 +303,30 @@ def test_what_is_not_finite_ends_the_run(order: int, words: str, tmp_path: Path)
     assert all(weight.isfinite().all() for weight in done.objective.network.parameters())
 
 
+@pytest.mark.parametrize("tries", [0, 1, 10])
+@pytest.mark.parametrize("length", [3e38, 1e30, float("nan")])
+def test_a_step_after_which_nothing_is_finite_ends_the_run(
+    length: float, tries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the last rollout too, after which no gradient would tell: the policy stays as it was."""
+    right, calls = module.trust_region_step, []
+
+    def far(direction: Tensor, *args: Any) -> Tensor:
+        calls.append(1)
+        step = right(direction, *args)
+        return length * step.sign() if len(calls) == 2 else step
+
+    monkeypatch.setattr(module, "trust_region_step", far)
+    data = poles(rollouts=2)
+    done = train(data, tmp_path, line_search_steps=tries)
+    assert isinstance(done.error, FloatingPointError)
+    assert "step 1: " in str(done.error)
+    for old, new in zip(
+        of_policy(data.networks[1]), of_policy(done.objective.network), strict=True
+    ):
+        assert torch.equal(old, new)
+
+
 def test_shared_features_are_refused(tmp_path: Path) -> None:
     error = train(clock(), tmp_path, network=partial(small, shared=True)).error
     assert isinstance(error, ValueError)

@@ -1,14 +1,19 @@
 """Environments by name, and episodes played to their end."""
 
+from functools import partial
+from typing import Any
+
 import environment_cases  # noqa: F401 - registers environments
 import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from trellis.rl.collector import Collector
 from trellis.rl.vector_environments import (
-    clip_actions,
+    Episodes,
     environment_spec,
     make_environments,
     observation_dtype,
@@ -48,12 +53,6 @@ def test_types_of_observations() -> None:
         assert observation_dtype(make_environments(name, 1)) == kind
 
 
-def test_real_actions_are_cut() -> None:
-    spec = EnvironmentSpec("x", (1,), action_low=(-1.0, 0.0), action_high=(1.0, 3.0))
-    given = clip_actions(np.array([[-5.0, -5.0], [0.5, 9.0]]), spec)
-    assert given.tolist() == [[-1.0, 0.0], [0.5, 3.0]]
-
-
 def test_episodes_are_played_once_and_whole() -> None:
     environments = make_environments("TestClock-v0", 3)
     environments.envs[1].unwrapped.length = 5
@@ -83,11 +82,154 @@ def test_an_episode_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trellis.rl.vector_environments.MAX_EPISODE_STEPS", 20)
     environments = make_environments("TestClock-v0", 2, {"length": 30})
     spec = environment_spec("TestClock-v0", environments)
-    with pytest.raises(
-        ValueError, match="2 episodes have not ended after 20 steps.*max_episode_steps"
-    ):
-        play(environments, spec, lambda seen: torch.zeros(len(seen), dtype=torch.long), 0)
+    environments.envs[1].unwrapped.length = 3  # that one ends after 4 steps
+    words = "TestClock-v0: 1 of 2 episodes have not ended after 20 steps.*max_episode_steps"
+    with pytest.warns(UserWarning, match=words):
+        found = play(environments, spec, lambda seen: torch.zeros(len(seen), dtype=torch.long), 0)
+    assert found.lengths.tolist() == [20, 4]
+    assert found.returns.tolist() == [210, 10]
     environments = make_environments("TestClock-v0", 2, {"length": 30, "max_episode_steps": 5})
     assert play(
         environments, spec, lambda seen: torch.zeros(len(seen), dtype=torch.long), 0
     ).lengths.tolist() == [5, 5]
+
+
+class Own(gymnasium.Env):
+    """Returns what it is told to at reset and in steps, whatever its space declares."""
+
+    action_space = Discrete(2)
+
+    def __init__(self, space: Any, first: Any, then: Any, **options: Any) -> None:
+        self.observation_space, self.first, self.then = space, first, then
+        self.__dict__.update(options)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self.first, {}
+
+    def step(self, action: Any) -> Any:
+        return self.then, 1.0, True, False, {}
+
+
+class OwnVector(gymnasium.vector.VectorEnv):
+    """Two copies, vectorised by its author."""
+
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+
+    def __init__(self, num_envs: int, **options: Any) -> None:
+        self.num_envs, self.first = num_envs, options["first"]
+        self.single_observation_space = options["space"]
+        self.single_action_space = Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return self.first, {}
+
+
+for name, entries in (
+    ("TestOwn-v0", {"entry_point": Own}),
+    ("TestOwnVector-v0", {"entry_point": Own, "vector_entry_point": OwnVector}),
+):
+    if name not in gymnasium.registry:
+        gymnasium.register(name, **entries)
+
+BYTES, REAL = Box(0, 255, (2,), np.uint8), Box(-1.0, 1.0, (2,))
+
+
+@pytest.mark.parametrize(
+    ("space", "wrong", "words"),
+    [
+        (BYTES, np.array([0.5, 1.0]), "of float64, but .* a Box of shape [2] and uint8"),
+        (BYTES, np.array([3, 256]), "from 3 to 256, but .* uint8 from 0 to 255"),
+        (BYTES, np.array([-1, 0]), "from -1 to 0"),
+        (REAL, np.zeros(1), r"of shape [1], but .* a Box of shape [2] and float32 from -1.0 to"),
+        (REAL, np.zeros((2, 1)), "of shape [2, 1]"),
+        (REAL, 0.0, "of shape []"),
+        (REAL, None, "a NoneType as observation"),
+        (REAL, {"x": np.zeros(2)}, "a dict as observation"),
+        (REAL, [[1.0], [1.0, 2.0]], "a list as observation"),
+        (Discrete(3), 3, "from 3 to 3, but .* Discrete(3)"),
+        (Discrete(3), -1, "from -1 to -1"),
+        (Discrete(3), 1.0, "of float64, but .* Discrete(3)"),
+        (Discrete(3), [1], "of shape [1]"),
+    ],
+)  # fmt: skip
+def test_an_environment_that_breaks_its_own_space(space: Any, wrong: Any, words: str) -> None:
+    right = np.zeros(space.shape, space.dtype)
+    pattern = words.translate(str.maketrans({c: "\\" + c for c in "[]()"}))
+
+    def played(first: Any, then: Any) -> Episodes:
+        options = {"space": space, "first": first, "then": then}
+        environments = make_environments("TestOwn-v0", 2, options)
+        spec = environment_spec("TestOwn-v0", environments)
+        return play(environments, spec, lambda seen: torch.zeros(len(seen)).long(), 0)
+
+    with pytest.raises(RuntimeError, match=f"^TestOwn-v0: ValueError in reset: .*{pattern}") as at:
+        played(wrong, right)
+    assert "\n" not in str(at.value)
+    with pytest.raises(RuntimeError, match=f"^TestOwn-v0: ValueError in step 1: .*{pattern}"):
+        played(right, wrong)
+    assert played(right, right).lengths.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("space", "right"),
+    [
+        (BYTES, [3, 255]),
+        (BYTES, np.array([3, 255])),
+        (REAL, np.array([0.5, 7.0])),  # outside its bounds, which nothing relies on
+        (REAL, np.array([1, 0])),
+        (REAL, [0.5, 1]),
+        (Discrete(3), np.int32(2)),
+        (Discrete(3), True),
+    ],
+)
+def test_what_fits_a_space_is_taken(space: Any, right: Any) -> None:
+    environments = make_environments(
+        "TestOwn-v0", 2, {"space": space, "first": right, "then": right}
+    )
+    spec, seen = environment_spec("TestOwn-v0", environments), []
+
+    def act(observations: torch.Tensor) -> torch.Tensor:
+        seen.append(observations)
+        return torch.zeros(2).long()
+
+    play(environments, spec, act, 0)
+    assert seen[0].tolist() == 2 * [np.asarray(right).tolist()]
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        (np.zeros((9, 1), np.float32), r"shape \[1\], but"),
+        (np.zeros((3, 2), np.float32), r"9 environments returned observations of shape \[3, 2\]"),
+    ],
+)
+def test_vectorised_environments_that_break_their_space(first: np.ndarray, words: str) -> None:
+    with pytest.raises(RuntimeError, match=f"TestOwnVector-v0: ValueError in reset: .*{words}"):
+        Collector("TestOwnVector-v0", 9, {"space": REAL, "first": first, "then": first})
+
+
+def test_an_environment_that_raises_at_the_start() -> None:
+    options = {"space": REAL, "first": np.zeros(2), "then": np.zeros(2)}
+    environments = make_environments("TestOwn-v0", 1, options)
+    spec = environment_spec("TestOwn-v0", environments)
+
+    def broken(**_: Any) -> Any:
+        raise OSError("no simulator")
+
+    environments.envs[0].unwrapped.reset = broken
+    with pytest.raises(RuntimeError, match="TestOwn-v0: OSError in reset: no simulator"):
+        play(environments, spec, lambda seen: torch.zeros(1).long(), 0)
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_resets_are_those_of_gymnasium(num_envs: int) -> None:
+    ours = make_environments("Acrobot-v1", num_envs)
+    one = partial(gymnasium.make, "Acrobot-v1")
+    theirs = SyncVectorEnv([one] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
+    for seed in (5, None):
+        assert np.array_equal(ours.reset(seed=seed)[0], theirs.reset(seed=seed)[0])
+        for action in (0, 2, 1):
+            steps = [made.step(np.full(num_envs, action))[:4] for made in (ours, theirs)]
+            for a, b in zip(*steps, strict=True):
+                assert np.array_equal(a, b)

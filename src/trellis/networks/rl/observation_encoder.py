@@ -22,9 +22,10 @@ class ObservationEncoder(nn.Module):
     """Features of observations: a trunk that turns them into vectors, then hidden layers.
 
     By default vectors stay as they are, the number of a state becomes a one-hot vector and an
-    image goes through a ``PixelEncoder``. Without hidden layers, one-hot vectors make every head
-    a table. A trunk must compute the same in training and evaluation mode: with batch norm or
-    dropout, the policy that learns would not be the one that acted.
+    image goes through a ``PixelEncoder``, with its channels first or last. Bytes become floats,
+    see ``bytes_to_float``, so that a trunk never gets any. Without hidden layers, one-hot vectors
+    make every head a table. A trunk must compute the same in training and evaluation mode: with
+    batch norm or dropout, the policy that learns would not be the one that acted.
 
     Args:
         observation_shape: of one observation; ``()`` if it is one of ``num_observations`` states.
@@ -76,6 +77,8 @@ class ObservationEncoder(nn.Module):
                 f"observation {list(observation.shape)} does not fit "
                 f"observation_shape={self.observation_shape}: give [B{sizes}]"
             )
+        if not self.num_observations:
+            observation = bytes_to_float(observation)
         return self.layers(observation if self.front is None else self.front(observation))
 
     def _width(self) -> int:
@@ -102,6 +105,33 @@ class ObservationEncoder(nn.Module):
                 f"into {output}: give one that returns [B, features]"
             )
         return features.size(1)
+
+
+def bytes_to_float(observation: Tensor) -> Tensor:
+    """Observations as floats: of bytes, images are divided by 255; others stay as they are.
+
+    Shape:
+        observation ``[B, *shape]`` -> the same
+
+    >>> bytes_to_float(torch.tensor([[3, 255]], dtype=torch.uint8))
+    tensor([[  3., 255.]])
+    >>> bytes_to_float(torch.full((1, 1, 1, 2), 255, dtype=torch.uint8))
+    tensor([[[[1., 1.]]]])
+    """
+    if observation.dtype != torch.uint8:
+        return observation
+    return observation.float() / 255 if observation.dim() == 4 else observation.float()
+
+
+class ChannelsFirst(nn.Module):
+    """Images with their channels in front.
+
+    Shape:
+        x ``[B, H, W, C]`` -> ``[B, C, H, W]``
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 3, 1, 2)
 
 
 class OneHot(nn.Module):
@@ -163,7 +193,7 @@ class PixelEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.float() / 255 if x.dtype == torch.uint8 else x)
+        return self.layers(bytes_to_float(x))
 
 
 def hidden_layers(
@@ -212,9 +242,11 @@ def _front(observation_shape: tuple[int, ...], num_observations: int) -> nn.Modu
         return None
     if len(observation_shape) == 3 and min(observation_shape[1:]) >= MIN_SIDE:
         return PixelEncoder(observation_shape[0])
+    if len(observation_shape) == 3 and min(observation_shape[:2]) >= MIN_SIDE:
+        return nn.Sequential(ChannelsFirst(), PixelEncoder(observation_shape[2]))
     sizes = ", ".join(map(str, observation_shape))
     raise ValueError(
-        f"observation_shape={observation_shape}: only vectors and images (channels, height, "
-        f"width) of at least {MIN_SIDE} x {MIN_SIDE} have a default trunk; give one from "
+        f"observation_shape={observation_shape}: only vectors and images (channels first or "
+        f"last) of at least {MIN_SIDE} x {MIN_SIDE} have a default trunk; give one from "
         f"[B, {sizes}] to [B, features], such as torch.nn.Flatten"
     )

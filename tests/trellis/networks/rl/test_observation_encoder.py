@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from trellis.networks.rl.observation_encoder import ObservationEncoder, OneHot, PixelEncoder
+from trellis.rl.running_scale import RunningScale
 
 
 def test_vectors_go_through_hidden_layers() -> None:
@@ -57,6 +58,34 @@ def test_any_module_can_be_the_trunk() -> None:
     assert trunk.front is own
     flat = ObservationEncoder((5, 3), trunk=nn.Flatten(), hidden_channels=())
     assert flat.out_channels == 15
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "factor"),
+    [
+        ((6,), {}, 1),
+        ((6,), {"trunk": RunningScale(6)}, 1),
+        ((5, 3), {"trunk": nn.Flatten()}, 1),
+        ((3, 4, 4), {"trunk": nn.Flatten()}, 255),
+        ((4, 4, 3), {"trunk": nn.Sequential(nn.Flatten(), nn.Linear(48, 5))}, 255),
+        ((1, 36, 36), {}, 255),
+        ((36, 40, 3), {}, 255),
+    ],
+)
+def test_bytes_are_the_floats_that_they_stand_for(shape, options, factor) -> None:
+    encoder = ObservationEncoder(shape, hidden_channels=(4,), **options)
+    seen = torch.randint(256, (7, *shape), dtype=torch.uint8)
+    torch.testing.assert_close(encoder(seen), encoder(seen.float() / factor))
+    assert encoder(seen).std() > 0
+
+
+def test_channels_may_come_last() -> None:
+    torch.manual_seed(0)
+    first = ObservationEncoder((3, 40, 48), hidden_channels=(4,))
+    torch.manual_seed(0)
+    last = ObservationEncoder((40, 48, 3), hidden_channels=(4,))
+    x = torch.rand(2, 3, 40, 48)
+    torch.testing.assert_close(first(x), last(x.permute(0, 2, 3, 1)))
 
 
 def test_orthogonal_start() -> None:

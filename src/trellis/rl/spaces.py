@@ -1,0 +1,71 @@
+"""What an environment declares of its observations and actions, in both directions."""
+
+from typing import Any
+
+import numpy as np
+
+
+def check_observation(observation: Any, space: Any) -> None:
+    """Check that an observation has the shape and type of its space.
+
+    Real numbers outside the bounds of a ``Box`` pass: nothing here relies on them.
+
+    Args:
+        observation: of one environment.
+        space: its ``observation_space``, a ``Box`` or ``Discrete``.
+    Raises:
+        ValueError: it has not; names both.
+    """
+    declared = f"its observation_space declares {_described(space)}"
+    try:
+        array = np.asarray(observation)
+    except ValueError:  # ragged lists
+        array = np.asarray(None)
+    if array.dtype.kind not in "biuf":
+        kind = type(observation).__name__
+        raise ValueError(f"it returned a {kind} as observation, but {declared}")
+    if array.shape != tuple(space.shape or ()):
+        raise ValueError(
+            f"it returned an observation of shape {list(array.shape)}, but {declared}"
+        )
+    if space.dtype.kind not in "iu":
+        return
+    if array.dtype.kind == "f":
+        raise ValueError(f"it returned an observation of {array.dtype}, but {declared}")
+    low, high = _bounds(space)
+    if array.size and bool(((array < low) | (array > high)).any()):
+        raise ValueError(
+            f"it returned an observation from {array.min()} to {array.max()}, but {declared}"
+        )
+
+
+def fitting_actions(actions: np.ndarray, space: Any) -> np.ndarray:
+    """``actions`` as environments take them.
+
+    Discrete ones stay as they are; real ones are clipped to the bounds, rounded where the space
+    has whole numbers, and converted to its type.
+
+    Args:
+        actions: ``[N]`` or ``[N, A]``.
+        space: ``single_action_space``, a ``Discrete`` or ``Box``.
+    """
+    if not hasattr(space, "low"):
+        return actions
+    clipped = np.clip(actions, space.low, space.high)
+    return (np.rint(clipped) if space.dtype.kind in "iu" else clipped).astype(space.dtype)
+
+
+def _bounds(space: Any) -> tuple[Any, Any]:
+    if hasattr(space, "low"):
+        return space.low, space.high
+    return space.start, space.start + space.n - 1
+
+
+def _described(space: Any) -> str:
+    if not hasattr(space, "low"):
+        return f"Discrete({space.n})"
+    # The bounds of a Box may be arrays of thousands of numbers.
+    return (
+        f"a Box of shape {list(space.shape)} and {space.dtype} from {space.low.min()} to "
+        f"{space.high.max()}"
+    )
