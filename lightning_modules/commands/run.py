@@ -130,7 +130,10 @@ class SaveConfig(SaveConfigCallback):
 
 
 def _write_predictions(batches: list[Any], model: Any, folder: Path) -> Path:
-    """A line for each text, or a row for each example as CSV under the names of the classes."""
+    """A line for each text, or a row for each example as CSV under the names of the classes.
+
+    Rows of sequences are as long as these are.
+    """
     if all(isinstance(batch, list) for batch in batches):
         lines = [" ".join(text.splitlines()) for batch in batches for text in batch]
         (folder / "predictions.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
@@ -138,13 +141,14 @@ def _write_predictions(batches: list[Any], model: Any, folder: Path) -> Path:
     if not all(isinstance(batch, torch.Tensor) and batch.ndim == 2 for batch in batches):
         torch.save(batches, folder / "predictions.pt")
         return folder / "predictions.pt"
-    rows = torch.cat(batches)
+    rows = [row for batch in batches for row in batch.tolist()]
+    width = max(map(len, rows), default=0)
     classes = getattr(getattr(model, "spec", None), "classes", ())
-    names = classes if len(classes) == rows.size(1) else range(rows.size(1))
+    names = classes if len(classes) == width else range(width)
     with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(names)
-        writer.writerows(rows.tolist())
+        writer.writerows(rows)
     return folder / "predictions.csv"
 
 

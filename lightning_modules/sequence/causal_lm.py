@@ -1,7 +1,7 @@
 """Language modelling: the next token, given those before it."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,7 @@ class CausalLM(Objective):
     """Cross-entropy of each token given those before it, in nats.
 
     Batch: token ids ``[B, T + 1]``; the first T are the input, the last T the targets, of which
-    padding is ignored.
+    padding is ignored. Predictions are log-probabilities of the targets.
 
     With ``carry_state`` each batch starts from the network's state after the batch before,
     without gradients between the two: backpropagation through time, truncated to T steps. The
@@ -44,7 +44,8 @@ class CausalLM(Objective):
         spec: see ``Objective``.
         carry_state: start each batch from the state after the batch before.
     Raises:
-        ValueError: ``carry_state`` with data that are not streams.
+        ValueError: ``carry_state`` with data that are not streams, or data whose batches are not
+            token ids.
 
     Source: Williams and Peng 1990 (truncation); Mikolov et al. 2010.
     """
@@ -78,12 +79,22 @@ class CausalLM(Objective):
         """Logits ``[B, T, num_tokens]`` of the next tokens, and the state after ``tokens``."""
         return self.network(tokens, state)
 
-    def _loss(self, batch: Tensor, carried: "_Carried") -> tuple[Tensor, "_Carried"]:
-        """Mean loss of a batch, and what the next batch starts from."""
+    def _loss(
+        self, batch: Tensor, carried: "_Carried", reduction: Literal["mean", "none"] = "mean"
+    ) -> tuple[Tensor, "_Carried"]:
+        """Loss of a batch or of each target ``[B * T]``, and what the next batch starts from."""
+        if not isinstance(batch, Tensor):
+            raise ValueError(
+                f"CausalLM learns from token ids [B, T + 1], and this data has batches of "
+                f"{type(batch).__name__}: give TinyShakespeare(path=...), or another objective "
+                f"(MaskedLM for SentencePairs, SequenceToSequence for TokenPairs)"
+            )
         state = carried.enter(batch) if self.carry_state else None
         logits, state = self(batch[:, :-1], state)
         targets = batch[:, 1:].flatten()
-        loss = F.cross_entropy(logits.flatten(0, 1), targets, ignore_index=self.ignored)
+        loss = F.cross_entropy(
+            logits.flatten(0, 1), targets, ignore_index=self.ignored, reduction=reduction
+        )
         return loss, carried.leave(batch, state) if self.carry_state else carried
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
@@ -100,14 +111,11 @@ class CausalLM(Objective):
 
     def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Log-probability of every token but the first, ``[B, T]``; 0 for padding."""
-        logits, _ = self(batch[:, :-1])
-        log_prob = F.cross_entropy(
-            logits.flatten(0, 1),
-            batch[:, 1:].flatten(),
-            ignore_index=self.ignored,
-            reduction="none",
-        )
-        return -log_prob.view(len(batch), -1)
+        loss, self._carried_in_evaluation = self._loss(batch, self._carried_in_evaluation, "none")
+        return -loss.view(len(batch), -1)
+
+    def on_predict_epoch_start(self) -> None:
+        self._carried_in_evaluation = _Carried()
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()

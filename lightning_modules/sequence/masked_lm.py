@@ -85,6 +85,7 @@ class MaskedLM(Objective):
     def _predict(
         self, batch: SentencePairs, generator: torch.Generator | None
     ) -> "MaskedPredictions":
+        _check_pairs(batch)
         spec = self.spec
         ids = (spec.pad_id, spec.bos_id, spec.eos_id, spec.unknown_id)
         masked = mask_tokens(
@@ -106,16 +107,27 @@ class MaskedLM(Objective):
         return tokens + order
 
     def evaluate(self, batch: SentencePairs, stage: Stage) -> None:
+        _check_pairs(batch)
         seed = int(batch.tokens.sum())
         predictions = self._predict(batch, torch.Generator().manual_seed(seed))
         self.evaluated(stage)["predictions"].update(predictions)
 
     def predict_step(self, batch: SentencePairs, batch_idx: int) -> tuple[Tensor, Tensor]:
         """The tokens with every [MASK] filled in, ``[B, T]``, and probabilities of the order."""
+        _check_pairs(batch)
         masked = batch.tokens == self.spec.mask_id
         token_logits, order_logits = self(batch.tokens, batch.segments, masked)
         filled = batch.tokens.masked_scatter(masked, token_logits.argmax(-1))
         return filled, order_logits.softmax(-1)
+
+
+def _check_pairs(batch: object) -> None:
+    if not isinstance(batch, SentencePairs):
+        raise ValueError(
+            f"MaskedLM learns from SentencePairs, and this data has batches of "
+            f"{type(batch).__name__}: give SentenceOrder(path=...), or another objective "
+            f"(CausalLM for token ids)"
+        )
 
 
 class MaskedPredictions(NamedTuple):

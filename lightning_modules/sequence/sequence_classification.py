@@ -53,6 +53,11 @@ class SequenceClassification(Classifier):
         self, batch: tuple[Tensor, Tensor], split: Split
     ) -> tuple[Tensor, Tensor]:
         tokens, y = batch
+        if y.dim() != 1:
+            raise ValueError(
+                f"SequenceClassification learns one label per sequence, [B], and this data has "
+                f"labels {list(y.shape)}: give LabelledText, or the objective Tagging"
+            )
         return self(tokens), y
 
 

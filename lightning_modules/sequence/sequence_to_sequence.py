@@ -19,7 +19,7 @@ from trellis.sequence.batches import TokenPairs
 from trellis.sequence.beam_search import beam_search
 from trellis.sequence.decoding import Hypotheses
 from trellis.sequence.tokenizer import from_json
-from trellis.spec import TokenPairSpec
+from trellis.spec import TokenPairSpec, differences
 
 
 class EncoderDecoderFactory(Protocol):
@@ -53,9 +53,12 @@ class SequenceToSequence(Objective):
         scheduled_sampling_steps: steps over which that probability grows linearly from 0.
         num_beams: beam size in evaluation; 1 is greedy decoding.
         length_penalty: exponent of the length by which a beam's log-probability is divided.
-        max_new_tokens: length at which a generated target is cut off.
+        max_new_tokens: length at which a generated target is cut off; it is also cut off after as
+            many tokens as the network has learned positions (its ``max_length``).
     Raises:
-        ValueError: a probability outside [0, 1], a count below 1, or data without special ids.
+        ValueError: a probability outside [0, 1], a count below 1, data without special ids, or a
+            network to be trained whose embeddings are tied (one weight for ``source_embedding``
+            and ``target_embedding``) with data of two vocabularies.
 
     Source: Sutskever et al. 2014; Szegedy et al. 2016, section 7 (smoothing); Bengio et al. 2015
     (scheduled sampling).
@@ -105,6 +108,16 @@ class SequenceToSequence(Objective):
             self.network_factory, sizes, "source", "target", objective=self
         )
         self._tokenizer = from_json(target.tokenizer) if target.tokenizer else None
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        # Not in build: what was trained before there was this check can still be used.
+        source, target = (
+            getattr(getattr(self.network, f"{side}_embedding", None), "weight", None)
+            for side in ("source", "target")
+        )
+        if source is not None and source is target:
+            _check_one_vocabulary(self.spec)
 
     def metrics(self, spec: TokenPairSpec) -> Mapping[str, Metric]:
         metrics: dict[str, Metric] = {
@@ -160,6 +173,7 @@ class SequenceToSequence(Objective):
         Returns:
             The best hypothesis of each source.
         """
+        positions = getattr(self.network, "max_length", None) or self.max_new_tokens
         memory, state = self.network.encode(source)
         begin = torch.full((len(source), 1), self.bos_id, device=source.device)
         return beam_search(
@@ -169,7 +183,7 @@ class SequenceToSequence(Objective):
             memory,
             num_beams=self.num_beams,
             eos_id=self.eos_id,
-            max_new_tokens=self.max_new_tokens,
+            max_new_tokens=min(self.max_new_tokens, positions),
             length_penalty=self.length_penalty,
         )
 
@@ -197,6 +211,15 @@ class SequenceToSequence(Objective):
         if self._tokenizer is None:
             return generated
         return [self._tokenizer.decode(ids) for ids in generated]
+
+
+def _check_one_vocabulary(spec: TokenPairSpec) -> None:
+    if wrong := differences(spec.source, spec.target):
+        raise ValueError(
+            f"SequenceToSequence: the network ties the embeddings of source and target, which "
+            f"have two vocabularies ({'; '.join(wrong)}): share one (shared_vocabulary=true), or "
+            f"tie the target's alone (tie=target)"
+        )
 
 
 def _given(name: str, special_id: int | None) -> int:

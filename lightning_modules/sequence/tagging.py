@@ -59,6 +59,11 @@ class Tagging(Classifier):
         self, batch: tuple[Tensor, Tensor], split: Split
     ) -> tuple[Tensor, Tensor]:
         tokens, tags = batch
+        if tags.shape != tokens.shape:
+            raise ValueError(
+                f"Tagging learns one tag per token, {list(tokens.shape)}, and this data has "
+                f"labels {list(tags.shape)}: give CoNLL, or the objective SequenceClassification"
+            )
         return self(tokens), tags
 
 

@@ -57,6 +57,17 @@ def test_a_look_alike_is_read(tmp_path: Path) -> None:
     assert len(list(ready(tmp_path, steps_per_epoch=5).train_dataloader())) == 5
 
 
+@pytest.mark.parametrize("sparse", [True, False])
+def test_rows_without_features_stay_zero(tmp_path: Path, sparse: bool) -> None:
+    """CiteSeer has 15 such nodes."""
+    tx = np.ones((TEST, 9), dtype=np.float32)
+    tx[7] = 0
+    tiny(tmp_path, tx=csr_matrix(tx))
+    x = ready(tmp_path, sparse=sparse).data.x.to_dense()
+    assert x[COUNT - TEST + 7].tolist() == [0.0] * 9
+    torch.testing.assert_close(x.sum(1).sort().values, torch.tensor([0.0, *[1.0] * (COUNT - 1)]))
+
+
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("change", ["cut", "noise", "empty"])
 def test_a_damaged_file_is_named(tmp_path: Path, part: str, change: str) -> None:

@@ -69,6 +69,16 @@ def test_reads_what_pyg_reads(tmp_path: Path, nodes: str) -> None:
         assert torch.equal(batch.edge_index, theirs.edge_index[:, edges_of])
 
 
+def test_self_loops_and_repeated_edges_are_dropped(tmp_path: Path) -> None:
+    """As PyG and the paper's code do: a loop would count a node among its own neighbours."""
+    files = tiny_files(nodes=None)
+    expected = read_collection(write(tmp_path / "plain", files), "TINY")
+    files["TINY_A.txt"] += "1, 1\n2, 2\n1, 2\n"
+    found = read_collection(write(tmp_path / "loops", files), "TINY")
+    for name in ("x", "edge_index", "edges"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+
+
 def test_without_node_labels_the_degree_is_the_feature(tmp_path: Path) -> None:
     data = ready(write(tmp_path, tiny_files(nodes=None)).parents[2])
     batch = data.graphs.batch(torch.tensor([0, 2]))  # paths of two and of four nodes

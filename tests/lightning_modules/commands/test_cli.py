@@ -122,6 +122,22 @@ def test_predictions_are_written_under_the_names_of_the_classes(tmp_path: Path) 
     torch.testing.assert_close(written, load(best)(x).softmax(-1))
 
 
+def test_predictions_of_sequences_are_rows_of_their_lengths(tmp_path: Path) -> None:
+    """The last window of a text is shorter."""
+    (tmp_path / "my text.txt").write_text("to be or not to be, that is the question. " * 12)
+    trellis("fit", "--model", "CausalLM", "--data", "TinyShakespeare", "--data.path",
+            str(tmp_path / "my text.txt"), "--data.context=16", "--trainer.max_epochs=1",
+            "--model.network=GPT", "--model.network.context=16", "--model.network.embed_dim=8",
+            "--trainer.enable_progress_bar=false")  # fmt: skip
+    trellis("predict", "--ckpt_path", "runs/causallm_tinyshakespeare/0/checkpoints/best.ckpt")
+    (path,) = (tmp_path / "runs").rglob("predictions.csv")
+    header, *rows = (line.split(",") for line in path.read_text().splitlines())
+    assert header == [str(place) for place in range(16)]
+    # The last tenth has 51 characters: the first is not predicted.
+    assert [len(row) for row in rows] == [16, 16, 16, 2]
+    assert all(float(cell) < 0 for row in rows for cell in row)
+
+
 def test_what_is_typed_beats_the_checkpoint(tmp_path: Path) -> None:
     trellis(*FIT, "--trainer.max_epochs=2", "--model.optimizer=Adam",
             "--model.optimizer.lr=0.01")  # fmt: skip

@@ -9,7 +9,7 @@ import lightning as L
 import pytest
 import torch
 from learning_cases import quiet_trainer
-from token_cases import Streams
+from token_cases import Streams, WordPairs
 from torch import Tensor, nn
 
 import trellis
@@ -146,3 +146,55 @@ def test_a_network_of_another_kind_is_refused() -> None:
     objective = CausalLM(nn.Linear, adam, spec=TokenSpec(3))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"calls network\(num_tokens=...\), but Linear"):
         objective.configure_model()
+
+
+def test_every_epoch_starts_the_stream_anew() -> None:
+    data = Streams()
+    objective = CausalLM(gru, adam, carry_state=True, spec=data.spec)
+    objective.configure_model()
+    batches = list(data.loader("train"))
+    first = [objective.training_step(batch, i).item() for i, batch in enumerate(batches)]
+    again = [objective.training_step(batch, i).item() for i, batch in enumerate(batches)]
+    assert first == again
+
+
+def test_a_run_resumed_within_a_stream_goes_on_with_its_state(tmp_path: Path) -> None:
+    class SaveAtFour(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+            if trainer.global_step == 4:
+                trainer.save_checkpoint(tmp_path / "four.ckpt")
+
+    def fitted(root: Path, **options: Any) -> CausalLM:
+        L.seed_everything(0, verbose=False)
+        objective = CausalLM(gru, adam, carry_state=True)
+        callbacks = [] if options else [SaveAtFour()]
+        trainer = quiet_trainer(root, max_epochs=1, callbacks=callbacks)
+        trainer.fit(objective, datamodule=Streams(), **options)
+        return objective
+
+    whole = fitted(tmp_path / "whole")
+    resumed = fitted(tmp_path / "resumed", ckpt_path=tmp_path / "four.ckpt")
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], weight), name
+
+
+@pytest.mark.parametrize("carry", [True, False])
+def test_predictions_are_those_that_evaluation_counts(tmp_path: Path, carry: bool) -> None:
+    data = Streams()
+    objective = CausalLM(gru, adam, carry_state=carry, spec=data.spec)
+    trainer = quiet_trainer(tmp_path)
+    for _ in range(2):  # a second time starts anew
+        batches = trainer.predict(objective, datamodule=data)
+        log_probs = torch.cat(batches, 1)
+        assert log_probs.shape == (4, 60)
+        mean = -float(log_probs.mean())
+        assert evaluated(objective, data, tmp_path)["val/loss"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_batches_of_another_kind_are_refused(tmp_path: Path) -> None:
+    objective = CausalLM(gru, adam, spec=TokenSpec(25))
+    objective.configure_model()
+    pairs = next(iter(WordPairs().loader("train")))
+    for step in (objective.training_step, objective.predict_step):
+        with pytest.raises(ValueError, match=r"token ids \[B, T \+ 1\], .* of SentencePairs"):
+            step(pairs, 0)

@@ -238,3 +238,11 @@ def test_logits_of_the_chosen_words_are_those_among_all():
     asked, same_order = network(batch.tokens, batch.segments, chosen)
     torch.testing.assert_close(asked, words[chosen])
     torch.testing.assert_close(same_order, order)
+
+
+def test_batches_of_another_kind_are_refused():
+    objective = MaskedLM(SMALL, spec=SPEC)
+    objective.configure_model()
+    for step in (objective.training_step, objective.predict_step):
+        with pytest.raises(ValueError, match="learns from SentencePairs, .* batches of Tensor"):
+            step(torch.ones(2, 5, dtype=torch.long), 0)

@@ -99,6 +99,15 @@ def test_data_must_have_a_pad_id_and_classes():
         objective.configure_model()
 
 
+def test_one_tag_per_word_is_no_label():
+    spec = LabelledTokenSpec(TokenSpec(9, pad_id=0), 2, ("a", "b"))
+    objective = SequenceClassification(SMALL, spec=spec)
+    objective.configure_model()
+    tokens = torch.full((2, 3), 7)
+    with pytest.raises(ValueError, match=r"one label per sequence, .* labels \[2, 3\]: give Lab"):
+        objective.training_step((tokens, tokens % 2), 0)
+
+
 @pytest.mark.data
 def test_german_and_english_are_told_apart(data_dir, tmp_path):
     """Captions of Multi30k: 4,000 to learn from, 1,000 to be tested with."""

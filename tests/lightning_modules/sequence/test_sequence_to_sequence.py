@@ -20,7 +20,7 @@ from trellis.lightning_modules.sequence.text_scores import TextScores
 from trellis.networks.sequence.recurrent_seq2seq import RecurrentSeq2Seq
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
 from trellis.sequence.batches import TokenPairs
-from trellis.sequence.tokenizer import WordTokenizer
+from trellis.sequence.tokenizer import CharTokenizer, WordTokenizer
 from trellis.spec import TokenPairSpec, TokenSpec
 
 gru = partial(RecurrentSeq2Seq, embed_dim=8, hidden_size=12, dropout=0.0)
@@ -208,3 +208,43 @@ def test_a_spec_without_special_ids_is_refused() -> None:
     objective = SequenceToSequence(spec=TokenPairSpec(SIDE, TokenSpec(9, pad_id=0, bos_id=1)))
     with pytest.raises(ValueError, match="the spec has no eos_id"):
         objective.configure_model()
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.3, 2.0])
+def test_the_length_penalty_divides_the_scores(penalty: float) -> None:
+    found = built(num_beams=2, length_penalty=penalty, max_new_tokens=5).generate(BATCH.source)
+    lengths = found.lengths + found.finished
+    torch.testing.assert_close(found.normalized, found.scores / lengths**penalty)
+
+
+def test_what_is_generated_ends_with_the_learned_positions() -> None:
+    learned = partial(transformer, positions="learned", max_length=6)
+    objective = built(learned, max_new_tokens=50)
+    objective.eval()
+    objective.network.output.bias.data[2] = -1e9  # never ends by itself
+    assert [len(ids) for ids in objective.generate(BATCH.source).best()] == [6, 6]
+
+
+class TwoVocabularies(CopyReverse):
+    """As many tokens on either side, but not the same ones."""
+
+    def setup(self, stage: str | None = None) -> None:
+        super().setup(stage)
+        other = CharTokenizer(["ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:4]], special=True)
+        if self.spec.target != other.spec:
+            self.spec = TokenPairSpec(self.spec.source, other.spec)
+
+
+@pytest.mark.parametrize("tie", ["none", "target", "all"])
+def test_embeddings_of_two_vocabularies_are_not_tied(tmp_path: Path, tie: str) -> None:
+    objective = SequenceToSequence(partial(transformer, tie=tie), adam)
+    data = TwoVocabularies(num_symbols=4, length=3)
+    trainer = quiet_trainer(tmp_path, max_steps=1)
+    if tie != "all":
+        trainer.fit(objective, datamodule=data)
+        return
+    with pytest.raises(ValueError, match=r"two vocabularies \(tokenizer: another vocabulary\)"):
+        trainer.fit(objective, datamodule=data)
+    one = CopyReverse(num_symbols=4, length=3)
+    trainer = quiet_trainer(tmp_path, max_steps=1)
+    trainer.fit(SequenceToSequence(partial(transformer, tie=tie), adam), datamodule=one)

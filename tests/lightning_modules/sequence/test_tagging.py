@@ -197,6 +197,13 @@ def test_a_confusion_matrix_counts_words_and_no_padding(tmp_path):
     assert [list(map(int, row[1:])) for row in rows] == expected.tolist()
 
 
+def test_one_label_per_sentence_is_no_tag():
+    objective = Tagging(SMALL, spec=LabelledTokenSpec(SPEC, 2, ("a", "b")))
+    objective.configure_model()
+    with pytest.raises(ValueError, match=r"one tag per token, \[2, 3\], .* labels \[2\]"):
+        objective.training_step((torch.full((2, 3), 7), torch.zeros(2, dtype=torch.long)), 0)
+
+
 @pytest.mark.data
 def test_german_nouns_are_found_by_their_neighbours(data_dir, tmp_path):
     """Captions of Multi30k in lower case: which words are written with a capital letter?

@@ -108,6 +108,19 @@ def test_all_queries_at_once_are_one_after_the_other(
         torch.testing.assert_close(shares[:, 0], weights[:, t])
 
 
+def test_padding_in_the_middle_is_skipped(
+    attention: Alignment, query: Tensor, values: Tensor
+) -> None:
+    """As if it were not there: joined texts may have padding between them."""
+    mask = torch.tensor([[1, 1, 0, 1, 0]] * B).bool()
+    context, weights = attend(attention, query, values, mask)
+    kept = values[:, mask[0]]
+    short, shares = attend(attention, query, kept, torch.ones(B, 3, dtype=torch.bool))
+    torch.testing.assert_close(context, short)
+    torch.testing.assert_close(weights[..., mask[0]], shares)
+    assert weights[..., ~mask[0]].abs().sum() == 0
+
+
 @pytest.mark.parametrize("kind", ["dot", "general", "reduced_rank", "additive"])
 def test_the_order_of_the_source_is_not_seen(kind: str, query: Tensor, values: Tensor) -> None:
     attention, order = KINDS[kind](query_dim=Q, key_dim=K), torch.randperm(S)

@@ -52,7 +52,7 @@ class TransformerSeq2Seq(nn.Module):
         max_length: length of the longest source or target where positions are learned; the
             attribute is ``None`` where they are not.
         tie: which embedding matrices are also the output weights: ``none``, the ``target``'s, or
-            ``all`` (both sides have one vocabulary).
+            ``all`` (both sides have one vocabulary, not two of one size).
     Shape:
         source ``[B, S]``, target ``[B, T]`` -> logits ``[B, T, V]``
     Raises:
@@ -88,7 +88,7 @@ class TransformerSeq2Seq(nn.Module):
         at_least_one("source_tokens", source_tokens)
         at_least_one("target_tokens", target_tokens)
         at_least_one("num_layers", num_layers)
-        _check_tie(tie, source_tokens, target_tokens)
+        _check_tie(tie, (source_tokens, source_pad_id), (target_tokens, target_pad_id))
         options = LayerOptions(
             embed_dim, num_heads, feedforward_dim, dropout=dropout, norm_first=norm_first
         )
@@ -182,9 +182,12 @@ class TransformerSeq2Seq(nn.Module):
             self.source_embedding.weight = self.target_embedding.weight
 
 
-def _check_tie(tie: Tie, source_tokens: int, target_tokens: int) -> None:
-    if choose_from("tie", tie, Tie) == "all" and source_tokens != target_tokens:
-        raise ValueError(
-            f"tie='all' needs one vocabulary: source_tokens={source_tokens} and "
-            f"target_tokens={target_tokens} differ; share the vocabulary or give tie='target'"
-        )
+def _check_tie(tie: Tie, source: tuple[int, int], target: tuple[int, int]) -> None:
+    """Check the sizes and padding ids of both sides."""
+    choose_from("tie", tie, Tie)
+    for name, a, b in zip(("tokens", "pad_id"), source, target, strict=True):
+        if tie == "all" and a != b:
+            raise ValueError(
+                f"tie='all' needs one vocabulary: source_{name}={a} and target_{name}={b} differ; "
+                f"share the vocabulary or give tie='target'"
+            )
