@@ -162,7 +162,7 @@ def quieten() -> None:
     ):
         logging.getLogger(name).addFilter(_is_news)  # one function: a second time adds nothing
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    # Small data is served from memory by the house's loader: workers would only slow it down.
+    # Data in memory is indexed by trellis's own loader: workers would only slow it down.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 

@@ -16,7 +16,7 @@ def load_on(path: str, device: str) -> Objective:
 
     Args:
         path: a file written by a trellis run.
-        device: where it shall work, such as ``cpu`` or ``cuda``.
+        device: to put it on, such as ``cpu`` or ``cuda``.
     Raises:
         FileNotFoundError, OSError: see ``load``.
         ValueError: see ``load``; no such device.

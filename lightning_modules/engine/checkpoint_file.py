@@ -36,8 +36,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Contents of ``path``, its checksums verified first; nothing in it is executed.
 
-        The paths that callbacks have saved count only within the folder of ``path``: others are
-        forgotten, lest a stranger's checkpoint has them overwritten or deleted.
+        Paths in the states of callbacks are kept only if they lie in the folder of ``path``: a
+        stranger's checkpoint could name any file to be overwritten or deleted.
 
         Raises:
             FileNotFoundError, OSError: see ``verify``.

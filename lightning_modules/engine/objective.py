@@ -178,7 +178,7 @@ class Objective(PlainHyperparameters, LightStep, ABC):
     def log_train(self, **values: Tensor) -> None:
         """Log ``train/NAME`` on the steps that reach a logger; a call on others costs nothing.
 
-        ``self.log`` costs about a millisecond even on the steps whose value nobody keeps.
+        ``self.log`` takes about a millisecond, also on steps whose values are not kept.
         """
         trainer = self.attached_trainer
         if trainer is not None and trainer.training and logs_this_step(trainer):
@@ -294,7 +294,7 @@ def _compare(name: str, saved: Any, mine: Any) -> None:
     if changed:
         key = changed[0]
         rank_zero_warn(
-            f"{name}: resuming goes on with {key}={before[key]} of the checkpoint, not with "
+            f"{name}: resuming keeps {key}={before[key]} of the checkpoint instead of "
             f"{given[key]}; init_from starts anew from its weights"
         )
 
@@ -334,7 +334,7 @@ def build_network(
         factory: from ``sizes`` to a network.
         sizes: keywords the factory is called with.
         inputs: names of what the objective calls the network with.
-        objective: who asks; its class stands in the errors.
+        objective: the caller; errors name its class.
     Raises:
         ValueError: ``factory`` does not take the sizes or makes no network, or the network does
             not take ``inputs``; names both sides.

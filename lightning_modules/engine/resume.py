@@ -1,4 +1,4 @@
-"""What Lightning's checkpoints lack for a resumed run to be the uninterrupted one, bit by bit."""
+"""Random states and loader positions, so that a resumed run equals the uninterrupted one."""
 
 import random
 from typing import Any
@@ -65,7 +65,7 @@ class ExactResume(L.Callback):
         if len(saved["ranks"]) != trainer.world_size:
             rank_zero_warn(
                 f"the checkpoint was written by {len(saved['ranks'])} processes, this run has "
-                f"{trainer.world_size}: it goes on, but not bit-equal"
+                f"{trainer.world_size}: it resumes, but not bit-equal"
             )
             return
         self._state = saved["ranks"][trainer.global_rank]

@@ -1,4 +1,4 @@
-"""Lightning's Trainer with the house's defaults; every option of Lightning's still holds."""
+"""Lightning's Trainer with trellis's defaults; it takes every option of Lightning's."""
 
 from collections.abc import Iterable
 from contextlib import nullcontext

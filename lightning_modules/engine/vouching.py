@@ -1,4 +1,4 @@
-"""Which files a checkpoint may name: those its user typed, now or in the run that wrote it.
+"""Which files a checkpoint may name: those that its user typed, now or in the run that wrote it.
 
 A checkpoint keeps the paths of its data, so that ``trellis test --ckpt_path`` needs nothing else.
 A stranger's may name any file of yours. So what is written here is signed with a key of the
@@ -54,7 +54,7 @@ def signature(cls: type, parameters: dict[str, Any]) -> str:
 
 
 def forget_unsigned(cls: type, parameters: dict[str, Any], signed: Any, source: str) -> None:
-    """Remove the files that nobody here has typed from the arguments of ``cls``, in place.
+    """Remove file arguments of ``cls`` that are not signed by this account, in place.
 
     Args:
         cls: a data module.

@@ -19,7 +19,9 @@ class SerialEnvironments(SyncVectorEnv):
 
     _stepped = False
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+    def reset(  # type: ignore[override]
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> Any:
         """Begin an episode in each environment; the first has the seed, each other the next."""
         for number, environment in enumerate(self.envs):
             own = None if seed is None else seed + number

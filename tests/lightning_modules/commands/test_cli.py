@@ -142,7 +142,7 @@ def test_what_is_typed_beats_the_checkpoint(tmp_path: Path) -> None:
     trellis(*FIT, "--trainer.max_epochs=2", "--model.optimizer=Adam",
             "--model.optimizer.lr=0.01")  # fmt: skip
     last = "runs/nodeclassification_karateclub/0/checkpoints/last.ckpt"
-    with pytest.warns(UserWarning, match="lr=0.01 of the checkpoint, not with 0.77"):
+    with pytest.warns(UserWarning, match="lr=0.01 of the checkpoint instead of 0.77"):
         trellis("fit", "--ckpt_path", last, "--trainer.max_epochs=4",
                 "--model.optimizer.lr=0.77", "--trainer.enable_progress_bar=false")  # fmt: skip
     saved = yaml.safe_load(

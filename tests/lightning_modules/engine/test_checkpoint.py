@@ -154,7 +154,7 @@ def test_resuming_as_something_else(saved, tmp_path):
         resume(Classification(mlp, partial(torch.optim.SGD, lr=0.1)))
     with pytest.raises(ValueError, match="holds a .*Classification, not a .*Regression"):
         resume(Regression(mlp, adam), Lines())
-    with pytest.warns(UserWarning, match="goes on with lr=0.02 of the checkpoint, not with 0.5"):
+    with pytest.warns(UserWarning, match="keeps lr=0.02 of the checkpoint instead of 0.5"):
         resume(Classification(mlp, partial(torch.optim.Adam, lr=0.5)))
 
 
