@@ -4,7 +4,6 @@ Legend: B examples, C channels, H and W height and width.
 """
 
 from functools import partial
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -42,9 +41,9 @@ class ActNorm(Transform):
         self.register_buffer("is_set", torch.tensor(False))
         # A copy in Python: reading the buffer at each step would wait for the device.
         self._is_set = False
+        self.register_load_state_dict_post_hook(ActNorm._read_is_set)
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
+    def _read_is_set(self, _: object) -> None:
         self._is_set = bool(self.is_set)
 
     @torch.no_grad()

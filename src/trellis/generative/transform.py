@@ -108,9 +108,9 @@ class Permutation(Transform):
             )
         self.register_buffer("permutation", permutation)
         self.register_buffer("back", permutation.argsort(), persistent=False)
+        self.register_load_state_dict_post_hook(Permutation._invert)
 
-    def _load_from_state_dict(self, *args: object) -> None:
-        super()._load_from_state_dict(*args)
+    def _invert(self, _: object) -> None:
         self.back = self.permutation.argsort()
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
