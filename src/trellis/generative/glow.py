@@ -15,11 +15,6 @@ from trellis.generative.coupling import ConvConditioner, build_coupling
 from trellis.generative.transform import Affine, Chain, Transform
 
 
-def _read_is_set(module: nn.Module, incompatible_keys: object) -> None:
-    assert isinstance(module, ActNorm)
-    module.known_to_be_set = bool(module.is_set)
-
-
 class ActNorm(Transform):
     r"""A scale and a shift per channel, initialised to standardise the first training batch.
 
@@ -45,8 +40,11 @@ class ActNorm(Transform):
         self.log_scale = nn.Parameter(torch.zeros(channels))
         self.register_buffer("is_set", torch.tensor(False))
         # A copy in Python: reading the buffer at each step would wait for the device.
-        self.known_to_be_set = False
-        self.register_load_state_dict_post_hook(_read_is_set)
+        self._is_set = False
+        self.register_load_state_dict_post_hook(ActNorm._read_is_set)
+
+    def _read_is_set(self, _: object) -> None:
+        self._is_set = bool(self.is_set)
 
     @torch.no_grad()
     def _set(self, x: Tensor) -> None:
@@ -57,10 +55,10 @@ class ActNorm(Transform):
         # A constant channel, such as the black border of digits, keeps its scale.
         self.log_scale.copy_(torch.where(variance > 1e-6, -0.5 * variance.log(), 0.0))
         self.is_set.fill_(True)
-        self.known_to_be_set = True
+        self._is_set = True
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if self.training and not self.known_to_be_set:
+        if self.training and not self._is_set:
             self._set(x)
         z = (x + _per_channel(self.shift, x)) * _per_channel(self.log_scale.exp(), x)
         return z, self._log_det(x)

@@ -84,11 +84,6 @@ class Inverse(Transform):
         return self.transform(z, context)
 
 
-def _invert_permutation(module: nn.Module, incompatible_keys: object) -> None:
-    assert isinstance(module, Permutation)
-    module.back = module.permutation.argsort()
-
-
 class Permutation(Transform):
     """Features, or channels, in another order; preserves volume.
 
@@ -113,7 +108,10 @@ class Permutation(Transform):
             )
         self.register_buffer("permutation", permutation)
         self.register_buffer("back", permutation.argsort(), persistent=False)
-        self.register_load_state_dict_post_hook(_invert_permutation)
+        self.register_load_state_dict_post_hook(Permutation._invert)
+
+    def _invert(self, _: object) -> None:
+        self.back = self.permutation.argsort()
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x.index_select(1, self.permutation), x.new_zeros(len(x))
