@@ -5,7 +5,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -45,11 +44,12 @@ def failing(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_help_and_list_answer_at_once() -> None:
     for words in (["--help"], ["list"], ["list", "networks"]):
-        start = time.monotonic()
-        command = [sys.executable, "-m", "trellis.lightning_modules.cli", *words]
+        start = os.times()
         code = f"from trellis.lightning_modules.cli import main; main({words!r})"
-        done = subprocess.run([command[0], "-c", code], capture_output=True, text=True, check=True)
-        assert time.monotonic() - start < 1.0
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        end = os.times()  # the child's processor time: a busy machine changes nothing
+        assert sum(end[2:4]) - sum(start[2:4]) < 1.0
         assert "GCN" in done.stdout or "fit" in done.stdout
 
 

@@ -98,14 +98,14 @@ def test_sampling_costs_far_less_than_a_pass_for_each_bit() -> None:
     network = MADE((400,), hidden_channels=(400, 400)).eval()
     times: dict[str, float] = {"samples": math.inf, "passes": math.inf}
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         network.sample(20)
-        middle = time.perf_counter()
+        middle = time.process_time()
         with torch.no_grad():
             for _ in range(40):  # of 400
                 network(torch.ones(20, 400))
         times["samples"] = min(times["samples"], middle - start)
-        times["passes"] = min(times["passes"], 10 * (time.perf_counter() - middle))
+        times["passes"] = min(times["passes"], 10 * (time.process_time() - middle))
     assert times["samples"] < times["passes"] / 3
 
 
