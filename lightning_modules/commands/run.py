@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import warnings
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -117,21 +118,29 @@ class SaveConfig(SaveConfigCallback):
 
 
 def _write_predictions(batches: list[Any], model: Any, folder: Path) -> Path:
-    """A line for each text, or a row for each example as CSV under the names of the classes."""
+    """A line for each text, or a row for each example as CSV under the names of the columns."""
     if all(isinstance(batch, list) for batch in batches):
         lines = [" ".join(text.splitlines()) for batch in batches for text in batch]
         (folder / "predictions.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
         return folder / "predictions.txt"
+    if all(isinstance(batch, dict) for batch in batches):
+        columns = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return _write_table(columns, rows, folder)
     if not all(isinstance(batch, torch.Tensor) and batch.ndim == 2 for batch in batches):
         torch.save(batches, folder / "predictions.pt")
         return folder / "predictions.pt"
-    rows = torch.cat(batches)
+    values = torch.cat(batches)
     classes = getattr(getattr(model, "spec", None), "classes", ())
-    names = classes if len(classes) == rows.size(1) else range(rows.size(1))
+    names = classes if len(classes) == values.size(1) else range(values.size(1))
+    return _write_table(names, values.tolist(), folder)
+
+
+def _write_table(names: Iterable[Any], rows: Iterable[Iterable[Any]], folder: Path) -> Path:
     with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(names)
-        writer.writerows(rows.tolist())
+        writer.writerows(rows)
     return folder / "predictions.csv"
 
 
