@@ -43,7 +43,7 @@ class AgentObjective(Objective):
     batches. A run is one pass over the data, whatever ``max_epochs`` is. Logged with each batch:
     ``train/env_steps``, steps of the environments so far, and ``train/return``, the mean of the
     last 100 finished episodes. Evaluation: ``val/return`` and ``val/episode_length`` of whole
-    episodes with deterministic actions.
+    episodes with deterministic actions. Prediction: return and length of each episode of the test.
 
     Args:
         optimizer: from parameters to an optimiser.
@@ -107,6 +107,10 @@ class AgentObjective(Objective):
         metrics = self.evaluated(stage)
         metrics["return"].update(returns.mean(), len(returns))
         metrics["episode_length"].update(lengths.float().mean(), len(lengths))
+
+    def predict_step(self, batch: Episodes, batch_idx: int) -> dict[str, Tensor]:
+        """Return and length of each episode of the test, ``[E]`` each."""
+        return {"return": batch.returns, "length": batch.lengths}
 
     def on_fit_start(self) -> None:
         super().on_fit_start()

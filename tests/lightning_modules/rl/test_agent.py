@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
 from trellis.datamodules.rl.environment_data import Agent
-from trellis.lightning_modules import rl
+from trellis.lightning_modules import cli, rl
 from trellis.lightning_modules.rl.agent import AgentObjective
 from trellis.lightning_modules.rl.dqn import DQN
 from trellis.lightning_modules.rl.ppo import PPO
@@ -241,3 +241,29 @@ def test_observations_of_bytes(
     unit = 255 if len(shape) == 3 else 1
     for scale in scales:
         assert 10 / unit < float(scale.mean.mean()) < 140 / unit
+
+
+@pytest.mark.parametrize("name", rl.__all__)
+def test_predictions_are_the_episodes_of_the_test(name: str, tmp_path: Path) -> None:
+    objective = on_bytes(name, None)
+    data = replay if objective.func.learns_from == "replay" else rollouts
+    options = {"length": 2, "real": name in ("SAC", "TD3", "DDPG")}
+    made = partial(data, options=options, num_test_episodes=3)()
+    trainer = fit(objective, lambda: made, tmp_path).trainer
+    agent = trainer.lightning_module
+    [tested] = trainer.test(agent, datamodule=made, verbose=False)
+    [found] = trainer.predict(agent, datamodule=made)
+    assert found["return"].tolist() == [6.0] * 3, "1 + 2 + 3, whatever it does"
+    assert found["length"].tolist() == [3] * 3
+    assert tested["test/return"] == found["return"].mean()
+
+
+def test_predictions_are_written_as_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = fit(ppo, partial(rollouts, num_test_episodes=3), tmp_path).last
+    cli.main(["predict", "--ckpt_path", str(last), f"--trainer.default_root_dir={tmp_path}"])
+    (line,) = [text for text in capsys.readouterr().out.splitlines() if "predictions:" in text]
+    path = Path(line.removeprefix("predictions: "))
+    assert path.name == "predictions.csv"
+    assert path.read_text().split() == ["return,length", *["6.0,3"] * 3]
