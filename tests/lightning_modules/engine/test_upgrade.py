@@ -18,7 +18,8 @@ from learning_cases import Lines, quiet_trainer
 
 import trellis
 from trellis.index import RENAMED, current_path, public_names
-from trellis.lightning_modules.commands.run import TrellisCLI, _with_checkpoint, quieten
+from trellis.lightning_modules.commands.command_line import with_checkpoint
+from trellis.lightning_modules.commands.run import TrellisCLI, quieten
 
 LAYOUTS = Path(__file__).parents[1] / "layouts"
 EXPECTED = json.loads((LAYOUTS / "flat" / "expected.json").read_text())
@@ -60,7 +61,7 @@ def resumed(name: str, path: Path) -> tuple[Any, Any, Any]:
     if name == "Regression":  # its data belong to these tests, and no stranger may name them
         return quiet_trainer(Path("runs"), **options), trellis.load(path), Lines()
     words = [f"--trainer.{option}={value}" for option, value in options.items()]
-    _, *config, _ = _with_checkpoint(["fit", f"--ckpt_path={path}"])
+    _, *config, _ = with_checkpoint(["fit", f"--ckpt_path={path}"])
     files = [f"--data.{option}" for option in FILES.get(name, ())]
     cli = TrellisCLI([*config, "--seed_everything=5", *words, *files], run=False)
     return cli.trainer, cli.model, cli.datamodule
