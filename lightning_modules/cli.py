@@ -61,7 +61,10 @@ def usage() -> str:
 def _guarded(words: list[str]) -> None:
     command = words[0]
     try:
-        import_module(f"trellis.lightning_modules.commands.{COMMANDS[command][0]}").main(words)
+        module = COMMANDS[command][0]
+        if module == "run":
+            import_module("trellis.lightning_modules.commands.precheck").check_words(words)
+        import_module(f"trellis.lightning_modules.commands.{module}").main(words)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output has gone: end as a Unix tool does
         # Python flushes what is left when it ends; let that go nowhere.

@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from trellis.datamodules.engine import loader
+from trellis.datamodules.engine.base import tensor_loader
 from trellis.datamodules.graph.tu_dataset import TUDataset
 from trellis.datamodules.image.image_folder import ImageFolder
 from trellis.datamodules.image.mnist import MNIST
@@ -52,3 +54,19 @@ def test_overfitting_sees_the_same_batches_again(tmp_path):
     assert torch.equal(b, d)
     a, b, c, d = batches(limit_train_batches=2)
     assert not torch.equal(a, c), "without it each epoch has another order"
+
+
+@pytest.mark.parametrize(("train", "per_rank"), [(True, [3, 3]), (False, [3, 2])])
+def test_only_training_repeats_batches_to_fill_all_processes(
+    train: bool, per_rank: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a batch for each process training hangs; a repeated one would count twice."""
+    x, found, seen = torch.arange(10), [], []
+    for rank in range(2):
+        monkeypatch.setattr(loader, "rank_and_world", lambda rank=rank: (rank, 2))
+        batches = list(tensor_loader(x, x, batch_size=2, train=train))
+        found.append(len(batches))
+        seen += [int(number) for part, _ in batches for number in part]
+    assert found == per_rank
+    assert set(seen) == set(range(10))
+    assert len(seen) == (12 if train else 10)

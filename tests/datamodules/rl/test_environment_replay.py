@@ -256,3 +256,15 @@ def test_a_reward_that_is_no_number_leaves_the_buffer_as_it_was() -> None:
         served(data)
     assert data.state_dict()["collector"]["environments"] is None
     assert bool(stored(data).rewards.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("starts", "envs", "steps"), [(10, 3, 4), (9, 3, 3), (1, 3, 1), (0, 3, 0), (10, 1, 10)]
+)
+def test_at_least_as_many_random_steps_as_asked_for(starts: int, envs: int, steps: int) -> None:
+    agent = Explorer()
+    data = ready(agent, learning_starts=starts, num_envs=envs, total_steps=90)
+    assert data.random_steps == steps
+    next(iter(next(iter(data.train_dataloader()))))
+    assert data.collector.steps == steps + len(agent.progress)
+    assert agent.progress[0] == steps / data.steps_each

@@ -241,3 +241,40 @@ def test_without_a_trainer_there_is_no_agent() -> None:
     data.teardown("fit")
     with pytest.raises(ValueError, match="EnvironmentRollouts: call setup"):
         next(iter(data.train_dataloader()))
+
+
+@pytest.mark.parametrize("split", ["val", "test", "predict"])
+def test_evaluation_is_deterministic(split: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def act(self: Still, observations: torch.Tensor, deterministic: bool = False) -> torch.Tensor:
+        asked.append(deterministic)
+        return torch.zeros(len(observations)).long()
+
+    monkeypatch.setattr(Still, "act", act)
+    data = ready()
+    list(getattr(data, f"{split}_dataloader")())
+    assert set(asked) == {True}
+    asked.clear()
+    next(iter(data.train_dataloader()))
+    assert set(asked) == {False}
+
+
+def test_the_environments_of_a_checkpoint_are_those_of_the_first_process() -> None:
+    """Another one knows how far the run is, and begins episodes of its own."""
+    data = ready()
+    next(iter(data.train_dataloader()))
+    state = data.state_dict()
+    expected = next(iter(data.train_dataloader()))
+    first, second = Still(), Still()
+    second.global_rank = 1
+    data = ready(first)
+    data.load_state_dict(state)
+    assert torch.equal(next(iter(data.train_dataloader())).observations, expected.observations)
+    data = ready(second)
+    with pytest.warns(UserWarning, match="goes on with new episodes"):
+        data.load_state_dict(state)
+    found = next(iter(data.train_dataloader()))
+    assert not found.observations[0, :, 1].any(), "the first step of an episode"
+    assert found.env_steps == expected.env_steps
+    assert not torch.equal(found.observations[0], next(iter(ready().train_dataloader()))[0][0])

@@ -104,8 +104,9 @@ def test_the_loss_and_its_gradient_are_those_of_the_formula(beta: float, batch) 
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-5)
 
 
-def test_the_importance_weighted_loss_is_that_of_the_formula(batch) -> None:
-    objective, x = ready(num_samples=3), batch[0]
+@pytest.mark.parametrize("beta", [1.0, 0.0, 4.0])
+def test_the_importance_weighted_loss_is_that_of_the_formula(beta: float, batch) -> None:
+    objective, x = ready(num_samples=3, beta=beta), batch[0]
     torch.manual_seed(7)
     loss = objective.training_step(batch, 0)
     mean, log_scale = objective.network.encode(x)
@@ -114,7 +115,7 @@ def test_the_importance_weighted_loss_is_that_of_the_formula(batch) -> None:
     z = mean + log_scale.exp() * torch.randn(3, 20, 6)
     weights = (
         Bernoulli(logits=objective.network.decoder(z.flatten(0, 1)).view(3, 20, 64)).log_prob(x)
-    ).sum(-1) + (Normal(0.0, 1.0).log_prob(z) - posterior.log_prob(z)).sum(-1)
+    ).sum(-1) + beta * (Normal(0.0, 1.0).log_prob(z) - posterior.log_prob(z)).sum(-1)
     torch.testing.assert_close(loss, -weights.exp().mean(0).log().mean(), rtol=1e-4, atol=0)
 
 

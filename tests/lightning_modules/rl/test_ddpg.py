@@ -1,6 +1,7 @@
 """Updates of DDPG against loops over single transitions, written from the paper."""
 
 import copy
+import inspect
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from off_policy_cases import (
     kept,
     squared_errors,
 )
+
+from trellis.lightning_modules.rl.ddpg import DDPG
 
 LR, TAU = 0.01, 0.3
 sgd = partial(torch.optim.SGD, lr=LR)
@@ -54,3 +57,10 @@ def test_updates_by_loops(of_data: dict[str, Any], tmp_path: Path) -> None:
         if name in ("policy", "critic", "target_policy", "target_critic"):
             assert_same(getattr(done.objective, name), network)
             assert distance(network, first[name]) > 0.001
+
+
+def test_defaults() -> None:
+    """Lillicrap et al. 2016, section 7, but for what later code has: tau and Gaussian noise."""
+    published = {"gamma": 0.99, "n_step": 1, "tau": 0.005, "noise": 0.1}
+    defaults = inspect.signature(DDPG).parameters
+    assert {name: defaults[name].default for name in published} == published

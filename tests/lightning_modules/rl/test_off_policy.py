@@ -8,12 +8,12 @@ import pytest
 import torch
 from learning_cases import Kill, Run, assert_equal_weights, quiet_trainer
 from off_policy_cases import HIGH, KINDS, LOW, adam, critic, fit, kept, replay, squashed
-from torch import nn
+from torch import Tensor, nn
 
 import trellis
 from trellis.lightning_modules import cli
 from trellis.lightning_modules.rl.agent import AgentObjective
-from trellis.lightning_modules.rl.off_policy import add_action_noise
+from trellis.lightning_modules.rl.off_policy import add_action_noise, minimum_value
 from trellis.optim.schedule import Schedule
 from trellis.rl.running_scale import RunningScale
 from trellis.spec import EnvironmentSpec
@@ -300,3 +300,22 @@ def test_both_networks_learn_by_rates_of_their_own(tmp_path: Path) -> None:
         rates = [each.param_groups[0]["lr"] for each in done.trainer.optimizers]
         assert rates == [0.01, 0.003, 0.01][: len(rates)]
         assert done.trainer.global_step == 8
+
+
+class Linear(nn.Module):
+    """A critic whose value is the first entry of the action times a factor."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.factor * actions[:, 0]
+
+
+def test_the_least_value_of_each_action() -> None:
+    """Of each by itself: one critic is the least of positive actions, another of negative."""
+    actions, seen = torch.tensor([[1.0, 9.0], [-1.0, 9.0], [2.0, 9.0]]), torch.zeros(3, 1)
+    critics = [Linear(1.0), Linear(2.0), Linear(3.0)]
+    assert minimum_value(critics, seen, actions).tolist() == [1.0, -3.0, 2.0]
+    assert minimum_value(critics[1:2], seen, actions).tolist() == [2.0, -2.0, 4.0]

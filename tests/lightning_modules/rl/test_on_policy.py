@@ -10,13 +10,14 @@ import lightning as L
 import pytest
 import torch
 from learning_cases import Case, Kill, Run, assert_equal_weights, quiet_trainer, run
-from torch import Tensor
+from torch import Tensor, nn
 
 import trellis
 from trellis.datamodules.rl.environment_rollouts import EnvironmentRollouts
 from trellis.lightning_modules.rl import reinforce
 from trellis.lightning_modules.rl.a2c import A2C
 from trellis.lightning_modules.rl.agent import AgentObjective
+from trellis.lightning_modules.rl.on_policy import scale_rewards
 from trellis.lightning_modules.rl.ppo import PPO
 from trellis.lightning_modules.rl.reinforce import REINFORCE
 from trellis.lightning_modules.rl.trpo import TRPO
@@ -364,3 +365,26 @@ def test_networks_that_do_not_fit(tmp_path: Path) -> None:
     wrong = partial(REINFORCE, CategoricalPolicy, adam)
     error = str(fit(wrong, tmp_path, partial(rollouts, "TestAim-v0")).error)
     assert "calls network(observation_shape=..., num_observations=..., action_dim=...)" in error
+
+
+def test_the_sums_of_scaled_rewards_start_anew_after_a_time_limit() -> None:
+    """As after a terminal state: the next episode owes nothing to the one before."""
+    rewards, no = torch.ones(6, 2), torch.zeros(6, 2, dtype=torch.bool)
+    terminated, truncated, mask = no.clone(), no.clone(), ~no
+    terminated[2, 0] = truncated[2, 1] = True
+    mask[3] = False  # the step that resets
+    rewards[3] = 0.0
+    rollout = Rollout(
+        torch.zeros(7, 2, 3), torch.zeros(6, 2), rewards, terminated, truncated, mask,
+        torch.zeros(0), torch.tensor(12),
+    )  # fmt: skip
+    network = nn.ModuleDict({"scale": RewardScale(0.5)})
+    scaled = scale_rewards(network, rollout)
+    # 1, 3/2, 7/4, then 1 and 3/2 again, in both environments.
+    sums = torch.tensor([1.0, 1.5, 1.75, 1.0, 1.5]).repeat(2)
+    scale = network["scale"]
+    assert int(scale.count) == 10
+    torch.testing.assert_close(scale.mean, sums.mean())
+    torch.testing.assert_close(scale.var, sums.var(correction=0))
+    torch.testing.assert_close(scaled.rewards, rewards / (scale.var + 1e-8).sqrt())
+    assert torch.equal(scale.sums, torch.tensor([1.5, 1.5]))

@@ -1,6 +1,8 @@
 """One update of PPO and of A2C against loops over single steps, written from the papers."""
 
 import copy
+import inspect
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,3 +142,30 @@ def test_observations_are_scaled_by_what_was_seen_before(tmp_path: Path) -> None
                 torch.testing.assert_close(scale.var, so_far.var(0, correction=0))
     saved = torch.load(done.last, weights_only=True)["state_dict"]
     assert saved["network.features.front.count"] == 81
+
+
+def test_defaults_are_those_of_the_37_details() -> None:
+    """Huang et al. 2022, the code of classic control: details 3 and 5 to 11."""
+    published = {
+        "num_epochs": 4,
+        "num_minibatches": 4,
+        "gamma": 0.99,
+        "lam": 0.95,
+        "clip": 0.2,
+        "value_clip": 0.2,
+        "value_coef": 0.5,
+        "entropy_coef": 0.01,
+        "max_grad_norm": 0.5,
+    }
+    defaults = inspect.signature(PPO).parameters
+    assert {name: defaults[name].default for name in published} == published
+
+
+def test_the_change_of_the_policy_by_hand() -> None:
+    """Ratios of 2, 1/2 and 1.1: r - 1 - ln r each, which is never negative."""
+    ratios = torch.tensor([2.0, 0.5, 1.1])
+    old = torch.tensor([-0.7, -0.2, -3.0])
+    found = PPO(clip=0.2)._policy_change(old + ratios.log(), old)
+    expected = (2 - 1 - math.log(2)) + (0.5 - 1 + math.log(2)) + (1.1 - 1 - math.log(1.1))
+    assert float(found["kl"]) == pytest.approx(expected / 3, rel=1e-4)
+    assert float(found["clipped"]) == pytest.approx(2 / 3)

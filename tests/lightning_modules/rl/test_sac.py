@@ -1,6 +1,7 @@
 """Updates of SAC against loops over single transitions, with torch's own distributions."""
 
 import copy
+import inspect
 import math
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,9 @@ from off_policy_cases import (
 from torch import Tensor, nn
 from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
+
+from trellis.lightning_modules.rl.sac import SAC
+from trellis.spec import EnvironmentSpec
 
 LR, TAU = 0.01, 0.3
 sgd = partial(torch.optim.SGD, lr=LR)
@@ -138,3 +142,15 @@ def test_what_is_drawn_and_what_is_learnt() -> None:
         assert actions.std(0).min() > 0.1
         assert (actions >= torch.tensor(LOW)).all()
         assert (actions <= torch.tensor(HIGH)).all()
+
+
+def test_defaults_are_those_of_the_paper() -> None:
+    """Haarnoja et al. 2018, "Algorithms and applications", table 1."""
+    published = {"gamma": 0.99, "n_step": 1, "tau": 0.005, "alpha": None, "target_entropy": None}
+    defaults = inspect.signature(SAC).parameters
+    assert {name: defaults[name].default for name in published} == published
+    spec = EnvironmentSpec("X-v0", (2,), action_low=(-1.0,) * 3, action_high=(1.0,) * 3)
+    agent = SAC(spec=spec)
+    agent.configure_model()
+    assert agent.target_entropy == -3.0
+    assert float(agent.log_alpha.detach()) == 0.0

@@ -1,6 +1,7 @@
 """Updates of TD3 against loops over single transitions, written from the paper."""
 
 import copy
+import inspect
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from off_policy_cases import (
     squared_errors,
 )
 from torch import Tensor
+
+from trellis.lightning_modules.rl.td3 import TD3
 
 LR, TAU = 0.01, 0.3
 sgd = partial(torch.optim.SGD, lr=LR)
@@ -76,3 +79,18 @@ def test_updates_by_loops(
     for name in ("policy", "critics", "target_policy", "target_critics"):
         assert_same(getattr(done.objective, name), data.networks[name])
         assert distance(data.networks[name], first[name]) > 0.001
+
+
+def test_defaults_are_those_of_the_paper() -> None:
+    """Fujimoto et al. 2018, section 6.1; noise in halves of the range, as theirs in [-1, 1]."""
+    published = {
+        "gamma": 0.99,
+        "n_step": 1,
+        "tau": 0.005,
+        "noise": 0.1,
+        "target_noise": 0.2,
+        "target_noise_clip": 0.5,
+        "policy_delay": 2,
+    }
+    defaults = inspect.signature(TD3).parameters
+    assert {name: defaults[name].default for name in published} == published

@@ -1,6 +1,7 @@
 """Steps of TRPO against the Fisher matrix written out, and what its line search promises."""
 
 import copy
+import inspect
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -365,3 +366,44 @@ def test_asking_whose_a_parameter_is_changes_nothing() -> None:
 def test_bad_numbers(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         TRPO(**options)
+
+
+def test_defaults_are_those_of_the_paper() -> None:
+    """Schulman et al. 2015, appendix C and table 2; 2016, section 6 (lambda)."""
+    published = {
+        "gamma": 0.99,
+        "lam": 0.95,
+        "max_kl": 0.01,
+        "damping": 0.1,
+        "cg_iterations": 10,
+        "line_search_steps": 10,
+        "fisher_share": 1.0,
+    }
+    defaults = inspect.signature(TRPO).parameters
+    assert {name: defaults[name].default for name in published} == published
+    assert module.BACKTRACK == 0.8
+
+
+def test_the_share_of_the_states_is_random(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From all parts of a rollout, others in each, and repeated by the seed."""
+    right, parts = TRPO._kl_from_itself, []
+
+    def noted(self: TRPO, observations: Tensor) -> Tensor:
+        parts.append(observations)
+        return right(self, observations)
+
+    monkeypatch.setattr(TRPO, "_kl_from_itself", noted)
+    data = poles(rollouts=3)
+    train(data, tmp_path, fisher_share=0.25)
+    chosen = []
+    for part, rollout in zip(parts, data.made, strict=True):
+        states = rollout.observations[:-1][rollout.mask]
+        rows = (part[:, None] == states).all(-1).int().argmax(1).tolist()
+        assert len(set(rows)) == len(rows) == round(0.25 * len(states))
+        chosen.append(rows)
+        assert min(rows) < 0.2 * len(states)
+        assert max(rows) > 0.8 * len(states)
+    assert chosen[0] != chosen[1] != chosen[2]
+    assert sorted(chosen[0]) != list(range(len(chosen[0])))

@@ -111,3 +111,13 @@ def test_others_leave_out_their_own() -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"value \[4\] and log_prob \[4, 1\]: give both for each"):
         score_function(torch.zeros(4), torch.zeros(4, 1))
+
+
+def test_no_gradient_reaches_the_baseline() -> None:
+    """Not even one of value zero, which would keep the graph of a learned baseline alive."""
+    value, log_prob, baseline = (torch.randn(4, 3).requires_grad_() for _ in range(3))
+    surrogate = score_function(value, log_prob, baseline).sum()
+    found = torch.autograd.grad(surrogate, [value, log_prob, baseline], allow_unused=True)
+    torch.testing.assert_close(found[0], torch.full((4, 3), 1 / 4))
+    torch.testing.assert_close(found[1], (value - baseline).detach() / 4)
+    assert found[2] is None

@@ -206,3 +206,14 @@ def test_instance_noise_has_the_given_scale():
     assert float(noisy.mean()) == pytest.approx(5.0, abs=0.01)
     assert float(noisy.std()) == pytest.approx(0.3, abs=0.01)
     assert instance_noise(x, 0.0) is x
+
+
+def test_slope_sends_nothing_back_to_where_it_is_measured():
+    """The generator that made the points is not trained by it, and a caller's leaf stays one."""
+    weight = torch.ones(3, requires_grad=True)
+    critic = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    penalty = gradient_penalty(lambda points: critic(points).squeeze(1), weight * torch.ones(5, 3))
+    assert torch.autograd.grad(penalty, [weight], allow_unused=True) == (None,)
+    plain = torch.ones(5, 3)
+    gradient_penalty(lambda points: critic(points).squeeze(1), plain)
+    assert not plain.requires_grad

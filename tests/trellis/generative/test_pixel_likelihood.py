@@ -160,3 +160,20 @@ def test_parameters_of_another_shape_are_refused(name: str) -> None:
     for wrong in (parameters[:3], parameters[..., :2], parameters[:, :, None], parameters[:, 0]):
         with pytest.raises(ValueError, match=r"parameters \[.* do not fit x \[4, 2, 3, 3\]"):
             LIKELIHOODS[name].log_prob(x, wrong)
+
+
+@pytest.mark.parametrize("name", ["discretized_logistic", "categorical"])
+def test_the_mean_is_that_of_the_levels(name: str) -> None:
+    """Half a level off is 0.002: too little for samples to show."""
+    _, log_prob, mean, _ = LIKELIHOODS[name]
+    parameters = torch.randn(1, LIKELIHOODS[name].num_parameters, 3)
+    if name == "discretized_logistic":  # at an end, within one level, and wide
+        parameters = torch.tensor([[[0.98, 0.3021, 0.5], [-2.0, -9.0, -1.0]]])
+    probs = log_prob(LEVELS[:, None].expand(-1, 3).reshape(-1, 1), columns(parameters)).exp()
+    expected = (probs.view(256, 3) * LEVELS[:, None]).sum(0)
+    torch.testing.assert_close(mean(parameters)[0], expected, atol=2e-5, rtol=0)
+
+
+def columns(parameters: Tensor) -> Tensor:
+    """Those of three pixels ``[1, K, 3]`` as 256 times three examples of one, ``[768, K, 1]``."""
+    return parameters[0].T.repeat(256, 1)[:, :, None]

@@ -57,3 +57,22 @@ def test_the_seed_decides_environments_and_actions() -> None:
 def test_bad_sizes(num_envs: int, num_steps: int) -> None:
     with pytest.raises(ValueError, match=r"=0: give at least 1"):
         Collector("CartPole-v1", num_envs).collect(coin, num_steps)
+
+
+@pytest.mark.parametrize("num_envs", [3, 9])
+def test_what_becomes_of_a_rollout_does_not_reach_the_next(num_envs: int) -> None:
+    """Neither changes of its tensors, nor the arrays that environments write to."""
+    collector = Collector("CartPole-v1", num_envs)
+    first = collector.collect(lambda seen: torch.zeros(len(seen)).long(), 5)
+    last = first.observations[-1].clone()
+    first.observations.fill_(7.0)
+    seen: list[Tensor] = []
+
+    def act(observations: Tensor) -> Tensor:
+        seen.append(observations.clone())
+        return torch.zeros(len(observations)).long()
+
+    second = collector.collect(act, 5)
+    assert torch.equal(second.observations[0], last)
+    assert torch.equal(seen[0], last)
+    assert not torch.equal(seen[1], last)

@@ -197,3 +197,21 @@ def test_bad_input() -> None:
         trust_region_step(torch.ones(2), lambda x: x, 0.0)
     with pytest.raises(ValueError, match="kl has no gradient"):
         fisher_vector_product(torch.zeros(()), [torch.zeros(2, requires_grad=True)])
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_the_tolerance_is_a_share_of_the_target(scale: float) -> None:
+    """A gradient in other units takes as many products, to a solution in those units."""
+    matrix, target = symmetric(12), scale * torch.ones(12).double()
+    calls: list[int] = []
+
+    def product(x: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return matrix @ x
+
+    found = conjugate_gradient(product, target, iterations=50, tolerance=1e-4)
+    expected = conjugate_gradient(lambda x: matrix @ x, target / scale, 50, 1e-4)
+    torch.testing.assert_close(found / scale, expected)
+    residual = matrix @ found - target
+    assert residual @ residual <= 1e-4 * (target @ target)
+    assert 1 < len(calls) < 12

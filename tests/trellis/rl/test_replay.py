@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trellis.rl.prioritized_replay import PrioritizedReplay
-from trellis.rl.replay import ReplayBuffer, Transitions
+from trellis.rl.replay import ReplayBatch, ReplayBuffer, Transitions
 
 
 def transitions(first: int, count: int) -> Transitions:
@@ -187,3 +187,14 @@ def test_bad_priorities() -> None:
         replay.update(torch.tensor([0]), torch.tensor([float("nan")]))
     with pytest.raises(ValueError, match="buffer holds 3 transitions: give an empty one"):
         PrioritizedReplay(replay.buffer)
+
+
+def test_losses_are_weighed_only_by_priorities() -> None:
+    """Of one critic or of several; without priorities the weights do not count."""
+    weights, some = torch.tensor([1.0, 0.5, 0.0]), transitions(0, 3)
+    losses = torch.tensor([[2.0, 4.0, 9.0], [1.0, 1.0, 1.0]])
+    weighed = ReplayBatch(some, weights, torch.arange(3))
+    assert weighed.mean(losses[0]).item() == pytest.approx(4 / 3)
+    torch.testing.assert_close(weighed.mean(losses), torch.tensor([4 / 3, 1.5 / 3]))
+    even = ReplayBatch(some, weights)
+    torch.testing.assert_close(even.mean(losses), torch.tensor([5.0, 1.0]))

@@ -224,3 +224,11 @@ def test_inputs_that_do_not_fit(name):
     for network, first in ((generator(shape), z), (discriminator(shape), x)):
         with pytest.raises(ValueError, match="is not conditional"):
             network(first, y)
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_norm": False}, {"spectral_norm": True}])
+def test_slopes_are_those_of_the_paper(options):
+    """Radford et al. 2016, section 4: "the slope of the leak was set to 0.2 in all models"."""
+    network = DCGANDiscriminator((3, 64, 64), channels=2, **options)
+    slopes = [layer.negative_slope for layer in network.layers if hasattr(layer, "negative_slope")]
+    assert slopes == [0.2] * 4
