@@ -24,6 +24,17 @@ test: .venv/installed
 test-all: test
 	$(PYTEST) -m long
 
+# The suite with the lowest releases that setup.py admits: so its ranges are true.
+test-oldest: .venv-oldest/installed
+	OMP_NUM_THREADS=1 .venv-oldest/bin/pytest -n $(WORKERS) --dist worksteal
+
+.venv-oldest/installed: setup.py
+	$(PYTHON) -m venv .venv-oldest
+	grep -oE '[a-z-]+(\[[a-z]+\])?>=[0-9.]+' setup.py | sed 's/\[.*\]//; s/>=/==/' > .venv-oldest/oldest.txt
+	.venv-oldest/bin/pip install --quiet -c .venv-oldest/oldest.txt torch
+	.venv-oldest/bin/pip install --quiet -c .venv-oldest/oldest.txt -e ".[dev]"
+	touch $@
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,4 +55,4 @@ bench: .venv/installed
 	$(BIN)/python -m pytest tests/benchmarks -m "" -s
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv .venv-oldest build dist

@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import time
 import urllib.error
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -80,9 +81,14 @@ def test_the_published_checksums_are_those_of_the_files(data_dir: str) -> None:
         assert FILES[path.name] == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@cache
+def captions(folder: str) -> Multi30k:
+    return ready(folder, tokenizer=WordTokenizer)
+
+
 @pytest.mark.data
 def test_the_real_captions(data_dir: str) -> None:
-    data = ready(data_dir, tokenizer=WordTokenizer)
+    data = captions(data_dir)
     sizes = [len(data.texts.splits[split].longer) for split in ("train", "val", "test")]
     assert sizes == [29_000, 1_014, 1_000]
     # Words met twice, and the four special ids: the notebooks' 7,853 and 5,893 are spaCy's.
@@ -117,7 +123,7 @@ def test_real_targets_decode_to_the_references(data_dir: str, shared: bool) -> N
 
 @pytest.mark.data
 def test_real_batches_are_full_and_cheap(data_dir: str) -> None:
-    data, real, padded = ready(data_dir, "fit", tokenizer=WordTokenizer), 0, 0
+    data, real, padded = captions(data_dir), 0, 0
     loader = data.train_dataloader()
     start = time.process_time()
     batches = list(loader)
