@@ -11,6 +11,9 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, _typehints
 
+# Of two classes of one name the one that says what it monitors.
+PREFERRED = ("lightning.pytorch.cli.ReduceLROnPlateau",)
+
 
 @contextmanager
 def trellis_names_first() -> Iterator[None]:
@@ -27,12 +30,9 @@ def trellis_names_first() -> Iterator[None]:
 
     def find_trellis_first(*args: Any, **options: Any) -> list[str]:
         paths = find(*args, **options)
-        ours = {path.rsplit(".", 1)[-1] for path in paths if path.startswith("trellis.")}
-        return [
-            path
-            for path in paths
-            if path.startswith("trellis.") or path.rsplit(".", 1)[-1] not in ours
-        ]
+        first = [path for path in paths if path.startswith(("trellis.", *PREFERRED))]
+        names = {path.rsplit(".", 1)[-1] for path in first}
+        return [path for path in paths if path in first or path.rsplit(".", 1)[-1] not in names]
 
     def discard_defaults(parser_or_action: Any, previous: Any, value: Any) -> None:
         if previous and "init_args" in previous and previous["class_path"] != value["class_path"]:

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.enums import GradClipAlgorithmType
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 from torchmetrics import Metric, MetricCollection
 
 from trellis.hyperparameters import PlainHyperparameters, importable_name, to_plain
@@ -130,9 +130,21 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         if steps_often(scheduler):
             config["interval"] = "step"
         plan(scheduler, lambda: int(self.trainer.estimated_stepping_batches))
-        if hasattr(scheduler, "monitor"):  # Lightning's ReduceLROnPlateau
-            config["monitor"] = scheduler.monitor
+        if isinstance(scheduler, ReduceLROnPlateau):
+            config |= self._plateau(scheduler)
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def _plateau(self, scheduler: ReduceLROnPlateau) -> dict[str, Any]:
+        """How Lightning is to step a scheduler that waits for a value of the validation."""
+        monitor = getattr(scheduler, "monitor", None) or self.monitor  # torch's own names none
+        if monitor.startswith("val/") and not self.trainer.enable_validation:
+            raise ValueError(
+                f"lr_scheduler: ReduceLROnPlateau waits for {monitor}, but this run does not "
+                f"validate: let it, or choose another schedule"
+            )
+        every: int | None = self.trainer.check_val_every_n_epoch
+        # Validated by steps, an epoch may end without a new value.
+        return {"monitor": monitor, "frequency": every or 1, "strict": every is not None}
 
     def configure_gradient_clipping(
         self,

@@ -6,7 +6,6 @@ import random
 import sys
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from hostile_checkpoints import ENCODINGS, MARK, Watch, gadgets, json_copy, plac
 from text_checkpoints import language_model_of, translator_of
 
 import trellis
-from trellis.index import family_names
 from trellis.lightning_modules import cli
 from trellis.sequence.tokenizer import WordTokenizer
 
