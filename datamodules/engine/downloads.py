@@ -34,6 +34,9 @@ def fetch(folder: Path, files: Mapping[str, str | None], urls: tuple[str, ...]) 
             _download(folder / name, checksum, urls)
 
 
+DAMAGE = (EOFError, OSError, zlib.error)  # what gzip raises
+
+
 class _WrongDownload(OSError):
     """The download is not the expected file."""
 
@@ -101,8 +104,11 @@ def require_file(path: Path) -> None:
 
 
 def damaged_file(path: Path, reason: object) -> OSError:
-    """The error for a raw file that cannot be read: names it and says what to do."""
-    return OSError(f"{path} is damaged ({reason}): delete it to download it again")
+    """The error for a raw file of a public data set that cannot be read, and what to do.
+
+    The file may be the user's own copy: nobody is told to delete it.
+    """
+    return OSError(f"{path} is damaged ({reason}): move it away to download it again")
 
 
 def read_gzip(path: Path) -> bytes:
@@ -110,11 +116,16 @@ def read_gzip(path: Path) -> bytes:
 
     Raises:
         FileNotFoundError: it is missing.
-        OSError: the file is damaged or truncated; says to delete it.
+        OSError: the file is damaged or truncated; says to move it away.
     """
     require_file(path)
     try:
-        with gzip.open(path) as file:
-            return file.read()
-    except (EOFError, OSError, zlib.error) as error:
+        return unzipped(path)
+    except DAMAGE as error:
         raise damaged_file(path, error) from error
+
+
+def unzipped(path: Path) -> bytes:
+    """Contents of a gzip file; raises one of ``DAMAGE`` if it is damaged."""
+    with gzip.open(path) as file:
+        return file.read()

@@ -88,6 +88,7 @@ class TUDataset(DataModule):
         required = [f"{self.collection}_{part}.txt" for part in REQUIRED]
         if missing := [name for name in required if not (self.raw / name).is_file()]:
             archive = self.raw.parent / f"{self.collection}.zip"
+            own = archive.is_file()
             try:
                 fetch(archive.parent, {archive.name: None}, (URL,))
             except FileNotFoundError as error:
@@ -95,7 +96,7 @@ class TUDataset(DataModule):
                     f"{missing[0]} is not in {self.raw}; put the .txt files of the collection "
                     f"there. {error}"
                 ) from None
-            unpack(archive, self.raw)
+            unpack(archive, self.raw, keep=own)
 
     def setup(self, stage: str | None = None) -> None:
         if self.graphs is None:
@@ -197,7 +198,7 @@ def _read(path: Path, dtype: type) -> Tensor:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "loadtxt: input contained no data")  # error below
-            values: np.ndarray = np.loadtxt(path, dtype, delimiter=",", ndmin=2)
+            values: np.ndarray = _loaded(path, dtype)
     except (ValueError, UnicodeDecodeError) as error:
         raise _damaged(path, str(error).split(";")[0]) from error
     if not values.size or not np.isfinite(values).all():
@@ -205,16 +206,36 @@ def _read(path: Path, dtype: type) -> Tensor:
     return torch.from_numpy(values)
 
 
+def _loaded(path: Path, dtype: type) -> np.ndarray:
+    """Numbers of a file; integers may be written as 1.0."""
+    try:
+        return np.loadtxt(path, dtype, delimiter=",", ndmin=2)
+    except ValueError as error:
+        try:
+            numbers = np.loadtxt(path, np.float64, delimiter=",", ndmin=2)
+        except ValueError:
+            raise error from None
+    if (wrong := numbers % 1 != 0).any():  # of numbers that are not finite, too
+        line = int(wrong.any(1).argmax()) + 1
+        raise ValueError(f"line {line} has {numbers[wrong][0]} where a whole number belongs")
+    return numbers.astype(dtype)
+
+
 def _damaged(path: Path, reason: object) -> OSError:
     # Not the file alone: without node labels the collection would still be complete.
     return OSError(
-        f"{path} is damaged ({reason}): delete the folder {path.parent} to download it again"
+        f"{path} is damaged ({reason}): correct it, or move the folder {path.parent} away to "
+        f"download the collection again"
     )
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path, keep: bool = False) -> None:
     """Extract the text files of a TU archive into ``folder``, then remove the archive.
 
+    Args:
+        archive: of the TU site.
+        folder: for the files.
+        keep: do not remove the archive, which somebody else has put there.
     Raises:
         OSError: the archive is damaged; it is removed, so that it is downloaded again.
     """
@@ -227,6 +248,8 @@ def unpack(archive: Path, folder: Path) -> None:
                     with atomic_write(target) as unpacked:  # the name comes after the CRC check
                         unpacked.write(file.read(member))
     except zipfile.BadZipFile as error:
-        raise OSError(f"{archive} is damaged ({error}): run again to download it again") from error
+        advice = "put a good copy in its place" if keep else "run again to download it again"
+        raise OSError(f"{archive} is damaged ({error}): {advice}") from error
     finally:
-        archive.unlink()
+        if not keep:
+            archive.unlink()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 BLOCK = 1000  # images per random draw
 
 
@@ -48,7 +49,7 @@ class ImageFolder(DataModule):
         ImportError: Pillow is missing; says how to install it.
         ValueError: fewer than three images, one that cannot be read, images of different sizes
             if ``size`` is not given, a class without images, images beside sub-folders of
-            images, or an option out of range.
+            images, sub-folders that are splits, or an option out of range.
     """
 
     def __init__(
@@ -143,6 +144,12 @@ def _files(folder: Path) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
         raise ValueError(
             f"{folder} holds {loose[0].name} beside folders of images: move it into the folder of "
             f"its class"
+        )
+    splits = [name for name in below if name.lower() in SPLIT_NAMES]
+    if len(splits) > 1:
+        raise ValueError(
+            f"{folder} holds the folders {', '.join(splits)}, which are splits and no classes: "
+            f"give path={folder / splits[0]}, or move the images of each class into one folder"
         )
     if empty := [name for name, images in below.items() if not images]:
         raise ValueError(f"{folder / empty[0]} holds no images: remove it, or add some")

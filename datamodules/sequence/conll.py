@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.labels import check_class_names, is_header
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.budget import Order, budget_loader
 from trellis.datamodules.sequence.text_files import (
@@ -35,8 +36,9 @@ class CoNLL(DataModule):
     ``eos_id``; these, padding and all pieces of a word but its first have the tag -100.
 
     A line holds a word and its tag in columns separated by spaces or tabs; all lines of a file
-    have the same number of columns. Lines that begin with ``-DOCSTART-`` count as empty. CoNLL-U
-    is read with ``word_column=1``, ``tag_column=3`` and ``comment="# "``.
+    have the same number of columns. Lines that begin with ``-DOCSTART-`` count as empty, and a
+    first line that names the columns of words and tags is not read. CoNLL-U is read with
+    ``word_column=1``, ``tag_column=3`` and ``comment="# "``.
 
     Args:
         train: path of the training file, in UTF-8; compressed if it ends in ``.gz``.
@@ -53,7 +55,8 @@ class CoNLL(DataModule):
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file is empty or not UTF-8; a line has another number of columns than the
-            first, or a tag that is not among ``classes``; a sentence exceeds ``max_tokens``.
+            first, or a tag that is not among ``classes``; a sentence exceeds ``max_tokens``; or
+            the tags of the training file are no classes, see ``check_class_names``.
 
     Source: Tjong Kim Sang and De Meulder 2003.
     """
@@ -99,8 +102,10 @@ class CoNLL(DataModule):
             folder=self.paths["train"].parent,
         )
         require_ids(self.tokenizer, "pad_id", "bos_id", "eos_id")
-        found = sorted({tag for sentence in sentences for tag in sentence.tags})
-        self.classes = self.classes or tuple(found)
+        if not self.classes:
+            tags = [tag for sentence in sentences for tag in sentence.tags]
+            check_class_names(tags, str(self.paths["train"]))
+            self.classes = tuple(sorted(set(tags)))
         self.spec = LabelledTokenSpec(self.tokenizer.spec, len(self.classes), self.classes)
 
     def _encoded(self, split: Split, sentences: "list[Sentence]") -> tuple[Ragged, Ragged]:
@@ -186,6 +191,14 @@ def read_columns(path: Path, word_column: int, tag_column: int, comment: str) ->
             inside = True
         sentences[-1].words.append(columns[word_column])
         sentences[-1].tags.append(columns[tag_column])
-    if not sentences:
+    if not (sentences := _without_header(sentences)):
         raise ValueError(f"{path} holds no sentences")
     return sentences
+
+
+def _without_header(sentences: list[Sentence]) -> list[Sentence]:
+    """The sentences, if the first line of the first one names the columns."""
+    if not sentences or not is_header(sentences[0].tags[0], sentences[0].words[0]):
+        return sentences
+    (line, words, tags), *others = sentences
+    return [Sentence(line + 1, words[1:], tags[1:]), *others] if words[1:] else others

@@ -7,6 +7,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.labels import check_class_names, is_header
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.budget import Order, budget_loader, check_budget
 from trellis.datamodules.sequence.text_files import (
@@ -25,7 +26,8 @@ class LabelledText(DataModule):
     """Texts to classify, from files whose lines are ``label<TAB>text``.
 
     Batch: ``(tokens, labels)`` with ``tokens [B, T]`` from ``bos_id`` to ``eos_id`` and
-    ``labels [B]``. Classes are the labels of the training file, sorted.
+    ``labels [B]``. Classes are the labels of the training file, sorted. A first line that names
+    both columns, such as ``label<TAB>text``, is not read.
 
     Args:
         train: path of the training file, in UTF-8; compressed if it ends in ``.gz``.
@@ -40,6 +42,7 @@ class LabelledText(DataModule):
         FileNotFoundError: a file is missing.
         ValueError: a file is empty or not UTF-8, a line has no label, no text, or a label that is
             not in the training file, or a text is longer than ``max_tokens``; names the line.
+            Or the labels of the training file are no classes, see ``check_class_names``.
     """
 
     def __init__(
@@ -64,27 +67,29 @@ class LabelledText(DataModule):
         wanted = [split for split in STAGES[stage] if split not in self.splits]
         read = {split: read_labelled(self.paths[split]) for split in wanted}
         if self.spec is None:
-            labels, texts = read.get("train") or read_labelled(self.paths["train"])
+            _, labels, texts = read.get("train") or read_labelled(self.paths["train"])
             folder = self.paths["train"].parent
             self.tokenizer = learn_tokenizer(
                 self.factory, texts, lowercase=self.lowercase, folder=folder
             )
             require_ids(self.tokenizer, "pad_id", "bos_id", "eos_id")
+            check_class_names(labels, str(self.paths["train"]))
             classes = tuple(sorted(set(labels)))
             self.spec = LabelledTokenSpec(self.tokenizer.spec, len(classes), classes)
         for split in wanted:
-            labels, texts = read[split]
-            self.splits[split] = self._tokens(split, texts), self._labels(split, labels)
+            first, labels, texts = read[split]
+            tokens = self._tokens(split, texts, first)
+            self.splits[split] = tokens, self._labels(split, labels, first)
 
-    def _tokens(self, split: Split, texts: list[str]) -> Ragged:
+    def _tokens(self, split: Split, texts: list[str], first: int) -> Ragged:
         rows, path = self.tokenizer.encode_batch(texts), self.paths[split]
         limit = self.max_length or self.max_tokens
-        too_long = [line for line, row in enumerate(rows, 1) if len(row) + 2 > limit]
+        too_long = [line for line, row in enumerate(rows, first) if len(row) + 2 > limit]
         if too_long and self.max_length is None:
             line = too_long[0]
             raise ValueError(
-                f"{path}, line {line}: a text of {len(rows[line - 1]) + 2:,} tokens, more than "
-                f"max_tokens={limit}: raise it, or truncate texts with max_length"
+                f"{path}, line {line}: a text of {len(rows[line - first]) + 2:,} tokens, more "
+                f"than max_tokens={limit}: raise it, or truncate texts with max_length"
             )
         if too_long:
             rank_zero_info(
@@ -93,9 +98,9 @@ class LabelledText(DataModule):
             )
         return Ragged([[BOS, *row[: limit - 2], EOS] for row in rows])
 
-    def _labels(self, split: Split, labels: list[str]) -> Tensor:
+    def _labels(self, split: Split, labels: list[str], first: int) -> Tensor:
         index = {name: number for number, name in enumerate(self.spec.classes)}
-        for line, label in enumerate(labels, 1):
+        for line, label in enumerate(labels, first):
             if label not in index:
                 raise ValueError(
                     f"{self.paths[split]}, line {line}: label {label!r} is not in the training "
@@ -118,8 +123,8 @@ class LabelledText(DataModule):
         return budget_loader(tokens.lengths, batch, self.max_tokens, order)
 
 
-def read_labelled(path: Path) -> tuple[list[str], list[str]]:
-    """Labels and texts of a file.
+def read_labelled(path: Path) -> tuple[int, list[str], list[str]]:
+    """The number of the first line below the header, labels and texts of a file.
 
     Raises:
         FileNotFoundError: it is missing.
@@ -130,6 +135,9 @@ def read_labelled(path: Path) -> tuple[list[str], list[str]]:
         label, _, text = (part.strip() for part in line.partition("\t"))
         if not label or not text:
             raise ValueError(f"{path}, line {number}: {line[:60]!r} is not label<TAB>text")
-        labels.append(label)
-        texts.append(text)
-    return labels, texts
+        if number > 1 or not is_header(label, text):
+            labels.append(label)
+            texts.append(text)
+    if not labels:
+        raise ValueError(f"{path} holds a header and no texts")
+    return number - len(labels) + 1, labels, texts

@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from trellis.datamodules.engine.base import Split
-from trellis.datamodules.engine.downloads import read_gzip
+from trellis.datamodules.engine.downloads import DAMAGE, unzipped
 from trellis.files import atomic_write_text, decode_utf8
 from trellis.hyperparameters import to_plain
 from trellis.sequence.tokenizer import Tokenizer, TokenizerFactory, from_json
@@ -33,12 +33,12 @@ def read_text(path: Path) -> str:
         OSError: it is compressed and damaged.
         ValueError: it is empty or not UTF-8; names line and column.
     """
-    if path.suffix == ".gz":
-        content = read_gzip(path)
-    elif path.is_file():
-        content = path.read_bytes()
-    else:
+    if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: put it there, or give another path")
+    try:
+        content = unzipped(path) if path.suffix == ".gz" else path.read_bytes()
+    except DAMAGE as error:
+        raise OSError(f"{path} is damaged ({error}): put a good copy in its place") from error
     text = decode_utf8(content, str(path))
     if not text.strip():
         raise ValueError(f"{path} is empty: give a file with text")

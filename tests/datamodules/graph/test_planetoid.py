@@ -75,7 +75,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, part: str, change: str) -> None
     content = path.read_bytes()
     damage = {"cut": content[: len(content) // 2], "noise": b"<html></html>", "empty": b""}
     path.write_bytes(damage[change])
-    with pytest.raises(OSError, match=rf"ind\.cora\.{part} is damaged .*: delete it") as caught:
+    with pytest.raises(OSError, match=rf"ind\.cora\.{part} is damaged .*: move it away") as caught:
         ready(tmp_path)
     assert "\n" not in str(caught.value)
 

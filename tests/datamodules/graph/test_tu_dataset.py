@@ -174,8 +174,21 @@ def test_damaged_files_are_named(tmp_path: Path, part: str, text: str, message: 
     write(tmp_path, tiny_files() | {f"TINY_{part}.txt": text})
     with pytest.raises(OSError, match=message) as caught:
         ready(tmp_path)
-    assert f"delete the folder {tmp_path}" in str(caught.value)
+    assert f"move the folder {tmp_path}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers_may_be_written_as_decimals(tmp_path: Path) -> None:
+    files = tiny_files()
+    expected = read_collection(write(tmp_path / "plain", files), "TINY")
+    for name in ("TINY_graph_labels.txt", "TINY_node_labels.txt", "TINY_A.txt"):
+        decimals = files[name].replace("\n", ".0\n").replace(", ", ".0, ")
+        found = read_collection(write(tmp_path / name, files | {name: decimals}), "TINY")
+        for part in ("x", "y", "edge_index"):
+            assert torch.equal(getattr(found, part), getattr(expected, part))
+    files["TINY_graph_labels.txt"] = "1.0\n" * 29 + "0.25\n"
+    with pytest.raises(OSError, match=r"graph_labels.txt is damaged \(line 30 has 0.25 where a w"):
+        ready(write(tmp_path, files).parents[2])
 
 
 def test_attributes_must_be_finite(tmp_path: Path) -> None:
@@ -234,6 +247,19 @@ def test_the_archive_is_downloaded_and_unpacked(
     left = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")]
     assert all("raw" in path or path.count("/") < 2 for path in left), "the archive is gone"
     assert not any(path.endswith((".sh", ".tmp", ".zip")) for path in left)
+
+
+@pytest.mark.parametrize("damage", [0, 40])
+def test_an_archive_of_the_user_is_kept(tmp_path: Path, damage: int) -> None:
+    path = tmp_path / "TUDataset" / "TINY" / "TINY.zip"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content := archive()[: -damage or None])
+    if damage:
+        with pytest.raises(OSError, match=r"TINY\.zip is damaged .*: put a good copy"):
+            ready(tmp_path)
+    else:
+        assert len(ready(tmp_path).graphs) == GRAPHS
+    assert path.read_bytes() == content
 
 
 def test_a_damaged_archive_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,6 +231,14 @@ def test_layouts_that_are_unclear_are_refused(folder: Path) -> None:
         ready(folder)
 
 
+@pytest.mark.parametrize("names", [("train", "val"), ("Train", "Test"), ("test", "train", "x")])
+def test_splits_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for number, name in enumerate(names * 3):
+        write(tmp_path / name / "cat" / f"{number}.png", picture(number))
+    with pytest.raises(ValueError, match="which are splits and no classes: give path="):
+        ready(tmp_path)
+
+
 def test_too_few_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds 0 images: give at least 3"):
         ready(tmp_path)

@@ -53,6 +53,22 @@ def test_sentences_are_as_the_file_has_them(tmp_path: Path) -> None:
     assert parts[1].tags == ["NNP", "NNP"]
 
 
+@pytest.mark.parametrize("header", ["token pos chunk ner", "Word POS Chunk Tag"])
+def test_a_header_is_no_tag(tmp_path: Path, header: str) -> None:
+    for text in (f"{header}\n\n{NEWS}", f"{header}\n{NEWS.partition('O O')[2].strip()}"):
+        data = ready(tmp_path, text)
+        assert data.spec.classes == ("I-MISC", "I-ORG", "I-PER", "O")
+        assert len(data.splits["train"][0]) == 3
+        sentences = read_columns(Path(written(tmp_path, "f", text)), 0, -1, "")
+        assert sentences[0].words[0] == "EU"
+        assert text.split("\n")[sentences[0].line - 1].startswith("EU")
+
+
+def test_tags_that_are_missing_values_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"train\.txt: label 'NaN' stands for a missing value"):
+        ready(tmp_path, "Peter NaN\nsings O\n", "sings O")
+
+
 def test_conll_u_is_read(tmp_path: Path) -> None:
     (sentence,) = read_columns(Path(written(tmp_path, "f", TREE)), 1, 3, "# ")
     assert sentence.words == ["Do", "n't", "#1 a"]

@@ -51,6 +51,35 @@ def test_predictions_follow_the_file_and_budgets_hold(tmp_path: Path) -> None:
     check_exact_resume(data.train_dataloader(), data.train_dataloader())
 
 
+@pytest.mark.parametrize("header", ["label\ttext", "Sentiment\tReview", "class\tsentence"])
+def test_a_header_is_no_class(tmp_path: Path, header: str) -> None:
+    data = ready(tmp_path, train=f"{header}\n{TRAIN}", val=f"{header}\nneg\tgood\n")
+    assert data.spec.classes == ("neg", "pos")
+    assert sum(len(labels) for _, labels in data.train_dataloader()) == 3
+    with pytest.raises(ValueError, match=r"val\.tsv, line 3: label 'so' is not"):
+        ready(tmp_path, train=TRAIN, val=f"{header}\npos\ta\nso\tb\n")
+    with pytest.raises(ValueError, match="holds a header and no texts"):
+        ready(tmp_path, train=f"{header}\n")
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (TRAIN + "NA\tdull\n", r"train\.tsv: label 'NA' stands for a missing value, 1 times"),
+        (TRAIN + "nan\tdull\n", "label 'nan' stands for a missing value"),
+        ("2.5\tgood\n4.0\tbetter\n1\tbad\n", "labels are 3 real numbers, such as 4.0"),
+        ("".join(f"text {i}\tpos\n" for i in range(12)), "12 examples have 12 different labels"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(tmp_path: Path, train: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ready(tmp_path, train=train)
+
+
+def test_whole_numbers_are_classes(tmp_path: Path) -> None:
+    assert ready(tmp_path, "1\ta\n5\tb\n", "5\ta\n").spec.classes == ("1", "5")
+
+
 def test_long_texts_are_refused_or_cut_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
