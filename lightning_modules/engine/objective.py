@@ -132,6 +132,8 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         plan(scheduler, lambda: int(self.trainer.estimated_stepping_batches))
         if hasattr(scheduler, "monitor"):  # Lightning's ReduceLROnPlateau
             config["monitor"] = scheduler.monitor
+            # An epoch without a validation has nothing new to say.
+            config["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def configure_gradient_clipping(
