@@ -8,11 +8,23 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import (
+    Checkpoint,
+    ModelPruning,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from trellis.lightning_modules.engine.lightning_private import dump_checkpoint
+from trellis.lightning_modules.engine.graceful_stop import Stopped
+from trellis.lightning_modules.engine.lightning_private import (
+    announce_boundaries,
+    dump_between_steps,
+    dump_checkpoint,
+    is_over,
+)
+from trellis.lightning_modules.engine.resume import RESULT
 
 
 class BestAndLastCheckpoint(Checkpoint):
@@ -21,7 +33,9 @@ class BestAndLastCheckpoint(Checkpoint):
     A full-batch graph network improves every few milliseconds, faster than a disk can follow.
     So writing may take one twentieth of the run: in between, the best state waits in memory, and
     it is written when its turn comes, at the end, or when the run is interrupted. ``last.ckpt``
-    is written at the same pace, once a minute at most, and on every interruption.
+    is written at the same pace, once a minute at most, and on every interruption, but for a second
+    Ctrl-C: it always holds a state between two steps, from which a run goes on exactly. Only after
+    an error inside a step it holds what there is then, and that batch is served again.
 
     Args:
         monitor: logged value that says which state is best; ``None`` takes the objective's, or
@@ -41,7 +55,8 @@ class BestAndLastCheckpoint(Checkpoint):
         self.monitor, self.mode = monitor, mode
         self._waiting: dict[str, Any] | None = None
         self._may_write_best = self._may_write_last = -math.inf
-        self._ended = False  # in mid-epoch, with last.ckpt already written
+        self._ended = False  # no step follows, and last.ckpt is written
+        self._weights: dict[str, Any] | None = None  # of the last step
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
@@ -49,6 +64,7 @@ class BestAndLastCheckpoint(Checkpoint):
             self.monitor = self.monitor or getattr(pl_module, "monitor", None)
             self.mode = self.mode or getattr(pl_module, "monitor_mode", "min")
             self._may_write_last, self._ended = time.monotonic() + 60, False
+            announce_boundaries(trainer)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # A checkpoint from elsewhere has no say in which file is read or overwritten: the best
@@ -86,32 +102,24 @@ class BestAndLastCheckpoint(Checkpoint):
         sign = -1 if self.mode == "min" else 1
         return sign * score > sign * self.best_model_score
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        # The end of an epoch is not yet the end of its last batch: on_train_epoch_end follows.
-        if trainer.is_last_batch:
+    def on_boundary(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write ``last.ckpt`` when it is due, and where the run ends."""
+        if self._ended:  # Lightning ends the epoch of a run that stops within it, others would not
             return
-        # With max_steps a run ends in mid-epoch, and Lightning then counts the epoch as done:
-        # only here is the state one that a longer run would have passed through.
-        self._ended = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
+        self._ended = is_over(trainer)
+        if self._ended and _changes_weights_at_the_end(trainer):
+            self._weights = _snapshot(pl_module.state_dict())
         # Several processes have to agree, which costs a message: so they ask now and then.
-        quiet = trainer.world_size > 1 and batch_idx % 50
+        quiet = trainer.world_size > 1 and trainer.global_step % 50 and not trainer.is_last_batch
         if self._ended or (not quiet and _is_due(self._may_write_last, trainer)):
-            self._save_last(trainer)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if _is_due(self._may_write_last, trainer):
-            self._save_last(trainer)
+            self._save_last(trainer, dump_between_steps(trainer))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        before, self._weights = self._weights, None
         if not self._ended:
-            self._save_last(trainer)
+            self._save_last(trainer, dump_between_steps(trainer))
+        elif before is not None and not _equal(before, pl_module.state_dict()):
+            self._save_last(trainer, {**dump_checkpoint(trainer), RESULT: True})
         self._write_waiting(trainer)
 
     def on_exception(
@@ -125,20 +133,28 @@ class BestAndLastCheckpoint(Checkpoint):
         if trainer.world_size > 1 and not isinstance(exception, everywhere):
             return  # the other processes would not come to a common checkpoint
         self._write_waiting(trainer)
-        weights = pl_module.state_dict().values()
-        if all(bool(torch.isfinite(value).all()) for value in weights):
-            self._save_last(trainer)
+        between_steps = isinstance(exception, (Stopped, SIGTERMException))
+        torn = isinstance(exception, KeyboardInterrupt) or _shows_average(trainer)
+        if (between_steps or not torn) and _is_finite(pl_module):
+            dump = dump_between_steps if between_steps else dump_checkpoint
+            self._save_last(trainer, dump(trainer))
         if isinstance(exception, (KeyboardInterrupt, SIGTERMException)):
-            rank_zero_info(
-                f"Stopped after step {trainer.global_step}; to go on: trellis fit --ckpt_path "
-                f"{self.last_model_path}"
-            )
+            rank_zero_info(self._farewell(trainer, between_steps))
 
-    def _save_last(self, trainer: L.Trainer) -> None:
+    def _farewell(self, trainer: L.Trainer, between_steps: bool) -> str:
+        path = self.last_model_path or trainer.ckpt_path
+        if between_steps:
+            stopped = f"Stopped after step {trainer.global_step}"
+        else:
+            stopped = f"Stopped inside step {trainer.global_step + 1}, which is not saved"
+        if not path:
+            return f"{stopped}; no checkpoint had been written before"
+        return f"{stopped}; to go on: trellis fit --ckpt_path {path}"
+
+    def _save_last(self, trainer: L.Trainer, state: dict[str, Any]) -> None:
         if _is_trial(trainer):
             return
         self.last_model_path = str(self._folder(trainer) / "last.ckpt")
-        state = dump_checkpoint(trainer)
         pause = self._write(trainer, state, self.last_model_path)
         self._may_write_last = max(pause, time.monotonic() + 60)
 
@@ -174,6 +190,26 @@ def _is_due(time_allowed: float, trainer: L.Trainer) -> bool:
 
 def _is_trial(trainer: L.Trainer) -> bool:
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+
+
+def _changes_weights_at_the_end(trainer: L.Trainer) -> bool:
+    """Whether a callback puts other weights in the place of the trained ones in the end."""
+    kinds = (StochasticWeightAveraging, ModelPruning)
+    return any(isinstance(each, kinds) for each in trainer.callbacks)  # type: ignore[attr-defined]
+
+
+def _shows_average(trainer: L.Trainer) -> bool:
+    """Whether the model may hold averaged weights, which stand in for its own in validation."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return trainer.validating and any(isinstance(each, WeightAveraging) for each in callbacks)
+
+
+def _is_finite(module: torch.nn.Module) -> bool:
+    return all(bool(torch.isfinite(value).all()) for value in module.state_dict().values())
+
+
+def _equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def _snapshot(state: Any) -> Any:

@@ -7,6 +7,7 @@ new release changed.
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -14,12 +15,89 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from lightning.pytorch.trainer.call import _call_configure_model
 from torch.optim import Optimizer
 
 
 def dump_checkpoint(trainer: L.Trainer) -> dict[str, Any]:
     """The whole checkpoint that ``trainer.save_checkpoint`` would write, in memory."""
     return trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+
+
+def dump_between_steps(trainer: L.Trainer) -> dict[str, Any]:
+    """The same in ``on_boundary``, in the form in which Lightning resumes it exactly.
+
+    In mid-epoch that is the form of ``on_train_batch_end``, where the last batch is not yet
+    counted as completed: else Lightning would step the schedules of that batch again.
+    """
+    checkpoint = dump_checkpoint(trainer)
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
+    if epochs["current"]["processed"] < epochs["current"]["ready"]:
+        for counts in (batches["current"], batches["total"]):
+            counts["completed"] -= 1
+        if not trainer.fit_loop._should_accumulate():
+            loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+    return checkpoint
+
+
+def announce_boundaries(trainer: L.Trainer) -> None:
+    """From now on call ``on_boundary(trainer, pl_module)`` of all callbacks that have it.
+
+    It is called after each batch and after each epoch (not after its last batch), once all that
+    follows has been done: validation, early stopping, learning rate schedules. Lightning has no
+    hook there, and a checkpoint made in its last hooks lacks what comes after them.
+    """
+    for loop in (trainer.fit_loop, trainer.fit_loop.epoch_loop):
+        if "on_advance_end" not in vars(loop):
+            loop.on_advance_end = partial(_advance_end, trainer, loop)  # type: ignore[method-assign]
+
+
+def _advance_end(trainer: L.Trainer, loop: Any, *fetcher: Any) -> None:
+    type(loop).on_advance_end(loop, *fetcher)
+    if loop is trainer.fit_loop or not trainer.is_last_batch:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if (hook := getattr(callback, "on_boundary", None)) is not None:
+                hook(trainer, trainer.lightning_module)
+
+
+def is_over(trainer: L.Trainer) -> bool:
+    """Whether no further step follows, in ``on_boundary``."""
+    loop = trainer.fit_loop
+    epochs, limit = loop.epoch_progress.current.processed, loop.max_epochs
+    return (
+        (limit not in (None, -1) and epochs >= limit)
+        or (loop.max_steps != -1 and trainer.global_step >= loop.max_steps)
+        or (trainer.should_stop and loop._can_stop_early)
+    )
+
+
+def waiting_plateaus(trainer: L.Trainer) -> list[int]:
+    """Which schedulers are still to see what the epoch under way, or just over, has logged.
+
+    Lightning steps them as the very last thing of an epoch, and leaves it out on resuming.
+    """
+    epochs = trainer.fit_loop.epoch_progress.current
+    if epochs.completed == epochs.ready:
+        return []
+    return [
+        index
+        for index, config in enumerate(trainer.lr_scheduler_configs)
+        if config.reduce_on_plateau
+        and config.interval == "epoch"
+        and (trainer.current_epoch + 1) % config.frequency == 0
+        and config.monitor in trainer.callback_metrics
+    ]
+
+
+def restarts_in_epoch(trainer: L.Trainer) -> bool:
+    """Whether the run goes on inside an epoch that had begun, in ``on_train_start``."""
+    return trainer.fit_loop.restarted_mid_epoch or trainer.fit_loop.restarted_on_epoch_end
+
+
+def build_model(trainer: L.Trainer) -> None:
+    """Call ``configure_model`` with the devices and precision that Lightning calls it with."""
+    _call_configure_model(trainer)
 
 
 def logs_this_step(trainer: L.Trainer) -> bool:

@@ -1,31 +1,52 @@
 """Random states and loader positions, so that a resumed run equals the uninterrupted one."""
 
 import random
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import numpy as np
 import torch
 import torch.distributed as dist
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.callbacks import (
+    BaseFinetuning,
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    StochasticWeightAveraging,
+)
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from torch import nn
 
-from trellis.lightning_modules.engine.lightning_private import restore_loaders
+from trellis.lightning_modules.engine.lightning_private import (
+    restarts_in_epoch,
+    restore_loaders,
+    waiting_plateaus,
+)
 from trellis.lightning_modules.engine.run_config import KEY, saved_run
 from trellis.lightning_modules.engine.upgrade import description
 
+RESULT = "trellis_result"  # in a checkpoint whose weights are the outcome of a run, not its state
+Kind = TypeVar("Kind", bound=L.Callback)
+
 
 class ExactResume(L.Callback):
-    """Save each rank's random states and half-accumulated gradients, restore them on resuming.
+    """Save what Lightning's checkpoints lack, and restore it on resuming.
 
-    Together with ``Loader`` and Lightning's own states, a run stopped between two batches
-    continues bit-equal on a CPU: same world size, batch size and versions. After an exception
-    inside a step, the batch of that step is served again.
+    Each rank's random states and half-accumulated gradients; the logged values that schedules and
+    early stopping look at; which parameters a ``BaseFinetuning`` has frozen. Together with
+    ``Loader`` and Lightning's own states, a run stopped between two batches continues bit-equal on
+    a CPU: same world size, batch size, callbacks and versions. A checkpoint of a validation goes
+    on with what followed it: the schedules and the end of the epoch. After an exception inside a
+    step, the batch of that step is served again. A run that early stopping ended does not go on.
     """
 
     def __init__(self) -> None:
-        self._state: dict[str, Any] | None = None
-        self._mid_epoch = False
+        self._state: dict[str, Any] | None = None  # of this rank, until it is restored
+        self._saved: dict[str, Any] = {}
         self._loaders: list[dict[str, Any]] = []
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._state, self._saved, self._loaders = None, {}, []
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -49,7 +70,17 @@ class ExactResume(L.Callback):
             gathered: list[Any] = [None] * trainer.world_size
             dist.all_gather_object(gathered, states[0])
             states = gathered
-        checkpoint["trellis_random_states"] = {"ranks": states, "mid_epoch": mid_epoch}
+        checkpoint["trellis_random_states"] = {
+            "ranks": states,
+            "mid_epoch": mid_epoch,
+            "metrics": {
+                name: value.detach().clone()
+                for name, value in trainer.callback_metrics.items()
+                if isinstance(value, torch.Tensor)
+            },
+            "plateaus": [] if mid_epoch else waiting_plateaus(trainer),
+            **_frozen(trainer, pl_module),
+        }
         # A loader has served batches that no step has seen yet, and an epoch may end before it.
         for position in _loader_states(checkpoint):
             if "batches" in position:
@@ -59,9 +90,16 @@ class ExactResume(L.Callback):
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        if RESULT in checkpoint:
+            raise ValueError(
+                "the checkpoint holds the result of a run whose callbacks have put other weights "
+                "in the place of the trained ones, such as their average: no run goes on from "
+                "there. Start a new one with init_from"
+            )
         saved = checkpoint.get("trellis_random_states")
         if not saved:
             return
+        self._saved = saved
         if len(saved["ranks"]) != trainer.world_size:
             rank_zero_warn(
                 f"the checkpoint was written by {len(saved['ranks'])} processes, this run has "
@@ -69,19 +107,46 @@ class ExactResume(L.Callback):
             )
             return
         self._state = saved["ranks"][trainer.global_rank]
-        self._mid_epoch = saved["mid_epoch"]
         self._loaders = _loader_states(checkpoint)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # At the end of an epoch: before the next epoch's iterator exists.
-        if not self._mid_epoch:
+        if self._saved and not self._saved["mid_epoch"]:
             self._restore()
+        _freeze(pl_module, self._saved)
+        for callback in _callbacks(trainer, EarlyStopping):
+            if self._saved and callback.stopping_reason != EarlyStoppingReason.NOT_STOPPED:
+                trainer.should_stop = True
+                rank_zero_info(
+                    f"Early stopping on {callback.monitor} has ended this run: nothing is left to "
+                    f"train. Leave EarlyStopping out to train on, or start anew with init_from"
+                )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Lightning gives the loaders nothing back at the end of an epoch, not even their seed, nor
         # where a schedule asked for the number of steps before the checkpoint was read.
         states, self._loaders = self._loaders, []
         restore_loaders(trainer, states)
+        saved, self._saved = self._saved, {}
+        if not saved:
+            return
+        for name, value in saved.get("metrics", {}).items():
+            trainer.callback_metrics.setdefault(name, value.to(pl_module.device))
+        for index, config in enumerate(trainer.lr_scheduler_configs):
+            if index in saved.get("plateaus", ()) and config.reduce_on_plateau:
+                value = trainer.callback_metrics[str(config.monitor)]
+                pl_module.lr_scheduler_step(config.scheduler, value)
+        # Lightning calls on_train_epoch_start only where an epoch begins.
+        if restarts_in_epoch(trainer):
+            for each in _callbacks(trainer, GradientAccumulationScheduler):
+                each.on_train_epoch_start(trainer)
+            for each in _callbacks(trainer, StochasticWeightAveraging):
+                if trainer.current_epoch > each.swa_end:
+                    raise ValueError(
+                        "the checkpoint lies inside the pass that StochasticWeightAveraging makes "
+                        "for the statistics of batch norm: resume from an earlier one"
+                    )
+                each.on_train_epoch_start(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -104,6 +169,33 @@ class ExactResume(L.Callback):
         torch.set_rng_state(state["torch"])
         if state["cuda"]:
             torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _callbacks(trainer: L.Trainer, kind: type[Kind]) -> list[Kind]:
+    return [each for each in trainer.callbacks if isinstance(each, kind)]  # type: ignore[attr-defined]
+
+
+def _frozen(trainer: L.Trainer, module: L.LightningModule) -> dict[str, list[str]]:
+    """What a ``BaseFinetuning`` keeps from learning just now; it saves only the optimiser's."""
+    if not _callbacks(trainer, BaseFinetuning):
+        return {}
+    return {
+        "frozen": [name for name, each in module.named_parameters() if not each.requires_grad],
+        "norms": [name for name, each in _norms(module) if not each.track_running_stats],
+    }
+
+
+def _freeze(module: L.LightningModule, saved: dict[str, Any]) -> None:
+    if "frozen" not in saved:
+        return
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name not in saved["frozen"])
+    for name, norm in _norms(module):
+        norm.track_running_stats = name not in saved["norms"]
+
+
+def _norms(module: nn.Module) -> list[tuple[str, Any]]:
+    return [(n, each) for n, each in module.named_modules() if hasattr(each, "track_running_stats")]
 
 
 def _close_epoch(loop: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from trellis.datamodules.vector.digits import Digits
+from trellis.lightning_modules.engine import checkpointing
 from trellis.lightning_modules.engine.trainer import Trainer
 from trellis.lightning_modules.vector.classification import Classification
 
@@ -63,11 +64,29 @@ def test_after_the_last_batch_the_epoch_is_finished(tmp_path):
     assert callback.finished == [1, 2, 3, "validation"]
 
 
-def test_twice_stops_inside_the_step(tmp_path):
+def test_twice_stops_inside_the_step_and_saves_nothing(tmp_path, caplog):
     callback, trainer = press(tmp_path, step=1, times=2)
     assert callback.finished == [1]
+    assert not list(tmp_path.rglob("*.ckpt"))
+    said = "Stopped inside step 2, which is not saved; no checkpoint had been written"
+    assert said in caplog.text
+
+
+def test_twice_leaves_the_state_before_the_step(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(checkpointing, "_is_due", lambda time_allowed, trainer: True)
+    _, trainer = press(tmp_path, step=2, times=2)
     path = trainer.checkpoint_callback.last_model_path
-    assert torch.load(path, weights_only=True)["global_step"] == 1
+    assert torch.load(path, weights_only=True)["global_step"] == 2
+    assert f"which is not saved; to go on: trellis fit --ckpt_path {path}" in caplog.text
+
+
+def test_in_the_last_step_the_run_ends_by_itself(tmp_path):
+    trainer = Trainer(
+        default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[Press(1, 1)], max_epochs=1, limit_train_batches=2,
+    )  # fmt: skip
+    trainer.fit(Classification(), datamodule=Digits())
+    assert trainer.state.finished
 
 
 def test_a_run_that_ends_by_itself_gives_the_handlers_back(tmp_path):

@@ -44,7 +44,6 @@ def assert_continues(whole, stopped, resumed) -> None:
     assert resumed.error is None
     assert_equal_weights(whole, resumed)
     seen = stopped.recorder.batches + resumed.recorder.batches
-    # GracefulStop ends a run inside on_train_batch_end, after the recorder's turn.
     assert len(seen) == len(whole.recorder.batches)
     assert all(torch.equal(a, b) for a, b in zip(seen, whole.recorder.batches, strict=True))
     later = [m for m in whole.recorder.metrics if m["step"] > stopped.trainer.global_step]
@@ -170,7 +169,7 @@ def test_every_checkpoint_on_the_way(name, tmp_path, monkeypatch):
     whole = run(CASES[name], tmp_path, max_epochs=3)
     keeper = EveryStep()
     run(CASES[name], tmp_path, max_epochs=2, callbacks=[keeper])
-    assert len(keeper.copies) == 2 * 5 + 1  # four steps and the end of each epoch; the end
+    assert len(keeper.copies) == 2 * 5  # four steps and the end of each epoch
     for copy in keeper.copies:
         resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=copy, max_epochs=3)
         assert_equal_weights(whole, resumed)
