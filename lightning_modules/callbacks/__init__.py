@@ -15,7 +15,7 @@ from trellis.lightning_modules.callbacks.pictures import (
     GraphPicture,
     LearningCurves,
 )
-from trellis.lightning_modules.callbacks.samples import ClassifierScores, ModeCoverage
+from trellis.lightning_modules.callbacks.sample_metrics import ClassifierScores, ModeCoverage
 from trellis.lightning_modules.callbacks.text import Alignments, SampledText, Translations
 
 __all__ = [

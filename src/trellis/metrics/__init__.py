@@ -1,7 +1,7 @@
 """Metrics of the quality of samples, as functions of tensors."""
 
+from trellis.metrics.coverage import ClassesReached, ModesReached, class_coverage, mode_coverage
 from trellis.metrics.frechet import frechet_distance, kernel_distance, moments
-from trellis.metrics.modes import ClassesReached, ModesReached, class_coverage, mode_coverage
 
 __all__ = [
     "ClassesReached",

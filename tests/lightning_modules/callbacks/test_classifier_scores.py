@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trellis.datamodules.vector.digits import Digits
 from trellis.datamodules.vector.synthetic_points import SyntheticPoints
 from trellis.lightning_modules.callbacks import image_classifier
-from trellis.lightning_modules.callbacks.samples import ClassifierScores
+from trellis.lightning_modules.callbacks.sample_metrics import ClassifierScores
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Objective
 from trellis.lightning_modules.engine.trainer import Trainer

@@ -22,7 +22,7 @@ Order = Literal["natural", "random"]
 
 
 class MADE(nn.Module):
-    r"""Autoregressive Bernoulli distributions, all of whose logits take one pass.
+    r"""Autoregressive Bernoulli distributions, whose logits are computed in one pass.
 
     .. math:: \ln p(x \mid y) = \sum_d x_d \ln \sigma(l_d) + (1 - x_d) \ln \sigma(-l_d),
         \quad l_d = f_d(x_{\text{before } d}, y)
@@ -68,7 +68,7 @@ class MADE(nn.Module):
         super().__init__()
         choose_from("order", order, Order)
         if at_least_one("num_masks", num_masks) > 1 and order == "natural":
-            raise ValueError(f"num_masks={num_masks}: several orderings take order='random'")
+            raise ValueError(f"num_masks={num_masks}: several orderings need order='random'")
         for width in hidden_channels:
             at_least_one("a width of hidden_channels", width)
         self.shape, self.num_classes = tuple(shape), num_classes

@@ -162,7 +162,7 @@ def test_an_exclusive_or_takes_a_hidden_layer(
         ({"hidden_channels": (0,)}, "a width of hidden_channels=0: give at least 1"),
         ({"order": "raster"}, "order='raster': choose from natural, random"),
         ({"num_masks": 0}, "num_masks=0: give at least 1"),
-        ({"num_masks": 2}, "num_masks=2: several orderings take order='random'"),
+        ({"num_masks": 2}, "num_masks=2: several orderings need order='random'"),
     ],
 )
 def test_sizes_are_checked(options: dict[str, Any], message: str) -> None:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from trellis.datamodules.engine.base import DataModule, tensor_loader
 from trellis.datamodules.vector.digits import Digits
-from trellis.lightning_modules.callbacks.samples import ModeCoverage
+from trellis.lightning_modules.callbacks.sample_metrics import ModeCoverage
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Objective
 from trellis.lightning_modules.vector.classification import Classification
-from trellis.metrics.modes import mode_coverage
+from trellis.metrics.coverage import mode_coverage
 from trellis.spec import TensorSpec
 
 CORNERS = torch.tensor([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])

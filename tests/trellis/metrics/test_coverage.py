@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trellis.metrics.modes import class_coverage, mode_coverage
+from trellis.metrics.coverage import class_coverage, mode_coverage
 
 CORNERS = torch.tensor([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
 

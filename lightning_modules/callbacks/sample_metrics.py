@@ -21,8 +21,8 @@ from trellis.lightning_modules.callbacks.image_classifier import (
 )
 from trellis.lightning_modules.engine.objective import Stage
 from trellis.lightning_modules.generative.sampling import draw_samples, require_samples
+from trellis.metrics.coverage import class_coverage, mode_coverage
 from trellis.metrics.frechet import frechet_distance, kernel_distance, moments
-from trellis.metrics.modes import class_coverage, mode_coverage
 
 
 class ModeCoverage(L.Callback):
