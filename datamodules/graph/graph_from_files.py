@@ -1,7 +1,5 @@
-"""Node classification on a graph in two CSV files."""
+"""Node classification on a graph in two tables."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,22 +10,24 @@ from torch_geometric.data import Data
 from torch_geometric.utils import coalesce, to_undirected
 
 from trellis.datamodules.engine.base import SPLITS, DataModule, Split
+from trellis.datamodules.engine.labels import as_number, check_class_names
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.graph.tables import Row, read_rows
 from trellis.datamodules.graph.whole_graph import check_masks, whole_graph_loader
-from trellis.files import FilePath, decode_utf8
+from trellis.files import FilePath
 from trellis.spec import NodeSpec
 
-HEADERS = (("source", "target"), ("src", "dst"), ("from", "to"))
-Row = tuple[int, list[str]]  # line number and cells
+HEADERS = (("source", "target"), ("src", "dst"), ("from", "to"), ("fromnodeid", "tonodeid"))
 
 
 class GraphFromFiles(DataModule):
-    """A graph of your own, from a CSV file of edges and one of nodes.
+    """A graph of your own, from a table of edges and one of nodes.
 
-    ``nodes``: a CSV file with a header; the first column is the node's id, ``label`` its class
+    ``nodes``: a table with a header; the first column is the node's id, ``label`` its class
     (empty: unlabelled), an optional column ``split`` is train, val, test or empty, and all other
-    columns are numeric features. ``edges``: a CSV file of ``source,target`` ids; a header is
-    optional.
+    columns are numeric features. ``edges``: a table of ``source,target`` ids; a header is
+    optional. Cells are separated by commas, semicolons (then numbers may have decimal commas),
+    tabs or spaces; lines of edges that begin with # or % are comments.
 
     Batch: the whole graph as PyG ``Data`` with ``x``, ``edge_index``, ``y`` (-1: unlabelled) and
     masks over labelled nodes. Predictions are made for all nodes, in the order of the file.
@@ -37,13 +37,15 @@ class GraphFromFiles(DataModule):
         nodes: path of the nodes.
         label: name of the label column.
         undirected: store every edge in both directions.
+        ignore_weights: leave out a third column of the edges, which is an error otherwise.
         train_fraction: of the labelled nodes, if there is no column ``split``.
         val_fraction: likewise; the rest is the test split.
         seed: of that split.
         steps_per_epoch: training steps per epoch, each on the whole graph.
     Raises:
         FileNotFoundError: one of the files is missing.
-        ValueError: the content of a file is invalid; names file, line and column.
+        ValueError: the content of a file is invalid; names file, line and column. Or the labels
+            are no classes, see ``check_class_names``.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class GraphFromFiles(DataModule):
         nodes: FilePath = "nodes.csv",
         label: str = "label",
         undirected: bool = True,
+        ignore_weights: bool = False,
         train_fraction: float = 0.6,
         val_fraction: float = 0.2,
         seed: int = 0,
@@ -69,6 +72,7 @@ class GraphFromFiles(DataModule):
             )
         self.edges, self.nodes, self.label = Path(edges), Path(nodes), label
         self.undirected, self.seed, self.steps_per_epoch = undirected, seed, steps_per_epoch
+        self.ignore_weights = ignore_weights
         self.fractions = train_fraction, val_fraction
         self.data: Data | None = None
 
@@ -88,7 +92,7 @@ class GraphFromFiles(DataModule):
         features = [column for column in range(len(header)) if column not in special]
         data = Data(
             x=_read_features(self.nodes, header, rows, features),
-            edge_index=_read_edges(self.edges, ids, self.undirected),
+            edge_index=self._read_edges(ids),
             y=y,
             **{f"{split}_mask": mask for split, mask in zip(SPLITS, masks, strict=True)},
         )
@@ -96,23 +100,41 @@ class GraphFromFiles(DataModule):
         self.spec = NodeSpec(len(features), len(classes), classes)
         self.data = data
 
+    def _read_edges(self, ids: dict[str, int]) -> Tensor:
+        rows = read_rows(self.edges, "edges", ids)
+        if rows and tuple(cell.lower() for cell in rows[0][1][:2]) in HEADERS:
+            rows = rows[1:]
+        ends: list[tuple[int, int]] = []
+        for line, cells in rows:
+            if len(cells) != 2:
+                self._check_weights(line, cells)
+            for column, cell in zip(("source", "target"), cells, strict=False):
+                if cell not in ids:
+                    raise ValueError(
+                        f"{self.edges}, line {line}, column {column!r}: {cell!r} is not a node "
+                        f"id: add the node or remove the edge (a header must be source,target)"
+                    )
+            ends.append((ids[cells[0]], ids[cells[1]]))
+        edge_index = torch.tensor(ends, dtype=torch.long).view(-1, 2).t().contiguous()
+        if self.undirected:
+            return to_undirected(edge_index, num_nodes=len(ids))
+        return coalesce(edge_index, num_nodes=len(ids))
+
+    def _check_weights(self, line: int, cells: list[str]) -> None:
+        if len(cells) != 3:
+            raise ValueError(f"{self.edges}, line {line}: {len(cells)} cells: give source,target")
+        if not self.ignore_weights:
+            raise ValueError(
+                f"{self.edges}, line {line}: 3 cells: give source,target; networks take no "
+                f"weights of edges: leave them out with ignore_weights=true"
+            )
+
     def loader(self, split: Split) -> Loader[Data]:
         return whole_graph_loader(self.data, self.steps_per_epoch if split == "train" else 1)
 
 
-def _read_rows(path: Path, what: str) -> list[Row]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{what}={path}: no such file (in {Path.cwd()})")
-    reader = csv.reader(io.StringIO(decode_utf8(path.read_bytes(), str(path)), newline=""))
-    try:
-        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
-    return [(line, cells) for line, cells in rows if any(cells)]
-
-
 def _read_table(path: Path, label: str) -> tuple[list[str], list[Row]]:
-    rows = _read_rows(path, "nodes")
+    rows = read_rows(path, "nodes")
     if len(rows) < 2:
         raise ValueError(f"{path}: give a header and one line per node")
     (_, header), *rows = rows
@@ -151,10 +173,9 @@ def _read_labels(path: Path, column: str, names: list[str]) -> tuple[Tensor, tup
             f"{path}, column {column!r}: all labels are {names[0] or found.pop()!r}: "
             f"give at least two classes"
         )
-    try:
-        classes = sorted(found, key=int)
-    except ValueError:
-        classes = sorted(found)
+    check_class_names([name for name in names if name], f"{path}, column {column!r}")
+    numbers = {name: as_number(name) for name in found}
+    classes = sorted(found, key=None if None in numbers.values() else numbers.__getitem__)
     number = {name: index for index, name in enumerate(classes)} | {"": -1}
     return torch.tensor([number[name] for name in names]), tuple(classes)
 
@@ -212,24 +233,3 @@ def _finite(cell: str) -> bool:
         return bool(np.isfinite(_floats(cell)))
     except ValueError:
         return False
-
-
-def _read_edges(path: Path, ids: dict[str, int], undirected: bool) -> Tensor:
-    rows = _read_rows(path, "edges")
-    if rows and tuple(cell.lower() for cell in rows[0][1]) in HEADERS:
-        rows = rows[1:]
-    ends: list[tuple[int, int]] = []
-    for line, cells in rows:
-        if len(cells) != 2:
-            raise ValueError(f"{path}, line {line}: {len(cells)} cells: give source,target")
-        for column, cell in zip(("source", "target"), cells, strict=True):
-            if cell not in ids:
-                raise ValueError(
-                    f"{path}, line {line}, column {column!r}: {cell!r} is not a node id: "
-                    f"add the node or remove the edge (a header must be source,target)"
-                )
-        ends.append((ids[cells[0]], ids[cells[1]]))
-    edge_index = torch.tensor(ends, dtype=torch.long).view(-1, 2).t().contiguous()
-    if undirected:
-        return to_undirected(edge_index, num_nodes=len(ids))
-    return coalesce(edge_index, num_nodes=len(ids))

@@ -21,6 +21,7 @@ from trellis.hyperparameters import PlainHyperparameters, importable_name, to_pl
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
 from trellis.lightning_modules.engine.lightning_private import LightStep, logs_this_step
 from trellis.lightning_modules.engine.resume import ExactResume
+from trellis.lightning_modules.engine.single_values import normalize_single_values
 from trellis.lightning_modules.engine.upgrade import description
 from trellis.optim.schedule import Schedule
 from trellis.spec import differences
@@ -78,6 +79,7 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         self.spec = self._agreed_spec()
         self.hparams["spec"] = to_plain(self.spec)
         self.build(self.spec)
+        normalize_single_values(self)
         self.val_metrics, self.test_metrics = (
             # Their states differ by design: looking for shared ones costs time and finds none.
             MetricCollection(dict(self.metrics(self.spec)), prefix=prefix, compute_groups=False)

@@ -195,7 +195,9 @@ def _freeze(module: L.LightningModule, saved: dict[str, Any]) -> None:
 
 
 def _norms(module: nn.Module) -> list[tuple[str, Any]]:
-    return [(n, each) for n, each in module.named_modules() if hasattr(each, "track_running_stats")]
+    return [
+        (n, each) for n, each in module.named_modules() if hasattr(each, "track_running_stats")
+    ]
 
 
 def _close_epoch(loop: dict[str, Any]) -> None:

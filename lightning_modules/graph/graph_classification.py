@@ -1,5 +1,7 @@
 """One class for each graph of a collection."""
 
+import inspect
+
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
@@ -17,14 +19,19 @@ class GraphClassification(Classifier):
 
     Batch: a PyG ``Batch`` of B graphs with ``x [N, in_channels]``, ``edge_index [2, E]``,
     ``batch [N]`` (the graph of each node) and labels ``y [B]``. All graphs have the same weight,
-    however many nodes they have.
+    however many nodes they have, none included.
 
     Args:
         network: from ``(in_channels, out_channels)`` to a module
-            ``(x, edge_index, batch) -> logits [B, out_channels]``.
+            ``(x, edge_index, batch) -> logits [B, out_channels]``; a module that also takes
+            ``num_graphs`` is given B, which ``batch`` does not tell where the last graphs have
+            no nodes.
         optimizer: see ``Objective``.
         lr_scheduler: see ``Objective``.
         spec: see ``Objective``.
+    Raises:
+        ValueError: see ``Classifier``; or the network returns another number of rows than there
+            are graphs.
     """
 
     spec_type = GraphSpec
@@ -43,6 +50,15 @@ class GraphClassification(Classifier):
         self.network = build_network(
             self.network_factory, channels(spec), "x", "edge_index", "batch", objective=self
         )
+        self._counts = "num_graphs" in inspect.signature(self.network.forward).parameters
 
     def logits_and_labels(self, batch: Batch, split: Split) -> tuple[Tensor, Tensor]:
-        return self(batch.x, batch.edge_index, batch.batch), batch.y
+        count = {"num_graphs": batch.num_graphs} if self._counts else {}
+        logits = self.network(batch.x, batch.edge_index, batch.batch, **count)
+        if len(logits) != batch.num_graphs:
+            raise ValueError(
+                f"GraphClassification: {type(self.network).__name__} returned {len(logits)} rows "
+                f"for {batch.num_graphs} graphs, the last of which may have no nodes: let its "
+                f"forward take num_graphs, and return as many rows"
+            )
+        return logits, batch.y

@@ -60,6 +60,53 @@ def test_what_spreadsheets_add_is_understood(tmp_path: Path) -> None:
     assert data.data.edge_index.tolist() == [[0, 1], [1, 0]]
 
 
+@pytest.mark.parametrize("separator", [";", "\t", " ", "   "])
+@pytest.mark.parametrize("said", [False, True])
+def test_cells_may_be_separated_otherwise(tmp_path: Path, separator: str, said: bool) -> None:
+    lines = NODES.replace("d,4,,7", "d,4,red,7")  # no empty cells between spaces
+    nodes, edges = (text.replace(",", separator) for text in (lines, EDGES))
+    if said and separator.strip(" "):  # as Excel does
+        nodes, edges = (f"sep={separator}\n{text}" for text in (nodes, edges))
+    data, expected = made(tmp_path, nodes, edges), made(tmp_path, lines)
+    for name in ("x", "y", "edge_index", "train_mask"):
+        assert torch.equal(data.data[name], expected.data[name]), name
+
+
+def test_semicolons_go_with_decimal_commas(tmp_path: Path) -> None:
+    nodes = NODES.replace(",", ";").replace("0.5", "0,5").replace("-1e2", "-1,5e2")
+    assert made(tmp_path, nodes).data.x[:2].tolist() == [[1, 0.5], [2, -150]]
+
+
+def test_edges_of_snap_are_read(tmp_path: Path) -> None:
+    nodes = NODES.replace("f,6", "#f,6")  # a hash may begin an id
+    edges = "# Directed graph\n# FromNodeId\tToNodeId\n%\na\tb\nb\tc \n#f\td\n"
+    graph = made(tmp_path, nodes, edges, undirected=False).data
+    assert graph.edge_index.t().tolist() == [[0, 1], [1, 2], [5, 3]]
+
+
+@pytest.mark.parametrize("header", ["", "source,target,weight\n"])
+def test_weights_are_left_out_on_request(tmp_path: Path, header: str) -> None:
+    edges = header + "a,b,0.5\nb,c,2\nd,f,1\n"
+    graph = made(tmp_path, edges=edges, ignore_weights=True).data
+    assert torch.equal(graph.edge_index, made(tmp_path).data.edge_index)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (("NA", "red"), r"nodes\.csv, column 'label': label 'NA' stands for a missing value"),
+        (("nan", "1"), "label 'nan' stands for a missing value"),
+        (("0.0", "0.1768"), "the labels are 2 real numbers, such as 0.1768"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(
+    tmp_path: Path, labels: tuple[str, str], message: str
+) -> None:
+    nodes = NODES.replace("red", labels[0]).replace("blue", labels[1])
+    with pytest.raises(ValueError, match=message):
+        made(tmp_path, nodes)
+
+
 def test_numeric_labels_are_ordered_as_numbers(tmp_path: Path) -> None:
     nodes = NODES.replace("red", "10").replace("blue", "9")
     assert made(tmp_path, nodes=nodes).spec.classes == ("9", "10")
@@ -127,7 +174,9 @@ def test_a_wrong_cell_is_named(tmp_path: Path, old: str, new: str, message: str)
     [
         ("a,b\nb,z\n", "edges.csv, line 2, column 'target': 'z' is not a node id: add the node"),
         ("node1,node2\na,b\n", "line 1, column 'source': 'node1' is not a node id.*source,target"),
-        ("a,b,0.5\n", "edges.csv, line 1: 3 cells: give source,target"),
+        ("a,b,0.5\n", "edges.csv, line 1: 3 cells: .*leave them out with ignore_weights=true"),
+        ("a,b,c,d\n", "edges.csv, line 1: 4 cells: give source,target"),
+        ("a\n", "edges.csv, line 1: 1 cells: give source,target"),
     ],
 )
 def test_a_wrong_edge_is_named(tmp_path: Path, edges: str, message: str) -> None:

@@ -1,0 +1,64 @@
+"""Tables as people have them: from spreadsheets, from pandas, from collections of graphs."""
+
+import csv
+import re
+from collections.abc import Container, Iterator
+from pathlib import Path
+
+Row = tuple[int, list[str]]  # line number and cells
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
+_QUOTED = re.compile(r'"[^"]*"')
+_SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)  # Excel's own first line
+
+
+def read_rows(path: Path, what: str, ids: Container[str] | None = None) -> list[Row]:
+    """Rows of a table that are not empty.
+
+    The first line tells what separates cells: tabs, else semicolons, else commas, else spaces.
+    Where it is semicolons, numbers with a decimal comma get a point.
+
+    Args:
+        path: of the table.
+        what: the option that gave the path.
+        ids: lines that begin with # or %, but not with one of these, are comments; ``None``:
+            there are none.
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a table in UTF-8.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{what}={path}: no such file (in {Path.cwd()})")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # without a byte order mark
+            lines = [line.strip(" \r\n") for line in file]
+        separator, lines = _separated(lines, ids)
+        reader = csv.reader(
+            (f"{line}\n" for line in lines),
+            delimiter=separator,
+            skipinitialspace=separator == " ",
+        )
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a CSV file in UTF-8 ({error}): save it as such") from None
+    if separator == ";":
+        rows = [(line, list(_with_points(cells))) for line, cells in rows]
+    return [(line, cells) for line, cells in rows if any(cells)]
+
+
+def _separated(lines: list[str], ids: Container[str] | None) -> tuple[str, list[str]]:
+    """What separates the cells, and the lines with empty ones in place of comments."""
+    if lines and (told := _SEPARATOR.fullmatch(lines[0])):
+        return told[1], ["", *lines[1:]]
+    if ids is not None:
+        lines = ["" if _is_comment(line, ids) else line for line in lines]
+    first = _QUOTED.sub("", next((line for line in lines if line), ""))
+    return next((separator for separator in "\t;," if separator in first), " "), lines
+
+
+def _is_comment(line: str, ids: Container[str]) -> bool:
+    return line[:1] in ("#", "%") and re.split(r"[\t;, ]", line)[0] not in ids
+
+
+def _with_points(cells: list[str]) -> Iterator[str]:
+    for cell in cells:
+        yield cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell
