@@ -45,15 +45,16 @@ setup(
         **{name: ["*.yaml", "*.json"] for name in MAPPING if name.startswith("trellis.configs")},
     },
     install_requires=[
-        "torch>=2.6",
+        # Each lower bound is a release that `make test-oldest` installs.
+        "torch>=2.13",
         # 2.6.2 and 2.6.3 were malware (GHSA-w37p-236h-pfx3).
         "lightning>=2.6.4,<2.7",
         "jsonargparse[signatures]>=4.49,<5",
         "torchmetrics>=1.4",
         "torch-geometric>=2.6",
         "scikit-learn>=1.3",
-        "numpy",
-        "pyyaml",
+        "numpy>=1.26",
+        "pyyaml>=6.0.1",
     ],
     extras_require=extras,
     entry_points={"console_scripts": ["trellis = trellis.lightning_modules.cli:main"]},

@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import signal
+from functools import cache
 from pathlib import Path
 
 import lightning as L
@@ -14,7 +15,23 @@ from learning_cases import CASES, assert_equal_weights, run
 from trellis.lightning_modules.engine import checkpointing
 from trellis.lightning_modules.engine.checkpointing import BestAndLastCheckpoint
 
-pytestmark = [pytest.mark.parametrize("name", CASES)]
+every_case = pytest.mark.parametrize("name", CASES)
+# What stops a run matters little to an objective: `make test-all` tries each against each.
+SOME = ("classification", "carried", "pairs", "latent")
+some_cases = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in SOME else pytest.mark.long) for n in CASES]
+)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The run of a case that nothing stops: once for all tests that stop it somewhere."""
+
+    @cache
+    def trained(name, **options):
+        return run(CASES[name], tmp_path_factory.mktemp(name), **options)
+
+    return trained
 
 
 class Kill(L.Callback):
@@ -51,6 +68,7 @@ def assert_continues(whole, stopped, resumed) -> None:
     assert resumed.recorder.metrics[-len(later) :] == later
 
 
+@every_case
 def test_same_command_twice(name, tmp_path):
     first, second = run(CASES[name], tmp_path), run(CASES[name], tmp_path)
     other = run(CASES[name], tmp_path, seed=1)
@@ -59,11 +77,13 @@ def test_same_command_twice(name, tmp_path):
     assert other.recorder.metrics != first.recorder.metrics
 
 
-@pytest.mark.parametrize("step", [2, 7, 9])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_in_mid_epoch(name, number, step, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "step"), [(signal.SIGINT, 2), (signal.SIGTERM, 7), (signal.SIGINT, 9)]
+)
+@every_case
+def test_signal_in_mid_epoch(name, number, step, tmp_path, uninterrupted):
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    whole = run(CASES[name], tmp_path)
+    whole = uninterrupted(name)
     stopped = run(CASES[name], tmp_path, callbacks=[Kill(step, number)])
     assert stopped.error is not None
     assert stopped.trainer.global_step == step + 1
@@ -72,16 +92,18 @@ def test_signal_in_mid_epoch(name, number, step, tmp_path):
     assert_continues(whole, stopped, resumed)
 
 
-def test_epoch_end(name, tmp_path):
-    whole = run(CASES[name], tmp_path)
+@some_cases
+def test_epoch_end(name, tmp_path, uninterrupted):
+    whole = uninterrupted(name)
     stopped = run(CASES[name], tmp_path, max_epochs=2)
     resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.last)
     assert_continues(whole, stopped, resumed)
 
 
 @pytest.mark.parametrize("step", [2, 4, 5, 7])  # the last batch of an epoch and the first too
-def test_more_steps_after_max_steps(name, step, tmp_path):
-    whole = run(CASES[name], tmp_path, max_epochs=-1, max_steps=12)
+@some_cases
+def test_more_steps_after_max_steps(name, step, tmp_path, uninterrupted):
+    whole = uninterrupted(name, max_epochs=-1, max_steps=12)
     stopped = run(CASES[name], tmp_path, max_epochs=-1, max_steps=step)
     resumed = run(
         CASES[name], tmp_path, seed=99, ckpt_path=stopped.last, max_epochs=-1, max_steps=12
@@ -93,17 +115,19 @@ def test_more_steps_after_max_steps(name, step, tmp_path):
 
 
 @pytest.mark.parametrize("step", [3, 4, 5])  # the last batch of an epoch is the fifth
-def test_signal_in_a_run_counted_in_steps(name, step, tmp_path):
+@some_cases
+def test_signal_in_a_run_counted_in_steps(name, step, tmp_path, uninterrupted):
     options = {"max_epochs": -1, "max_steps": 12}
-    whole = run(CASES[name], tmp_path, **options)
+    whole = uninterrupted(name, **options)
     stopped = run(CASES[name], tmp_path, callbacks=[Kill(step)], **options)
     resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.last, **options)
     assert_continues(whole, stopped, resumed)
 
 
-def test_best_of_an_earlier_epoch(name, tmp_path):
+@some_cases
+def test_best_of_an_earlier_epoch(name, tmp_path, uninterrupted):
     # Every epoch is the best one so far: best.ckpt is the validation after the second.
-    whole = run(CASES[name], tmp_path)
+    whole = uninterrupted(name)
     monitor = BestAndLastCheckpoint("epoch", "max")
     stopped = run(CASES[name], tmp_path, max_epochs=2, callbacks=[EpochMetric(), monitor])
     resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.best)
@@ -118,9 +142,10 @@ class EpochMetric(L.Callback):
 
 
 @pytest.mark.parametrize("step", [1, 3, 4])
-def test_accumulated_gradients(name, step, tmp_path):
+@some_cases
+def test_accumulated_gradients(name, step, tmp_path, uninterrupted):
     options = {"accumulate_grad_batches": 2}
-    whole = run(CASES[name], tmp_path, **options)
+    whole = uninterrupted(name, **options)
     stopped = run(CASES[name], tmp_path, callbacks=[Kill(step)], **options)
     # A signal at zero_grad arrives in the first half of an accumulation.
     resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.last, **options)
@@ -128,9 +153,10 @@ def test_accumulated_gradients(name, step, tmp_path):
     assert_continues(whole, stopped, resumed)
 
 
-def test_limited_epochs_and_validation_inside_them(name, tmp_path):
+@some_cases
+def test_limited_epochs_and_validation_inside_them(name, tmp_path, uninterrupted):
     options = {"limit_train_batches": 4, "val_check_interval": 2}
-    whole = run(CASES[name], tmp_path, **options)
+    whole = uninterrupted(name, **options)
     for step in (2, 3, 4):  # the last batch before a validation, after it, the last of an epoch
         stopped = run(CASES[name], tmp_path, callbacks=[Kill(step)], **options)
         resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.last, **options)
@@ -140,8 +166,9 @@ def test_limited_epochs_and_validation_inside_them(name, tmp_path):
 
 @pytest.mark.parametrize("hook", ["on_train_batch_start", "on_before_optimizer_step"])
 @pytest.mark.parametrize("step", [3, 4, 6])  # the last batch of an epoch among them
-def test_exception_inside_a_step_skips_no_batch(name, step, hook, tmp_path):
-    whole = run(CASES[name], tmp_path)
+@some_cases
+def test_exception_inside_a_step_skips_no_batch(name, step, hook, tmp_path, uninterrupted):
+    whole = uninterrupted(name)
     stopped = run(CASES[name], tmp_path, callbacks=[Fail(step, hook)])
     assert str(stopped.error) == "failed on purpose"
     resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.last)
@@ -164,13 +191,15 @@ class EveryStep(BestAndLastCheckpoint):
         return -math.inf
 
 
-def test_every_checkpoint_on_the_way(name, tmp_path, monkeypatch):
+@every_case
+def test_every_checkpoint_on_the_way(name, tmp_path, monkeypatch, uninterrupted):
     monkeypatch.setattr(checkpointing, "_is_due", lambda time_allowed, trainer: True)
-    whole = run(CASES[name], tmp_path, max_epochs=3)
+    whole = uninterrupted(name, max_epochs=3)
     keeper = EveryStep()
     run(CASES[name], tmp_path, max_epochs=2, callbacks=[keeper])
     assert len(keeper.copies) == 2 * 5  # four steps and the end of each epoch
-    for copy in keeper.copies:
+    # Early and late in an epoch, as it ends, in the second, as the run ends.
+    for copy in [keeper.copies[i] for i in (0, 1, 3, 4, 7, 9)]:
         resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=copy, max_epochs=3)
         assert_equal_weights(whole, resumed)
         assert resumed.recorder.metrics == whole.recorder.metrics[-len(resumed.recorder.metrics) :]
