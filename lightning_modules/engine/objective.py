@@ -19,7 +19,11 @@ from torchmetrics import Metric, MetricCollection
 
 from trellis.hyperparameters import PlainHyperparameters, importable_name, to_plain
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
-from trellis.lightning_modules.engine.lightning_private import LightStep, logs_this_step
+from trellis.lightning_modules.engine.lightning_private import (
+    LightStep,
+    build_model,
+    logs_this_step,
+)
 from trellis.lightning_modules.engine.resume import ExactResume
 from trellis.lightning_modules.engine.single_values import normalize_single_values
 from trellis.lightning_modules.engine.upgrade import description
@@ -167,8 +171,11 @@ class Objective(PlainHyperparameters, LightStep, ABC):
     def configure_callbacks(self) -> list[L.Callback]:
         if not self.automatic_optimization:
             self._refuse_trainer_options()
+        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         # One given to the trainer by hand stays; Lightning would replace it by ours.
-        given = {type(callback) for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
+        given = {type(callback) for callback in callbacks}
+        if BuildFirst not in given:
+            callbacks.insert(0, BuildFirst())  # those that are returned come last
         return [make() for make in (ExactResume, FiniteGuard) if make not in given]
 
     def _refuse_trainer_options(self) -> None:
@@ -245,6 +252,17 @@ class Objective(PlainHyperparameters, LightStep, ABC):
                 f"this checkpoint was saved without {', '.join(missing)}, which had no plain "
                 f"form: load it with {missing[0]}=..."
             )
+
+
+class BuildFirst(L.Callback):
+    """Builds the networks before the ``setup`` of other callbacks, which copy or freeze them.
+
+    Lightning calls ``configure_model`` after that, too late for ``StochasticWeightAveraging`` or
+    a ``BaseFinetuning``, and earlier the sizes of the data are unknown.
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        build_model(trainer)
 
 
 def clip_gradients(optimizer: Optimizer, max_norm: float | None) -> None:

@@ -120,16 +120,18 @@ def assert_goes_on(whole, resumed) -> None:
 @pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback with a model")
 @pytest.mark.parametrize("name", SETTINGS)
 def test_from_every_file_that_a_killed_run_may_leave(name, tmp_path, always_due):
-    keeper = Keeper()
-    whole = fit(name, tmp_path, keeper)
-    assert whole.error is None
+    whole, keeper = fit(name, tmp_path), Keeper()
+    # Only this schedule depends on the length of the run, the others may be prolonged.
+    fixed = name == "stochastic weight averaging"
+    part = fit(name, tmp_path, keeper, max_epochs=EPOCHS if fixed else EPOCHS - 1)
+    assert whole.error is part.error is None
     kinds = [copy.name.split(".")[0] for copy in keeper.copies]
     assert kinds.count("best") >= 2
-    assert kinds.count("last") >= 10
+    assert kinds.count("last") >= 10  # each step, and the end of each epoch
     for copy in keeper.copies:
         content = torch.load(copy, weights_only=True)
         if "trellis_result" in content:
-            assert name == "stochastic weight averaging"
+            assert fixed
             resumed = fit(name, tmp_path, seed=99, ckpt_path=copy)
             assert "no run goes on from there" in str(resumed.error)
         else:
