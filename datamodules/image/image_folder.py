@@ -37,6 +37,7 @@ class ImageFolder(DataModule):
             this aspect ratio around its centre, then scaled. ``None`` keeps the images as they
             are, which must be of one size.
         grey: convert images to one channel.
+        background: grey level, 0 (black) to 255 (white), behind what is transparent.
         batch_size: examples per batch.
         flatten: vectors instead of images.
         val_share: share of the images for validation; at least one image.
@@ -64,6 +65,7 @@ class ImageFolder(DataModule):
         seed: int = 0,
         pixels: Pixels = "unit",
         alpha: float = 1e-6,
+        background: int = 255,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -76,6 +78,9 @@ class ImageFolder(DataModule):
                 f"val_share={val_share}, test_share={test_share}: give shares that leave some to "
                 f"train on"
             )
+        if not 0 <= background <= 255:
+            raise ValueError(f"background={background}: give a grey level, 0 to 255")
+        self.background = background
         self.batch_size = at_least_one("batch_size", batch_size)
         self.flatten, self.seed = flatten, seed
         self.val_share, self.test_share = val_share, test_share
@@ -90,7 +95,7 @@ class ImageFolder(DataModule):
             raise ValueError(
                 f"{self.path} holds {len(files)} images: give at least 3, for 3 splits"
             )
-        x = _read(files, self.size, self.grey)
+        x = _read(files, self.size, self.grey, self.background)
         labels = torch.tensor([label for _, label in files])
         channels, *size = x.shape[1:]
         kind = VALUES[self.values.kind]
@@ -174,12 +179,14 @@ def _images_below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _read(files: list[tuple[Path, int]], size: tuple[int, ...] | None, grey: bool) -> Tensor:
+def _read(
+    files: list[tuple[Path, int]], size: tuple[int, ...] | None, grey: bool, background: int
+) -> Tensor:
     """Bytes ``[N, C, H, W]``."""
-    first = _pixels(files[0][0], size, grey)
+    first = _pixels(files[0][0], size, grey, background)
     result = torch.empty(len(files), *first.shape, dtype=torch.uint8)
     for number, (path, _) in enumerate(files):
-        pixels = first if number == 0 else _pixels(path, size, grey)
+        pixels = first if number == 0 else _pixels(path, size, grey, background)
         if pixels.shape != first.shape:
             raise ValueError(
                 f"images of different sizes: {files[0][0]} has {_measures(first.shape)}, {path} "
@@ -193,7 +200,7 @@ def _measures(shape: torch.Size) -> str:
     return f"{shape[1]}x{shape[2]} (height x width)"
 
 
-def _pixels(path: Path, size: tuple[int, ...] | None, grey: bool) -> Tensor:
+def _pixels(path: Path, size: tuple[int, ...] | None, grey: bool, background: int) -> Tensor:
     """Bytes ``[C, H, W]`` of one file."""
     try:
         from PIL import Image, ImageOps
@@ -206,7 +213,8 @@ def _pixels(path: Path, size: tuple[int, ...] | None, grey: bool) -> Tensor:
             image = ImageOps.exif_transpose(file)
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"its pixels are of kind {image.mode}, not bytes")
-            image = _scaled(image.convert("L" if grey else "RGB"), size)
+            image = _opaque(image, background).convert("L" if grey else "RGB")
+            image = _scaled(image, size)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0].removesuffix(f" {str(path)!r}")
         raise ValueError(
@@ -214,6 +222,16 @@ def _pixels(path: Path, size: tuple[int, ...] | None, grey: bool) -> Tensor:
         ) from None
     pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
     return pixels[None] if grey else pixels.permute(2, 0, 1)
+
+
+def _opaque(image: "Image", background: int) -> "Image":
+    """The image as it is seen on a background of one grey."""
+    from PIL import Image
+
+    if image.mode.upper() not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return image
+    behind = Image.new("RGBA", image.size, (background, background, background, 255))
+    return Image.alpha_composite(behind, image.convert("RGBA"))
 
 
 def _scaled(image: "Image", size: tuple[int, ...] | None) -> "Image":

@@ -115,6 +115,33 @@ def test_files_of_every_colour_become_three_channels(tmp_path: Path, mode: str) 
     torch.testing.assert_close(x, torch.ones(1, 3, 4, 4), atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L"])
+@pytest.mark.parametrize("background", [255, 0, 128])
+def test_what_is_transparent_shows_the_background(
+    tmp_path: Path, mode: str, background: int
+) -> None:
+    """A shape of which only the transparency tells: without it all pixels are alike."""
+    shape = np.zeros((4, 4, 4), "uint8")
+    shape[..., :3] = 64
+    shape[1:3, 1:3, 3] = 255
+    for number in range(3):
+        path = tmp_path / f"{number}.png"
+        if mode in ("P", "L"):  # one colour is transparent
+            index = np.where(shape[..., 3] > 0, 64, 7).astype("uint8")
+            image = Image.fromarray(index)
+            if mode == "P":
+                image.putpalette([level for level in range(256) for _ in range(3)])
+            image.save(path, transparency=7)
+        else:
+            Image.fromarray(shape).convert(mode).save(path)
+    expected = torch.full((4, 4), background / 255)
+    expected[1:3, 1:3] = 64 / 255
+    for grey in (False, True):
+        options = {} if background == 255 else {"background": background}
+        x, _ = everything(ready(tmp_path, grey=grey, **options), "train")
+        torch.testing.assert_close(x[0], expected.expand(x.size(1), 4, 4), atol=1e-3, rtol=0)
+
+
 def test_the_middle_is_scaled_to_the_size(tmp_path: Path) -> None:
     """Of a wide image with dark sides the bright square in its middle is left."""
     wide = np.zeros((10, 30, 3), "uint8")

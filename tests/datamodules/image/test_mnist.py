@@ -139,6 +139,17 @@ def test_evaluation_does_not_depend_on_the_batch_size(look_alike: Path, kind: st
         assert torch.equal(by_number(small, split), by_number(large, split))
 
 
+@pytest.mark.parametrize("kind", ["dynamic", "dequantized", "logit"])
+def test_an_epoch_draws_anew_where_its_batches_are_the_same(look_alike: Path, kind: str) -> None:
+    """A batch of one image: nothing but the epoch tells one draw from the next."""
+    data = ready(look_alike, pixels=kind, num_val=8)
+    pixels, labels = data.splits["train"]
+    data.splits["train"] = pixels[:1].fill_(127), labels[:1]
+    draws = torch.cat([by_number(data, "train", epoch) for epoch in (0, 1, 2, 1)])
+    assert len(draws.unique(dim=0)) == 3
+    assert torch.equal(draws[1], draws[3])
+
+
 def test_splits_and_batches_draw_their_own(look_alike: Path) -> None:
     """The same byte becomes other values in another split, batch and row."""
     data = ready(look_alike, pixels="dequantized", num_val=8, batch_size=5)
