@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+import yaml
 
 import trellis
 from trellis.lightning_modules.commands.ledger import configs_dir, ledger
@@ -28,8 +29,23 @@ class StopAfter(L.Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+# Siblings of another config, which runs in `make test`; these run in `make test-all`.
+SIBLINGS = {
+    "generative/realnvp_mnist.yaml",
+    "generative/vae_mnist_static.yaml",
+    "generative/wgan_gp_8gaussians.yaml",
+    "rl/ddpg_pendulum.yaml",
+    "sequence/gru_multi30k.yaml",
+    "sequence/lstm_shakespeare.yaml",
+}
+# Batches as large as the published ones show nothing more, and take minutes.
+SMALLER = {"batch_size": 8, "max_tokens": 256}
+
+
 def parsed(path: Path, folder: Path) -> TrellisCLI:
     quieten()
+    options = yaml.safe_load(path.read_text())["data"]
+    given = options.get("init_args", {}) if isinstance(options, dict) else {}
     words = [
         f"--config={path}",
         "--seed_everything=0",
@@ -39,6 +55,7 @@ def parsed(path: Path, folder: Path) -> TrellisCLI:
         "--trainer.enable_model_summary=false",
         "--trainer.limit_val_batches=1",
         "--trainer.num_sanity_val_steps=0",
+        *(f"--data.{name}={size}" for name, size in SMALLER.items() if name in given),
     ]
     return TrellisCLI(words, run=False)
 
@@ -60,7 +77,13 @@ def anew(cli: TrellisCLI) -> TrellisCLI:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("path", CONFIGS, ids=NAMES)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=name, marks=pytest.mark.long if name in SIBLINGS else ())
+        for path, name in zip(CONFIGS, NAMES, strict=True)
+    ],
+)
 def test_config_trains_reloads_and_resumes(path: Path, tmp_path: Path, data_dir: Path) -> None:
     cli = parsed(path, tmp_path)
     weights = fit(cli, stop=2)
@@ -74,6 +97,10 @@ def test_config_trains_reloads_and_resumes(path: Path, tmp_path: Path, data_dir:
     assert all(torch.equal(straight[k], v) for k, v in resumed.items())
     moved = [k for k, v in weights.items() if not torch.equal(straight[k], v)]
     assert moved, "two more steps must change the weights, or the comparison shows nothing"
+
+
+def test_siblings_are_configs() -> None:
+    assert set(NAMES) >= SIBLINGS
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=NAMES)
