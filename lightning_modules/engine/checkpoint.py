@@ -106,7 +106,9 @@ def load(path: str | Path, **overrides: Any) -> Objective:
         hparams.update(overrides)  # what Lightning does when it loads
         objective.on_load_checkpoint(checkpoint)
         objective.configure_model()
-    except (TypeError, RuntimeError) as error:  # RuntimeError: more memory than there is
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # whatever a constructor says to wrong arguments
         raise ValueError(
             f"{path}: {cls.__name__} cannot be rebuilt: {_first_line(error)}"
         ) from error

@@ -46,9 +46,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             return upgrade(super().load_checkpoint(path, map_location, weights_only))
         verify(path)
         checkpoint = upgrade(super().load_checkpoint(path, map_location, weights_only=True))
-        folder = Path(path).resolve().parent
-        for state in checkpoint.get("callbacks", {}).values():
-            _forget_paths_outside(state, folder)
+        folder, states = Path(path).resolve().parent, checkpoint.get("callbacks")
+        if isinstance(states, dict):
+            for name, state in states.items():
+                states[name] = _without_paths_outside(state, folder)
         return checkpoint
 
 
@@ -79,20 +80,30 @@ def verify(path: str | Path) -> None:
         raise OSError(f"{path} is damaged: {damaged} has a wrong checksum")
 
 
-def _forget_paths_outside(state: Any, folder: Path) -> None:
-    """Empty the texts of a callback's state that are paths of another folder, in place."""
-    if not isinstance(state, dict):
-        return
-    for key, value in list(state.items()):
-        if isinstance(value, str) and not _is_inside(value, folder):
-            state[key] = ""
-        elif isinstance(value, dict):  # ModelCheckpoint's best_k_models: path -> score
-            for name in [n for n in value if isinstance(n, str) and not _is_inside(n, folder)]:
-                del value[name]
+def _without_paths_outside(state: Any, folder: Path) -> Any:
+    """The states of callbacks with the paths of other folders emptied, or left out as keys."""
+    if isinstance(state, dict):  # ModelCheckpoint's best_k_models: path -> score
+        return {
+            key: _without_paths_outside(value, folder)
+            for key, value in state.items()
+            if _is_inside(key, folder)
+        }
+    if isinstance(state, (list, tuple)):
+        return type(state)(_without_paths_outside(value, folder) for value in state)
+    return state if _is_inside(state, folder) else ""
 
 
-def _is_inside(text: str, folder: Path) -> bool:
-    """Whether a text is no path, or one of a file within ``folder``."""
-    if "/" not in text and "\\" not in text:
+def _is_inside(value: Any, folder: Path) -> bool:
+    """Whether a value is no path, or that of a checkpoint within ``folder``."""
+    if not isinstance(value, str):
         return True
-    return Path(text).resolve().parent == folder
+    names_a_file = "/" in value or "\\" in value or _exists(value)
+    path = Path(value).resolve() if names_a_file else folder
+    return not names_a_file or (path.parent == folder and path.suffix == ".ckpt")
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # too long for a name, or no text for one
+        return False

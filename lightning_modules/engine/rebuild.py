@@ -6,11 +6,14 @@ object or a factory, and only for a class of ``registry``.
 """
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from functools import partial
+from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
@@ -53,6 +56,7 @@ def checked(cls: type, plain: Mapping[str, Any], source: str) -> None:
     hints = annotations(cls)
     for name, value in plain.items():
         if name not in BOOKKEEPING:
+            _require_plain_key(name, cls.__name__, source)
             _check(value, hints.get(name, Any), f"{cls.__name__}.{name}", source)
 
 
@@ -92,7 +96,7 @@ def _rebuild(value: Any, hint: Any, where: str, source: str) -> Any:
     if isinstance(value, (list, tuple)):
         items = [_rebuild(item, _item_hint(hint), where, source) for item in value]
         return tuple(items) if _takes(hint, _is_tuple) else items
-    if isinstance(value, str) and _takes(hint, _is_factory) and not _takes(hint, _is_text):
+    if isinstance(value, str) and _takes_no_text(hint):
         raise ValueError(_no_class(value, where, source))
     _require_plain(value, where, source)
     _require_known_environment(value, where, source)
@@ -131,14 +135,17 @@ def _check(value: Any, hint: Any, where: str, source: str) -> None:
         checked(cls, init_args, source)
     elif isinstance(value, Mapping):
         record = next((each for each in _members(hint) if is_dataclass(each)), None)
+        if record is None and not _takes(hint, _is_mapping):
+            raise ValueError(f"{source} is refused: {where} takes no mapping without a class_path")
         hints = typing.get_type_hints(record) if record is not None else {}
         for key, item in value.items():
+            _require_plain_key(key, where, source, dotted=record is None)
             _check(item, hints.get(key, Any), f"{where}.{key}", source)
     elif isinstance(value, (list, tuple)):
         for item in value:
             _check(item, _item_hint(hint), where, source)
     elif isinstance(value, str) and not _is_only_text(hint):
-        if _takes(hint, _is_factory) and "." in value:
+        if _takes_no_text(hint) or (_takes(hint, _is_object) and re.search(r"[./\\:]", value)):
             raise ValueError(_no_class(value, where, source))
         if not _means_itself(value):
             raise ValueError(
@@ -211,10 +218,12 @@ def _is_factory(hint: Any) -> bool:
 
 
 def _is_object(hint: Any) -> bool:
-    if get_origin(hint) in (list, tuple):
+    if _is_factory(hint):
+        return True
+    if get_origin(hint) not in (None, Literal):  # a list of objects, or another container
         return any(_takes(each, _is_object) for each in get_args(hint))
-    is_class = isinstance(hint, type) and not is_dataclass(hint)
-    return _is_factory(hint) or (is_class and hint not in (*_PLAIN, list, tuple, dict, object))
+    is_class = isinstance(hint, type) and not is_dataclass(hint) and not _is_text(hint)
+    return is_class and hint not in (*_PLAIN, list, tuple, dict, object, Any)
 
 
 def _is_tuple(hint: Any) -> bool:
@@ -222,11 +231,23 @@ def _is_tuple(hint: Any) -> bool:
 
 
 def _is_text(hint: Any) -> bool:
-    return hint is str or get_origin(hint) is Literal
+    named = isinstance(hint, type) and issubclass(hint, (str, Enum, PurePath))
+    return named or get_origin(hint) is Literal
 
 
 def _is_only_text(hint: Any) -> bool:
     return all(_is_text(each) or each is type(None) for each in _members(hint)) and hint is not Any
+
+
+def _takes_no_text(hint: Any) -> bool:
+    """Whether another parser would take a text for the name of a class or of a config file."""
+    objects = _takes(hint, lambda each: _is_object(each) or is_dataclass(each))
+    return objects and not _takes(hint, lambda each: _is_text(each) or each in (Any, object))
+
+
+def _is_mapping(hint: Any) -> bool:
+    origin = get_origin(hint) or hint
+    return origin in (Any, object) or (isinstance(origin, type) and issubclass(origin, Mapping))
 
 
 def _item_hint(hint: Any) -> Any:
@@ -272,6 +293,14 @@ def _require_known_environment(value: Any, where: str, source: str) -> None:
                 f"{source} is refused: {where} is {value!r}, from a package that is not trusted. "
                 f"If you know it, set TRELLIS_TRUST={package}"
             )
+
+
+def _require_plain_key(key: Any, where: str, source: str, dotted: bool = False) -> None:
+    """A parser reads ``a.b`` as ``b`` of ``a``, ``a+`` as a longer list, ``__path__`` a file."""
+    if dotted and type(key) in _PLAIN and not str(key).startswith("__"):
+        return
+    if not isinstance(key, str) or not key.isidentifier() or key.startswith("__"):
+        raise ValueError(f"{source} is refused: {where} has {key!r}, which names no argument")
 
 
 def _require_plain(value: Any, where: str, source: str) -> None:

@@ -16,8 +16,7 @@ STARTS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork
           "webbrowser.open", "urllib.Request", "ctypes.dlopen", "marshal.loads")  # fmt: skip
 CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod",
            "os.chown", "os.truncate", "os.utime", "shutil.rmtree", "shutil.move",
-           "shutil.copyfile",
-           "shutil.unpack_archive")  # fmt: skip
+           "shutil.copyfile", "shutil.unpack_archive")  # fmt: skip
 # Of the standard library: what a gadget imports, and nothing here does.
 TELLTALE = {"this", "antigravity", "turtle", "idlelib", "__hello__"}
 

@@ -17,6 +17,7 @@ from text_checkpoints import language_model_of, translator_of
 
 import trellis
 from trellis.lightning_modules import cli
+from trellis.lightning_modules.engine.checkpoint import read
 from trellis.sequence.tokenizer import WordTokenizer
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
@@ -239,6 +240,36 @@ def plan(
         value = ENCODINGS[encoding](json_copy(made[gadget]))
         label = f"{base} {'.'.join(map(str, place))} = {gadget} as {encoding}"
         yield command, base, put(bases[base], place, value), label
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        # A parser takes a text for the name of a class, or of a file that describes one.
+        ((MODEL, "optimizer", "init_args", "lr"), "hostile_module.Net"),
+        ((MODEL, "optimizer", "init_args", "lr"), "hostile_config"),
+        ((MODEL, "network"), "hostile_config"),
+        ((MODEL, "spec"), "hostile_config"),
+        # It splits names at dots, and completes a class from its arguments alone.
+        ((MODEL, "network.class_path"), "hostile_module.Net"),
+        ((MODEL, "network", "init_args", "hidden_channels.x"), 1),
+        ((MODEL, "network"), {"init_args": {"hidden_channels": 3}}),
+        ((MODEL, "optimizer+"), "hostile_module.Net"),
+        ((MODEL, "__path__"), "hostile_config"),
+    ],
+)
+def test_what_a_parser_would_resolve_is_refused_before(
+    place: tuple[str, ...],
+    value: Any,
+    bases: dict[str, dict[str, Any]],
+    home: Path,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "hostile.ckpt"
+    torch.save(put(bases["nodes"], place, value), path)
+    with pytest.raises(ValueError, match="is refused"), Watch.get().over() as found:
+        read(path)
+    assert found == []
 
 
 def test_no_part_of_a_checkpoint_runs_when_it_is_loaded(
