@@ -4,10 +4,12 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import LearningRateFinder
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.utilities.enums import GradClipAlgorithmType
@@ -127,6 +129,17 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         except RuntimeError:
             return None
 
+    @property
+    def lr(self) -> float:
+        """Learning rate of ``optimizer``; ``LearningRateFinder`` sets it."""
+        return float(self.optimizer([nn.Parameter(torch.zeros(1))]).defaults["lr"])
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.optimizer = partial(self.optimizer, lr=value)
+        if "optimizer" in self.hparams:
+            self.hparams["optimizer"] = to_plain(self.optimizer)
+
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.parameters())
         if self.lr_scheduler is None:
@@ -189,6 +202,11 @@ class Objective(PlainHyperparameters, LightStep, ABC):
             raise ValueError(
                 f"accumulate_grad_batches={batches}: {name} steps with every batch; "
                 f"give the data a larger batch_size or num_steps instead"
+            )
+        if any(isinstance(each, LearningRateFinder) for each in self.trainer.callbacks):  # type: ignore[attr-defined]
+            raise ValueError(
+                f"LearningRateFinder: {name} makes its own steps, and hands it no loss; try "
+                f"learning rates by hand"
             )
 
     def on_fit_start(self) -> None:

@@ -137,3 +137,72 @@ def test_from_every_file_that_a_killed_run_may_leave(name, tmp_path, always_due)
         else:
             resumed = fit(name, tmp_path, seed=99, ckpt_path=copy)
             assert_goes_on(whole, resumed)
+
+
+STEP_HOOKS = [
+    "on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward",
+    "on_before_optimizer_step", "on_train_batch_end", "on_validation_start",
+    "on_validation_batch_end", "on_validation_epoch_end", "on_validation_end",
+    "on_train_epoch_end", "on_train_epoch_start", "on_save_checkpoint",
+]  # fmt: skip
+
+
+class PressTwice(L.Callback):
+    """Ctrl-C twice in one hook, as soon as ``step`` steps are done."""
+
+    def __init__(self, hook: str, step: int) -> None:
+        self.step, self.pressed = step, False
+        setattr(self, hook, self._press)
+
+    def _press(self, trainer, *args) -> None:
+        if trainer.global_step >= self.step and not self.pressed:
+            self.pressed = True
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback with a model")
+@pytest.mark.parametrize("name", ["plateau and early stopping", "weight averaging"])
+def test_a_second_interrupt_leaves_a_state_that_the_run_passed_through(name, tmp_path, always_due):
+    whole = fit(name, tmp_path)
+    keeper = Keeper()
+    fit(name, tmp_path, keeper)
+    states = [torch.load(copy, weights_only=True) for copy in keeper.copies]
+    for hook in STEP_HOOKS:
+        stopped = fit(name, tmp_path, PressTwice(hook, 3))
+        assert isinstance(stopped.error, SystemExit), hook
+        left = torch.load(stopped.last, weights_only=True)
+        assert any(_same(left["state_dict"], state["state_dict"]) for state in states), hook
+        assert_goes_on(whole, fit(name, tmp_path, seed=99, ckpt_path=stopped.last))
+
+
+def _same(a: dict, b: dict) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+class PressOnce(PressTwice):
+    """Ctrl-C once."""
+
+    def _press(self, trainer, *args) -> None:
+        if trainer.global_step >= self.step and not self.pressed:
+            self.pressed = True
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("hook", ["on_before_backward", "on_validation_start"])
+@pytest.mark.parametrize("step", [4, 5])  # the last batch of an epoch and the first
+def test_one_interrupt_waits_for_all_that_follows_the_step(step, hook, tmp_path):
+    name = "plateau and early stopping"
+    whole = fit(name, tmp_path)
+    stopped = fit(name, tmp_path, PressOnce(hook, step))
+    assert isinstance(stopped.error, SystemExit)
+    assert_goes_on(whole, fit(name, tmp_path, seed=99, ckpt_path=stopped.last))
+
+
+def test_a_run_that_early_stopping_ended_is_over(tmp_path, caplog):
+    name = "early stopping that ends it"
+    ended = fit(name, tmp_path)
+    assert ended.trainer.global_step == 10
+    resumed = fit(name, tmp_path, ckpt_path=ended.last, max_epochs=9)
+    assert_goes_on(ended, resumed)
+    assert "Early stopping on val/loss has ended this run" in caplog.text
