@@ -174,8 +174,9 @@ def _read_labels(path: Path, column: str, names: list[str]) -> tuple[Tensor, tup
             f"give at least two classes"
         )
     check_class_names([name for name in names if name], f"{path}, column {column!r}")
-    numbers = {name: as_number(name) for name in found}
-    classes = sorted(found, key=None if None in numbers.values() else numbers.__getitem__)
+    numbers = [(number, name) for name in found if (number := as_number(name)) is not None]
+    numeric = len(numbers) == len(found)
+    classes = [name for _, name in sorted(numbers)] if numeric else sorted(found)
     number = {name: index for index, name in enumerate(classes)} | {"": -1}
     return torch.tensor([number[name] for name in names]), tuple(classes)
 
