@@ -1,7 +1,9 @@
 """Runs with callbacks and schedules that remember: resumed from any file, they go on bit-equal."""
 
 import math
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
