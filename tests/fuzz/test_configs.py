@@ -56,7 +56,11 @@ def mutated(config: Any, draw: random.Random) -> str:
                 entry[draw.choice(["new", "class_path", "init_args", "dict_kwargs", 7])] = (
                     copy.deepcopy(draw.choice(JUNK))
                 )
-    text = yaml.safe_dump(config, allow_unicode=True)
+    return misspelt(yaml.safe_dump(config, allow_unicode=True), draw)
+
+
+def misspelt(text: str, draw: random.Random) -> str:
+    """A text of which one in four has a mistake of its own, not of what it says."""
     match draw.randrange(12):
         case 0:
             return text + text  # each key twice
