@@ -30,6 +30,7 @@ from trellis.lightning_modules.engine.resume import ExactResume
 from trellis.lightning_modules.engine.single_values import normalize_single_values
 from trellis.lightning_modules.engine.upgrade import description
 from trellis.optim.schedule import Schedule
+from trellis.random import isolated_rng
 from trellis.spec import differences
 from trellis.torch_private import scale_, total_norm
 
@@ -228,12 +229,14 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         """Metrics of the evaluation under way, to update batch by batch."""
         return self.val_metrics if stage == "val" else self.test_metrics
 
+    # An evaluation draws the same numbers each time, and none that training would have drawn: else
+    # a run that was interrupted before it would not go on like one that was not.
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        with _own_randomness(batch_idx, self.device):
+        with isolated_rng(batch_idx, self.device):
             self.evaluate(batch, "val")
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        with _own_randomness(batch_idx, self.device):
+        with isolated_rng(batch_idx, self.device):
             self.evaluate(batch, "test")
 
     # Reset at the start, not the end: an evaluation that was interrupted leaves counts behind.
@@ -306,20 +309,6 @@ def frozen(network: nn.Module) -> Iterator[None]:
     finally:
         for parameter in trained:
             parameter.requires_grad_()
-
-
-@contextmanager
-def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """What an evaluation draws: the same each time, and nothing that training would have drawn.
-
-    Else a run that was interrupted before a validation would not go on like one that was not.
-    """
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed asks all kinds of devices
-        if devices:
-            torch.cuda.manual_seed(seed)
-        yield
 
 
 def _without_long_texts(plain: Any) -> Any:

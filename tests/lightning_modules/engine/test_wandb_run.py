@@ -103,7 +103,7 @@ def test_the_config_says_what_was_run(fitted):
     assert arguments["network"]["class_path"] == "trellis.networks.graph.GCN"
     assert arguments["network"]["init_args"] == {"hidden_channels": 4}
     assert arguments["optimizer"]["init_args"]["lr"] == 0.05
-    assert data["class_path"].endswith("karate_club.KarateClub")
+    assert data["class_path"].endswith("graph.KarateClub")
     assert data["init_args"] == {"steps_per_epoch": 2}
 
 
