@@ -19,12 +19,17 @@ class SerialEnvironments(SyncVectorEnv):
 
     _stepped = False
 
-    def reset(  # type: ignore[override]
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    def reset(
+        self,
+        *,
+        seed: int | list[int | None] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> Any:
-        """Begin an episode in each environment; the first has the seed, each other the next."""
+        """Begin an episode in each environment; of one seed, each has the next."""
+        if isinstance(seed, int):
+            seed = [seed + number for number in range(self.num_envs)]
         for number, environment in enumerate(self.envs):
-            own = None if seed is None else seed + number
+            own = None if seed is None else seed[number]
             observation, _ = environment.reset(seed=own, options=options)
             check_observation(observation, self.single_observation_space)
             self._observations[number] = observation
