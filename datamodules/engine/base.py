@@ -35,7 +35,7 @@ class DataModule(PlainHyperparameters, L.LightningDataModule, ABC):
 
     def train_dataloader(self) -> Iterable[Any]:
         loader = self.loader("train")
-        if isinstance(loader, Loader) and getattr(self.trainer, "overfit_batches", 0):
+        if isinstance(loader, Loader) and getattr(self.trainer, "overfit_batches", False):
             # Lightning turns shuffling off in torch's own loaders: the same few batches again.
             loader.shuffle = False
         return loader

@@ -177,8 +177,8 @@ def _read_labels(path: Path, column: str, names: list[str]) -> tuple[Tensor, tup
     numbers = [(number, name) for name in found if (number := as_number(name)) is not None]
     numeric = len(numbers) == len(found)
     classes = [name for _, name in sorted(numbers)] if numeric else sorted(found)
-    number = {name: index for index, name in enumerate(classes)} | {"": -1}
-    return torch.tensor([number[name] for name in names]), tuple(classes)
+    label = {name: index for index, name in enumerate(classes)} | {"": -1}
+    return torch.tensor([label[name] for name in names]), tuple(classes)
 
 
 def _read_split(path: Path, rows: list[Row], column: int, y: Tensor) -> list[Tensor]:

@@ -19,8 +19,8 @@ def write_predictions(batches: list[Any], model: Any, folder: Path) -> Path:
         return folder / "predictions.txt"
     if all(isinstance(batch, dict) for batch in batches):
         columns = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-        return _write_table(columns, rows, folder)
+        table = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return _write_table(columns, table, folder)
     if not all(isinstance(batch, torch.Tensor) and batch.ndim == 2 for batch in batches):
         torch.save(batches, folder / "predictions.pt")
         return folder / "predictions.pt"

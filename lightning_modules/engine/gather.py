@@ -33,7 +33,7 @@ class GatherPredictions(L.Callback):
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.world_size == 1:
             return
-        own: list[Any] = trainer.predict_loop.predictions  # type: ignore[assignment]
+        own: list[Any] = trainer.predict_loop.predictions
         gathered: list[Any] = [None] * trainer.world_size
         dist.all_gather_object(gathered, move_data_to_device(own, torch.device("cpu")))
         own[:] = in_turn(gathered)

@@ -140,8 +140,8 @@ class ExactResume(L.Callback):
         if restarts_in_epoch(trainer):
             for each in _callbacks(trainer, GradientAccumulationScheduler):
                 each.on_train_epoch_start(trainer)
-            for each in _callbacks(trainer, StochasticWeightAveraging):
-                if trainer.current_epoch > each.swa_end:
+            for averaging in _callbacks(trainer, StochasticWeightAveraging):
+                if trainer.current_epoch > averaging.swa_end:
                     raise ValueError(
                         "the checkpoint lies inside the pass that StochasticWeightAveraging makes "
                         "for the statistics of batch norm: resume from an earlier one"

@@ -12,8 +12,9 @@ from torchmetrics import Metric
 from trellis.checks import choose_from, probability
 from trellis.generative.code_penalties import activation_kl, squared_jacobian
 from trellis.generative.pixel_likelihood import LIKELIHOODS
+from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.evaluation import BatchMean
-from trellis.lightning_modules.engine.objective import Objective, Stage, build_network
+from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.networks.generative.autoencoder import MLPAutoencoder
 from trellis.spec import TensorSpec
 

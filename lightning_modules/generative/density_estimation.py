@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from trellis.generative.bits_per_dim import bits_per_dim
+from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.evaluation import BatchMean
-from trellis.lightning_modules.engine.objective import Stage, build_network
+from trellis.lightning_modules.engine.objective import Stage
 from trellis.lightning_modules.generative.generative_objective import GenerativeObjective
 from trellis.spec import TensorSpec
 

@@ -19,11 +19,11 @@ from trellis.generative.adversarial import (
     instance_noise,
     interpolates,
 )
+from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.lightning_private import do_not_count
 from trellis.lightning_modules.engine.objective import (
     Stage,
-    build_network,
     clip_gradients,
     frozen,
     plan,

@@ -13,8 +13,9 @@ from trellis.checks import at_least_one, choose_from
 from trellis.generative.bits_per_dim import bits_per_dim
 from trellis.generative.bounds import iwae
 from trellis.generative.pixel_likelihood import LIKELIHOODS, Likelihood
+from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.evaluation import BatchMean
-from trellis.lightning_modules.engine.objective import Stage, build_network
+from trellis.lightning_modules.engine.objective import Stage
 from trellis.lightning_modules.generative.generative_objective import GenerativeObjective
 from trellis.networks.generative.vae import VAE, Latents
 from trellis.spec import TensorSpec, Values

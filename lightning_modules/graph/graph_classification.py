@@ -7,8 +7,8 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from trellis.lightning_modules.engine.build_network import build_network, channels
 from trellis.lightning_modules.engine.classifier import Classifier, Split
-from trellis.lightning_modules.engine.objective import build_network, channels
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.graph.graph_network import GraphNetwork
 from trellis.spec import GraphSpec

@@ -5,8 +5,8 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch_geometric.data import Data
 
+from trellis.lightning_modules.engine.build_network import build_network, channels
 from trellis.lightning_modules.engine.classifier import Classifier, Split
-from trellis.lightning_modules.engine.objective import build_network, channels
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.graph.gnn import GCN
 from trellis.spec import NodeSpec

@@ -8,7 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, choose_from, probability
-from trellis.lightning_modules.engine.objective import build_network
+from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.rl.agent import AgentObjective, observation_sizes
 from trellis.networks.rl.value import QNetwork
 from trellis.rl.replay import Transitions

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from trellis.lightning_modules.engine.objective import build_network
+from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.rl.agent import AgentObjective, observation_sizes
 from trellis.rl.replay import ReplayBatch
 from trellis.spec import EnvironmentSpec

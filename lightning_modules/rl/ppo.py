@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from trellis.checks import at_least_one, not_negative, positive, probability
-from trellis.lightning_modules.engine.objective import build_network
+from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.rl.agent import AgentObjective, choose
 from trellis.lightning_modules.rl.on_policy import (
     ActorCriticFactory,

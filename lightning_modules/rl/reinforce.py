@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from trellis.checks import choose_from, not_negative
-from trellis.lightning_modules.engine.objective import build_network
+from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.rl.agent import AgentObjective, choose, observation_sizes
 from trellis.networks.rl.policy import CategoricalPolicy
 from trellis.rl.collector import Rollout

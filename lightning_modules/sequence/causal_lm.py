@@ -10,8 +10,9 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.evaluation import BatchMean, Perplexity
-from trellis.lightning_modules.engine.objective import Objective, Stage, build_network
+from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.networks.sequence.gpt import GPT
 from trellis.spec import TokenSpec
 

@@ -9,8 +9,9 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.evaluation import cross_entropy
-from trellis.lightning_modules.engine.objective import Objective, Stage, build_network
+from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.networks.sequence.bert import BertPretraining
 from trellis.sequence.batches import SentencePairs
 from trellis.sequence.masking import IGNORED, mask_tokens

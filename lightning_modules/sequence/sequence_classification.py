@@ -6,8 +6,9 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.classifier import Classifier, Split
-from trellis.lightning_modules.engine.objective import Objective, build_network
+from trellis.lightning_modules.engine.objective import Objective
 from trellis.networks.sequence.recurrent import RecurrentClassifier
 from trellis.spec import LabelledTokenSpec
 

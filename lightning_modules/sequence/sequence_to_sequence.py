@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from trellis.checks import at_least_one, probability
+from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.evaluation import BatchMean, Perplexity
-from trellis.lightning_modules.engine.objective import Objective, Stage, build_network
+from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.lightning_modules.sequence.text_scores import TextScores
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
 from trellis.sequence.batches import TokenPairs

@@ -4,8 +4,8 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from trellis.lightning_modules.engine.build_network import build_network, channels
 from trellis.lightning_modules.engine.classifier import Classifier, Split
-from trellis.lightning_modules.engine.objective import build_network, channels
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.vector.mlp import MLP
 from trellis.spec import TensorSpec

@@ -16,13 +16,9 @@ from trellis.functional.likelihood import (
     gumbel_nll,
     heteroscedastic_gaussian_nll,
 )
+from trellis.lightning_modules.engine.build_network import build_network, channels
 from trellis.lightning_modules.engine.evaluation import BatchMean
-from trellis.lightning_modules.engine.objective import (
-    Objective,
-    Stage,
-    build_network,
-    channels,
-)
+from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.vector.mlp import MLP
 from trellis.spec import TensorSpec
