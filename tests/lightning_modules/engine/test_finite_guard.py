@@ -160,3 +160,13 @@ def test_a_gradient_scaler_does_this_itself():
         parameter.grad = torch.full_like(parameter, math.inf)
     guard.on_before_optimizer_step(trainer, module, torch.optim.SGD(module.parameters()))
     assert guard._total is None, "nothing gathered, and nothing was raised"
+
+
+def test_the_sum_of_finite_half_precision_gradients_does_not_overflow():
+    weight = nn.Parameter(torch.zeros(4, dtype=torch.float16))
+    weight.grad = torch.full((4,), 6e4, dtype=torch.float16)
+    guard, optimizer = FiniteGuard(), torch.optim.SGD([weight], lr=0.1)
+    guard.on_before_optimizer_step(Fake(), nn.ParameterList([weight]), optimizer)
+    weight.grad[1] = math.inf
+    with pytest.raises(FloatingPointError, match="not finite"):
+        guard.on_before_optimizer_step(Fake(), nn.ParameterList([weight]), optimizer)
