@@ -55,8 +55,8 @@ class BestAndLastCheckpoint(Checkpoint):
         self.monitor, self.mode = monitor, mode
         self._waiting: dict[str, Any] | None = None
         self._may_write_best = self._may_write_last = -math.inf
-        self._ended = False  # no step follows, and last.ckpt is written
-        self._weights: dict[str, Any] | None = None  # of the last step
+        self._ended = False  # no step follows
+        self._weights: dict[str, Any] | None = None  # trained ones, if others take their place
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
@@ -107,8 +107,9 @@ class BestAndLastCheckpoint(Checkpoint):
         if self._ended:  # Lightning ends the epoch of a run that stops within it, others would not
             return
         self._ended = is_over(trainer)
-        if self._ended and _changes_weights_at_the_end(trainer):
+        if self._ended and trainer.is_last_batch and _changes_weights_at_the_end(trainer):
             self._weights = _snapshot(pl_module.state_dict())
+            return
         # Several processes have to agree, which costs a message: so they ask now and then.
         quiet = trainer.world_size > 1 and trainer.global_step % 50 and not trainer.is_last_batch
         if self._ended or (not quiet and _is_due(self._may_write_last, trainer)):
@@ -116,10 +117,10 @@ class BestAndLastCheckpoint(Checkpoint):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         before, self._weights = self._weights, None
-        if not self._ended:
-            self._save_last(trainer, dump_between_steps(trainer))
-        elif before is not None and not _equal(before, pl_module.state_dict()):
+        if before is not None and not _equal(before, pl_module.state_dict()):
             self._save_last(trainer, {**dump_checkpoint(trainer), RESULT: True})
+        elif before is not None or not self._ended:
+            self._save_last(trainer, dump_between_steps(trainer))
         self._write_waiting(trainer)
 
     def on_exception(

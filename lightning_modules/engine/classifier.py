@@ -24,8 +24,8 @@ class Classifier(Objective):
     """Base of the objectives that predict classes: cross-entropy, in nats.
 
     A subclass defines ``build`` (its ``network``) and ``logits_and_labels``. Training, evaluation,
-    prediction and the pictures of callbacks follow. Labels of -100 are ignored. Evaluation
-    reports the cross-entropy without label smoothing, so that runs can be compared.
+    prediction and the pictures of callbacks follow. It may override ``loss``. Labels of -100 are
+    ignored. Evaluation reports the loss without label smoothing, so that runs can be compared.
 
     Args:
         network: factory of the network; ``build`` calls it.
@@ -81,9 +81,19 @@ class Classifier(Objective):
         """Logits ``[..., out_channels]``: what ``network`` returns for these inputs."""
         return self.network(*inputs)
 
+    def loss(self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Mean cross-entropy in nats over the labels that are not ignored, a scalar.
+
+        Args:
+            logits: ``[..., out_channels]``.
+            labels: ``[...]``; those of -100 are ignored.
+            label_smoothing: ``self.label_smoothing`` in training, 0 in evaluation.
+        """
+        return cross_entropy(logits, labels, label_smoothing)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         logits, labels = self.logits_and_labels(batch, "train")
-        loss = cross_entropy(logits, labels, self.label_smoothing)
+        loss = self.loss(logits, labels, self.label_smoothing)
         self.log_train(loss=loss)
         return loss
 
@@ -91,7 +101,7 @@ class Classifier(Objective):
         logits, labels = self.logits_and_labels(batch, stage)
         count = (labels != IGNORED).sum()
         # The mean over no labels at all is NaN, which would stay in the sum over the batches.
-        loss = cross_entropy(logits, labels).where(count > 0, 0)
+        loss = self.loss(logits, labels).where(count > 0, 0)
         predicted = logits.argmax(-1)
         for name, metric in self.evaluated(stage).items(keep_base=True):
             metric.update(*((loss, count) if name == "loss" else (predicted, labels)))

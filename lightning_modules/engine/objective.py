@@ -66,6 +66,18 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         self.optimizer, self.lr_scheduler, self.spec = optimizer, lr_scheduler, spec
         self._built = False
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # Elsewhere overriding loss() is how one changes it; here it would be ignored in silence.
+        bases = cls.__mro__[1:]
+        if "loss" in vars(cls) and not any("loss" in vars(base) for base in bases):
+            step = next((base for base in cls.__mro__ if "training_step" in vars(base)), None)
+            if step in bases and issubclass(step, Objective):
+                raise TypeError(
+                    f"{cls.__name__}.loss: {step.__name__}.training_step does not call it; "
+                    f"override training_step, and evaluate where it should count in evaluations"
+                )
+
     @abstractmethod
     def build(self, spec: Any) -> None:
         """Create the networks for data of these sizes."""

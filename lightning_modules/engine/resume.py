@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import (
     BaseFinetuning,
     EarlyStopping,
     GradientAccumulationScheduler,
+    ModelPruning,
     StochasticWeightAveraging,
 )
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
@@ -95,6 +96,11 @@ class ExactResume(L.Callback):
                 "the checkpoint holds the result of a run whose callbacks have put other weights "
                 "in the place of the trained ones, such as their average: no run goes on from "
                 "there. Start a new one with init_from"
+            )
+        if _callbacks(trainer, ModelPruning):
+            raise ValueError(
+                "a checkpoint does not hold the masks of ModelPruning: no run goes on exactly "
+                "from there. Start a new one with init_from"
             )
         saved = checkpoint.get("trellis_random_states")
         if not saved:

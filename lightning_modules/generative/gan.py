@@ -123,7 +123,7 @@ class GAN(GenerativeObjective):
         self.save_hyperparameters()
         self.factories = {"generator": generator, "discriminator": discriminator}
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
-        self.loss = loss()
+        self.adversarial_loss = loss()
         self._critic_steps = 0  # since the generator's last step
 
     def build(self, spec: TensorSpec) -> None:
@@ -199,7 +199,9 @@ class GAN(GenerativeObjective):
     def _discriminator_step(
         self, real: Tensor, fake: Tensor, labels: tuple[Tensor, ...]
     ) -> Tensor:
-        loss = self.loss.discriminator(self._logits(real, labels), self._logits(fake, labels))
+        loss = self.adversarial_loss.discriminator(
+            self._logits(real, labels), self._logits(fake, labels)
+        )
         if self.gradient_penalty:
             penalty = gradient_penalty(
                 lambda points: self.discriminator(points, *labels), interpolates(real, fake)
@@ -215,7 +217,7 @@ class GAN(GenerativeObjective):
 
     def _generator_step(self, fake: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
         with frozen(self.discriminator):
-            loss = self.loss.generator(self._logits(fake, labels))
+            loss = self.adversarial_loss.generator(self._logits(fake, labels))
             self._step(self._optimizers()[0], loss)
         return loss
 

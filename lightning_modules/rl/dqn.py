@@ -99,7 +99,7 @@ class DQN(AgentObjective):
         self.exploration = probability("exploration", exploration)
         choose_from("loss", loss, LOSSES)
         self.save_hyperparameters()
-        self.network_factory, self.double_q, self.loss = network, double, LOSSES[loss]
+        self.network_factory, self.double_q, self.error_loss = network, double, LOSSES[loss]
 
     def build(self, spec: EnvironmentSpec) -> None:
         if not spec.num_actions:
@@ -147,7 +147,7 @@ class DQN(AgentObjective):
             for number, batch in enumerate(block, 1):
                 values = self._values(batch.transitions)
                 targets = self._targets(batch.transitions)
-                loss = batch.mean(self.loss(values, targets, reduction="none"))
+                loss = batch.mean(self.error_loss(values, targets, reduction="none"))
                 self.step(optimizer, loss)
                 block.update_priorities(batch, values - targets)
                 if (self.global_step * len(block) + number) % self.target_period == 0:

@@ -201,3 +201,24 @@ def test_a_resumed_run_remembers_the_best(tmp_path):
     trainer.fit(Classification(optimizer=sgd), datamodule=Digits(), ckpt_path=last)
     assert keeper.best_model_score == 5
     assert keeper.best_model_path == first.checkpoint_callback.best_model_path
+
+
+class Break(L.Callback):
+    """Makes a weight NaN in the third step, which then ends with ``error``."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def on_train_batch_end(self, trainer, pl_module, *args) -> None:
+        if trainer.global_step == 3:
+            with torch.no_grad():
+                next(pl_module.parameters()).fill_(math.nan)
+            raise self.error
+
+
+def test_weights_that_are_not_finite_are_never_written(tmp_path):
+    with pytest.raises(RuntimeError, match="on purpose"):
+        fit(tmp_path, Break(RuntimeError("on purpose")), epochs=4)
+    (best,) = tmp_path.rglob("*.ckpt")
+    assert best.name == "best.ckpt"
+    assert all(weight.isfinite().all() for weight in weights_in(best).values())

@@ -212,3 +212,13 @@ def test_a_run_that_diverges_does_not_end_well():
     validate(1e9, mode="max")
     with pytest.raises(FloatingPointError, match="step 7.*diverged.*from 0.7 to 2.5e"):
         validate(2.5e20)
+
+
+def test_the_sum_of_finite_half_precision_gradients_does_not_overflow():
+    weight = nn.Parameter(torch.zeros(4, dtype=torch.float16))
+    weight.grad = torch.full((4,), 6e4, dtype=torch.float16)
+    guard, optimizer = FiniteGuard(), torch.optim.SGD([weight], lr=0.1)
+    guard.on_before_optimizer_step(Fake(), nn.ParameterList([weight]), optimizer)
+    weight.grad[1] = math.inf
+    with pytest.raises(FloatingPointError, match="not finite"):
+        guard.on_before_optimizer_step(Fake(), nn.ParameterList([weight]), optimizer)

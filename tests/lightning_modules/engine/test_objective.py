@@ -229,3 +229,74 @@ def test_gradients_of_a_fused_optimizer_are_clipped(tmp_path, precision, algorit
     torch.testing.assert_close(moved[True], moved[False])
     size = moved[True].norm() if algorithm == "norm" else moved[True].abs().max()
     assert float(size) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_an_overridden_loss_is_that_of_training_and_evaluation(tmp_path):
+    class Doubled(Classification):
+        def loss(self, logits, labels, label_smoothing=0.0):
+            return 2 * super().loss(logits, labels, label_smoothing)
+
+    def losses(cls):
+        L.seed_everything(0, verbose=False)
+        still = partial(torch.optim.SGD, lr=0.0)
+        # Every run logs each step, with weights that do not move.
+        trainer = fit_one(cls(mlp, still), Points(), tmp_path, log_every_n_steps=1)
+        return [float(trainer.callback_metrics[name]) for name in ("train/loss", "val/loss")]
+
+    once, twice = losses(Classification), losses(Doubled)
+    assert twice == pytest.approx([2 * value for value in once])
+
+
+def test_a_loss_that_nothing_would_call_is_refused():
+    with pytest.raises(TypeError, match=r"Mine.loss: Regression.training_step does not call it"):
+
+        class Mine(Regression):
+            def loss(self, outputs, targets):
+                return outputs.sum()
+
+    class Own(Regression):
+        def loss(self, outputs, targets):
+            return outputs.sum()
+
+        def training_step(self, batch, batch_idx):
+            return self.loss(self.network(batch[0]), batch[1])
+
+    class Further(Own):
+        def loss(self, outputs, targets):
+            return outputs.mean()
+
+
+def test_training_starts_in_training_mode(tmp_path):
+    """``trellis.load`` hands an objective over in the mode for use."""
+    objective = Classification(mlp, spec=TensorSpec(6, 3))
+    objective.configure_model()
+    modes = []
+    step = objective.training_step
+    objective.training_step = lambda *batch: (
+        modes.append(objective.network.training),
+        step(*batch),
+    )[1]
+    fit_one(objective.eval(), Points(), tmp_path, num_sanity_val_steps=0)
+    assert modes
+    assert all(modes)
+
+
+class Draws(Classification):
+    """Notes what each batch of an evaluation would draw."""
+
+    def evaluate(self, batch, stage):
+        super().evaluate(batch, stage)
+        vars(self).setdefault("drawn", []).append(float(torch.rand(())))
+
+
+def test_every_evaluation_draws_the_same_and_each_batch_anew(tmp_path):
+    objective = Draws(mlp)
+    trainer = quiet_trainer(tmp_path, max_epochs=2, num_sanity_val_steps=0)
+    trainer.fit(objective, datamodule=Points())
+    first, second = objective.drawn[:5], objective.drawn[5:]
+    assert first == second
+    assert len(set(first)) == 5
+    torch.manual_seed(123)
+    state = torch.get_rng_state()
+    trainer.validate(objective, datamodule=Points(), verbose=False)
+    assert torch.equal(torch.get_rng_state(), state)

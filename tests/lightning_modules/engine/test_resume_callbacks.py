@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 import shutil
 import signal
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from learning_cases import CASES, Case, Points, adam, assert_equal_weights, mlp, run
@@ -18,6 +20,7 @@ from lightning.pytorch.callbacks import (
     EarlyStopping,
     EMAWeightAveraging,
     GradientAccumulationScheduler,
+    ModelPruning,
     StochasticWeightAveraging,
     WeightAveraging,
 )
@@ -164,13 +167,21 @@ class PressTwice(L.Callback):
 
 
 @pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback with a model")
-@pytest.mark.parametrize("name", ["plateau and early stopping", "weight averaging"])
-def test_a_second_interrupt_leaves_a_state_that_the_run_passed_through(name, tmp_path, always_due):
+@pytest.mark.parametrize(
+    ("name", "hooks"),
+    [
+        ("plateau and early stopping", STEP_HOOKS),
+        ("weight averaging", [hook for hook in STEP_HOOKS if "validation" in hook]),
+    ],
+)
+def test_a_second_interrupt_leaves_a_state_that_the_run_passed_through(
+    name, hooks, tmp_path, always_due
+):
     whole = fit(name, tmp_path)
     keeper = Keeper()
     fit(name, tmp_path, keeper)
     states = [torch.load(copy, weights_only=True) for copy in keeper.copies]
-    for hook in STEP_HOOKS:
+    for hook in hooks:
         stopped = fit(name, tmp_path, PressTwice(hook, 3))
         assert isinstance(stopped.error, SystemExit), hook
         left = torch.load(stopped.last, weights_only=True)
@@ -208,3 +219,30 @@ def test_a_run_that_early_stopping_ended_is_over(tmp_path, caplog):
     resumed = fit(name, tmp_path, ckpt_path=ended.last, max_epochs=9)
     assert_goes_on(ended, resumed)
     assert "Early stopping on val/loss has ended this run" in caplog.text
+
+
+def test_pruning_is_refused(tmp_path):
+    name = "early stopping"
+    stopped = fit(name, tmp_path, max_epochs=1)
+    pruning = ModelPruning("l1_unstructured", amount=0.5)
+    resumed = fit(name, tmp_path, pruning, ckpt_path=stopped.last)
+    assert "does not hold the masks of ModelPruning" in str(resumed.error)
+
+
+class Dice(L.Callback):
+    """What Python, NumPy and torch draw in each step."""
+
+    def __init__(self) -> None:
+        self.thrown: list[tuple[float, float, float]] = []
+
+    def on_before_backward(self, *args) -> None:
+        self.thrown.append((random.random(), float(np.random.rand()), float(torch.rand(()))))
+
+
+@pytest.mark.parametrize("step", [4, 5])  # within an epoch and at the end of one
+def test_the_generators_of_python_numpy_and_torch_go_on(step, tmp_path):
+    name, whole, before, after = "early stopping", Dice(), Dice(), Dice()
+    fit(name, tmp_path, whole)
+    stopped = fit(name, tmp_path, before, PressOnce("on_before_zero_grad", step))
+    fit(name, tmp_path, after, seed=99, ckpt_path=stopped.last)
+    assert before.thrown + after.thrown == whole.thrown

@@ -453,7 +453,7 @@ def test_checkpoint_opens_and_draws(tmp_path):
     done = run(CASES["gan"], tmp_path, max_epochs=1)
     loaded = trellis.load(done.last)
     assert isinstance(loaded, GAN)
-    assert isinstance(loaded.loss, NonSaturatingLoss)
+    assert isinstance(loaded.adversarial_loss, NonSaturatingLoss)
     assert_equal_weights(done, done._replace(objective=loaded))
     torch.manual_seed(0)
     x = loaded.sample(6)
@@ -473,7 +473,11 @@ def test_images_and_options_survive_a_checkpoint(tmp_path):
     trainer = quiet_trainer(tmp_path, max_epochs=1)
     trainer.fit(objective, datamodule=Given(torch.rand(4, 1, 28, 28), 10))
     loaded = trellis.load(Path(trainer.checkpoint_callback.last_model_path))
-    assert (loaded.loss.a, loaded.loss.b, loaded.loss.c) == (-1.0, 1.0, 0.0)
+    assert (loaded.adversarial_loss.a, loaded.adversarial_loss.b, loaded.adversarial_loss.c) == (
+        -1.0,
+        1.0,
+        0.0,
+    )
     assert loaded.sample(2).shape == (2, 1, 28, 28)
 
 

@@ -248,4 +248,6 @@ def test_the_loss_is_torchs(tmp_path: Path) -> None:
     """Weights and reduction aside, both losses are torch's own."""
     values, targets = torch.randn(2, 9) * 3
     for name, function in (("mse", F.mse_loss), ("huber", F.huber_loss)):
-        torch.testing.assert_close(DQN(loss=name).loss(values, targets), function(values, targets))
+        torch.testing.assert_close(
+            DQN(loss=name).error_loss(values, targets), function(values, targets)
+        )
