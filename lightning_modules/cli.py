@@ -81,7 +81,10 @@ def _guarded(words: list[str]) -> None:
             raise
         text = " ".join(str(error).split()) or type(error).__name__
         # What trellis and Lightning check reads as a sentence; anything else may be a defect.
-        if not isinstance(error, _BAD_INPUT) and "Misconfiguration" not in type(error).__name__:
+        told = isinstance(error, _BAD_INPUT) or (
+            isinstance(error, ImportError) and "pip install" in text
+        )
+        if not told and "Misconfiguration" not in type(error).__name__:
             text += f"\n({type(error).__name__}; TRELLIS_TRACEBACK=1 shows where)"
         _fail(f"trellis {command}", text)
 

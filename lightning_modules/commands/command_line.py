@@ -26,6 +26,14 @@ def import_named(args: list[str] | dict[str, Any]) -> None:
             import_module(known[word].rpartition(".")[0])
 
 
+def contents(words: list[str]) -> list[Any]:
+    """What the config files of a command line hold."""
+    paths = (*given(words, "--config"), *given(words, "-c"))
+    return [
+        yaml.safe_load(Path(path).read_text(encoding="utf-8")) for path in paths if _is_file(path)
+    ]
+
+
 def _is_file(word: str) -> bool:
     try:
         return Path(word).is_file()

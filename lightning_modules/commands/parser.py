@@ -38,6 +38,11 @@ def _shortened(text: str) -> str:
     lines = [line.strip(" -") for line in text.strip().splitlines() if line.strip(" -")]
     telling = [line for line in lines if _TELLING.search(line)]
     chosen = telling[-1] if telling else lines[-1]
+    chosen = re.sub(
+        r"Expected a path but (.{0,80}).* either not accessible or invalid",
+        r"\1 is no class that fits, and no file",
+        chosen,
+    )
     chosen = re.sub(r"Expected a <class 'NoneType'>.*", "no class of that name fits", chosen)
     return chosen if chosen == lines[0] else f"{lines[0][:160]} {chosen[:400]}"
 
@@ -45,7 +50,7 @@ def _shortened(text: str) -> str:
 def _near_options(text: str, known: list[str]) -> list[str]:
     near: list[str] = []
     for word in re.findall(r"(?:unrecognized arguments: |[Oo]ption '|Key ')(?:--)?([\w.]+)", text):
-        near += difflib.get_close_matches(f"--{word}", known, 1)
+        near += difflib.get_close_matches(f"--{word}", [o for o in known if o != "--help"], 1)
     return list(dict.fromkeys(near))
 
 

@@ -10,12 +10,14 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from trellis.lightning_modules.commands.command_line import (
+    contents,
     given,
     import_named,
     run_name,
     with_checkpoint,
     with_known_configs,
 )
+from trellis.lightning_modules.commands.own_modules import import_own
 from trellis.lightning_modules.commands.parser import Parser
 from trellis.lightning_modules.commands.predictions import write_predictions
 from trellis.lightning_modules.engine.jsonargparse_private import trellis_names_first
@@ -76,7 +78,9 @@ class TrellisCLI(TypedBeatsCheckpointCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         if isinstance(args, list):
             self._run_name = run_name(args)
-            args = with_checkpoint(with_known_configs(args))
+            args = with_known_configs(args)
+            import_own(args, contents(args))  # before the checkpoint: only what was typed
+            args = with_checkpoint(args)
         else:
             self._run_name = None
         import_named(args)
@@ -86,6 +90,8 @@ class TrellisCLI(TypedBeatsCheckpointCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand] if self.subcommand else self.config
+        if not hasattr(config.trainer, "run_name"):
+            raise ValueError(f"trainer: {config.trainer!r} is no mapping of its options")
         if config.trainer.run_name == "run":
             config.trainer.run_name = self._run_name or _short_names(config)
 
@@ -95,9 +101,10 @@ class TrellisCLI(TypedBeatsCheckpointCLI):
         except ValueError as error:
             # jsonargparse puts what a data module says among all that it might have been instead.
             told = re.search(r"Union subtypes\nSubtypes: .*\nErrors:\n  - (.+)\n", str(error))
-            if told is None:
-                raise
-            raise ValueError(told[1]) from error
+            text = told[1] if told else str(error)
+            if text.startswith("Problem with given class_path '"):
+                text = _not_made(text, error)
+            raise ValueError(text) from error
 
     def after_fit(self) -> None:
         trainer: Any = self.trainer
@@ -145,6 +152,14 @@ def quieten() -> None:
 def _is_news(record: logging.LogRecord) -> bool:
     noise = ("Tip:", "GPU available", "TPU available", "callbacks returned in")
     return not any(word in record.getMessage() for word in noise)
+
+
+def _not_made(text: str, error: BaseException) -> str:
+    """Why an object of the config could not be made: what its constructor itself raised."""
+    name = text.split("'")[1].rpartition(".")[2]
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return f"{name} cannot be made: {' '.join(str(error).split()) or type(error).__name__}"
 
 
 def _short_names(config: Any) -> str:

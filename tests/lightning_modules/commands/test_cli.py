@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -221,8 +223,6 @@ def test_bad_input_is_answered_in_a_line_or_two(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    import re
-
     monkeypatch.setattr(sys, "argv", ["trellis", *words])
     assert re.search(message, " ".join(failing(capsys, *words).split()))
     assert not list(tmp_path.rglob("*.ckpt")), "nothing half-written"
@@ -236,6 +236,50 @@ def test_missing_data_says_where_to_put_it(
     text = failing(capsys, "fit", "--config", "graph/gcn_cora.yaml")
     assert "ind.cora.x" in text
     assert str(tmp_path / "none" / "Planetoid" / "Cora" / "raw") in text
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("lacking", "import torch\nimport nothere\n", r"lacking.py, line 2: .*No module.*nothere"),
+        ("crooked", "x = 1\nclass Net(:\n", r"crooked.py, line 2: SyntaxError"),
+        ("dividing", "\n\n1 / 0\n", r"dividing.py, line 3: ZeroDivisionError"),
+        ("empty", "class Nett: pass\n", r"module empty has no Net; did you mean Nett"),
+        ("absent", None, "there is no module absent"),
+    ],
+)
+def test_the_error_of_a_users_module_is_told(
+    name: str, code: str | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if code is not None:
+        Path(f"{name}.py").write_text(code)
+    said = failing(capsys, *FIT, f"--model.network={name}.Net")
+    assert re.search(message, said), said
+    Path("own.yaml").write_text(f"model: {{init_args: {{network: {{class_path: {name}.Net}}}}}}")
+    assert re.search(message, failing(capsys, *FIT, "--config=own.yaml"))
+
+
+def test_a_class_of_the_working_folder_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("at_hand.py").write_text("from trellis.networks.graph import GCN\nclass Net(GCN): pass\n")
+    trellis(*FIT, "--model.network=at_hand.Net", "--trainer.fast_dev_run=true")
+
+
+def test_a_wrong_option_of_a_class_is_answered_with_a_right_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*FIT, "--model.network=GCN", "--model.network.hiden_channels=3"]
+    monkeypatch.setattr(sys, "argv", ["trellis", *words])
+    said = failing(capsys, *words)
+    assert "did you mean --hidden_channels?" in said
+    assert "--help" not in said
+
+
+def test_a_missing_package_of_a_logger_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    if find_spec("comet_ml") is not None:
+        pytest.skip("nothing is missing")
+    said = failing(capsys, *FIT, "--trainer.logger=CometLogger")
+    assert "CometLogger cannot be made: Requirement 'comet-ml" in said
+    assert "pip install" in said
 
 
 def offline(*args: object, **options: object) -> None:
