@@ -1,4 +1,7 @@
-"""Losses and metrics that several objectives share."""
+"""Losses and metrics that several objectives share, and the random numbers of evaluations."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -101,3 +104,17 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) 
             f"labels lie in [{low}, {high}], but the network has out_channels={logits.size(1)}: "
             f"expected 0 to {logits.size(1) - 1}"
         ) from error
+
+
+@contextmanager
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """What an evaluation draws: the same each time, and nothing that training would have drawn.
+
+    Else a run that was interrupted before a validation would not go on like one that was not.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed asks all kinds of devices
+        if devices:
+            torch.cuda.manual_seed(seed)
+        yield

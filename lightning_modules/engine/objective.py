@@ -13,20 +13,20 @@ from lightning.pytorch.callbacks import LearningRateFinder
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.utilities.enums import GradClipAlgorithmType
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 from torchmetrics import Metric, MetricCollection
 
 from trellis.hyperparameters import PlainHyperparameters, importable_name, to_plain
+from trellis.lightning_modules.engine.evaluation import own_randomness
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
 from trellis.lightning_modules.engine.lightning_private import (
     LightStep,
     build_model,
     logs_this_step,
 )
-from trellis.lightning_modules.engine.resume import ExactResume
+from trellis.lightning_modules.engine.resume import ExactResume, compare_options
 from trellis.lightning_modules.engine.upgrade import description
 from trellis.optim.schedule import Schedule
 from trellis.spec import differences
@@ -71,9 +71,9 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         bases = cls.__mro__[1:]
         if "loss" in vars(cls) and not any("loss" in vars(base) for base in bases):
             step = next((base for base in cls.__mro__ if "training_step" in vars(base)), None)
-            if step in bases and issubclass(step, Objective):  # type: ignore[arg-type]
+            if step in bases and issubclass(step, Objective):
                 raise TypeError(
-                    f"{cls.__name__}.loss: {step.__name__}.training_step does not call it; "  # type: ignore[union-attr]
+                    f"{cls.__name__}.loss: {step.__name__}.training_step does not call it; "
                     f"override training_step, and evaluate where it should count in evaluations"
                 )
 
@@ -146,7 +146,7 @@ class Objective(PlainHyperparameters, LightStep, ABC):
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self.optimizer = partial(self.optimizer, lr=value)
+        self.optimizer = partial(self.optimizer, lr=value)  # type: ignore[call-arg]
         if "optimizer" in self.hparams:
             self.hparams["optimizer"] = to_plain(self.optimizer)
 
@@ -229,11 +229,11 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         return self.val_metrics if stage == "val" else self.test_metrics
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        with _own_randomness(batch_idx, self.device):
+        with own_randomness(batch_idx, self.device):
             self.evaluate(batch, "val")
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        with _own_randomness(batch_idx, self.device):
+        with own_randomness(batch_idx, self.device):
             self.evaluate(batch, "test")
 
     # Reset at the start, not the end: an evaluation that was interrupted leaves counts behind.
@@ -262,7 +262,7 @@ class Objective(PlainHyperparameters, LightStep, ABC):
             if trainer.state.fn == "fit":
                 for name in self.hparams:
                     if name.endswith(("optimizer", "lr_scheduler")):
-                        _compare(name, saved.get(name), self.hparams[name])
+                        compare_options(name, saved.get(name), self.hparams[name])
             return
         missing = [name for name in about.get("unsaved", ()) if name not in saved]
         if missing:
@@ -308,45 +308,10 @@ def frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_()
 
 
-@contextmanager
-def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """What an evaluation draws: the same each time, and nothing that training would have drawn.
-
-    Else a run that was interrupted before a validation would not go on like one that was not.
-    """
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed asks all kinds of devices
-        if devices:
-            torch.cuda.manual_seed(seed)
-        yield
-
-
 def _without_long_texts(plain: Any) -> Any:
     if isinstance(plain, dict):
         return {key: _without_long_texts(value) for key, value in plain.items()}
     return f"({len(plain):,} characters)" if isinstance(plain, str) and len(plain) > 200 else plain
-
-
-def _compare(name: str, saved: Any, mine: Any) -> None:
-    """Resuming restores the state of the optimiser, and with it its options: say so."""
-    if not isinstance(saved, dict) or not isinstance(mine, dict):
-        return
-    # The command line writes torch.optim.Adam, Python torch.optim.adam.Adam.
-    old, new = (plain["class_path"].rpartition(".")[2] for plain in (saved, mine))
-    if old != new:
-        raise ValueError(
-            f"{name}: the checkpoint was made with {old}, this run has {new}; resume with {old}, "
-            f"or take only the weights with init_from"
-        )
-    given, before = mine.get("init_args", {}), saved.get("init_args", {})
-    changed = [key for key in given if key in before and given[key] != before[key]]
-    if changed:
-        key = changed[0]
-        rank_zero_warn(
-            f"{name}: resuming goes on with {key}={before[key]} of the checkpoint, not with "
-            f"{given[key]}; init_from starts anew from its weights"
-        )
 
 
 def steps_often(scheduler: Any) -> bool:
