@@ -1,4 +1,4 @@
-"""Losses and metrics that several objectives share."""
+"""Losses and metrics that several objectives share, and the random numbers of evaluations."""
 
 import torch
 import torch.nn.functional as F

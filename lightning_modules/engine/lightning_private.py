@@ -64,8 +64,8 @@ def _advance_end(trainer: L.Trainer, loop: Any, *fetcher: Any) -> None:
 def is_over(trainer: L.Trainer) -> bool:
     """Whether no further step follows, in ``on_boundary``."""
     loop = trainer.fit_loop
-    epochs: int = loop.epoch_progress.current.processed  # type: ignore[attr-defined]
     limit = loop.max_epochs
+    epochs: int = loop.epoch_progress.current.processed  # type: ignore[attr-defined]
     return (
         (limit not in (None, -1) and epochs >= limit)
         or (loop.max_steps != -1 and trainer.global_step >= loop.max_steps)

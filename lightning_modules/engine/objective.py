@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import LearningRateFinder
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.utilities.enums import GradClipAlgorithmType
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
@@ -25,7 +24,7 @@ from trellis.lightning_modules.engine.lightning_private import (
     build_model,
     logs_this_step,
 )
-from trellis.lightning_modules.engine.resume import ExactResume
+from trellis.lightning_modules.engine.resume import ExactResume, compare_options
 from trellis.lightning_modules.engine.single_values import normalize_single_values
 from trellis.lightning_modules.engine.upgrade import description
 from trellis.optim.schedule import Schedule
@@ -276,7 +275,7 @@ class Objective(PlainHyperparameters, LightStep, ABC):
             if trainer.state.fn == "fit":
                 for name in self.hparams:
                     if name.endswith(("optimizer", "lr_scheduler")):
-                        _compare(name, saved.get(name), self.hparams[name])
+                        compare_options(name, saved.get(name), self.hparams[name])
             return
         missing = [name for name in about.get("unsaved", ()) if name not in saved]
         if missing:
@@ -326,27 +325,6 @@ def _without_long_texts(plain: Any) -> Any:
     if isinstance(plain, dict):
         return {key: _without_long_texts(value) for key, value in plain.items()}
     return f"({len(plain):,} characters)" if isinstance(plain, str) and len(plain) > 200 else plain
-
-
-def _compare(name: str, saved: Any, mine: Any) -> None:
-    """Resuming restores the state of the optimiser, and with it its options: say so."""
-    if not isinstance(saved, dict) or not isinstance(mine, dict):
-        return
-    # The command line writes torch.optim.Adam, Python torch.optim.adam.Adam.
-    old, new = (plain["class_path"].rpartition(".")[2] for plain in (saved, mine))
-    if old != new:
-        raise ValueError(
-            f"{name}: the checkpoint was made with {old}, this run has {new}; resume with {old}, "
-            f"or take only the weights with init_from"
-        )
-    given, before = mine.get("init_args", {}), saved.get("init_args", {})
-    changed = [key for key in given if key in before and given[key] != before[key]]
-    if changed:
-        key = changed[0]
-        rank_zero_warn(
-            f"{name}: resuming keeps {key}={before[key]} of the checkpoint instead of "
-            f"{given[key]}; init_from starts anew from its weights"
-        )
 
 
 def steps_often(scheduler: Any) -> bool:

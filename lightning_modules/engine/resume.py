@@ -144,10 +144,10 @@ class ExactResume(L.Callback):
                 pl_module.lr_scheduler_step(config.scheduler, value)
         # Lightning calls on_train_epoch_start only where an epoch begins.
         if restarts_in_epoch(trainer):
-            for each in _callbacks(trainer, GradientAccumulationScheduler):
-                each.on_train_epoch_start(trainer)
-            for averaging in _callbacks(trainer, StochasticWeightAveraging):
-                if trainer.current_epoch > averaging.swa_end:
+            for accumulation in _callbacks(trainer, GradientAccumulationScheduler):
+                accumulation.on_train_epoch_start(trainer)
+            for each in _callbacks(trainer, StochasticWeightAveraging):
+                if trainer.current_epoch > each.swa_end:
                     raise ValueError(
                         "the checkpoint lies inside the pass that StochasticWeightAveraging makes "
                         "for the statistics of batch norm: resume from an earlier one"
@@ -233,3 +233,24 @@ def _random_states() -> dict[str, Any]:
 
 def _loader_states(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
     return checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
+
+
+def compare_options(name: str, saved: Any, mine: Any) -> None:
+    """Resuming restores the state of the optimiser, and with it its options: say so."""
+    if not isinstance(saved, dict) or not isinstance(mine, dict):
+        return
+    # The command line writes torch.optim.Adam, Python torch.optim.adam.Adam.
+    old, new = (plain["class_path"].rpartition(".")[2] for plain in (saved, mine))
+    if old != new:
+        raise ValueError(
+            f"{name}: the checkpoint was made with {old}, this run has {new}; resume with {old}, "
+            f"or take only the weights with init_from"
+        )
+    given, before = mine.get("init_args", {}), saved.get("init_args", {})
+    changed = [key for key in given if key in before and given[key] != before[key]]
+    if changed:
+        key = changed[0]
+        rank_zero_warn(
+            f"{name}: resuming goes on with {key}={before[key]} of the checkpoint, not with "
+            f"{given[key]}; init_from starts anew from its weights"
+        )

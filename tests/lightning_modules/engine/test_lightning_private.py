@@ -216,3 +216,35 @@ def test_settings_of_a_wandb_logger_reach_its_run(tmp_path: Path, monkeypatch: A
         assert logger.save_dir == str(tmp_path)
     finally:
         wandb.finish()
+
+
+class Boundaries(L.Callback):
+    """Notes the order of a validation, the schedules and the boundary after them."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        lightning_private.announce_boundaries(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.seen.append("validation")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.seen.append("epoch")
+
+    def on_boundary(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.seen.append((trainer.global_step, lightning_private.is_over(trainer)))
+
+
+def test_a_boundary_comes_after_all_that_follows_a_batch_or_an_epoch(tmp_path: Path) -> None:
+    callback = Boundaries()
+    trainer = quiet_trainer(
+        tmp_path, callbacks=[callback], max_epochs=2, limit_train_batches=2, val_check_interval=1,
+        num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(Classification(mlp), datamodule=Points())
+    assert callback.seen == [
+        "validation", (1, False), "validation", "epoch", (2, False),
+        "validation", (3, False), "validation", "epoch", (4, True),
+    ], "Lightning's on_advance_end is no longer the last thing of a batch or an epoch"  # fmt: skip
