@@ -5,6 +5,8 @@ import re
 from collections.abc import Container, Iterator
 from pathlib import Path
 
+from trellis.files import decode_utf8
+
 Row = tuple[int, list[str]]  # line number and cells
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 _QUOTED = re.compile(r'"[^"]*"')
@@ -28,18 +30,18 @@ def read_rows(path: Path, what: str, ids: Container[str] | None = None) -> list[
     """
     if not path.is_file():
         raise FileNotFoundError(f"{what}={path}: no such file (in {Path.cwd()})")
+    text = decode_utf8(path.read_bytes(), str(path))
+    lines = [line.strip(" \r\n") for line in text.splitlines()]
+    separator, lines = _separated(lines, ids)
+    reader = csv.reader(
+        (f"{line}\n" for line in lines),
+        delimiter=separator,
+        skipinitialspace=separator == " ",
+    )
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # without a byte order mark
-            lines = [line.strip(" \r\n") for line in file]
-        separator, lines = _separated(lines, ids)
-        reader = csv.reader(
-            (f"{line}\n" for line in lines),
-            delimiter=separator,
-            skipinitialspace=separator == " ",
-        )
         rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a CSV file in UTF-8 ({error}): save it as such") from None
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
     if separator == ";":
         rows = [(line, list(_with_points(cells))) for line, cells in rows]
     return [(line, cells) for line, cells in rows if any(cells)]

@@ -212,8 +212,9 @@ def test_a_trial_run_draws_nothing(tmp_path, drawn):
     ],
 )
 def test_an_objective_without_classes_is_refused_at_once(tmp_path, callback, model, message):
+    data = Digits(targets="real" if model is Regression else "labels")
     with pytest.raises(ValueError, match=f"{callback.__name__} {message}"):
-        run(tmp_path, model(), Digits(), callback())
+        run(tmp_path, model(), data, callback())
 
 
 class Nodewise(Classifier):
