@@ -24,7 +24,7 @@ COMMANDS = {
     "list": ("list", "networks, objectives, data, configs and the ledger"),
     "reproduce": ("reproduce", "run a published result again and compare"),
 }
-_BAD_INPUT = (ValueError, OSError, FloatingPointError)
+_BAD_INPUT = (ValueError, OSError, FloatingPointError, MemoryError)
 EXAMPLES = """examples:
   trellis fit --config configs/graph/gcn_cora.yaml
   trellis fit --model NodeClassification --data KarateClub --trainer.max_epochs 100

@@ -5,7 +5,8 @@ import os
 import random
 import sys
 import warnings
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def words_of(command: str, path: Path) -> list[str]:
     }[command]  # fmt: skip
 
 
-def attempt(command: str, path: Path) -> str:
+def attempt(command: str, path: Path, more: Sequence[str] = ()) -> str:
     """What a command answers: nothing, or its refusal."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -101,7 +102,7 @@ def attempt(command: str, path: Path) -> str:
             if command == "load":
                 trellis.load(path)
             else:
-                cli.main(words_of(command, path))
+                cli.main([*words_of(command, path), *more])
         except (ValueError, OSError) as error:
             return f"refused: {error}"
         except SystemExit as stop:
@@ -128,6 +129,7 @@ class Range:
 
     def __init__(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.home, self.capsys, self.faults, self.tried = home, capsys, [], 0
+        self.answers: list[str] = []
         self.path = home / "received" / "hostile.ckpt"
         self.path.parent.mkdir(exist_ok=True)
 
@@ -136,7 +138,9 @@ class Range:
         torch.save(content, self.path)
         assert attempt(command, self.path) == "", self.capsys.readouterr().err
 
-    def shoot(self, command: str, content: dict[str, Any], label: str) -> None:
+    def shoot(
+        self, command: str, content: dict[str, Any], label: str, more: Sequence[str] = ()
+    ) -> None:
         """Try one checkpoint with one command."""
         torch.save(content, self.path)
         before, self.tried = listing(self.home), self.tried + 1
@@ -144,9 +148,10 @@ class Range:
         runs = self.home / "runs"
         with Watch.get().over(runs, Path(os.environ["XDG_CONFIG_HOME"])) as found:
             try:
-                answer = attempt(command, self.path)
+                answer = attempt(command, self.path, more)
             except Exception as error:
                 answer = f"raised {type(error).__name__}: {error}"
+        self.answers.append(answer)
         err = self.capsys.readouterr().err
         faults = list(dict.fromkeys(found))
         after = listing(self.home)
@@ -296,3 +301,73 @@ def test_no_command_runs_part_of_a_checkpoint(
         range_.shoot(command, content, label)
     assert range_.tried >= 300
     assert range_.faults == []
+
+
+@pytest.mark.parametrize(
+    ("command", "base", "place", "value"),
+    [
+        ("load", "nodes", (MODEL, "spec", "in_channels"), 10**13),
+        ("load", "nodes", (MODEL, "network", "init_args", "hidden_channels"), 10**13),
+        ("load", "text", (MODEL, "network", "init_args", "context"), 10**13),
+        ("load", "translator", (MODEL, "spec", "source", "num_tokens"), 10**13),
+        ("load", "nodes", ("state_dict", "added"), torch.zeros(1).expand(10**13)),
+        ("test", "agent", (DATA, "num_test_episodes"), 10**13),
+        ("fit", "agent", (DATA, "num_envs"), 10**13),
+        ("fit", "agent", (DATA, "num_steps"), 10**13),
+    ],
+)
+def test_a_size_that_the_file_does_not_hold_is_refused(
+    command: str,
+    base: str,
+    place: tuple[str, ...],
+    value: Any,
+    bases: dict[str, dict[str, Any]],
+    range_: Range,
+) -> None:
+    content = put(bases[base], place, value)
+    if command == "fit":
+        content = put(content, (DATA, "total_steps"), 10**15)
+    range_.shoot(command, content, str(place))
+    assert range_.faults == []
+    # A run that its checkpoint says is over begins no rollout, of whatever size.
+    assert base == "agent" or range_.answers[-1].startswith("refused")
+
+
+def test_a_file_that_inflates_is_refused(bases: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    plain, packed = tmp_path / "plain.ckpt", tmp_path / "packed.ckpt"
+    torch.save({**bases["nodes"], "more": torch.zeros(10**6)}, plain)
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(OSError, match="claims to hold more"):
+        trellis.load(packed)
+
+
+def test_files_that_callbacks_remember_are_left_alone(
+    bases: dict[str, dict[str, Any]], range_: Range
+) -> None:
+    """Lightning's ``ModelCheckpoint`` deletes what it takes for an earlier checkpoint."""
+    folder = range_.home / "received"
+    mine = folder / "mine.txt"
+    mine.write_text("years of work")
+    for number, path in enumerate(("mine.ckpt", str(range_.home / "mine.ckpt"), str(mine),
+                                   f"{MARK}/thesis.ckpt")):  # fmt: skip
+        state = {
+            "monitor": "train/loss", "best_model_score": torch.tensor(9.0),
+            "best_model_path": path, "current_score": torch.tensor(9.0), "dirpath": str(folder),
+            "best_k_models": {path: torch.tensor(9.0)}, "kth_best_model_path": path,
+            "kth_value": torch.tensor(9.0), "last_model_path": path,
+        }  # fmt: skip
+        key = (
+            "ModelCheckpoint{'monitor': 'train/loss', 'mode': 'min', 'every_n_train_steps': 0, "
+            "'every_n_epochs': 1, 'train_time_interval': None}"
+        )
+        content = put(bases["nodes"], ("callbacks", key), state)
+        typed = ["--trainer.callbacks=ModelCheckpoint", f"--trainer.callbacks.dirpath={folder}",
+                 "--trainer.callbacks.monitor=train/loss"]  # fmt: skip
+        range_.shoot("fit", content, f"callback {number}", typed)
+    # The run's own checkpoints are written where the user said.
+    faults = [f for f in range_.faults if "epoch=" not in f and "received" not in f]
+    assert faults == []
+    assert (range_.home / "mine.ckpt").read_bytes() == b"years of work"
+    assert mine.read_text() == "years of work"
