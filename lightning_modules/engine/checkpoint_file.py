@@ -46,11 +46,30 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             return upgrade(super().load_checkpoint(path, map_location, weights_only))
         verify(path)
         checkpoint = upgrade(super().load_checkpoint(path, map_location, weights_only=True))
+        _require_kinds(checkpoint, path)
         folder, states = Path(path).resolve().parent, checkpoint.get("callbacks")
         if isinstance(states, dict):
             for name, state in states.items():
                 states[name] = _without_paths_outside(state, folder)
         return checkpoint
+
+
+# What Lightning takes for granted of a checkpoint's entries, where they are there.
+_KINDS: dict[str, type] = {
+    "state_dict": dict, "callbacks": dict, "loops": dict, "optimizer_states": list,
+    "lr_schedulers": list, "epoch": int, "global_step": int,
+}  # fmt: skip
+
+
+def _require_kinds(checkpoint: Any, path: str | Path) -> None:
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"{path} is no checkpoint: it holds a {type(checkpoint).__name__}")
+    for name, kind in _KINDS.items():
+        if not isinstance(checkpoint.get(name, kind()), kind):
+            raise ValueError(f"{path} cannot be resumed: its {name} is no {kind.__name__}")
+    for name in ("fit_loop", "validate_loop", "test_loop", "predict_loop"):
+        if "loops" in checkpoint and not isinstance(checkpoint["loops"].get(name), dict):
+            raise ValueError(f"{path} cannot be resumed: its loops lack {name}")
 
 
 def verify(path: str | Path) -> None:

@@ -96,8 +96,9 @@ def answer(text: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> str |
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("seed", range(4))
 def test_a_config_with_mistakes_is_answered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     build = run.TrellisCLI.instantiate_classes
 
@@ -109,8 +110,8 @@ def test_a_config_with_mistakes_is_answered(
     monkeypatch.setattr(run.TrellisCLI, "instantiate_classes", only_build)
     logging.getLogger("lightning.fabric.utilities.seed").addFilter(lambda _: False)
     known = [yaml.safe_load(path.read_text()) for path in sorted(configs_dir().glob("*/*.yaml"))]
-    draw, faults = random.Random(0), []
-    for number in range(int(os.environ.get("TRELLIS_FUZZ", "500"))):
+    draw, faults = random.Random(seed), []
+    for number in range(int(os.environ.get("TRELLIS_FUZZ", "130"))):
         text = mutated(known[number % len(known)], draw)
         try:
             fault = answer(text, tmp_path, capsys)
