@@ -251,6 +251,6 @@ def compare_options(name: str, saved: Any, mine: Any) -> None:
     if changed:
         key = changed[0]
         rank_zero_warn(
-            f"{name}: resuming goes on with {key}={before[key]} of the checkpoint, not with "
+            f"{name}: resuming keeps {key}={before[key]} of the checkpoint instead of "
             f"{given[key]}; init_from starts anew from its weights"
         )

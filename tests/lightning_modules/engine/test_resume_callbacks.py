@@ -131,7 +131,7 @@ def test_from_every_file_that_a_killed_run_may_leave(name, tmp_path, always_due)
     part = fit(name, tmp_path, keeper, max_epochs=EPOCHS if fixed else EPOCHS - 1)
     assert whole.error is part.error is None
     kinds = [copy.name.split(".")[0] for copy in keeper.copies]
-    assert kinds.count("best") >= 2
+    assert kinds.count("best") >= (1 if "every other" in name else 2)
     assert kinds.count("last") >= 10  # each step, and the end of each epoch
     for copy in keeper.copies:
         content = torch.load(copy, weights_only=True)
