@@ -1,6 +1,5 @@
 """Ctrl-C: once to finish the step, twice to stop at once."""
 
-import logging
 import os
 import signal
 
@@ -65,28 +64,20 @@ def test_after_the_last_batch_the_epoch_is_finished(tmp_path):
     assert callback.finished == [1, 2, 3, "validation"]
 
 
-@pytest.fixture
-def told(caplog):
-    """What Lightning's loggers say, also after a command of the same process has hushed them."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning_utilities"):
-        caplog.set_level(logging.INFO, logger=name)
-    return caplog
-
-
-def test_twice_stops_inside_the_step_and_saves_nothing(tmp_path, told):
+def test_twice_stops_inside_the_step_and_saves_nothing(tmp_path, caplog):
     callback, trainer = press(tmp_path, step=1, times=2)
     assert callback.finished == [1]
     assert not list(tmp_path.rglob("*.ckpt"))
     said = "Stopped inside step 2, which is not saved; no checkpoint had been written"
-    assert said in told.text
+    assert said in caplog.text
 
 
-def test_twice_leaves_the_state_before_the_step(tmp_path, monkeypatch, told):
+def test_twice_leaves_the_state_before_the_step(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(checkpointing, "_is_due", lambda time_allowed, trainer: True)
     _, trainer = press(tmp_path, step=2, times=2)
     path = trainer.checkpoint_callback.last_model_path
     assert torch.load(path, weights_only=True)["global_step"] == 2
-    assert f"which is not saved; to go on: trellis fit --ckpt_path {path}" in told.text
+    assert f"which is not saved; to go on: trellis fit --ckpt_path {path}" in caplog.text
 
 
 def test_in_the_last_step_the_run_ends_by_itself(tmp_path):
