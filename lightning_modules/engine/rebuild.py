@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -60,6 +60,7 @@ def checked(cls: type, plain: Mapping[str, Any], source: str) -> None:
             _check(value, hints.get(name, Any), f"{cls.__name__}.{name}", source)
 
 
+@cache
 def annotations(cls: type) -> dict[str, Any]:
     """Annotations of the constructor's parameters; those it passes on are left out."""
     init: Any = cls.__init__  # type: ignore[misc]

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,11 @@ def forget_unsigned(cls: type, parameters: dict[str, Any], signed: Any, source: 
 
 def _key() -> bytes:
     """The key of this account, made when first asked for; empty if it cannot be kept."""
-    config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return _kept_key(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
+
+
+@cache  # a full-batch run may make a checkpoint every few milliseconds
+def _kept_key(config: str) -> bytes:
     path = Path(config).expanduser() / "trellis" / "key"
     with suppress(OSError):
         if not path.exists():

@@ -8,9 +8,7 @@ import ast
 import difflib
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 # Public names that have changed; checkpoints and configs of earlier layouts use the old ones.
 RENAMED: dict[str, str] = {
@@ -116,21 +114,6 @@ def public_path(name: str) -> str:
     module, _, short = name.rpartition(".")
     family, home = _homes().get(short, ("", ""))
     return f"{family}.{short}" if module == home else name
-
-
-def find(name: str) -> Any:
-    """The public object of this name, imported.
-
-    Args:
-        name: see ``current_path``.
-    Raises:
-        ValueError: there is none; names the nearest.
-    """
-    path = current_path(name)
-    if path is None:
-        raise ValueError(f"there is no {name}{did_you_mean(name, public_names())}")
-    module, _, attribute = path.rpartition(".")
-    return getattr(import_module(module), attribute)
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -262,6 +262,7 @@ def test_the_error_of_a_users_module_is_told(
 def test_a_class_of_the_working_folder_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     Path("at_hand.py").write_text("from trellis.networks.graph import GCN\nclass Net(GCN): pass\n")
     trellis(*FIT, "--model.network=at_hand.Net", "--trainer.fast_dev_run=true")
+    assert sys.modules["at_hand"].Net.__module__ == "at_hand"
 
 
 def test_a_wrong_option_of_a_class_is_answered_with_a_right_one(
