@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import nn
 
+from trellis.hyperparameters import PlainHyperparameters
 from trellis.lightning_modules.engine.lightning_private import (
     restarts_in_epoch,
     restore_loaders,
@@ -54,7 +55,8 @@ class ExactResume(L.Callback):
     ) -> None:
         # Objectives write their own, also where Lightning calls no callback.
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        checkpoint.setdefault("trellis", description(pl_module, datamodule))
+        if not isinstance(pl_module, PlainHyperparameters):
+            checkpoint["trellis"] = description(pl_module, datamodule)
         if (run := saved_run(trainer)) is not None:
             checkpoint[KEY] = run
         progress = trainer.fit_loop.epoch_loop.batch_progress
