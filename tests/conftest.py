@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,21 @@ def _own_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The key that signs checkpoints is not the one of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fast_trainers() -> Iterator[None]:
+    """What each of thousands of small runs would wait for again: the disk, and a list of packages.
+
+    ``tests/trellis/test_files.py`` checks that files are flushed before they are renamed.
+    """
+    from lightning.fabric.utilities import registry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        # A Trainer asks every installed package for callbacks; no test installs one.
+        patch.setattr(registry, "entry_points", cache(registry.entry_points))
         yield
 
 

@@ -41,6 +41,23 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
     assert path.read_bytes() == "größer\n".encode()
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, bytes]] = []
+
+    def note(name: str, number: int | None = None) -> None:
+        (temporary,) = tmp_path.iterdir()
+        assert number is None or os.path.samestat(os.fstat(number), temporary.stat())
+        done.append((name, temporary.read_bytes()))
+
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: note("fsync", number))
+    monkeypatch.setattr(os, "replace", lambda *paths: note("replace") or replace(*paths))
+    atomic_write_text(tmp_path / "file", "whole")
+    assert done == [("fsync", b"whole"), ("replace", b"whole")]
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError, RuntimeError])
 def test_an_error_leaves_the_previous_file_and_nothing_else(
     tmp_path: Path, error: type[BaseException]
