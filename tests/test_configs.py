@@ -31,12 +31,16 @@ class StopAfter(L.Callback):
 
 # Siblings of another config, which runs in `make test`; these run in `make test-all`.
 SIBLINGS = {
+    "generative/maf_mnist.yaml",
     "generative/realnvp_mnist.yaml",
     "generative/vae_mnist_static.yaml",
     "generative/wgan_gp_8gaussians.yaml",
+    "graph/mlp_cora.yaml",
     "rl/ddpg_pendulum.yaml",
+    "rl/ppo_acrobot.yaml",
     "sequence/gru_multi30k.yaml",
     "sequence/lstm_shakespeare.yaml",
+    "sequence/transformer_multi30k.yaml",
 }
 # Batches as large as the published ones show nothing more, and take minutes.
 SMALLER = {"batch_size": 8, "max_tokens": 256}

@@ -5,7 +5,8 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -101,9 +102,12 @@ class Keeper(BestAndLastCheckpoint):
         return -math.inf
 
 
-@pytest.fixture
-def always_due(monkeypatch) -> None:
-    monkeypatch.setattr(checkpointing, "_is_due", lambda time_allowed, trainer: True)
+@contextmanager
+def always_due() -> Iterator[None]:
+    """Files are written whenever they may be, however long that takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpointing, "_is_due", lambda time_allowed, trainer: True)
+        yield
 
 
 def fit(name: str, root: Path, *callbacks, **options):
@@ -131,12 +135,11 @@ def some(copies: list[Path]) -> list[Path]:
 @pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback with a model")
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_from_every_file_that_a_killed_run_may_leave(name, every, tmp_path, monkeypatch):
+def test_from_every_file_that_a_killed_run_may_leave(name, every, tmp_path):
     whole, keeper = fit(name, tmp_path), Keeper()
     # Only this schedule depends on the length of the run, the others may be prolonged.
     fixed = name == "stochastic weight averaging"
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpointing, "_is_due", lambda time_allowed, trainer: True)
+    with always_due():
         part = fit(name, tmp_path, keeper, max_epochs=EPOCHS if fixed else EPOCHS - 1)
     assert whole.error is part.error is None
     kinds = [copy.name.split(".")[0] for copy in keeper.copies]
@@ -183,15 +186,15 @@ class PressTwice(L.Callback):
         ("weight averaging", [hook for hook in STEP_HOOKS if "validation" in hook]),
     ],
 )
-def test_a_second_interrupt_leaves_a_state_that_the_run_passed_through(
-    name, hooks, tmp_path, always_due
-):
+def test_a_second_interrupt_leaves_a_state_that_the_run_passed_through(name, hooks, tmp_path):
     whole = fit(name, tmp_path)
     keeper = Keeper()
-    fit(name, tmp_path, keeper)
+    with always_due():
+        fit(name, tmp_path, keeper)
     states = [torch.load(copy, weights_only=True) for copy in keeper.copies]
     for hook in hooks:
-        stopped = fit(name, tmp_path, PressTwice(hook, 3))
+        with always_due():
+            stopped = fit(name, tmp_path, PressTwice(hook, 3))
         assert isinstance(stopped.error, SystemExit), hook
         left = torch.load(stopped.last, weights_only=True)
         assert any(_same(left["state_dict"], state["state_dict"]) for state in states), hook

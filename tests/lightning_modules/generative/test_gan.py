@@ -75,7 +75,9 @@ def uninterrupted(request, tmp_path_factory) -> tuple[Case, Run]:
 
 
 # Epochs have five batches: in the midst of one, its last, the first of the next.
-@pytest.mark.parametrize("batch", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize(
+    "batch", [2, 4, 5, *(pytest.param(b, marks=pytest.mark.long) for b in (3, 8))]
+)
 def test_stopped_and_resumed_is_uninterrupted(uninterrupted, batch, tmp_path):
     case, whole = uninterrupted
     stopped = run(case, tmp_path, callbacks=[Kill(batch)], max_epochs=3)

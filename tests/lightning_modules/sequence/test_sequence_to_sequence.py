@@ -177,7 +177,7 @@ def test_scores_of_no_texts_are_none() -> None:
 )
 def test_learns_to_reverse_and_reloads(tmp_path: Path, network: Any, smoothing: float) -> None:
     L.seed_everything(1, verbose=False)
-    data = CopyReverse(length=3, num_symbols=4, num_train=4000, num_val=64, num_test=200)
+    data = CopyReverse(length=3, num_symbols=4, num_train=4000, num_val=8, num_test=200)
     objective = SequenceToSequence(network, adam, label_smoothing=smoothing, max_new_tokens=6)
     trainer = quiet_trainer(tmp_path, max_epochs=3)
     trainer.fit(objective, datamodule=data)
@@ -238,13 +238,14 @@ class TwoVocabularies(CopyReverse):
 @pytest.mark.parametrize("tie", ["none", "target", "all"])
 def test_embeddings_of_two_vocabularies_are_not_tied(tmp_path: Path, tie: str) -> None:
     objective = SequenceToSequence(partial(transformer, tie=tie), adam)
-    data = TwoVocabularies(num_symbols=4, length=3)
+    sizes = {"num_symbols": 4, "length": 3, "num_train": 64, "num_val": 8, "num_test": 8}
+    data = TwoVocabularies(**sizes)
     trainer = quiet_trainer(tmp_path, max_steps=1)
     if tie != "all":
         trainer.fit(objective, datamodule=data)
         return
     with pytest.raises(ValueError, match=r"two vocabularies \(tokenizer: another vocabulary\)"):
         trainer.fit(objective, datamodule=data)
-    one = CopyReverse(num_symbols=4, length=3)
+    one = CopyReverse(**sizes)
     trainer = quiet_trainer(tmp_path, max_steps=1)
     trainer.fit(SequenceToSequence(partial(transformer, tie=tie), adam), datamodule=one)
