@@ -4,89 +4,101 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+# Processes take longer to start than to do all this, so one pair does it.
 SCRIPT = """
 import json, sys
 import lightning as L
-from functools import partial
+import torch
 from trellis import Trainer
-from trellis.datamodules.rl.environment_replay import EnvironmentReplay
-from trellis.datamodules.rl.environment_rollouts import EnvironmentRollouts
-from trellis.lightning_modules.rl import {agent}
+from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
+from trellis.datamodules.vector import SyntheticPoints
+from trellis.lightning_modules.rl import PPO, SAC
+from trellis.lightning_modules.vector import Classification
 
-if __name__ == "__main__":
-    L.seed_everything(0, verbose=False)
-    seen = []
 
-    class Watch(L.Callback):
-        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-            seen.append(float(batch.observations.double().sum()))
+class Watch(L.Callback):
+    def __init__(self):
+        self.seen = []
 
-    agent, data = {agent}(), {data}
-    trainer = Trainer(
-        default_root_dir=sys.argv[1], accelerator="cpu", devices=2, strategy="{strategy}",
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.seen.append(float(batch.observations.double().sum()))
+
+
+def two_processes(strategy, **options):
+    return Trainer(
+        default_root_dir=sys.argv[1], accelerator="cpu", devices=2, strategy=strategy,
         max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
-        callbacks=[Watch()],
+        **options,
     )
+
+
+def fit(agent, data, strategy):
+    L.seed_everything(0, verbose=False)
+    watch = Watch()
+    trainer = two_processes(strategy, callbacks=[watch])
     trainer.fit(agent, datamodule=data)
     weights = float(sum(parameter.double().sum() for parameter in agent.parameters()))
-    with open(f"{{sys.argv[1]}}/{{trainer.global_rank}}.json", "w") as file:
-        returned = float(trainer.callback_metrics["val/return"])
-        json.dump([weights, returned, trainer.global_step, seen], file)
-"""
-REPLAY = 'EnvironmentReplay("Pendulum-v1", 2, 8, 2, 640, 64, 1000, 16, num_val_episodes=2)'
-ROLLOUTS = "EnvironmentRollouts(num_envs=2, num_steps=32, total_steps=640, num_val_episodes=2)"
+    returned = float(trainer.callback_metrics["val/return"])
+    return [weights, returned, trainer.global_step, watch.seen]
 
 
-@pytest.mark.parametrize(
-    ("agent", "data", "strategy", "steps"),
-    [
-        ("PPO", ROLLOUTS, "ddp", 5),
+def predict():
+    data = SyntheticPoints(num_examples=200, batch_size=3)
+    data.setup()
+    objective = Classification(spec=data.spec)
+    L.seed_everything(0, verbose=False)
+    objective.configure_model()
+    x = torch.cat([x for x, _ in data.predict_dataloader()])
+    expected = objective.eval()(x).softmax(-1)
+    found = torch.cat(two_processes("ddp").predict(objective, datamodule=data))
+    return [tuple(found.shape), float((found - expected).abs().max())]
+
+
+if __name__ == "__main__":
+    rollouts = EnvironmentRollouts(num_envs=2, num_steps=32, total_steps=640, num_val_episodes=2)
+    replay = EnvironmentReplay("Pendulum-v1", 2, 8, 2, 640, 64, 1000, 16, num_val_episodes=2)
+    results = {
+        "predictions": predict(),  # first: while there is one process, its loader has every row
+        "PPO": fit(PPO(), rollouts, "ddp"),
         # Each of its losses is of some parameters only.
-        ("SAC", REPLAY, "ddp_find_unused_parameters_true", 18),
-    ],
-)
-def test_two_processes_end_with_the_same_weights(
-    agent: str, data: str, strategy: str, steps: int, tmp_path: Path
-) -> None:
-    script = tmp_path / "fit.py"
-    script.write_text(SCRIPT.format(agent=agent, data=data, strategy=strategy))
+        "SAC": fit(SAC(), replay, "ddp_find_unused_parameters_true"),
+    }
+    rank = torch.distributed.get_rank()
+    with open(f"{sys.argv[1]}/{rank}.json", "w") as file:
+        json.dump(results, file)
+"""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of the two processes found."""
+    folder: Path = tmp_path_factory.mktemp("processes")
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=300
+        [sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    one, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize(("agent", "steps"), [("PPO", 5), ("SAC", 18)])
+def test_two_processes_end_with_the_same_weights(
+    agent: str, steps: int, results: list[dict[str, Any]]
+) -> None:
+    one, other = (result[agent] for result in results)
     assert one[:3] == other[:3]
     assert one[2] == steps
     assert len(one[3]) == steps
     assert set(one[3]).isdisjoint(other[3])
 
 
-PREDICT = """
-import sys
-import torch
-from trellis import Trainer
-from trellis.datamodules.vector import SyntheticPoints
-from trellis.lightning_modules.vector import Classification
-
-data = SyntheticPoints(num_examples=200, batch_size=3)
-data.setup()
-objective = Classification(spec=data.spec)
-objective.configure_model()
-x = torch.cat([x for x, _ in data.predict_dataloader()])
-expected = objective.eval()(x).softmax(-1)
-options = dict(accelerator="cpu", logger=False, enable_progress_bar=False)
-trainer = Trainer(devices=2, strategy="ddp", default_root_dir=sys.argv[1], **options)
-torch.testing.assert_close(torch.cat(trainer.predict(objective, datamodule=data)), expected)
-"""
-
-
-def test_two_processes_predict_every_row_in_order(tmp_path: Path) -> None:
-    script = tmp_path / "predict.py"
-    script.write_text(PREDICT)
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_two_processes_predict_every_row_in_order(results: list[dict[str, Any]]) -> None:
+    for result in results:
+        shape, difference = result["predictions"]
+        assert shape[0] == 40  # the test set
+        assert difference < 1e-5
