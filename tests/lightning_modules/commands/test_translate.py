@@ -35,7 +35,7 @@ LINES = ["ein mann läuft", "", "zwei", "drei vier fünf hund läuft", "   ", "z
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Of a network that has learnt ``WORDS``."""
-    return translator_of(SOURCE, TARGET, tmp_path_factory.mktemp("translator"), steps=300)
+    return translator_of(SOURCE, TARGET, tmp_path_factory.mktemp("translator"), steps=120)
 
 
 def translated(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[list[str], str]:

@@ -19,7 +19,7 @@ from trellis.rl.dynamic_programming import (  # noqa: E402
 )
 from trellis.rl.environments import corner_grid, finite_mdp  # noqa: E402
 from trellis.rl.episodes import Episode, sample_episodes  # noqa: E402
-from trellis.rl.monte_carlo import mc_prediction  # noqa: E402
+from trellis.rl.monte_carlo import Control, mc_prediction  # noqa: E402
 from trellis.rl.policies import epsilon_greedy  # noqa: E402
 from trellis.rl.temporal_difference import (  # noqa: E402
     batch_td,
@@ -220,9 +220,13 @@ def greedy_walk(values: Tensor) -> Episode:
 EDGE = set(range(25, 35))  # above the cliff
 
 
-def test_q_learning_walks_the_edge() -> None:
-    learnt = q_learning(cliff(), 500, 1.0, step_size=0.5, epsilon=0.1)
-    walk = greedy_walk(learnt.values)
+@pytest.fixture(scope="module")
+def edge_walker() -> Control:
+    return q_learning(cliff(), 300, 1.0, step_size=0.5, epsilon=0.1)
+
+
+def test_q_learning_walks_the_edge(edge_walker: Control) -> None:
+    walk = greedy_walk(edge_walker.values)
     assert sum(walk.rewards) == -13
     assert set(walk.states) > EDGE
 
@@ -235,7 +239,7 @@ def test_sarsa_walks_the_safe_path() -> None:
     assert not EDGE.intersection(walk.states)
 
 
-def test_expected_sarsa_walks_the_best_path_of_those_who_stumble() -> None:
+def test_expected_sarsa_walks_the_best_path_of_those_who_stumble(edge_walker: Control) -> None:
     """Dynamic programming over policies that explore in a tenth of their steps gives the path."""
     mdp = finite_mdp(cliff())
     values = value_iteration(mdp, 1.0).values
@@ -248,8 +252,7 @@ def test_expected_sarsa_walks_the_best_path_of_those_who_stumble() -> None:
     assert sum(walk.rewards) == -15
     own = epsilon_greedy(learnt.values, 0.1)[36] @ learnt.values[36]
     assert own.item() == pytest.approx(values[36].item(), abs=2.0)
-    greedy = q_learning(cliff(), 300, 1.0, step_size=0.5, epsilon=0.1)
-    assert learnt.returns[-100:].mean() > greedy.returns[-100:].mean() + 10
+    assert learnt.returns[-100:].mean() > edge_walker.returns[-100:].mean() + 10
 
 
 @pytest.mark.parametrize("name", CONTROLS)
