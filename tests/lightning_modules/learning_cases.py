@@ -157,7 +157,14 @@ CASES = {
         partial(CausalLM, small_gru, adam, scheduler, carry_state=True), partial(Streams, steps=5)
     ),
     "pairs": Case(
-        partial(SequenceToSequence, small_transformer, adam, stepwise, scheduled_sampling=0.3),
+        partial(
+            SequenceToSequence,
+            small_transformer,
+            adam,
+            stepwise,
+            scheduled_sampling=0.3,
+            max_new_tokens=5,
+        ),
         partial(CopyReverse, length=3, num_train=37, num_val=5, num_test=5, batch_size=8),
     ),
     "masked": Case(partial(MaskedLM, WordGuesser, adam, scheduler), WordPairs),
