@@ -1,5 +1,6 @@
 """What tests share."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,12 @@ _path, sys.path = sys.path, [entry for entry in sys.path if entry != _here]
 import trellis  # noqa: E402, F401
 
 sys.path = _path
+
+
+def pytest_collection_finish() -> None:
+    """Half a million objects of imports and tests live to the end: no collector looks again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

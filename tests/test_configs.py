@@ -43,7 +43,7 @@ SIBLINGS = {
     "sequence/transformer_multi30k.yaml",
 }
 # Batches as large as the published ones show nothing more, and take minutes.
-SMALLER = {"batch_size": 8, "max_tokens": 256}
+SMALLER = {"batch_size": 8, "max_tokens": 256, "num_val_episodes": 2}
 
 
 def parsed(path: Path, folder: Path) -> TrellisCLI:
