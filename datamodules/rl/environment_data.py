@@ -56,10 +56,9 @@ class Agent(Protocol):
 class EnvironmentData(DataModule):
     """Base of the data that come from environments and the agent that is trained.
 
-    A subclass says what it ``provides``, calls ``save_hyperparameters`` in ``__init__``, sets
-    ``num_batches`` there, and makes a batch in ``next_batch``. Evaluation is one batch of
-    ``Episodes``, each of an environment of its own with the same seed in all runs, with
-    deterministic actions.
+    A subclass says what it ``provides``, sets ``num_batches``, and makes a batch in
+    ``next_batch``. Evaluation is one batch of ``Episodes``, each of an environment of its own
+    with the same seed in all runs, with deterministic actions.
 
     **What makes a batch fresh.** ``next_batch`` is called by the loader's iterator, so the agent
     acts with the weights that it has when the trainer asks for the batch. That is after the

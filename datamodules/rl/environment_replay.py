@@ -87,7 +87,6 @@ class EnvironmentReplay(EnvironmentData):
         super().__init__(
             environment, num_envs, num_steps, seed, num_val_episodes, num_test_episodes, options
         )
-        self.save_hyperparameters(logger=False)
         self.num_updates = at_least_one("num_updates", num_updates)
         self.capacity = at_least_one("capacity", capacity)
         self.batch_size = at_least_one("batch_size", batch_size)

@@ -58,7 +58,6 @@ class EnvironmentRollouts(EnvironmentData):
         super().__init__(
             environment, num_envs, num_steps, seed, num_val_episodes, num_test_episodes, options
         )
-        self.save_hyperparameters(logger=False)
         if total_steps < num_envs * num_steps:
             raise ValueError(
                 f"total_steps={total_steps}: one rollout has num_envs * num_steps = "

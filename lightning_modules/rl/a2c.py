@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -37,15 +37,11 @@ class A2C(AgentObjective):
 
     Args:
         network: from the sizes of an environment to a policy with a value.
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler, stepped once a rollout.
-        spec: sizes of the environment; ``None`` asks the data module.
-        gamma: discount per step, in [0, 1].
         lam: lambda of the advantages; 1 takes all rewards of the rollout.
         value_coef: weight of half the squared error of the value.
         entropy_coef: weight of the policy's entropy, in nats.
-        max_grad_norm: gradients are scaled down to this norm; ``None`` leaves them.
         standardize: scale the advantages of each rollout to mean 0 and standard deviation 1.
+        options: of ``AgentObjective``.
     Raises:
         ValueError: a number out of range, or clipping and accumulation by the trainer.
 
@@ -59,20 +55,18 @@ class A2C(AgentObjective):
         self,
         network: ActorCriticFactory = ActorCriticNetwork,
         optimizer: OptimizerCallable = torch.optim.RMSprop,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        spec: EnvironmentSpec | None = None,
-        gamma: float = 0.99,
+        *,
         lam: float = 1.0,
         value_coef: float = 0.5,
         entropy_coef: float = 0.01,
         max_grad_norm: float | None = 0.5,
         standardize: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, spec, gamma=gamma, max_grad_norm=max_grad_norm)
+        super().__init__(optimizer, max_grad_norm=max_grad_norm, **options)
         self.lam = probability("lam", lam)
         self.value_coef = not_negative("value_coef", value_coef)
         self.entropy_coef = not_negative("entropy_coef", entropy_coef)
-        self.save_hyperparameters()
         self.network_factory, self.standardize = network, standardize
 
     def build(self, spec: EnvironmentSpec) -> None:

@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from trellis.checks import not_negative, probability
+from trellis.checks import at_least_one, not_negative, probability
 from trellis.lightning_modules.engine.objective import frozen
 from trellis.lightning_modules.rl.agent import AgentObjective
 from trellis.lightning_modules.rl.off_policy import (
@@ -45,15 +45,11 @@ class DDPG(AgentObjective):
         critic: from the sizes of an environment to the value of an action.
         optimizer: from the policy's parameters to an optimiser.
         critic_optimizer: from the critic's parameters to an optimiser.
-        lr_scheduler: from an optimiser to a scheduler, one for each, stepped once a block.
-        spec: sizes of the environment; ``None`` asks the data module.
-        gamma: discount per step, in [0, 1].
         n_step: rewards of a target.
         tau: share of the way that the target networks move in each update, in [0, 1].
         noise: standard deviation of the exploration noise, in halves of the actions' range, as in
             TD3's and stable-baselines3's code: 1 is from the middle to a bound.
-        max_grad_norm: gradients of each network are scaled down to this norm; ``None`` leaves
-            them.
+        options: of ``AgentObjective``.
     Raises:
         ValueError: a number out of range, an environment whose actions are discrete or have no
             bounds, or clipping and accumulation by the trainer.
@@ -73,20 +69,16 @@ class DDPG(AgentObjective):
         policy: BoundedPolicyFactory = DeterministicPolicy,
         critic: StateActionValueFactory = StateActionValue,
         optimizer: OptimizerCallable = torch.optim.Adam,
+        *,
         critic_optimizer: OptimizerCallable = torch.optim.Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        spec: EnvironmentSpec | None = None,
-        gamma: float = 0.99,
         n_step: int = 1,
         tau: float = 0.005,
         noise: float = 0.1,
-        max_grad_norm: float | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            optimizer, lr_scheduler, spec, gamma=gamma, n_step=n_step, max_grad_norm=max_grad_norm
-        )
+        super().__init__(optimizer, **options)
+        self.n_step = at_least_one("n_step", n_step)
         self.tau, self.noise = probability("tau", tau), not_negative("noise", noise)
-        self.save_hyperparameters()
         self.policy_factory, self.critic_factory = policy, critic
         self.critic_optimizer = critic_optimizer
 

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -45,18 +43,14 @@ class PPO(AgentObjective):
 
     Args:
         network: from the sizes of an environment to a policy with a value.
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler, stepped once a rollout.
-        spec: sizes of the environment; ``None`` asks the data module.
         num_epochs: passes over a rollout.
         num_minibatches: parts of a pass, shuffled for each.
-        gamma: discount per step, in [0, 1].
         lam: lambda of the advantages, in [0, 1].
         clip: epsilon, how far from 1 the ratio of probabilities is rewarded.
         value_clip: largest change of a value that is rewarded; ``None`` does not clip.
         value_coef: weight of the value's loss.
         entropy_coef: weight of the policy's entropy, in nats.
-        max_grad_norm: gradients are scaled down to this norm; ``None`` leaves them.
+        options: of ``AgentObjective``.
     Raises:
         ValueError: a number out of range, or clipping and accumulation by the trainer.
 
@@ -70,27 +64,24 @@ class PPO(AgentObjective):
     def __init__(
         self,
         network: ActorCriticFactory = ActorCriticNetwork,
-        optimizer: OptimizerCallable = torch.optim.Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        spec: EnvironmentSpec | None = None,
+        *,
         num_epochs: int = 4,
         num_minibatches: int = 4,
-        gamma: float = 0.99,
         lam: float = 0.95,
         clip: float = 0.2,
         value_clip: float | None = 0.2,
         value_coef: float = 0.5,
         entropy_coef: float = 0.01,
         max_grad_norm: float | None = 0.5,
+        **options: Any,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, spec, gamma=gamma, max_grad_norm=max_grad_norm)
+        super().__init__(max_grad_norm=max_grad_norm, **options)
         self.num_epochs = at_least_one("num_epochs", num_epochs)
         self.num_minibatches = at_least_one("num_minibatches", num_minibatches)
         self.lam = probability("lam", lam)
         self.value_coef = not_negative("value_coef", value_coef)
         self.entropy_coef = not_negative("entropy_coef", entropy_coef)
         self.clip, self.value_clip = positive("clip", clip), positive("value_clip", value_clip)
-        self.save_hyperparameters()
         self.network_factory = network
 
     def build(self, spec: EnvironmentSpec) -> None:

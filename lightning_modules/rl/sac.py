@@ -4,11 +4,11 @@ import math
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from trellis.checks import positive, probability
+from trellis.checks import at_least_one, positive, probability
 from trellis.lightning_modules.engine.objective import frozen
 from trellis.lightning_modules.rl.agent import AgentObjective, choose
 from trellis.lightning_modules.rl.off_policy import (
@@ -55,15 +55,11 @@ class SAC(AgentObjective):
         optimizer: from the policy's parameters to an optimiser.
         critic_optimizer: from the critics' parameters to an optimiser.
         alpha_optimizer: from the logarithm of alpha to an optimiser.
-        lr_scheduler: from an optimiser to a scheduler, one for each, stepped once a block.
-        spec: sizes of the environment; ``None`` asks the data module.
-        gamma: discount per step, in [0, 1].
         n_step: rewards of a target.
         tau: share of the way that the target networks move in each update, in [0, 1].
         alpha: a constant entropy temperature; ``None`` learns it, starting from 1.
         target_entropy: H in nats, of actions in [-1, 1]; ``None`` is -1 for each entry.
-        max_grad_norm: gradients of each network are scaled down to this norm; ``None`` leaves
-            them.
+        options: of ``AgentObjective``.
     Raises:
         ValueError: a number out of range, an environment whose actions are discrete or have no
             bounds, or clipping and accumulation by the trainer.
@@ -81,22 +77,18 @@ class SAC(AgentObjective):
         policy: BoundedPolicyFactory = SquashedGaussianPolicy,
         critic: StateActionValueFactory = StateActionValue,
         optimizer: OptimizerCallable = torch.optim.Adam,
+        *,
         critic_optimizer: OptimizerCallable = torch.optim.Adam,
         alpha_optimizer: OptimizerCallable = torch.optim.Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        spec: EnvironmentSpec | None = None,
-        gamma: float = 0.99,
         n_step: int = 1,
         tau: float = 0.005,
         alpha: float | None = None,
         target_entropy: float | None = None,
-        max_grad_norm: float | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            optimizer, lr_scheduler, spec, gamma=gamma, n_step=n_step, max_grad_norm=max_grad_norm
-        )
+        super().__init__(optimizer, **options)
+        self.n_step = at_least_one("n_step", n_step)
         self.tau, self.alpha = probability("tau", tau), positive("alpha", alpha)
-        self.save_hyperparameters()
         self.policy_factory, self.critic_factory = policy, critic
         self.critic_optimizer, self.alpha_optimizer = critic_optimizer, alpha_optimizer
         self._given_target_entropy = target_entropy

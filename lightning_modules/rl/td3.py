@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, not_negative, positive, probability
@@ -49,9 +49,6 @@ class TD3(AgentObjective):
         critic: from the sizes of an environment to the value of an action; called twice.
         optimizer: from the policy's parameters to an optimiser.
         critic_optimizer: from the critics' parameters to an optimiser.
-        lr_scheduler: from an optimiser to a scheduler, one for each, stepped once a block.
-        spec: sizes of the environment; ``None`` asks the data module.
-        gamma: discount per step, in [0, 1].
         n_step: rewards of a target.
         tau: share of the way that the target networks move in each of their updates, in [0, 1].
         noise: standard deviation of the exploration noise. All noise is measured in halves of the
@@ -60,6 +57,7 @@ class TD3(AgentObjective):
         target_noise: standard deviation of the noise on the actions of pi'.
         target_noise_clip: its largest size.
         policy_delay: updates of the critics for each of the policy.
+        options: of ``AgentObjective``.
     Raises:
         ValueError: a number out of range, an environment whose actions are discrete or have no
             bounds, or clipping and accumulation by the trainer.
@@ -77,23 +75,22 @@ class TD3(AgentObjective):
         policy: BoundedPolicyFactory = DeterministicPolicy,
         critic: StateActionValueFactory = StateActionValue,
         optimizer: OptimizerCallable = torch.optim.Adam,
+        *,
         critic_optimizer: OptimizerCallable = torch.optim.Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        spec: EnvironmentSpec | None = None,
-        gamma: float = 0.99,
         n_step: int = 1,
         tau: float = 0.005,
         noise: float = 0.1,
         target_noise: float = 0.2,
         target_noise_clip: float = 0.5,
         policy_delay: int = 2,
+        **options: Any,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, spec, gamma=gamma, n_step=n_step)
+        super().__init__(optimizer, **options)
+        self.n_step = at_least_one("n_step", n_step)
         self.tau, self.noise = probability("tau", tau), not_negative("noise", noise)
         self.target_noise = not_negative("target_noise", target_noise)
         self.target_noise_clip = positive("target_noise_clip", target_noise_clip)
         self.policy_delay = at_least_one("policy_delay", policy_delay)
-        self.save_hyperparameters()
         self.policy_factory, self.critic_factory = policy, critic
         self.critic_optimizer = critic_optimizer
         self._policy_loss: dict[str, Tensor] = {}  # the last one, for blocks without an update

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
@@ -60,9 +60,6 @@ class TRPO(AgentObjective):
         network: from the sizes of an environment to a policy with a value that share no
             parameter.
         optimizer: from the value's parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler, stepped once a rollout.
-        spec: sizes of the environment; ``None`` asks the data module.
-        gamma: discount per step, in [0, 1].
         lam: lambda of the advantages, in [0, 1].
         max_kl: epsilon, in nats.
         damping: added to the diagonal of F, which limits steps along flat directions.
@@ -72,6 +69,7 @@ class TRPO(AgentObjective):
         fisher_share: share of the states, sampled for each rollout, that F is averaged over.
         num_epochs: passes of the value over a rollout.
         num_minibatches: parts of a pass, shuffled for each.
+        options: of ``AgentObjective``.
     Raises:
         ValueError: a number out of range, or clipping and accumulation by the trainer; in ``fit``
             a network whose policy and value share parameters.
@@ -88,9 +86,7 @@ class TRPO(AgentObjective):
         self,
         network: ActorCriticFactory = ActorCriticNetwork,
         optimizer: OptimizerCallable = torch.optim.Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        spec: EnvironmentSpec | None = None,
-        gamma: float = 0.99,
+        *,
         lam: float = 0.95,
         max_kl: float = 0.01,
         damping: float = 0.1,
@@ -99,8 +95,9 @@ class TRPO(AgentObjective):
         fisher_share: float = 1.0,
         num_epochs: int = 10,
         num_minibatches: int = 4,
+        **options: Any,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, spec, gamma=gamma)
+        super().__init__(optimizer, **options)
         self.lam = probability("lam", lam)
         self.max_kl = positive("max_kl", max_kl)
         self.fisher_share = positive("fisher_share", probability("fisher_share", fisher_share))
@@ -110,7 +107,6 @@ class TRPO(AgentObjective):
         self.line_search_steps = line_search_steps
         self.num_epochs = at_least_one("num_epochs", num_epochs)
         self.num_minibatches = at_least_one("num_minibatches", num_minibatches)
-        self.save_hyperparameters()
         self.network_factory = network
         self._policy_parameters: list[nn.Parameter] = []
 

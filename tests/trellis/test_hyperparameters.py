@@ -99,9 +99,12 @@ def test_class_path_imports_the_same_object():
 class _Parent:
     """What Lightning does: keep the arguments of ``__init__``."""
 
+    def __init__(self) -> None:
+        self.hparams = {}
+
     def save_hyperparameters(self, *args, ignore=None, frame=None, logger=True) -> None:
         values = frame.f_locals
-        self.hparams = {k: v for k, v in values.items() if k not in ("self", "__class__")}
+        self.hparams |= {k: v for k, v in values.items() if k not in ("self", "__class__")}
 
 
 THREE = np.int64(3)
@@ -109,6 +112,7 @@ THREE = np.int64(3)
 
 class Thing(PlainHyperparameters, _Parent):
     def __init__(self, network=nn.ReLU, width=THREE) -> None:
+        super().__init__()
         self.save_hyperparameters()
 
 
