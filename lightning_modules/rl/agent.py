@@ -65,6 +65,7 @@ class AgentObjective(Objective):
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
     n_step: int = 1  # rewards of a transition in the replay buffer
     spec: EnvironmentSpec
+    network: Any  # if it has several, the subclass makes their optimisers
 
     def __init__(
         self,
@@ -130,6 +131,9 @@ class AgentObjective(Objective):
         # Before the last batch, not after it: so it is validated like the end of an epoch.
         if batch_idx + 1 >= self.trainer.num_training_batches:
             self.trainer.should_stop = True
+
+    def configure_optimizers(self) -> Any:
+        return self.scheduled([self.optimizer(self.network.parameters())])
 
     def scheduled(self, optimizers: Sequence[Optimizer]) -> Any:
         """For ``configure_optimizers``: each optimiser with a scheduler, if there are any."""

@@ -101,9 +101,6 @@ class DQN(AgentObjective):
         self.network = build_network(self.network_factory, sizes, "observation", objective=self)
         self.target = frozen_copy(self.network)
 
-    def configure_optimizers(self) -> Any:
-        return self.scheduled([self.optimizer(self.network.parameters())])
-
     def forward(self, observation: Tensor) -> Tensor:
         """Values ``[B, num_actions]`` of ``observation [B, *shape]``."""
         return self.network(observation)

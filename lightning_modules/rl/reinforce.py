@@ -76,9 +76,6 @@ class REINFORCE(AgentObjective):
         sizes = {**observation_sizes(spec), **(discrete if spec.num_actions else real)}
         self.network = build_network(self.network_factory, sizes, "observation", objective=self)
 
-    def configure_optimizers(self) -> Any:
-        return self.scheduled([self.optimizer(self.network.parameters())])
-
     def forward(self, observation: Tensor) -> Distribution:
         """The distribution over actions for ``observation [B, *shape]``."""
         return self.network(observation)

@@ -7,15 +7,13 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import kl_divergence
 
 from trellis.checks import at_least_one, not_negative, positive, probability
-from trellis.lightning_modules.engine.build_network import build_network
-from trellis.lightning_modules.rl.agent import AgentObjective, choose
 from trellis.lightning_modules.rl.on_policy import (
+    ActorCritic,
     ActorCriticFactory,
     Experience,
-    actor_critic_sizes,
     evaluate_rollout,
     scale_rewards,
 )
@@ -34,7 +32,7 @@ from trellis.spec import EnvironmentSpec
 BACKTRACK = 0.8  # each try of the line search is this share of the one before
 
 
-class TRPO(AgentObjective):
+class TRPO(ActorCritic):
     r"""The policy takes one natural-gradient step on each rollout; a value is learned beside it.
 
     .. math:: \max_\theta \frac1B \sum_i \rho_i(\theta) A_i \quad \text{with} \quad
@@ -60,7 +58,6 @@ class TRPO(AgentObjective):
         network: from the sizes of an environment to a policy with a value that share no
             parameter.
         optimizer: from the value's parameters to an optimiser.
-        lam: lambda of the advantages, in [0, 1].
         max_kl: epsilon, in nats.
         damping: added to the diagonal of F, which limits steps along flat directions.
         cg_iterations: of the conjugate gradients, one product with F each.
@@ -69,7 +66,7 @@ class TRPO(AgentObjective):
         fisher_share: share of the states, sampled for each rollout, that F is averaged over.
         num_epochs: passes of the value over a rollout.
         num_minibatches: parts of a pass, shuffled for each.
-        options: of ``AgentObjective``.
+        options: of ``ActorCritic``.
     Raises:
         ValueError: a number out of range, or clipping and accumulation by the trainer; in ``fit``
             a network whose policy and value share parameters.
@@ -79,15 +76,11 @@ class TRPO(AgentObjective):
     Schulman et al. 2016 (advantages). Deviates: after a time limit the value is bootstrapped.
     """
 
-    learns_from = "rollouts"
-    network: Any  # with policy and value, which nn.Module does not declare
-
     def __init__(
         self,
         network: ActorCriticFactory = ActorCriticNetwork,
         optimizer: OptimizerCallable = torch.optim.Adam,
         *,
-        lam: float = 0.95,
         max_kl: float = 0.01,
         damping: float = 0.1,
         cg_iterations: int = 10,
@@ -97,8 +90,7 @@ class TRPO(AgentObjective):
         num_minibatches: int = 4,
         **options: Any,
     ) -> None:
-        super().__init__(optimizer, **options)
-        self.lam = probability("lam", lam)
+        super().__init__(network, optimizer=optimizer, **options)
         self.max_kl = positive("max_kl", max_kl)
         self.fisher_share = positive("fisher_share", probability("fisher_share", fisher_share))
         self.damping = not_negative("damping", damping)
@@ -107,24 +99,11 @@ class TRPO(AgentObjective):
         self.line_search_steps = line_search_steps
         self.num_epochs = at_least_one("num_epochs", num_epochs)
         self.num_minibatches = at_least_one("num_minibatches", num_minibatches)
-        self.network_factory = network
         self._policy_parameters: list[nn.Parameter] = []
-
-    def build(self, spec: EnvironmentSpec) -> None:
-        sizes = actor_critic_sizes(spec)
-        self.network = build_network(self.network_factory, sizes, "observation", objective=self)
 
     def configure_optimizers(self) -> Any:
         self._policy_parameters, of_value = _split_parameters(self.network, self.spec, self.device)
         return self.scheduled([self.optimizer(of_value)])
-
-    def forward(self, observation: Tensor) -> tuple[Distribution, Tensor]:
-        """The distribution over actions and the value of ``observation [B, *shape]``."""
-        return self.network(observation)
-
-    def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
-        """Actions for ``observations [N, *shape]``: sampled, or the most probable."""
-        return choose(self.network.policy(observations), deterministic)
 
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
         rollout = scale_rewards(self.network, rollout)
