@@ -70,7 +70,7 @@ class EnvironmentData(DataModule):
         environment: gymnasium's id.
         num_envs: N, environments side by side.
         num_steps: T, steps of each in a batch.
-        seed: of environments and actions; ``None`` takes the one of ``seed_everything``.
+        seed: of environments, actions and samples; ``None`` takes the one of ``seed_everything``.
         num_val_episodes: to validate on.
         num_test_episodes: to test on.
         options: arguments of the environment, such as ``max_episode_steps``.
@@ -90,10 +90,11 @@ class EnvironmentData(DataModule):
         environment: str,
         num_envs: int,
         num_steps: int,
-        seed: int | None,
-        num_val_episodes: int,
-        num_test_episodes: int,
-        options: Mapping[str, Any] | None,
+        *,
+        seed: int | None = None,
+        num_val_episodes: int = 10,
+        num_test_episodes: int = 100,
+        options: Annotated[dict[str, Any] | None, TYPED_ONLY] = None,
     ) -> None:
         super().__init__()
         self.environment, self.seed, self.options = environment, seed, dict(options or {})

@@ -55,9 +55,7 @@ class A2C(ActorCritic):
         standardize: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(
-            network, optimizer=optimizer, lam=lam, max_grad_norm=max_grad_norm, **options
-        )
+        super().__init__(network, optimizer, lam=lam, max_grad_norm=max_grad_norm, **options)
         self.value_coef = not_negative("value_coef", value_coef)
         self.entropy_coef = not_negative("entropy_coef", entropy_coef)
         self.standardize = standardize

@@ -73,6 +73,7 @@ class DQN(AgentObjective):
     def __init__(
         self,
         network: QNetworkFactory = QNetwork,
+        optimizer: OptimizerCallable = torch.optim.Adam,
         *,
         n_step: int = 1,
         double: bool = False,
@@ -83,7 +84,7 @@ class DQN(AgentObjective):
         loss: Literal["mse", "huber"] = "mse",
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(optimizer, **options)
         self.n_step = at_least_one("n_step", n_step)
         self.target_period = at_least_one("target_period", target_period)
         self.tau, self.epsilon = probability("tau", tau), probability("epsilon", epsilon)

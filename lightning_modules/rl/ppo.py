@@ -55,6 +55,7 @@ class PPO(ActorCritic):
     def __init__(
         self,
         network: ActorCriticFactory = ActorCriticNetwork,
+        optimizer: OptimizerCallable = torch.optim.Adam,
         *,
         num_epochs: int = 4,
         num_minibatches: int = 4,
@@ -65,7 +66,7 @@ class PPO(ActorCritic):
         max_grad_norm: float | None = 0.5,
         **options: Any,
     ) -> None:
-        super().__init__(network, max_grad_norm=max_grad_norm, **options)
+        super().__init__(network, optimizer, max_grad_norm=max_grad_norm, **options)
         self.num_epochs = at_least_one("num_epochs", num_epochs)
         self.num_minibatches = at_least_one("num_minibatches", num_minibatches)
         self.value_coef = not_negative("value_coef", value_coef)

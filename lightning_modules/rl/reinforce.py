@@ -61,12 +61,13 @@ class REINFORCE(AgentObjective):
     def __init__(
         self,
         network: PolicyFactory = CategoricalPolicy,
+        optimizer: OptimizerCallable = torch.optim.Adam,
         *,
         baseline: Literal["mean", "none"] = "mean",
         entropy_coef: float = 0.0,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(optimizer, **options)
         choose_from("baseline", baseline, ("mean", "none"))
         self.entropy_coef = not_negative("entropy_coef", entropy_coef)
         self.network_factory, self.baseline = network, baseline

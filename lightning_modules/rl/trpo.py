@@ -90,7 +90,7 @@ class TRPO(ActorCritic):
         num_minibatches: int = 4,
         **options: Any,
     ) -> None:
-        super().__init__(network, optimizer=optimizer, **options)
+        super().__init__(network, optimizer, **options)
         self.max_kl = positive("max_kl", max_kl)
         self.fisher_share = positive("fisher_share", probability("fisher_share", fisher_share))
         self.damping = not_negative("damping", damping)

@@ -57,8 +57,6 @@ class MAF(Flow):
     about one pass too.
 
     Args:
-        shape: of one example.
-        num_classes: K of a conditional flow, 0 for an unconditional one.
         max_scale: the largest factor by which one transform scales an entry.
         options: of ``autoregressive_transforms``.
     Shape:
@@ -111,8 +109,6 @@ class NSF(Flow):
     """Neural spline flow: ``MAF`` with rational-quadratic splines instead of affine transforms.
 
     Args:
-        shape: of one example.
-        num_classes: see ``MAF``.
         bins: of each spline.
         bound: entries outside [-bound, bound] pass unchanged: standardise the data or widen it.
         options: of ``autoregressive_transforms``.
