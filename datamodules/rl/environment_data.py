@@ -3,7 +3,7 @@
 import os
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -12,6 +12,7 @@ from torch import Tensor
 from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
+from trellis.files import TYPED_ONLY
 from trellis.rl.collector import Collector
 from trellis.rl.vector_environments import (
     EVALUATION_SEEDS,

@@ -4,6 +4,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, choose_from, probability

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -55,11 +56,12 @@ class ActorCritic(AgentObjective):
     def __init__(
         self,
         network: ActorCriticFactory = ActorCriticNetwork,
+        optimizer: OptimizerCallable = torch.optim.Adam,
         *,
         lam: float = 0.95,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(optimizer, **options)
         self.network_factory, self.lam = network, probability("lam", lam)
 
     def build(self, spec: EnvironmentSpec) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from trellis.checks import at_least_one, not_negative, positive

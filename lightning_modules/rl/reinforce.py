@@ -2,6 +2,8 @@
 
 from typing import Any, Literal, Protocol
 
+import torch
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
