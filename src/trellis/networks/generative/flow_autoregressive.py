@@ -84,8 +84,13 @@ class MAF(Flow):
 class IAF(Flow):
     """Inverse autoregressive flow: ``MAF`` with its transforms inverted.
 
-    A sample takes one pass of each conditioner, a density is computed entry by entry. Arguments
-    and shapes are those of ``MAF``.
+    A sample takes one pass of each conditioner, a density is computed entry by entry.
+
+    Args:
+        max_scale: see ``MAF``.
+        options: see ``MAF``.
+    Shape:
+        see ``MAF``
 
     Source: Kingma et al. 2016, section 3; as the inverse of MAF, Papamakarios et al. 2017, 3.5.
     """
