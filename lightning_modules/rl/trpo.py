@@ -43,8 +43,8 @@ class TRPO(ActorCritic):
     :math:`F^{-1} g`, by conjugate gradients, the length what the second-order expansion of the
     divergence allows. A line search shortens the step until the surrogate has grown and the
     divergence is within ``max_kl``; if it never is, the policy stays as it was. The value is
-    fitted to the returns in several epochs of minibatches; the optimiser and the scheduler are
-    those of the value.
+    fitted to the returns in several epochs of minibatches; the optimiser, the scheduler and
+    ``max_grad_norm`` are those of the value.
 
     Batch: a ``Rollout``, whose updates count as one step. Advantages are estimated by the network
     that acted and scaled to mean 0 and standard deviation 1; where an episode is truncated by a

@@ -101,12 +101,11 @@ def check_sizes(in_channels: int, out_channels: int) -> None:
     at_least_one("out_channels", out_channels)
 
 
-def check_same_shape(advice: str, dims: int | None = None, **tensors: Tensor) -> None:
+def check_same_shape(advice: str, **tensors: Tensor) -> None:
     """Check that tensors have one shape.
 
     Args:
         advice: what to give, for the message.
-        dims: how many dimensions; any number by default.
         tensors: by the names that the message calls them.
     Raises:
         ValueError: two differ; names all.
@@ -116,8 +115,7 @@ def check_same_shape(advice: str, dims: int | None = None, **tensors: Tensor) ->
         ...
     ValueError: mask [2] and values [3]: give one for each step
     """
-    shapes = {tensor.shape for tensor in tensors.values()}
-    if len(shapes) > 1 or dims not in (None, *map(len, shapes)):
+    if len({tensor.shape for tensor in tensors.values()}) > 1:
         named = " and ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
         raise ValueError(f"{named}: {advice}")
 

@@ -54,7 +54,6 @@ def _chain(cls: type) -> Iterator[Any]:
             return
 
 
-@cache
 def arguments_of(cls: type) -> dict[str, Parameter]:
     """Arguments of a class by name, those that it passes on to its base included.
 
@@ -66,6 +65,11 @@ def arguments_of(cls: type) -> dict[str, Parameter]:
     >>> [*arguments_of(Circle)]
     ['radius', 'colour']
     """
+    return _arguments(cls)
+
+
+@cache
+def _arguments(cls: type) -> dict[str, Parameter]:
     found: dict[str, Parameter] = {}
     for init in constructors(cls):
         for parameter in [*signature(init).parameters.values()][1:]:

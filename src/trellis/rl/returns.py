@@ -216,7 +216,7 @@ def _check(
         if tensor is None:
             continue
         advice = "give one for each step of each environment, [T, N]"
-        check_same_shape(advice, **{name: tensor, "rewards": rewards})
+        check_same_shape(advice, **{name: tensor}, rewards=rewards)
         if (tensor.dtype == torch.bool) != (name in flags):
             kind = "bool" if name in flags else "real numbers"
             raise ValueError(f"{name} of {tensor.dtype}: give {kind}")
