@@ -9,8 +9,8 @@ from torch import Tensor
 
 from trellis.checks import not_negative
 from trellis.lightning_modules.rl.on_policy import (
-    ActorCritic,
     ActorCriticFactory,
+    ActorCriticObjective,
     flatten_steps,
     scale_rewards,
     values_and_advantages,
@@ -20,7 +20,7 @@ from trellis.rl.collector import Rollout
 from trellis.rl.policy_gradient import policy_gradient_loss, standardized
 
 
-class A2C(ActorCritic):
+class A2C(ActorCriticObjective):
     r"""The policy gradient with advantages from a value that is learned beside the policy.
 
     .. math:: L = -\frac1B \sum_i A_i \log \pi(a_i \mid s_i)
@@ -36,7 +36,7 @@ class A2C(ActorCritic):
         value_coef: weight of half the squared error of the value.
         entropy_coef: weight of the policy's entropy, in nats.
         standardize: scale the advantages of each rollout to mean 0 and standard deviation 1.
-        options: of ``ActorCritic``.
+        options: of ``ActorCriticObjective``.
     Raises:
         ValueError: a number out of range, or clipping and accumulation by the trainer.
 

@@ -9,7 +9,7 @@ from trellis.checks import not_negative
 from trellis.lightning_modules.engine.objective import frozen
 from trellis.lightning_modules.rl.off_policy import (
     BoundedPolicyFactory,
-    ContinuousControl,
+    ContinuousControlObjective,
     add_action_noise,
     build_critic,
     build_policy,
@@ -22,7 +22,7 @@ from trellis.rl.target import frozen_copy, polyak_update_
 from trellis.spec import EnvironmentSpec
 
 
-class DDPG(ContinuousControl):
+class DDPG(ContinuousControlObjective):
     r"""A critic learns the value of real-valued actions, a deterministic policy maximises it.
 
     .. math:: L_Q = \frac1B \sum_i w_i (Q(s, a) - y)^2, \quad y = r + \gamma^n Q'(s', \pi'(s')),
@@ -40,7 +40,7 @@ class DDPG(ContinuousControl):
     Args:
         noise: standard deviation of the exploration noise, in halves of the actions' range, as in
             TD3's and stable-baselines3's code: 1 is from the middle to a bound.
-        options: of ``ContinuousControl``.
+        options: of ``ContinuousControlObjective``.
 
     Source: Lillicrap et al. 2016, algorithm 1. Deviates: the noise is Gaussian and independent
     from step to step (Fujimoto et al. 2018, section 6); actions enter the critic's first layer.

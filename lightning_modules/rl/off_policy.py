@@ -50,7 +50,7 @@ class StateActionValueFactory(Protocol):
     ) -> nn.Module: ...
 
 
-class ContinuousControl(AgentObjective):
+class ContinuousControlObjective(AgentObjective):
     """Base of the agents that learn a policy and the values of its actions from a replay buffer.
 
     A subclass defines ``build`` (``policy``, critics, their target networks), ``act`` and

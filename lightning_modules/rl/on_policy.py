@@ -40,7 +40,7 @@ class ActorCriticFactory(Protocol):
     ) -> nn.Module: ...
 
 
-class ActorCritic(AgentObjective):
+class ActorCriticObjective(AgentObjective):
     """Base of the agents that learn a policy and a value from each rollout.
 
     A subclass defines ``training_step``.

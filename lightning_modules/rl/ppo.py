@@ -8,8 +8,8 @@ from torch import Tensor
 
 from trellis.checks import at_least_one, not_negative, positive
 from trellis.lightning_modules.rl.on_policy import (
-    ActorCritic,
     ActorCriticFactory,
+    ActorCriticObjective,
     Experience,
     evaluate_rollout,
     scale_rewards,
@@ -23,7 +23,7 @@ from trellis.rl.policy_gradient import (
 )
 
 
-class PPO(ActorCritic):
+class PPO(ActorCriticObjective):
     r"""A policy and its value learn from each rollout in several epochs of minibatches.
 
     .. math:: L = L_\text{clip}(\pi) + c_v L(V) - c_e H(\pi)
@@ -46,7 +46,7 @@ class PPO(ActorCritic):
         value_clip: largest change of a value that is rewarded; ``None`` does not clip.
         value_coef: weight of the value's loss.
         entropy_coef: weight of the policy's entropy, in nats.
-        options: of ``ActorCritic``.
+        options: of ``ActorCriticObjective``.
     Raises:
         ValueError: a number out of range, or clipping and accumulation by the trainer.
 

@@ -12,7 +12,7 @@ from trellis.lightning_modules.engine.objective import frozen
 from trellis.lightning_modules.rl.agent import choose
 from trellis.lightning_modules.rl.off_policy import (
     BoundedPolicyFactory,
-    ContinuousControl,
+    ContinuousControlObjective,
     build_critic,
     build_policy,
     critic_loss,
@@ -25,7 +25,7 @@ from trellis.rl.target import frozen_copy, polyak_update_
 from trellis.spec import EnvironmentSpec
 
 
-class SAC(ContinuousControl):
+class SAC(ContinuousControlObjective):
     r"""Two critics learn the soft value of actions, a stochastic policy maximises the lesser one.
 
     .. math:: L_Q = \sum_{k=1}^2 \frac1B \sum_i w_i (Q_k(s, a) - y)^2, \quad
@@ -52,7 +52,7 @@ class SAC(ContinuousControl):
         alpha_optimizer: from the logarithm of alpha to an optimiser.
         alpha: a constant entropy temperature; ``None`` learns it, starting from 1.
         target_entropy: H in nats, of actions in [-1, 1]; ``None`` is -1 for each entry.
-        options: of ``ContinuousControl``.
+        options: of ``ContinuousControlObjective``.
 
     Source: Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", algorithm 1.
     Deviates: the loss of alpha has its logarithm in place of it, as the authors' code; squared

@@ -9,7 +9,7 @@ from trellis.checks import at_least_one, not_negative, positive
 from trellis.lightning_modules.engine.objective import frozen
 from trellis.lightning_modules.rl.off_policy import (
     BoundedPolicyFactory,
-    ContinuousControl,
+    ContinuousControlObjective,
     add_action_noise,
     build_critic,
     build_policy,
@@ -23,7 +23,7 @@ from trellis.rl.target import frozen_copy, polyak_update_
 from trellis.spec import EnvironmentSpec
 
 
-class TD3(ContinuousControl):
+class TD3(ContinuousControlObjective):
     r"""Targets from the lesser of two critics, for an action near that of the target policy.
 
     .. math:: L_Q = \sum_{k=1}^2 \frac1B \sum_i w_i (Q_k(s, a) - y)^2, \quad
@@ -48,7 +48,7 @@ class TD3(ContinuousControl):
         target_noise: standard deviation of the noise on the actions of pi'.
         target_noise_clip: its largest size.
         policy_delay: updates of the critics for each of the policy.
-        options: of ``ContinuousControl``.
+        options: of ``ContinuousControlObjective``.
 
     Source: Fujimoto et al. 2018, algorithm 1.
     """

@@ -11,8 +11,8 @@ from torch.distributions import kl_divergence
 
 from trellis.checks import at_least_one, not_negative, positive, probability
 from trellis.lightning_modules.rl.on_policy import (
-    ActorCritic,
     ActorCriticFactory,
+    ActorCriticObjective,
     Experience,
     evaluate_rollout,
     scale_rewards,
@@ -32,7 +32,7 @@ from trellis.spec import EnvironmentSpec
 BACKTRACK = 0.8  # each try of the line search is this share of the one before
 
 
-class TRPO(ActorCritic):
+class TRPO(ActorCriticObjective):
     r"""The policy takes one natural-gradient step on each rollout; a value is learned beside it.
 
     .. math:: \max_\theta \frac1B \sum_i \rho_i(\theta) A_i \quad \text{with} \quad
@@ -66,7 +66,7 @@ class TRPO(ActorCritic):
         fisher_share: share of the states, sampled for each rollout, that F is averaged over.
         num_epochs: passes of the value over a rollout.
         num_minibatches: parts of a pass, shuffled for each.
-        options: of ``ActorCritic``.
+        options: of ``ActorCriticObjective``.
     Raises:
         ValueError: a number out of range, or clipping and accumulation by the trainer; in ``fit``
             a network whose policy and value share parameters.
