@@ -11,7 +11,7 @@ from importlib import import_module
 from trellis import __version__
 from trellis.index import did_you_mean
 
-# name -> (module with a main(argv), one line of help)
+# name -> (module whose main takes the words after ``trellis``, one line of help)
 COMMANDS = {
     "demo": ("demo", "a GCN on handwritten digits beside an MLP, offline, in seconds"),
     "fit": ("run", "train an objective on data; resume with --ckpt_path"),

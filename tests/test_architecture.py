@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from trellis.index import family_names
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {
@@ -267,6 +270,27 @@ def test_public_names_are_documented() -> None:
         return [*module, *(node.name for node in public if not ast.get_docstring(node))]
 
     assert not broken(bare)
+
+
+def test_arguments_of_public_classes_are_documented() -> None:
+    """By the class, by the base that takes them, or by what its options are passed on to."""
+
+    def undocumented(name: str, path: str) -> list[str]:
+        module, _, short = path.rpartition(".")
+        cls = getattr(importlib.import_module(module), short)
+        if not isinstance(cls, type):
+            return []
+        sources = [each for base in cls.__mro__ for each in (base, vars(base).get("__init__"))]
+        text = "\n".join(each.__doc__ or "" for each in sources if each is not None)
+        named = re.findall(r"^ {8}(\w+(?:, \w+)*):\s", text, re.MULTILINE)
+        told = {each for names in named for each in names.split(", ")}
+        return [argument for argument in inspect.signature(cls).parameters if argument not in told]
+
+    families = ("trellis.networks", "trellis.lightning_modules", "trellis.datamodules")
+    found = {name: undocumented(name, path) for room in families
+             for name, path in family_names(room).items()}  # fmt: skip
+    assert len(found) > 60
+    assert not {name: missing for name, missing in found.items() if missing}
 
 
 def test_no_class_is_called_like_one_of_torch() -> None:

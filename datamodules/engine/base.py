@@ -18,13 +18,18 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 class DataModule(PlainHyperparameters, L.LightningDataModule, ABC):
     """A ``LightningDataModule`` with a ``spec``: all that objectives may know about the data.
 
-    Subclasses call ``save_hyperparameters`` in ``__init__``, set ``self.spec`` there or in
-    ``setup``, and implement ``loader``; predictions are made on the test split. ``setup`` may
-    learn from the training data (a vocabulary, normalization constants): what it has learnt goes
-    into ``spec`` and, where it is more than plain numbers and strings, into ``state_dict()``.
+    Subclasses set ``self.spec`` in ``__init__`` or in ``setup``, and implement ``loader``;
+    predictions are made on the test split. ``setup`` may learn from the training data (a
+    vocabulary, normalization constants): what it has learnt goes into ``spec`` and, where it is
+    more than plain numbers and strings, into ``state_dict()``. The arguments of a subclass are
+    kept in ``hparams``.
     """
 
     spec: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the raw files; data that is computed needs nothing here."""

@@ -72,7 +72,6 @@ class SyntheticDensities(DataModule):
         noise: float | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         self.density = DENSITIES[choose_from("kind", kind, DENSITIES)]
         if noise is not None and self.density.noise is None:
             raise ValueError(f"noise={noise}: leave it out, {kind} has none")

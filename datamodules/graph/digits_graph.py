@@ -46,7 +46,6 @@ class DigitsGraph(DataModule):
         steps_per_epoch: int = 1,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         if not 1 <= labels_per_class <= 140:
             raise ValueError(f"labels_per_class={labels_per_class}: give 1 to 140")
         self.neighbours, self.labels_per_class = neighbours, labels_per_class

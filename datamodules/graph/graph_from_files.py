@@ -61,7 +61,6 @@ class GraphFromFiles(DataModule):
         steps_per_epoch: int = 1,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         for name, value in (("train_fraction", train_fraction), ("val_fraction", val_fraction)):
             if not 0 < value < 1:
                 raise ValueError(f"{name}={value}: give a fraction between 0 and 1")

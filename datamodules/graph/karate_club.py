@@ -31,7 +31,6 @@ class KarateClub(DataModule):
 
     def __init__(self, steps_per_epoch: int = 1) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         self.steps_per_epoch = steps_per_epoch
         self.data: Data | None = None
         self.spec = NodeSpec(34, 4)

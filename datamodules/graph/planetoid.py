@@ -74,7 +74,6 @@ class Planetoid(DataModule):
         steps_per_epoch: int = 1,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         self.graph, self.sparse, self.steps_per_epoch = name, sparse, steps_per_epoch
         self.raw = data_root(data_dir) / "Planetoid" / name / "raw"
         self.data: Data | None = None

@@ -73,7 +73,6 @@ class TUDataset(DataModule):
         validation: Validation = "test_fold",
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         if not re.fullmatch(r"[\w-]+", name):
             raise ValueError(f"name={name!r}: give the name of a TU collection, like MUTAG")
         if not 0 <= fold < NUM_FOLDS:

@@ -68,7 +68,6 @@ class ImageFolder(DataModule):
         background: int = 255,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         self.path, self.grey = Path(path).expanduser(), grey
         self.size = (size, size) if isinstance(size, int) else None if size is None else (*size,)
         for side in self.size or ():

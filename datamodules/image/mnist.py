@@ -74,7 +74,6 @@ class MNIST(DataModule):
         alpha: float = 1e-6,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         self.raw = data_root(data_dir) / "MNIST" / "raw"
         self.batch_size = at_least_one("batch_size", batch_size)
         self.flatten, self.num_val = flatten, not_negative("num_val", num_val)

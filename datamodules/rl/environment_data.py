@@ -3,7 +3,7 @@
 import os
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -12,6 +12,7 @@ from torch import Tensor
 from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
+from trellis.files import TYPED_ONLY
 from trellis.rl.collector import Collector
 from trellis.rl.vector_environments import (
     EVALUATION_SEEDS,
@@ -56,10 +57,9 @@ class Agent(Protocol):
 class EnvironmentData(DataModule):
     """Base of the data that come from environments and the agent that is trained.
 
-    A subclass says what it ``provides``, calls ``save_hyperparameters`` in ``__init__``, sets
-    ``num_batches`` there, and makes a batch in ``next_batch``. Evaluation is one batch of
-    ``Episodes``, each of an environment of its own with the same seed in all runs, with
-    deterministic actions.
+    A subclass says what it ``provides``, sets ``num_batches``, and makes a batch in
+    ``next_batch``. Evaluation is one batch of ``Episodes``, each of an environment of its own
+    with the same seed in all runs, with deterministic actions.
 
     **What makes a batch fresh.** ``next_batch`` is called by the loader's iterator, so the agent
     acts with the weights that it has when the trainer asks for the batch. That is after the
@@ -71,7 +71,7 @@ class EnvironmentData(DataModule):
         environment: gymnasium's id.
         num_envs: N, environments side by side.
         num_steps: T, steps of each in a batch.
-        seed: of environments and actions; ``None`` takes the one of ``seed_everything``.
+        seed: of environments, actions and samples; ``None`` takes the one of ``seed_everything``.
         num_val_episodes: to validate on.
         num_test_episodes: to test on.
         options: arguments of the environment, such as ``max_episode_steps``.
@@ -91,10 +91,11 @@ class EnvironmentData(DataModule):
         environment: str,
         num_envs: int,
         num_steps: int,
-        seed: int | None,
-        num_val_episodes: int,
-        num_test_episodes: int,
-        options: Mapping[str, Any] | None,
+        *,
+        seed: int | None = None,
+        num_val_episodes: int = 10,
+        num_test_episodes: int = 100,
+        options: Annotated[dict[str, Any] | None, TYPED_ONLY] = None,
     ) -> None:
         super().__init__()
         self.environment, self.seed, self.options = environment, seed, dict(options or {})

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from trellis.checks import at_least_one, not_negative, probability
 from trellis.datamodules.rl.environment_data import EnvironmentData
-from trellis.files import TYPED_ONLY
 from trellis.rl.collector import Rollout
 from trellis.rl.n_step import NStepTransitions
 from trellis.rl.prioritized_replay import PrioritizedReplay
@@ -44,9 +43,6 @@ class EnvironmentReplay(EnvironmentData):
     that raised an error, begin new episodes instead.
 
     Args:
-        environment: gymnasium's id.
-        num_envs: N, environments side by side.
-        num_steps: T, steps of each in a block.
         num_updates: U, batches of a block; the first is sampled after T / U steps.
         total_steps: steps of all environments together, the first random ones among them.
         learning_starts: steps with random actions before the first block.
@@ -54,12 +50,8 @@ class EnvironmentReplay(EnvironmentData):
         batch_size: B.
         priority: power of the TD errors that transitions are sampled in proportion to, in [0, 1];
             ``None`` samples uniformly.
-        seed: of environments, actions and samples; ``None`` takes the one of ``seed_everything``.
-        num_val_episodes: to validate on.
-        num_test_episodes: to test on.
-        options: arguments of the environment, such as ``max_episode_steps``.
+        common: of ``EnvironmentData``.
     Raises:
-        ImportError: gymnasium is missing.
         ValueError: a size below 1; ``total_steps`` that leave no block; in ``setup`` an unknown
             environment, with the nearest names, or an objective that does not learn from replay.
 
@@ -79,15 +71,9 @@ class EnvironmentReplay(EnvironmentData):
         capacity: int = 100_000,
         batch_size: int = 128,
         priority: float | None = None,
-        seed: int | None = None,
-        num_val_episodes: int = 10,
-        num_test_episodes: int = 100,
-        options: Annotated[dict[str, Any] | None, TYPED_ONLY] = None,
+        **common: Any,
     ) -> None:
-        super().__init__(
-            environment, num_envs, num_steps, seed, num_val_episodes, num_test_episodes, options
-        )
-        self.save_hyperparameters(logger=False)
+        super().__init__(environment, num_envs, num_steps, **common)
         self.num_updates = at_least_one("num_updates", num_updates)
         self.capacity = at_least_one("capacity", capacity)
         self.batch_size = at_least_one("batch_size", batch_size)

@@ -1,10 +1,9 @@
 """Experience for agents that learn from what they do now: rollouts of the current policy."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 from trellis.datamodules.rl.environment_data import EnvironmentData
-from trellis.files import TYPED_ONLY
 from trellis.rl.collector import Rollout
 
 
@@ -27,16 +26,9 @@ class EnvironmentRollouts(EnvironmentData):
     processes than the first begin new episodes instead.
 
     Args:
-        environment: gymnasium's id.
-        num_envs: N, environments side by side.
-        num_steps: T, steps of each in a rollout.
         total_steps: steps of all environments together, in all rollouts.
-        seed: of environments and actions; ``None`` takes the one of ``seed_everything``.
-        num_val_episodes: to validate on.
-        num_test_episodes: to test on.
-        options: arguments of the environment, such as ``max_episode_steps``.
+        common: of ``EnvironmentData``.
     Raises:
-        ImportError: gymnasium is missing.
         ValueError: a size below 1; fewer ``total_steps`` than one rollout has; in ``setup`` an
             unknown environment, with the nearest names, or an objective that does not learn from
             rollouts.
@@ -50,15 +42,9 @@ class EnvironmentRollouts(EnvironmentData):
         num_envs: int = 4,
         num_steps: int = 128,
         total_steps: int = 500_000,
-        seed: int | None = None,
-        num_val_episodes: int = 10,
-        num_test_episodes: int = 100,
-        options: Annotated[dict[str, Any] | None, TYPED_ONLY] = None,
+        **common: Any,
     ) -> None:
-        super().__init__(
-            environment, num_envs, num_steps, seed, num_val_episodes, num_test_episodes, options
-        )
-        self.save_hyperparameters(logger=False)
+        super().__init__(environment, num_envs, num_steps, **common)
         if total_steps < num_envs * num_steps:
             raise ValueError(
                 f"total_steps={total_steps}: one rollout has num_envs * num_steps = "

@@ -75,7 +75,6 @@ class CoNLL(DataModule):
         max_tokens: int = 4096,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         at_least_one("max_tokens", max_tokens)
         self.paths = {"train": Path(train), "val": Path(val), "test": Path(test or val)}
         self.columns, self.comment = (word_column, tag_column), comment

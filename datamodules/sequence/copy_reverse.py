@@ -55,7 +55,6 @@ class CopyReverse(DataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         self.examples = SyntheticPairs(
             self.pairs,
             num_train=num_train,

@@ -56,7 +56,6 @@ class LabelledText(DataModule):
         max_tokens: int = 4096,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         check_budget(max_tokens, max_length)
         self.paths = {"train": Path(train), "val": Path(val), "test": Path(test or val)}
         self.factory, self.lowercase = tokenizer, lowercase

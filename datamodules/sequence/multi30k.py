@@ -69,7 +69,6 @@ class Multi30k(DataModule):
         max_length: int | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         if source == target:
             raise ValueError(f"source={source!r} is also the target: choose two languages")
         self.raw = data_root(data_dir) / "multi30k" / "raw"

@@ -173,7 +173,6 @@ class ParallelText(DataModule):
         drop_empty: bool = False,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         paths: dict[Split, tuple[str, str]] = {"train": train, "val": val, "test": test or val}
         self.texts = AlignedTexts(
             {split: (Path(source), Path(target)) for split, (source, target) in paths.items()},

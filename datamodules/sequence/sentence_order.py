@@ -52,7 +52,6 @@ class SentenceOrder(DataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         if max_length < 5:
             raise ValueError(
                 f"max_length={max_length}: give at least 5, for two words and three special tokens"

@@ -66,7 +66,6 @@ class TinyShakespeare(DataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         at_least_one("context", context)
         at_least_one("batch_size", batch_size)
         if steps_per_epoch is not None:

@@ -30,7 +30,6 @@ class Digits(DataModule):
         self, batch_size: int = 32, flatten: bool = True, targets: Targets = "labels"
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         choose_from("targets", targets, Targets)
         self.batch_size, self.flatten = at_least_one("batch_size", batch_size), flatten
         classes = tuple(str(digit) for digit in range(10)) if targets == "labels" else ()

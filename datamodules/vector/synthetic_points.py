@@ -55,7 +55,6 @@ class SyntheticPoints(DataModule):
         batch_size: int = 32,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         choose_from("kind", kind, Kind)
         if num_examples < 10:
             raise ValueError(f"num_examples={num_examples}: give at least 10")

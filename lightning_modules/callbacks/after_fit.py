@@ -1,8 +1,9 @@
 """What callbacks share that use the validation split once more after a fit."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +17,21 @@ from trellis.lightning_modules.engine.logging import log_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+Hook = Callable[[Any, L.Trainer, L.LightningModule], None]
+
+
+def report(hook: Hook) -> Hook:
+    """Decorates a hook that shows something: by the first process, and not in ``fast_dev_run``."""
+
+    @rank_zero_only
+    @wraps(hook)
+    def unless_tried_out(self: Any, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            hook(self, trainer, pl_module)
+
+    return unless_tried_out
 
 
 class PictureAfterFit(L.Callback, ABC):
@@ -42,10 +58,8 @@ class PictureAfterFit(L.Callback, ABC):
         empty_figure(1, 1)  # matplotlib is an extra
         self.check(trainer, pl_module)
 
-    @rank_zero_only
+    @report
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
         if (figure := self.figure(trainer, pl_module)) is not None:
             log_picture(trainer, self.key, figure)
 

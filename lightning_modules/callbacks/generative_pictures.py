@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from trellis.analysis.images import image_picture, image_shape
@@ -16,6 +15,7 @@ from trellis.labels import balanced_labels
 from trellis.lightning_modules.callbacks.after_fit import (
     PictureAfterFit,
     evaluation,
+    report,
     validation_batches,
 )
 from trellis.lightning_modules.engine.logging import log_picture
@@ -63,10 +63,8 @@ class SampleGrid(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._draw(trainer, pl_module)
 
-    @rank_zero_only
+    @report
     def _draw(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
         spec: Any = pl_module.spec
         with trainer.precision_plugin.forward_context():
             x = draw_samples(pl_module, self.num_samples, seed=self.seed).float()

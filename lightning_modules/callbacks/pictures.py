@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trellis.analysis import confusion_matrix, graph_picture, learning_curves
 from trellis.analysis.pictures import empty_figure
-from trellis.lightning_modules.callbacks.after_fit import evaluation, validation_batches
+from trellis.lightning_modules.callbacks.after_fit import evaluation, report, validation_batches
 from trellis.lightning_modules.engine.classifier import Classifier, Split
 from trellis.lightning_modules.engine.logging import log_picture, log_table
 from trellis.spec import NodeSpec
@@ -125,10 +125,8 @@ class GraphPicture(L.Callback):
                 f"NodeClassification; {type(pl_module).__name__} does not"
             )
 
-    @rank_zero_only
+    @report
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
         with evaluation(pl_module):
             batch = next(validation_batches(trainer), None)
             if batch is None or batch.num_nodes > self.max_nodes:
@@ -148,10 +146,8 @@ class LearningCurves(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         empty_figure(1, 1)  # fails now, not after the training, where matplotlib is missing
 
-    @rank_zero_only
+    @report
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
         for logger in trainer.loggers:
             if isinstance(logger, CSVLogger):
                 logger.save()

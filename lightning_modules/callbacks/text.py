@@ -5,13 +5,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from trellis.analysis.alignments import alignment_picture
 from trellis.analysis.pictures import empty_figure
 from trellis.checks import at_least_one
-from trellis.lightning_modules.callbacks.after_fit import evaluation, validation_batches
+from trellis.lightning_modules.callbacks.after_fit import evaluation, report, validation_batches
 from trellis.lightning_modules.engine.logging import log_picture, log_table
 from trellis.lightning_modules.sequence.causal_lm import CausalLM
 from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
@@ -53,10 +52,8 @@ class Alignments(L.Callback):
         with evaluation(pl_module), trainer.precision_plugin.forward_context():
             network.alignments(word.to(pl_module.device), word.to(pl_module.device))
 
-    @rank_zero_only
+    @report
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
         network: Any = pl_module.network
         source, target = _Reader(_spec(pl_module).source), _Reader(_spec(pl_module).target)
         number = 0
@@ -87,10 +84,8 @@ class Translations(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         _require(self, pl_module, SequenceToSequence)
 
-    @rank_zero_only
+    @report
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
         source, target = _Reader(_spec(pl_module).source), _Reader(_spec(pl_module).target)
         rows: list[tuple[str, ...]] = []
         for batch in _first_pairs(trainer, self.num_rows):
@@ -139,10 +134,8 @@ class SampledText(L.Callback):
         # What cannot be sampled is refused now, not after the training.
         self._sample(trainer, pl_module, num_rows=1, max_new_tokens=1)
 
-    @rank_zero_only
+    @report
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
         texts = self._sample(trainer, pl_module, self.num_rows, self.max_new_tokens)
         log_table(trainer, "sampled_text", ["prompt", "text"], [(self.prompt, t) for t in texts])
 

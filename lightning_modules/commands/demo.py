@@ -11,11 +11,7 @@ CONFIGS = {"GCN": "gcn_digits.yaml", "MLP without the graph": "mlp_digits.yaml"}
 
 
 def main(words: list[str]) -> None:
-    """Train both on handwritten digits with ten labels a class; print accuracies, keep pictures.
-
-    Args:
-        words: the command line after ``trellis``.
-    """
+    """Train both on digits with ten labels a class; print accuracies, keep pictures."""
     argparse.ArgumentParser(prog="trellis demo", description=__doc__).parse_args(words[1:])
     quieten()
     accuracies, folders = {}, {}

@@ -22,8 +22,6 @@ SAMPLES: dict[str, Any] = {"output": None, "label": None}
 def main(words: list[str]) -> None:
     """Print a language model's continuations of a prompt, or write another model's samples.
 
-    Args:
-        words: the command line after ``trellis``.
     Raises:
         ValueError: an objective that cannot generate, an option of another kind of model, no
             tokenizer, a prompt that cannot be encoded, or an output file that already exists.

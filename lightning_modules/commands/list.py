@@ -24,11 +24,7 @@ MARKS = ("<!-- ledger -->", "<!-- /ledger -->")
 
 
 def main(words: list[str]) -> None:
-    """Print one kind of part, or all of them.
-
-    Args:
-        words: the command line after ``trellis``.
-    """
+    """Print one kind of part, or all of them."""
     parser = argparse.ArgumentParser(prog="trellis list", description=__doc__)
     parser.add_argument("kind", nargs="?", choices=KINDS, help="all by default")
     parser.add_argument("--write", metavar="FILE", help="put the ledger's table into a README")

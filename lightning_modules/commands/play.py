@@ -9,8 +9,6 @@ from typing import Any
 def main(words: list[str]) -> None:
     """Play episodes and print their returns; film one of them where ``--video`` is given.
 
-    Args:
-        words: the command line after ``trellis``.
     Raises:
         ValueError: an objective that is no agent, no episodes, a film that cannot be written.
         ImportError: what renders the environment, or Pillow, is missing.

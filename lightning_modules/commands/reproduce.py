@@ -29,11 +29,7 @@ RUNS = Path("runs/reproduce")
 
 
 def main(words: list[str]) -> None:
-    """Run the rows that are named, or as many as fit into the minutes.
-
-    Args:
-        words: the command line after ``trellis``.
-    """
+    """Run the rows that are named, or as many as fit into the minutes."""
     args = _parser().parse_args(words[1:])
     rows = ledger()
     if args.all:

@@ -30,8 +30,6 @@ def main(words: list[str]) -> None:
 
     ``trellis test CHECKPOINT`` is short for ``trellis test --ckpt_path CHECKPOINT``.
 
-    Args:
-        words: the command line after ``trellis``.
     Raises:
         ValueError: there is no checkpoint to evaluate.
     """

@@ -24,8 +24,6 @@ def main(words: list[str]) -> None:
     A line of more tokens than the network can read, or than ``--max_source_tokens``, is cut; it
     and a translation that does not end are named on stderr.
 
-    Args:
-        words: the command line after ``trellis``.
     Raises:
         FileNotFoundError: no such file.
         ValueError: another objective, no tokenizer, or bytes that are not UTF-8: the lines before

@@ -1,6 +1,5 @@
 """Checkpoints opened without naming a class, and without running what they hold."""
 
-import inspect
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from trellis.lightning_modules.engine.rebuild import checked, rebuilt
 from trellis.lightning_modules.engine.registry import registered_class
 from trellis.lightning_modules.engine.upgrade import FORMAT, upgrade
 from trellis.lightning_modules.engine.vouching import forget_unsigned
+from trellis.signature import arguments_of
 
 # Entries that objects are made of, and what their class must be.
 SECTIONS: dict[str, type] = {
@@ -95,7 +95,7 @@ def load(path: str | Path, **overrides: Any) -> Objective:
     hparams = checkpoint.setdefault("hyper_parameters", {})
     _require_section(hparams, str(path))
     cls = _objective_class(hparams, path)
-    known = inspect.signature(cls).parameters
+    known = arguments_of(cls)
     if unknown := [name for name in overrides if name not in known]:
         raise ValueError(f"{cls.__name__} takes no {unknown[0]}; it takes {', '.join(known)}")
     saved = {name: hparams[name] for name in known if name in hparams and name not in overrides}

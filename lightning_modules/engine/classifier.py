@@ -29,9 +29,6 @@ class Classifier(Objective):
 
     Args:
         network: factory of the network; ``build`` calls it.
-        optimizer: see ``Objective``.
-        lr_scheduler: see ``Objective``.
-        spec: see ``Objective``; has ``out_channels`` and ``classes``.
         label_smoothing: share of the target distribution that is uniform over the classes, in
             [0, 1].
     Raises:

@@ -38,9 +38,10 @@ Stage = Literal["val", "test"]
 class Objective(PlainHyperparameters, LightStep, ABC):
     """Base of the objectives: builds networks when the data is known, logs, evaluates.
 
-    A subclass takes its networks as factories, calls ``save_hyperparameters`` in ``__init__`` and
-    defines ``build`` (its networks), ``metrics`` and ``evaluate`` (what to report); with several
-    optimisers it sets ``automatic_optimization`` to false and overrides ``configure_optimizers``.
+    A subclass takes its networks as factories and defines ``build`` (its networks), ``metrics``
+    and ``evaluate`` (what to report); with several optimisers it sets ``automatic_optimization``
+    to false and overrides ``configure_optimizers``. Its arguments are kept in ``hparams``, and
+    those of this class are documented here alone.
 
     Args:
         optimizer: from the parameters to an optimiser.
@@ -62,6 +63,7 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         spec: Any = None,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters()
         self.optimizer, self.lr_scheduler, self.spec = optimizer, lr_scheduler, spec
         self._built = False
 

@@ -5,7 +5,6 @@ name or like YAML. A ``class_path`` counts only where the constructor's annotati
 object or a factory, and only for a class of ``registry``.
 """
 
-import inspect
 import re
 import types
 import typing
@@ -18,11 +17,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
+from trellis.hyperparameters import BOOKKEEPING
 from trellis.lightning_modules.engine.registry import registered_class, trusted_packages
+from trellis.signature import arguments_of, constructors
 
 # Packages of environments, which only register what they have when they are imported.
 ENVIRONMENTS = ("ale_py", "gymnasium", "gymnasium_robotics", "minigrid", "shimmy")
-BOOKKEEPING = ("_class_path", "_instantiator")
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -62,15 +62,15 @@ def checked(cls: type, plain: Mapping[str, Any], source: str) -> None:
 
 @cache
 def annotations(cls: type) -> dict[str, Any]:
-    """Annotations of the constructor's parameters; those it passes on are left out."""
-    init: Any = cls.__init__  # type: ignore[misc]
-    try:
-        hints = typing.get_type_hints(init, include_extras=True)
-    except Exception:  # names that exist for type checkers alone
-        hints = getattr(init, "__annotations__", {})
-    kinds = inspect.signature(init).parameters
-    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    return {n: hint for n, hint in hints.items() if n in kinds and kinds[n].kind not in variadic}
+    """Annotations of the arguments of ``cls``, those that it passes on to its base included."""
+    found: dict[str, Any] = {}
+    for init in constructors(cls):
+        try:
+            hints = typing.get_type_hints(init, include_extras=True)
+        except Exception:  # names that exist for type checkers alone
+            hints = getattr(init, "__annotations__", {})
+        found = hints | found
+    return {name: found[name] for name in arguments_of(cls) if name in found}
 
 
 def is_marked(hint: Any, mark: str) -> bool:

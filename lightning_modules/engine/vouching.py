@@ -7,7 +7,6 @@ account, and paths that carry no such signature are forgotten.
 
 import hashlib
 import hmac
-import inspect
 import json
 import os
 import secrets
@@ -20,11 +19,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from trellis.files import TYPED_ONLY
 from trellis.lightning_modules.engine.rebuild import annotations, is_marked
+from trellis.signature import arguments_of
 
 
 def typed_only(cls: type, parameters: dict[str, Any]) -> dict[str, Any]:
     """The arguments of ``cls`` that name files, as far as they differ from its defaults."""
-    hints, defaults = annotations(cls), inspect.signature(cls).parameters
+    hints, defaults = annotations(cls), arguments_of(cls)
     return {
         name: value
         for name, value in parameters.items()

@@ -45,9 +45,6 @@ class Autoencoder(Objective):
 
     Args:
         network: from ``(shape)`` to an autoencoder.
-        optimizer: see ``Objective``.
-        lr_scheduler: see ``Objective``.
-        spec: see ``Objective``.
         likelihood: ``unit_gaussian`` is half the squared error plus a constant; ``bernoulli``
             takes the network's outputs as logits.
         gaussian_noise: standard deviation of the noise that is added to each entry.
@@ -95,7 +92,6 @@ class Autoencoder(Objective):
                 f"sparsity_target={sparsity_target}: give a mean activation in (0, 1)"
             )
         self.masking = probability("masking", masking)
-        self.save_hyperparameters()
         self.network_factory, self.likelihood = network, LIKELIHOODS[likelihood]
         self.likelihood_name = likelihood
         self.gaussian_noise, self.sparsity = gaussian_noise, sparsity

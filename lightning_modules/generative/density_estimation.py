@@ -39,9 +39,6 @@ class DensityEstimation(GenerativeObjective):
 
     Args:
         network: from ``(shape, [num_classes])`` to a density.
-        optimizer: see ``Objective``.
-        lr_scheduler: see ``Objective``.
-        spec: see ``Objective``.
         conditional: condition the network on the labels.
     Raises:
         ValueError: a network that does not fit or cannot draw samples, or ``conditional`` with
@@ -60,7 +57,6 @@ class DensityEstimation(GenerativeObjective):
         conditional: bool = False,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec, conditional)
-        self.save_hyperparameters()
         self.network_factory = network
 
     def build(self, spec: TensorSpec) -> None:

@@ -74,7 +74,6 @@ class GAN(GenerativeObjective):
         discriminator_optimizer: from the discriminator's parameters to an optimiser.
         lr_scheduler: from an optimiser to a learning rate scheduler, one for each of the two. See
             ``Objective``; both are stepped with the generator.
-        spec: see ``Objective``.
         loss: builds the two losses.
         critic_steps: batches for each step of the generator.
         gradient_penalty: weight of the discriminator's gradient penalty on interpolates.
@@ -120,7 +119,6 @@ class GAN(GenerativeObjective):
         self.instance_noise = not_negative("instance_noise", instance_noise)
         self.weight_clip = positive("weight_clip", weight_clip)
         self.max_grad_norm = positive("max_grad_norm", max_grad_norm)
-        self.save_hyperparameters()
         self.factories = {"generator": generator, "discriminator": discriminator}
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
         self.adversarial_loss = loss()

@@ -18,9 +18,6 @@ class GenerativeObjective(Objective):
     A subclass builds its networks with ``sizes`` and defines ``draw``.
 
     Args:
-        optimizer: see ``Objective``.
-        lr_scheduler: see ``Objective``.
-        spec: see ``Objective``.
         conditional: condition the networks on the labels.
     """
 

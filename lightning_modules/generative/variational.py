@@ -67,9 +67,6 @@ class Variational(GenerativeObjective):
 
     Args:
         network: from ``(shape, num_parameters, [num_classes])`` to a latent-variable model.
-        optimizer: see ``Objective``.
-        lr_scheduler: see ``Objective``.
-        spec: see ``Objective``.
         likelihood: of an example given the latent variable.
         beta: weight of the KL divergence in training.
         beta_steps: training steps over which that weight increases linearly from 0.
@@ -109,7 +106,6 @@ class Variational(GenerativeObjective):
         ):
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name}={value}: give at least 0")
-        self.save_hyperparameters()
         self.network_factory, self.likelihood_name = network, likelihood
         self.likelihood = LIKELIHOODS[likelihood]
         self.beta, self.beta_steps = beta, beta_steps

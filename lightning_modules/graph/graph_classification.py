@@ -26,9 +26,6 @@ class GraphClassification(Classifier):
             ``(x, edge_index, batch) -> logits [B, out_channels]``; a module that also takes
             ``num_graphs`` is given B, which ``batch`` does not tell where the last graphs have
             no nodes.
-        optimizer: see ``Objective``.
-        lr_scheduler: see ``Objective``.
-        spec: see ``Objective``.
     Raises:
         ValueError: see ``Classifier``; or the network returns another number of rows than there
             are graphs.
@@ -44,7 +41,6 @@ class GraphClassification(Classifier):
         spec: GraphSpec | None = None,
     ) -> None:
         super().__init__(network, optimizer, lr_scheduler, spec)
-        self.save_hyperparameters()
 
     def build(self, spec: GraphSpec) -> None:
         self.network = build_network(

@@ -21,9 +21,6 @@ class NodeClassification(Classifier):
 
     Args:
         network: from ``(in_channels, out_channels)`` to a module ``(x, edge_index) -> logits``.
-        optimizer: see ``Objective``.
-        lr_scheduler: see ``Objective``.
-        spec: see ``Objective``.
     """
 
     spec_type = NodeSpec
@@ -36,7 +33,6 @@ class NodeClassification(Classifier):
         spec: NodeSpec | None = None,
     ) -> None:
         super().__init__(network, optimizer, lr_scheduler, spec)
-        self.save_hyperparameters()
 
     def build(self, spec: NodeSpec) -> None:
         self.network = build_network(

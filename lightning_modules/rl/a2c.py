@@ -4,16 +4,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
-from torch.distributions import Distribution
 
-from trellis.checks import not_negative, probability
-from trellis.lightning_modules.engine.build_network import build_network
-from trellis.lightning_modules.rl.agent import AgentObjective, choose
+from trellis.checks import not_negative
 from trellis.lightning_modules.rl.on_policy import (
     ActorCriticFactory,
-    actor_critic_sizes,
+    ActorCriticObjective,
     flatten_steps,
     scale_rewards,
     values_and_advantages,
@@ -21,10 +18,9 @@ from trellis.lightning_modules.rl.on_policy import (
 from trellis.networks.rl.value import ActorCriticNetwork
 from trellis.rl.collector import Rollout
 from trellis.rl.policy_gradient import policy_gradient_loss, standardized
-from trellis.spec import EnvironmentSpec
 
 
-class A2C(AgentObjective):
+class A2C(ActorCriticObjective):
     r"""The policy gradient with advantages from a value that is learned beside the policy.
 
     .. math:: L = -\frac1B \sum_i A_i \log \pi(a_i \mid s_i)
@@ -36,59 +32,33 @@ class A2C(AgentObjective):
     Logged and evaluated: as ``AgentObjective``, and the loss and its parts.
 
     Args:
-        network: from the sizes of an environment to a policy with a value.
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler, stepped once a rollout.
-        spec: sizes of the environment; ``None`` asks the data module.
-        gamma: discount per step, in [0, 1].
         lam: lambda of the advantages; 1 takes all rewards of the rollout.
         value_coef: weight of half the squared error of the value.
         entropy_coef: weight of the policy's entropy, in nats.
-        max_grad_norm: gradients are scaled down to this norm; ``None`` leaves them.
         standardize: scale the advantages of each rollout to mean 0 and standard deviation 1.
+        options: of ``ActorCriticObjective``.
     Raises:
         ValueError: a number out of range, or clipping and accumulation by the trainer.
 
     Source: Mnih et al. 2016, algorithm S3, with synchronous environments.
     """
 
-    learns_from = "rollouts"
-    network: Any  # with policy and value, which nn.Module does not declare
-
     def __init__(
         self,
         network: ActorCriticFactory = ActorCriticNetwork,
         optimizer: OptimizerCallable = torch.optim.RMSprop,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        spec: EnvironmentSpec | None = None,
-        gamma: float = 0.99,
+        *,
         lam: float = 1.0,
         value_coef: float = 0.5,
         entropy_coef: float = 0.01,
         max_grad_norm: float | None = 0.5,
         standardize: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, spec, gamma=gamma, max_grad_norm=max_grad_norm)
-        self.lam = probability("lam", lam)
+        super().__init__(network, optimizer, lam=lam, max_grad_norm=max_grad_norm, **options)
         self.value_coef = not_negative("value_coef", value_coef)
         self.entropy_coef = not_negative("entropy_coef", entropy_coef)
-        self.save_hyperparameters()
-        self.network_factory, self.standardize = network, standardize
-
-    def build(self, spec: EnvironmentSpec) -> None:
-        sizes = actor_critic_sizes(spec)
-        self.network = build_network(self.network_factory, sizes, "observation", objective=self)
-
-    def configure_optimizers(self) -> Any:
-        return self.scheduled([self.optimizer(self.network.parameters())])
-
-    def forward(self, observation: Tensor) -> tuple[Distribution, Tensor]:
-        """The distribution over actions and the value of ``observation [B, *shape]``."""
-        return self.network(observation)
-
-    def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
-        """Actions for ``observations [N, *shape]``: sampled, or the most probable."""
-        return choose(self.network.policy(observations), deterministic)
+        self.standardize = standardize
 
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
         if not bool(rollout.mask.any()):  # all environments were only reset

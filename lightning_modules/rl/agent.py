@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
+import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch.distributions import Distribution
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from trellis.checks import at_least_one, positive, probability
+from trellis.checks import positive, probability
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.lightning_private import counted_as_one
 from trellis.lightning_modules.engine.objective import Objective, Stage, clip_gradients, plan
@@ -29,8 +30,8 @@ from trellis.spec import EnvironmentSpec
 class AgentObjective(Objective):
     """Base of the agents, which act in an environment and learn from what happened.
 
-    A subclass sets ``learns_from``, calls ``save_hyperparameters`` in ``__init__``, defines
-    ``build`` (its networks) and ``act``, and updates its networks in ``training_step``::
+    A subclass sets ``learns_from``, defines ``build`` (its networks) and ``act``, and updates its
+    networks in ``training_step``. It passes ``**options`` on to this class, which documents them::
 
         with self.one_step() as [optimizer]:
             self.step(optimizer, loss)
@@ -50,7 +51,6 @@ class AgentObjective(Objective):
         lr_scheduler: from an optimiser to a scheduler, stepped once a batch.
         spec: sizes of the environment; ``None`` asks the data module.
         gamma: discount per step, in [0, 1].
-        n_step: rewards of a transition in the replay buffer.
         max_grad_norm: gradients of each optimiser are scaled down to this norm; ``None`` leaves
             them.
     Raises:
@@ -63,21 +63,22 @@ class AgentObjective(Objective):
     spec_type: ClassVar[type] = EnvironmentSpec
     monitor: ClassVar[str] = "val/return"
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
+    n_step: int = 1  # rewards of a transition in the replay buffer
     spec: EnvironmentSpec
+    network: Any  # if it has several, the subclass makes their optimisers
 
     def __init__(
         self,
-        optimizer: OptimizerCallable,
+        optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         spec: EnvironmentSpec | None = None,
         *,
-        gamma: float,
-        n_step: int = 1,
+        gamma: float = 0.99,
         max_grad_norm: float | None = None,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec)
         self.automatic_optimization = False
-        self.gamma, self.n_step = probability("gamma", gamma), at_least_one("n_step", n_step)
+        self.gamma = probability("gamma", gamma)
         self.max_grad_norm = positive("max_grad_norm", max_grad_norm)
 
     @abstractmethod
@@ -130,6 +131,9 @@ class AgentObjective(Objective):
         # Before the last batch, not after it: so it is validated like the end of an epoch.
         if batch_idx + 1 >= self.trainer.num_training_batches:
             self.trainer.should_stop = True
+
+    def configure_optimizers(self) -> Any:
+        return self.scheduled([self.optimizer(self.network.parameters())])
 
     def scheduled(self, optimizers: Sequence[Optimizer]) -> Any:
         """For ``configure_optimizers``: each optimiser with a scheduler, if there are any."""

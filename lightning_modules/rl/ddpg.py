@@ -3,29 +3,26 @@
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from trellis.checks import not_negative, probability
+from trellis.checks import not_negative
 from trellis.lightning_modules.engine.objective import frozen
-from trellis.lightning_modules.rl.agent import AgentObjective
 from trellis.lightning_modules.rl.off_policy import (
     BoundedPolicyFactory,
-    StateActionValueFactory,
+    ContinuousControlObjective,
     add_action_noise,
     build_critic,
     build_policy,
     critic_loss,
 )
 from trellis.networks.rl.policy import DeterministicPolicy
-from trellis.networks.rl.value import StateActionValue
 from trellis.rl.replay import Transitions
 from trellis.rl.replay_block import ReplayBlock
 from trellis.rl.target import frozen_copy, polyak_update_
 from trellis.spec import EnvironmentSpec
 
 
-class DDPG(AgentObjective):
+class DDPG(ContinuousControlObjective):
     r"""A critic learns the value of real-valued actions, a deterministic policy maximises it.
 
     .. math:: L_Q = \frac1B \sum_i w_i (Q(s, a) - y)^2, \quad y = r + \gamma^n Q'(s', \pi'(s')),
@@ -41,29 +38,14 @@ class DDPG(AgentObjective):
     Logged and evaluated: as ``AgentObjective``, and both losses of the last update.
 
     Args:
-        policy: from the sizes of an environment to a network that acts.
-        critic: from the sizes of an environment to the value of an action.
-        optimizer: from the policy's parameters to an optimiser.
-        critic_optimizer: from the critic's parameters to an optimiser.
-        lr_scheduler: from an optimiser to a scheduler, one for each, stepped once a block.
-        spec: sizes of the environment; ``None`` asks the data module.
-        gamma: discount per step, in [0, 1].
-        n_step: rewards of a target.
-        tau: share of the way that the target networks move in each update, in [0, 1].
         noise: standard deviation of the exploration noise, in halves of the actions' range, as in
             TD3's and stable-baselines3's code: 1 is from the middle to a bound.
-        max_grad_norm: gradients of each network are scaled down to this norm; ``None`` leaves
-            them.
-    Raises:
-        ValueError: a number out of range, an environment whose actions are discrete or have no
-            bounds, or clipping and accumulation by the trainer.
+        options: of ``ContinuousControlObjective``.
 
     Source: Lillicrap et al. 2016, algorithm 1. Deviates: the noise is Gaussian and independent
     from step to step (Fujimoto et al. 2018, section 6); actions enter the critic's first layer.
     """
 
-    learns_from = "replay"
-    policy: nn.Module
     critic: nn.Module
     action_low: Tensor
     action_high: Tensor
@@ -71,24 +53,12 @@ class DDPG(AgentObjective):
     def __init__(
         self,
         policy: BoundedPolicyFactory = DeterministicPolicy,
-        critic: StateActionValueFactory = StateActionValue,
-        optimizer: OptimizerCallable = torch.optim.Adam,
-        critic_optimizer: OptimizerCallable = torch.optim.Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        spec: EnvironmentSpec | None = None,
-        gamma: float = 0.99,
-        n_step: int = 1,
-        tau: float = 0.005,
+        *,
         noise: float = 0.1,
-        max_grad_norm: float | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            optimizer, lr_scheduler, spec, gamma=gamma, n_step=n_step, max_grad_norm=max_grad_norm
-        )
-        self.tau, self.noise = probability("tau", tau), not_negative("noise", noise)
-        self.save_hyperparameters()
-        self.policy_factory, self.critic_factory = policy, critic
-        self.critic_optimizer = critic_optimizer
+        super().__init__(policy, **options)
+        self.noise = not_negative("noise", noise)
 
     def build(self, spec: EnvironmentSpec) -> None:
         self.policy = build_policy(self.policy_factory, spec, stochastic=False, objective=self)
@@ -101,10 +71,6 @@ class DDPG(AgentObjective):
     def configure_optimizers(self) -> Any:
         of_policy = self.optimizer(self.policy.parameters())
         return self.scheduled([of_policy, self.critic_optimizer(self.critic.parameters())])
-
-    def forward(self, observation: Tensor) -> Tensor:
-        """Actions ``[B, A]`` for ``observation [B, *shape]``."""
-        return self.policy(observation)
 
     def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
         """Actions for ``observations [N, *shape]``: the policy's, with noise or without."""

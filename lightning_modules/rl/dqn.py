@@ -4,7 +4,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, choose_from, probability
@@ -52,10 +52,6 @@ class DQN(AgentObjective):
 
     Args:
         network: from the sizes of an environment to the values of its actions.
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler, stepped once a block.
-        spec: sizes of the environment; ``None`` asks the data module.
-        gamma: discount per step, in [0, 1].
         n_step: rewards of a target.
         double: select a' by Q.
         target_period: updates of Q for each of Q'.
@@ -63,7 +59,7 @@ class DQN(AgentObjective):
         epsilon: share of random actions at the end of exploration; it starts at 1.
         exploration: share of the run in which it falls linearly to ``epsilon``.
         loss: ``"mse"``, or ``"huber"``, whose gradient is at most 1.
-        max_grad_norm: gradients are scaled down to this norm; ``None`` leaves them.
+        options: of ``AgentObjective``.
     Raises:
         ValueError: a number out of range, an unknown loss, an environment with real-valued
             actions, or clipping and accumulation by the trainer.
@@ -79,9 +75,7 @@ class DQN(AgentObjective):
         self,
         network: QNetworkFactory = QNetwork,
         optimizer: OptimizerCallable = torch.optim.Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        spec: EnvironmentSpec | None = None,
-        gamma: float = 0.99,
+        *,
         n_step: int = 1,
         double: bool = False,
         target_period: int = 50,
@@ -89,16 +83,14 @@ class DQN(AgentObjective):
         epsilon: float = 0.05,
         exploration: float = 0.5,
         loss: Literal["mse", "huber"] = "mse",
-        max_grad_norm: float | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            optimizer, lr_scheduler, spec, gamma=gamma, n_step=n_step, max_grad_norm=max_grad_norm
-        )
+        super().__init__(optimizer, **options)
+        self.n_step = at_least_one("n_step", n_step)
         self.target_period = at_least_one("target_period", target_period)
         self.tau, self.epsilon = probability("tau", tau), probability("epsilon", epsilon)
         self.exploration = probability("exploration", exploration)
         choose_from("loss", loss, LOSSES)
-        self.save_hyperparameters()
         self.network_factory, self.double_q, self.error_loss = network, double, LOSSES[loss]
 
     def build(self, spec: EnvironmentSpec) -> None:
@@ -110,9 +102,6 @@ class DQN(AgentObjective):
         sizes = {**observation_sizes(spec), "num_actions": spec.num_actions}
         self.network = build_network(self.network_factory, sizes, "observation", objective=self)
         self.target = frozen_copy(self.network)
-
-    def configure_optimizers(self) -> Any:
-        return self.scheduled([self.optimizer(self.network.parameters())])
 
     def forward(self, observation: Tensor) -> Tensor:
         """Values ``[B, num_actions]`` of ``observation [B, *shape]``."""

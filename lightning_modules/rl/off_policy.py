@@ -4,15 +4,20 @@ B counts transitions, K critics, A is the number of entries of an action.
 """
 
 import copy
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from trellis.checks import at_least_one, probability
 from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.rl.agent import AgentObjective, observation_sizes
+from trellis.networks.rl.value import StateActionValue
 from trellis.rl.replay import ReplayBatch
+from trellis.rl.replay_block import ReplayBlock
 from trellis.spec import EnvironmentSpec
 
 
@@ -43,6 +48,53 @@ class StateActionValueFactory(Protocol):
     def __call__(
         self, observation_shape: tuple[int, ...], action_dim: int, *, num_observations: int = 0
     ) -> nn.Module: ...
+
+
+class ContinuousControlObjective(AgentObjective):
+    """Base of the agents that learn a policy and the values of its actions from a replay buffer.
+
+    A subclass defines ``build`` (``policy``, critics, their target networks), ``act`` and
+    ``training_step``, and gives both kinds of network their optimisers.
+
+    Args:
+        policy: from the sizes of an environment to a network that acts.
+        critic: from the sizes of an environment to the value of an action, called once for each.
+        optimizer: from the policy's parameters to an optimiser.
+        critic_optimizer: from the critics' parameters to an optimiser.
+        n_step: rewards of a target.
+        tau: share of the way that the target networks move in each of their updates, in [0, 1].
+        options: of ``AgentObjective``.
+    Raises:
+        ValueError: as ``AgentObjective``, or an environment whose actions are discrete or have no
+            bounds.
+    """
+
+    learns_from = "replay"
+    policy: nn.Module
+
+    def __init__(
+        self,
+        policy: BoundedPolicyFactory,
+        critic: StateActionValueFactory = StateActionValue,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        *,
+        critic_optimizer: OptimizerCallable = torch.optim.Adam,
+        n_step: int = 1,
+        tau: float = 0.005,
+        **options: Any,
+    ) -> None:
+        super().__init__(optimizer, **options)
+        self.n_step, self.tau = at_least_one("n_step", n_step), probability("tau", tau)
+        self.policy_factory, self.critic_factory = policy, critic
+        self.critic_optimizer = critic_optimizer
+
+    def forward(self, observation: Tensor) -> Any:
+        """What the policy returns for ``observation [B, *shape]``: actions or distributions."""
+        return self.policy(observation)
+
+    @abstractmethod
+    def training_step(self, block: ReplayBlock, batch_idx: int) -> None:
+        """Learn from the batches of one block."""
 
 
 def build_policy(

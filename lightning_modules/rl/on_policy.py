@@ -3,13 +3,19 @@
 T counts steps, N environments, B steps that there is something to learn from.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from trellis.lightning_modules.rl.agent import observation_sizes
+from trellis.checks import probability
+from trellis.lightning_modules.engine.build_network import build_network
+from trellis.lightning_modules.rl.agent import AgentObjective, choose, observation_sizes
+from trellis.networks.rl.value import ActorCriticNetwork
 from trellis.rl.collector import Rollout
 from trellis.rl.returns import gae
 from trellis.rl.reward_scale import RewardScale
@@ -34,10 +40,46 @@ class ActorCriticFactory(Protocol):
     ) -> nn.Module: ...
 
 
-def actor_critic_sizes(spec: EnvironmentSpec) -> dict[str, Any]:
-    """What an ``ActorCriticFactory`` is called with."""
-    actions = {"num_actions": spec.num_actions, "action_dim": len(spec.action_low)}
-    return {**observation_sizes(spec), **actions}
+class ActorCriticObjective(AgentObjective):
+    """Base of the agents that learn a policy and a value from each rollout.
+
+    A subclass defines ``training_step``.
+
+    Args:
+        network: from the sizes of an environment to a policy with a value.
+        lam: lambda of the advantages, in [0, 1].
+        options: of ``AgentObjective``.
+    """
+
+    learns_from = "rollouts"
+
+    def __init__(
+        self,
+        network: ActorCriticFactory = ActorCriticNetwork,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        *,
+        lam: float = 0.95,
+        **options: Any,
+    ) -> None:
+        super().__init__(optimizer, **options)
+        self.network_factory, self.lam = network, probability("lam", lam)
+
+    def build(self, spec: EnvironmentSpec) -> None:
+        actions = {"num_actions": spec.num_actions, "action_dim": len(spec.action_low)}
+        sizes = {**observation_sizes(spec), **actions}
+        self.network = build_network(self.network_factory, sizes, "observation", objective=self)
+
+    def forward(self, observation: Tensor) -> tuple[Distribution, Tensor]:
+        """The distribution over actions and the value of ``observation [B, *shape]``."""
+        return self.network(observation)
+
+    def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
+        """Actions for ``observations [N, *shape]``: sampled, or the most probable."""
+        return choose(self.network.policy(observations), deterministic)
+
+    @abstractmethod
+    def training_step(self, rollout: Rollout, batch_idx: int) -> None:
+        """Learn from one rollout."""
 
 
 class Experience(NamedTuple):

@@ -3,17 +3,14 @@
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
-from torch.distributions import Distribution
 
-from trellis.checks import at_least_one, not_negative, positive, probability
-from trellis.lightning_modules.engine.build_network import build_network
-from trellis.lightning_modules.rl.agent import AgentObjective, choose
+from trellis.checks import at_least_one, not_negative, positive
 from trellis.lightning_modules.rl.on_policy import (
     ActorCriticFactory,
+    ActorCriticObjective,
     Experience,
-    actor_critic_sizes,
     evaluate_rollout,
     scale_rewards,
 )
@@ -24,10 +21,9 @@ from trellis.rl.policy_gradient import (
     clipped_value_loss,
     standardized,
 )
-from trellis.spec import EnvironmentSpec
 
 
-class PPO(AgentObjective):
+class PPO(ActorCriticObjective):
     r"""A policy and its value learn from each rollout in several epochs of minibatches.
 
     .. math:: L = L_\text{clip}(\pi) + c_v L(V) - c_e H(\pi)
@@ -44,19 +40,13 @@ class PPO(AgentObjective):
     of ratios there that are ``train/clipped``.
 
     Args:
-        network: from the sizes of an environment to a policy with a value.
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler, stepped once a rollout.
-        spec: sizes of the environment; ``None`` asks the data module.
         num_epochs: passes over a rollout.
         num_minibatches: parts of a pass, shuffled for each.
-        gamma: discount per step, in [0, 1].
-        lam: lambda of the advantages, in [0, 1].
         clip: epsilon, how far from 1 the ratio of probabilities is rewarded.
         value_clip: largest change of a value that is rewarded; ``None`` does not clip.
         value_coef: weight of the value's loss.
         entropy_coef: weight of the policy's entropy, in nats.
-        max_grad_norm: gradients are scaled down to this norm; ``None`` leaves them.
+        options: of ``ActorCriticObjective``.
     Raises:
         ValueError: a number out of range, or clipping and accumulation by the trainer.
 
@@ -64,49 +54,26 @@ class PPO(AgentObjective):
     details of PPO", 1 to 11). Deviates: after a time limit the value is bootstrapped.
     """
 
-    learns_from = "rollouts"
-    network: Any  # with policy and value, which nn.Module does not declare
-
     def __init__(
         self,
         network: ActorCriticFactory = ActorCriticNetwork,
         optimizer: OptimizerCallable = torch.optim.Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        spec: EnvironmentSpec | None = None,
+        *,
         num_epochs: int = 4,
         num_minibatches: int = 4,
-        gamma: float = 0.99,
-        lam: float = 0.95,
         clip: float = 0.2,
         value_clip: float | None = 0.2,
         value_coef: float = 0.5,
         entropy_coef: float = 0.01,
         max_grad_norm: float | None = 0.5,
+        **options: Any,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, spec, gamma=gamma, max_grad_norm=max_grad_norm)
+        super().__init__(network, optimizer, max_grad_norm=max_grad_norm, **options)
         self.num_epochs = at_least_one("num_epochs", num_epochs)
         self.num_minibatches = at_least_one("num_minibatches", num_minibatches)
-        self.lam = probability("lam", lam)
         self.value_coef = not_negative("value_coef", value_coef)
         self.entropy_coef = not_negative("entropy_coef", entropy_coef)
         self.clip, self.value_clip = positive("clip", clip), positive("value_clip", value_clip)
-        self.save_hyperparameters()
-        self.network_factory = network
-
-    def build(self, spec: EnvironmentSpec) -> None:
-        sizes = actor_critic_sizes(spec)
-        self.network = build_network(self.network_factory, sizes, "observation", objective=self)
-
-    def configure_optimizers(self) -> Any:
-        return self.scheduled([self.optimizer(self.network.parameters())])
-
-    def forward(self, observation: Tensor) -> tuple[Distribution, Tensor]:
-        """The distribution over actions and the value of ``observation [B, *shape]``."""
-        return self.network(observation)
-
-    def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
-        """Actions for ``observations [N, *shape]``: sampled, or the most probable."""
-        return choose(self.network.policy(observations), deterministic)
 
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
         rollout = scale_rewards(self.network, rollout)

@@ -3,7 +3,7 @@
 from typing import Any, Literal, Protocol
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -47,13 +47,9 @@ class REINFORCE(AgentObjective):
     Args:
         network: from the sizes of an environment to a policy; for real actions give a
             ``GaussianPolicy``.
-        optimizer: from parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler, stepped once a rollout.
-        spec: sizes of the environment; ``None`` asks the data module.
-        gamma: discount per step, in [0, 1].
         baseline: b, the mean of the returns of the rollout, or none.
         entropy_coef: weight of the policy's entropy, in nats.
-        max_grad_norm: gradients are scaled down to this norm; ``None`` leaves them.
+        options: of ``AgentObjective``.
     Raises:
         ValueError: a number out of range, an unknown baseline, or clipping and accumulation by
             the trainer; in ``fit`` a rollout in which no episode ends.
@@ -68,26 +64,20 @@ class REINFORCE(AgentObjective):
         self,
         network: PolicyFactory = CategoricalPolicy,
         optimizer: OptimizerCallable = torch.optim.Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        spec: EnvironmentSpec | None = None,
-        gamma: float = 0.99,
+        *,
         baseline: Literal["mean", "none"] = "mean",
         entropy_coef: float = 0.0,
-        max_grad_norm: float | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, spec, gamma=gamma, max_grad_norm=max_grad_norm)
+        super().__init__(optimizer, **options)
         choose_from("baseline", baseline, ("mean", "none"))
         self.entropy_coef = not_negative("entropy_coef", entropy_coef)
-        self.save_hyperparameters()
         self.network_factory, self.baseline = network, baseline
 
     def build(self, spec: EnvironmentSpec) -> None:
         discrete, real = {"num_actions": spec.num_actions}, {"action_dim": len(spec.action_low)}
         sizes = {**observation_sizes(spec), **(discrete if spec.num_actions else real)}
         self.network = build_network(self.network_factory, sizes, "observation", objective=self)
-
-    def configure_optimizers(self) -> Any:
-        return self.scheduled([self.optimizer(self.network.parameters())])
 
     def forward(self, observation: Tensor) -> Distribution:
         """The distribution over actions for ``observation [B, *shape]``."""

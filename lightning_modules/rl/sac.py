@@ -4,30 +4,28 @@ import math
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
-from trellis.checks import positive, probability
+from trellis.checks import positive
 from trellis.lightning_modules.engine.objective import frozen
-from trellis.lightning_modules.rl.agent import AgentObjective, choose
+from trellis.lightning_modules.rl.agent import choose
 from trellis.lightning_modules.rl.off_policy import (
     BoundedPolicyFactory,
-    StateActionValueFactory,
+    ContinuousControlObjective,
     build_critic,
     build_policy,
     critic_loss,
     minimum_value,
 )
 from trellis.networks.rl.policy import SquashedGaussianPolicy
-from trellis.networks.rl.value import StateActionValue
 from trellis.rl.replay import Transitions
 from trellis.rl.replay_block import ReplayBlock
 from trellis.rl.target import frozen_copy, polyak_update_
 from trellis.spec import EnvironmentSpec
 
 
-class SAC(AgentObjective):
+class SAC(ContinuousControlObjective):
     r"""Two critics learn the soft value of actions, a stochastic policy maximises the lesser one.
 
     .. math:: L_Q = \sum_{k=1}^2 \frac1B \sum_i w_i (Q_k(s, a) - y)^2, \quad
@@ -51,54 +49,28 @@ class SAC(AgentObjective):
 
     Args:
         policy: from the sizes of an environment to distributions over actions.
-        critic: from the sizes of an environment to the value of an action; called twice.
-        optimizer: from the policy's parameters to an optimiser.
-        critic_optimizer: from the critics' parameters to an optimiser.
         alpha_optimizer: from the logarithm of alpha to an optimiser.
-        lr_scheduler: from an optimiser to a scheduler, one for each, stepped once a block.
-        spec: sizes of the environment; ``None`` asks the data module.
-        gamma: discount per step, in [0, 1].
-        n_step: rewards of a target.
-        tau: share of the way that the target networks move in each update, in [0, 1].
         alpha: a constant entropy temperature; ``None`` learns it, starting from 1.
         target_entropy: H in nats, of actions in [-1, 1]; ``None`` is -1 for each entry.
-        max_grad_norm: gradients of each network are scaled down to this norm; ``None`` leaves
-            them.
-    Raises:
-        ValueError: a number out of range, an environment whose actions are discrete or have no
-            bounds, or clipping and accumulation by the trainer.
+        options: of ``ContinuousControlObjective``.
 
     Source: Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", algorithm 1.
     Deviates: the loss of alpha has its logarithm in place of it, as the authors' code; squared
     errors are not halved; with n steps, only the last one's entropy counts.
     """
 
-    learns_from = "replay"
-    policy: nn.Module
-
     def __init__(
         self,
         policy: BoundedPolicyFactory = SquashedGaussianPolicy,
-        critic: StateActionValueFactory = StateActionValue,
-        optimizer: OptimizerCallable = torch.optim.Adam,
-        critic_optimizer: OptimizerCallable = torch.optim.Adam,
+        *,
         alpha_optimizer: OptimizerCallable = torch.optim.Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        spec: EnvironmentSpec | None = None,
-        gamma: float = 0.99,
-        n_step: int = 1,
-        tau: float = 0.005,
         alpha: float | None = None,
         target_entropy: float | None = None,
-        max_grad_norm: float | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            optimizer, lr_scheduler, spec, gamma=gamma, n_step=n_step, max_grad_norm=max_grad_norm
-        )
-        self.tau, self.alpha = probability("tau", tau), positive("alpha", alpha)
-        self.save_hyperparameters()
-        self.policy_factory, self.critic_factory = policy, critic
-        self.critic_optimizer, self.alpha_optimizer = critic_optimizer, alpha_optimizer
+        super().__init__(policy, **options)
+        self.alpha = positive("alpha", alpha)
+        self.alpha_optimizer = alpha_optimizer
         self._given_target_entropy = target_entropy
 
     def build(self, spec: EnvironmentSpec) -> None:
@@ -122,10 +94,6 @@ class SAC(AgentObjective):
         if self.alpha is None:
             optimizers.append(self.alpha_optimizer([self.log_alpha]))
         return self.scheduled(optimizers)
-
-    def forward(self, observation: Tensor) -> Distribution:
-        """The distribution over actions ``[B, A]`` for ``observation [B, *shape]``."""
-        return self.policy(observation)
 
     def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
         """Actions for ``observations [N, *shape]``: sampled, or the mode."""

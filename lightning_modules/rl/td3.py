@@ -3,15 +3,13 @@
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, not_negative, positive, probability
+from trellis.checks import at_least_one, not_negative, positive
 from trellis.lightning_modules.engine.objective import frozen
-from trellis.lightning_modules.rl.agent import AgentObjective
 from trellis.lightning_modules.rl.off_policy import (
     BoundedPolicyFactory,
-    StateActionValueFactory,
+    ContinuousControlObjective,
     add_action_noise,
     build_critic,
     build_policy,
@@ -19,14 +17,13 @@ from trellis.lightning_modules.rl.off_policy import (
     minimum_value,
 )
 from trellis.networks.rl.policy import DeterministicPolicy
-from trellis.networks.rl.value import StateActionValue
 from trellis.rl.replay import Transitions
 from trellis.rl.replay_block import ReplayBlock
 from trellis.rl.target import frozen_copy, polyak_update_
 from trellis.spec import EnvironmentSpec
 
 
-class TD3(AgentObjective):
+class TD3(ContinuousControlObjective):
     r"""Targets from the lesser of two critics, for an action near that of the target policy.
 
     .. math:: L_Q = \sum_{k=1}^2 \frac1B \sum_i w_i (Q_k(s, a) - y)^2, \quad
@@ -45,57 +42,35 @@ class TD3(AgentObjective):
     Logged and evaluated: as ``AgentObjective``, and the last losses of critics and policy.
 
     Args:
-        policy: from the sizes of an environment to a network that acts.
-        critic: from the sizes of an environment to the value of an action; called twice.
-        optimizer: from the policy's parameters to an optimiser.
-        critic_optimizer: from the critics' parameters to an optimiser.
-        lr_scheduler: from an optimiser to a scheduler, one for each, stepped once a block.
-        spec: sizes of the environment; ``None`` asks the data module.
-        gamma: discount per step, in [0, 1].
-        n_step: rewards of a target.
-        tau: share of the way that the target networks move in each of their updates, in [0, 1].
         noise: standard deviation of the exploration noise. All noise is measured in halves of the
             actions' range, as in the authors' and stable-baselines3's code: 1 is from the middle
             to a bound.
         target_noise: standard deviation of the noise on the actions of pi'.
         target_noise_clip: its largest size.
         policy_delay: updates of the critics for each of the policy.
-    Raises:
-        ValueError: a number out of range, an environment whose actions are discrete or have no
-            bounds, or clipping and accumulation by the trainer.
+        options: of ``ContinuousControlObjective``.
 
     Source: Fujimoto et al. 2018, algorithm 1.
     """
 
-    learns_from = "replay"
-    policy: nn.Module
     action_low: Tensor
     action_high: Tensor
 
     def __init__(
         self,
         policy: BoundedPolicyFactory = DeterministicPolicy,
-        critic: StateActionValueFactory = StateActionValue,
-        optimizer: OptimizerCallable = torch.optim.Adam,
-        critic_optimizer: OptimizerCallable = torch.optim.Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        spec: EnvironmentSpec | None = None,
-        gamma: float = 0.99,
-        n_step: int = 1,
-        tau: float = 0.005,
+        *,
         noise: float = 0.1,
         target_noise: float = 0.2,
         target_noise_clip: float = 0.5,
         policy_delay: int = 2,
+        **options: Any,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, spec, gamma=gamma, n_step=n_step)
-        self.tau, self.noise = probability("tau", tau), not_negative("noise", noise)
+        super().__init__(policy, **options)
+        self.noise = not_negative("noise", noise)
         self.target_noise = not_negative("target_noise", target_noise)
         self.target_noise_clip = positive("target_noise_clip", target_noise_clip)
         self.policy_delay = at_least_one("policy_delay", policy_delay)
-        self.save_hyperparameters()
-        self.policy_factory, self.critic_factory = policy, critic
-        self.critic_optimizer = critic_optimizer
         self._policy_loss: dict[str, Tensor] = {}  # the last one, for blocks without an update
 
     def build(self, spec: EnvironmentSpec) -> None:
@@ -111,10 +86,6 @@ class TD3(AgentObjective):
     def configure_optimizers(self) -> Any:
         of_policy = self.optimizer(self.policy.parameters())
         return self.scheduled([of_policy, self.critic_optimizer(self.critics.parameters())])
-
-    def forward(self, observation: Tensor) -> Tensor:
-        """Actions ``[B, A]`` for ``observation [B, *shape]``."""
-        return self.policy(observation)
 
     def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
         """Actions for ``observations [N, *shape]``: the policy's, with noise or without."""

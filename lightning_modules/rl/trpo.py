@@ -5,17 +5,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import kl_divergence
 
 from trellis.checks import at_least_one, not_negative, positive, probability
-from trellis.lightning_modules.engine.build_network import build_network
-from trellis.lightning_modules.rl.agent import AgentObjective, choose
 from trellis.lightning_modules.rl.on_policy import (
     ActorCriticFactory,
+    ActorCriticObjective,
     Experience,
-    actor_critic_sizes,
     evaluate_rollout,
     scale_rewards,
 )
@@ -34,7 +32,7 @@ from trellis.spec import EnvironmentSpec
 BACKTRACK = 0.8  # each try of the line search is this share of the one before
 
 
-class TRPO(AgentObjective):
+class TRPO(ActorCriticObjective):
     r"""The policy takes one natural-gradient step on each rollout; a value is learned beside it.
 
     .. math:: \max_\theta \frac1B \sum_i \rho_i(\theta) A_i \quad \text{with} \quad
@@ -45,8 +43,8 @@ class TRPO(AgentObjective):
     :math:`F^{-1} g`, by conjugate gradients, the length what the second-order expansion of the
     divergence allows. A line search shortens the step until the surrogate has grown and the
     divergence is within ``max_kl``; if it never is, the policy stays as it was. The value is
-    fitted to the returns in several epochs of minibatches; the optimiser and the scheduler are
-    those of the value.
+    fitted to the returns in several epochs of minibatches; the optimiser, the scheduler and
+    ``max_grad_norm`` are those of the value.
 
     Batch: a ``Rollout``, whose updates count as one step. Advantages are estimated by the network
     that acted and scaled to mean 0 and standard deviation 1; where an episode is truncated by a
@@ -60,10 +58,6 @@ class TRPO(AgentObjective):
         network: from the sizes of an environment to a policy with a value that share no
             parameter.
         optimizer: from the value's parameters to an optimiser.
-        lr_scheduler: from the optimiser to a scheduler, stepped once a rollout.
-        spec: sizes of the environment; ``None`` asks the data module.
-        gamma: discount per step, in [0, 1].
-        lam: lambda of the advantages, in [0, 1].
         max_kl: epsilon, in nats.
         damping: added to the diagonal of F, which limits steps along flat directions.
         cg_iterations: of the conjugate gradients, one product with F each.
@@ -72,6 +66,7 @@ class TRPO(AgentObjective):
         fisher_share: share of the states, sampled for each rollout, that F is averaged over.
         num_epochs: passes of the value over a rollout.
         num_minibatches: parts of a pass, shuffled for each.
+        options: of ``ActorCriticObjective``.
     Raises:
         ValueError: a number out of range, or clipping and accumulation by the trainer; in ``fit``
             a network whose policy and value share parameters.
@@ -81,17 +76,11 @@ class TRPO(AgentObjective):
     Schulman et al. 2016 (advantages). Deviates: after a time limit the value is bootstrapped.
     """
 
-    learns_from = "rollouts"
-    network: Any  # with policy and value, which nn.Module does not declare
-
     def __init__(
         self,
         network: ActorCriticFactory = ActorCriticNetwork,
         optimizer: OptimizerCallable = torch.optim.Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        spec: EnvironmentSpec | None = None,
-        gamma: float = 0.99,
-        lam: float = 0.95,
+        *,
         max_kl: float = 0.01,
         damping: float = 0.1,
         cg_iterations: int = 10,
@@ -99,9 +88,9 @@ class TRPO(AgentObjective):
         fisher_share: float = 1.0,
         num_epochs: int = 10,
         num_minibatches: int = 4,
+        **options: Any,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler, spec, gamma=gamma)
-        self.lam = probability("lam", lam)
+        super().__init__(network, optimizer, **options)
         self.max_kl = positive("max_kl", max_kl)
         self.fisher_share = positive("fisher_share", probability("fisher_share", fisher_share))
         self.damping = not_negative("damping", damping)
@@ -110,25 +99,11 @@ class TRPO(AgentObjective):
         self.line_search_steps = line_search_steps
         self.num_epochs = at_least_one("num_epochs", num_epochs)
         self.num_minibatches = at_least_one("num_minibatches", num_minibatches)
-        self.save_hyperparameters()
-        self.network_factory = network
         self._policy_parameters: list[nn.Parameter] = []
-
-    def build(self, spec: EnvironmentSpec) -> None:
-        sizes = actor_critic_sizes(spec)
-        self.network = build_network(self.network_factory, sizes, "observation", objective=self)
 
     def configure_optimizers(self) -> Any:
         self._policy_parameters, of_value = _split_parameters(self.network, self.spec, self.device)
         return self.scheduled([self.optimizer(of_value)])
-
-    def forward(self, observation: Tensor) -> tuple[Distribution, Tensor]:
-        """The distribution over actions and the value of ``observation [B, *shape]``."""
-        return self.network(observation)
-
-    def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
-        """Actions for ``observations [N, *shape]``: sampled, or the most probable."""
-        return choose(self.network.policy(observations), deterministic)
 
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
         rollout = scale_rewards(self.network, rollout)

@@ -40,9 +40,6 @@ class CausalLM(Objective):
 
     Args:
         network: from ``num_tokens`` to a module ``(tokens, state) -> (logits, state)``.
-        optimizer: see ``Objective``.
-        lr_scheduler: see ``Objective``.
-        spec: see ``Objective``.
         carry_state: start each batch from the state after the batch before.
     Raises:
         ValueError: ``carry_state`` with data that are not streams, or data whose batches are not
@@ -62,7 +59,6 @@ class CausalLM(Objective):
         carry_state: bool = False,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec)
-        self.save_hyperparameters()
         self.network_factory, self.carry_state = network, carry_state
         self._carried, self._carried_in_evaluation = _Carried(), _Carried()
 

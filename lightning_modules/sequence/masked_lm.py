@@ -38,9 +38,6 @@ class MaskedLM(Objective):
     Args:
         network: from ``(num_tokens, pad_id)`` to a module
             ``(tokens, segments, chosen) -> (token_logits, order_logits)``.
-        optimizer: see ``Objective``.
-        lr_scheduler: see ``Objective``.
-        spec: see ``Objective``.
         mask_probability: share of the ordinary tokens that the network has to predict.
     Raises:
         ValueError: ``mask_probability`` lies outside (0, 1], or the data has no ``mask_id`` or
@@ -62,7 +59,6 @@ class MaskedLM(Objective):
         super().__init__(optimizer, lr_scheduler, spec)
         if not 0 < mask_probability <= 1:
             raise ValueError(f"mask_probability={mask_probability}: give a share in (0, 1]")
-        self.save_hyperparameters()
         self.network_factory, self.mask_probability = network, mask_probability
 
     def build(self, spec: TokenSpec) -> None:

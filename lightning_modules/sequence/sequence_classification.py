@@ -28,9 +28,6 @@ class SequenceClassification(Classifier):
     Args:
         network: from ``(num_tokens, out_channels, pad_id)`` to a module
             ``tokens -> logits [B, out_channels]``.
-        optimizer: see ``Objective``.
-        lr_scheduler: see ``Objective``.
-        spec: see ``Objective``.
     Raises:
         ValueError: see ``Classifier``; or the tokens of the data have no ``pad_id``.
     """
@@ -45,7 +42,6 @@ class SequenceClassification(Classifier):
         spec: LabelledTokenSpec | None = None,
     ) -> None:
         super().__init__(network, optimizer, lr_scheduler, spec)
-        self.save_hyperparameters()
 
     def build(self, spec: LabelledTokenSpec) -> None:
         self.network = build_token_network(self.network_factory, spec, self)

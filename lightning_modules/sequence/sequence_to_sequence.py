@@ -44,9 +44,6 @@ class SequenceToSequence(Objective):
 
     Args:
         network: from the vocabularies to an encoder-decoder.
-        optimizer: see ``Objective``.
-        lr_scheduler: see ``Objective``.
-        spec: see ``Objective``.
         label_smoothing: share of the target distribution that is uniform over the vocabulary, in
             [0, 1].
         scheduled_sampling: probability that the decoder's next input in training is its own
@@ -90,7 +87,6 @@ class SequenceToSequence(Objective):
             raise ValueError(
                 f"scheduled_sampling_steps={scheduled_sampling_steps}: give at least 0"
             )
-        self.save_hyperparameters()
         self.network_factory, self.length_penalty = network, length_penalty
         self.scheduled_sampling_steps = scheduled_sampling_steps
 

@@ -18,10 +18,6 @@ class Classification(Classifier):
 
     Args:
         network: from ``(in_channels, out_channels)`` to a module ``x -> logits``.
-        optimizer: see ``Objective``.
-        lr_scheduler: see ``Objective``.
-        spec: see ``Objective``.
-        label_smoothing: see ``Classifier``.
     Raises:
         ValueError: see ``Classifier``; or the targets of the data are real numbers.
     """
@@ -37,7 +33,6 @@ class Classification(Classifier):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(network, optimizer, lr_scheduler, spec, label_smoothing)
-        self.save_hyperparameters()
 
     def build(self, spec: TensorSpec) -> None:
         if spec.targets != "labels":

@@ -64,9 +64,6 @@ class Regression(Objective):
 
     Args:
         network: from ``(in_channels, out_channels)`` to a module ``x -> [B, out_channels]``.
-        optimizer: see ``Objective``.
-        lr_scheduler: see ``Objective``.
-        spec: see ``Objective``.
         likelihood: ``gaussian`` of standard deviation 1 (least squares), ``heteroscedastic``
             for a Gaussian whose standard deviation is predicted too, or ``gumbel`` for maxima.
     Raises:
@@ -86,7 +83,6 @@ class Regression(Objective):
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec)
         self.likelihood = choose_from("likelihood", likelihood, Likelihood)
-        self.save_hyperparameters()
         self.network_factory = network
 
     @property

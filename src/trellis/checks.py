@@ -101,6 +101,25 @@ def check_sizes(in_channels: int, out_channels: int) -> None:
     at_least_one("out_channels", out_channels)
 
 
+def check_same_shape(advice: str, **tensors: Tensor) -> None:
+    """Check that tensors have one shape.
+
+    Args:
+        advice: what to give, for the message.
+        tensors: by the names that the message calls them.
+    Raises:
+        ValueError: two differ; names all.
+
+    >>> check_same_shape("give one for each step", mask=torch.ones(2), values=torch.ones(3))
+    Traceback (most recent call last):
+        ...
+    ValueError: mask [2] and values [3]: give one for each step
+    """
+    if len({tensor.shape for tensor in tensors.values()}) > 1:
+        named = " and ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
+        raise ValueError(f"{named}: {advice}")
+
+
 def check_vectors(x: Tensor, in_channels: int, network: str) -> None:
     """Check that ``x`` has the shape ``[B, in_channels]``.
 

@@ -18,9 +18,11 @@ from types import FrameType
 from typing import Any
 
 from trellis.index import public_path
+from trellis.signature import arguments_of
 
 # An instantiator on the allow-list of Lightning, which calls it to rebuild a module.
 INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
+BOOKKEEPING = ("_class_path", "_instantiator")  # in ``hparams`` beside the arguments
 
 
 def class_path(obj: Any) -> str:
@@ -105,6 +107,14 @@ def _partial_to_plain(value: partial) -> dict[str, Any]:
     return {"class_path": class_path(function), "init_args": init_args}
 
 
+def _distance_from_caller(obj: Any, frame: FrameType | None) -> int:
+    """For ``warn`` of the function that ``frame`` called: to who called the constructor."""
+    level = 2
+    while frame is not None and frame.f_locals.get("self") is obj:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 class PlainHyperparameters:
     """Mixin before ``LightningModule`` or ``LightningDataModule``: ``hparams`` in plain types.
 
@@ -114,6 +124,10 @@ class PlainHyperparameters:
     hparams: Any
     unsaved: tuple[str, ...] = ()
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__signature__ = inspect.Signature([*arguments_of(cls).values()])  # type: ignore[attr-defined]
+
     def save_hyperparameters(
         self,
         *args: Any,
@@ -121,10 +135,17 @@ class PlainHyperparameters:
         frame: FrameType | None = None,
         logger: bool = True,
     ) -> None:
-        """Lightning's ``save_hyperparameters``, then every value in its plain form."""
+        """Lightning's ``save_hyperparameters``, then every value in its plain form.
+
+        Called in the constructor of a base, it keeps the arguments of the class that is built.
+        """
         caller = frame or inspect.currentframe().f_back  # type: ignore[union-attr]
+        self.hparams.pop("_instantiator", None)  # of an earlier call
         super().save_hyperparameters(*args, ignore=ignore, frame=caller, logger=logger)  # type: ignore[misc]
         hparams = self.hparams
+        if not args:  # a base keeps arguments too that its subclass sets by itself
+            for name in hparams.keys() - arguments_of(type(self)).keys() - {*BOOKKEEPING}:
+                del hparams[name]
         if "_instantiator" in hparams:  # built by the command line: already plain
             return
         unsaved = []
@@ -137,7 +158,7 @@ class PlainHyperparameters:
                 warnings.warn(
                     f"{type(self).__name__}({name}=...) is {error}: it is not in the checkpoint, "
                     f"give {name}= again on loading",
-                    stacklevel=3,
+                    stacklevel=_distance_from_caller(self, caller),
                 )
         if (path := importable_name(type(self))) is not None:
             hparams["_class_path"] = path

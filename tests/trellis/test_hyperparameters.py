@@ -3,6 +3,7 @@
 import io
 from enum import Enum
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -99,9 +100,12 @@ def test_class_path_imports_the_same_object():
 class _Parent:
     """What Lightning does: keep the arguments of ``__init__``."""
 
+    def __init__(self) -> None:
+        self.hparams = {}
+
     def save_hyperparameters(self, *args, ignore=None, frame=None, logger=True) -> None:
         values = frame.f_locals
-        self.hparams = {k: v for k, v in values.items() if k not in ("self", "__class__")}
+        self.hparams |= {k: v for k, v in values.items() if k not in ("self", "__class__")}
 
 
 THREE = np.int64(3)
@@ -109,6 +113,7 @@ THREE = np.int64(3)
 
 class Thing(PlainHyperparameters, _Parent):
     def __init__(self, network=nn.ReLU, width=THREE) -> None:
+        super().__init__()
         self.save_hyperparameters()
 
 
@@ -138,3 +143,32 @@ def test_a_class_of_a_notebook_has_no_path():
         pass
 
     assert "_class_path" not in Local().hparams
+
+
+class Base(PlainHyperparameters, _Parent):
+    def __init__(self, rate=0.1, *, hidden=1) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+
+class Passing(Base):
+    def __init__(self, network=nn.ReLU, **options) -> None:
+        super().__init__(**options)
+
+
+class Fixing(Base):
+    def __init__(self, network=nn.ReLU) -> None:
+        super().__init__(hidden=2)
+
+
+def test_what_a_base_saves_are_the_arguments_of_the_class_that_is_built():
+    assert [*signature(Passing).parameters] == ["network", "rate", "hidden"]
+    assert [*signature(Fixing).parameters] == ["network"]
+    assert {"rate", "hidden"} <= Passing(hidden=3).hparams.keys()
+    assert not {"rate", "hidden"} & Fixing().hparams.keys()
+
+
+def test_a_warning_points_to_who_built_the_object():
+    with pytest.warns(UserWarning, match="give rate= again") as seen:
+        Passing(rate=lambda: None)
+    assert seen[0].filename == __file__

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trellis.checks import at_least_one, probability
+from trellis.checks import at_least_one, check_same_shape, probability
 from trellis.rl.replay import ReplayBatch, ReplayBuffer, Transitions, check_filled
 from trellis.rl.sum_tree import SumTree
 
@@ -88,11 +88,7 @@ class PrioritizedReplay:
             ValueError: shapes differ, or an error is not finite, which would make its transition
                 the only one that is ever sampled.
         """
-        if indices.shape != errors.shape:
-            raise ValueError(
-                f"indices {list(indices.shape)} and errors {list(errors.shape)}: give one error "
-                f"for each transition"
-            )
+        check_same_shape("give one error for each transition", indices=indices, errors=errors)
         errors = errors.detach().to("cpu", torch.double)
         if not bool(errors.isfinite().all()):
             raise ValueError("errors hold NaN or infinity: the loss has diverged")

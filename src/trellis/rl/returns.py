@@ -12,7 +12,7 @@ vectorised operations.
 import torch
 from torch import Tensor
 
-from trellis.checks import at_least_one, probability
+from trellis.checks import at_least_one, check_same_shape, probability
 
 
 def discounted_returns(
@@ -186,11 +186,7 @@ def importance_ratio(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
     >>> importance_ratio(torch.tensor([-1.0, 0.0]), torch.tensor([-1.0, -1.0]))
     tensor([1.0000, 2.7183])
     """
-    if log_prob.shape != old_log_prob.shape:
-        raise ValueError(
-            f"log_prob {list(log_prob.shape)} and old_log_prob {list(old_log_prob.shape)}: give "
-            f"both for each action"
-        )
+    check_same_shape("give both for each action", log_prob=log_prob, old_log_prob=old_log_prob)
     return (log_prob - old_log_prob.detach()).exp()
 
 
@@ -219,11 +215,8 @@ def _check(
     for name, tensor in {"values": values, "next_values": next_values, **flags}.items():
         if tensor is None:
             continue
-        if tensor.shape != rewards.shape:
-            raise ValueError(
-                f"{name} {list(tensor.shape)} and rewards {list(rewards.shape)}: give one for "
-                f"each step of each environment, [T, N]"
-            )
+        advice = "give one for each step of each environment, [T, N]"
+        check_same_shape(advice, **{name: tensor}, rewards=rewards)
         if (tensor.dtype == torch.bool) != (name in flags):
             kind = "bool" if name in flags else "real numbers"
             raise ValueError(f"{name} of {tensor.dtype}: give {kind}")

@@ -94,8 +94,8 @@ def test_sees_what_is_beside_it_along_the_edges(
     data = partial(EnvironmentRollouts, "TestFires-v0", 8, 64, 8 * 64 * 9, num_val_episodes=50)
     network = partial(OnGraphPolicy, encoder=partial(encoder, num_layers=2, dropout=0.0))
     objective = partial(
-        PPO, network, partial(torch.optim.Adam, lr=0.01), partial(Schedule, decay="linear"),
-        gamma=0.9,
+        PPO, network, partial(torch.optim.Adam, lr=0.01),
+        lr_scheduler=partial(Schedule, decay="linear"), gamma=0.9,
     )  # fmt: skip
     done = run(Case(objective, data), tmp_path, val_check_interval=1.0, max_epochs=1)
     assert done.error is None

@@ -57,8 +57,6 @@ class MAF(Flow):
     about one pass too.
 
     Args:
-        shape: of one example.
-        num_classes: K of a conditional flow, 0 for an unconditional one.
         max_scale: the largest factor by which one transform scales an entry.
         options: of ``autoregressive_transforms``.
     Shape:
@@ -86,8 +84,13 @@ class MAF(Flow):
 class IAF(Flow):
     """Inverse autoregressive flow: ``MAF`` with its transforms inverted.
 
-    A sample takes one pass of each conditioner, a density is computed entry by entry. Arguments
-    and shapes are those of ``MAF``.
+    A sample takes one pass of each conditioner, a density is computed entry by entry.
+
+    Args:
+        max_scale: see ``MAF``.
+        options: see ``MAF``.
+    Shape:
+        see ``MAF``
 
     Source: Kingma et al. 2016, section 3; as the inverse of MAF, Papamakarios et al. 2017, 3.5.
     """
@@ -111,8 +114,6 @@ class NSF(Flow):
     """Neural spline flow: ``MAF`` with rational-quadratic splines instead of affine transforms.
 
     Args:
-        shape: of one example.
-        num_classes: see ``MAF``.
         bins: of each spline.
         bound: entries outside [-bound, bound] pass unchanged: standardise the data or widen it.
         options: of ``autoregressive_transforms``.

@@ -67,7 +67,6 @@ class NICE(Flow):
 
     Args:
         shape: of one example; at least two entries.
-        num_classes: K of a conditional flow, 0 for an unconditional one.
         base: distribution of the noise, ``logistic`` as in the paper or ``normal``.
         options: of ``coupling_transforms``; with three couplings or more every entry can
             influence every other.
@@ -97,8 +96,6 @@ class RealNVP(Flow):
     """Affine couplings of vectors; images are flattened (``RealNVPImage`` convolves).
 
     Args:
-        shape: see ``NICE``.
-        num_classes: see ``NICE``.
         max_scale: the largest factor by which one coupling scales an entry.
         options: of ``coupling_transforms``.
     Shape:
@@ -129,8 +126,6 @@ class CouplingNSF(Flow):
     """Neural spline flow with couplings: ``RealNVP`` with splines instead of affine transforms.
 
     Args:
-        shape: see ``NICE``.
-        num_classes: see ``NICE``.
         bins: of each spline.
         bound: entries outside [-bound, bound] pass unchanged.
         options: of ``coupling_transforms``.

@@ -27,7 +27,6 @@ class RealNVPImage(Flow):
 
     Args:
         shape: ``(C, H, W)``, H and W divisible by 2 once for each scale but the last.
-        num_classes: K of a conditional flow, 0 for an unconditional one.
         num_levels: scales.
         num_transforms: couplings of each kind at a scale.
         hidden_channels: of the couplings' convolutions.
@@ -88,7 +87,6 @@ class Glow(Flow):
 
     Args:
         shape: ``(C, H, W)``, H and W divisible by 2 once for each scale.
-        num_classes: see ``RealNVPImage``.
         num_levels: scales, each of which begins with a squeeze.
         num_steps: steps of flow at each scale.
         hidden_channels: see ``RealNVPImage``.

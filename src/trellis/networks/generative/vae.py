@@ -41,6 +41,12 @@ class _GaussianVAE(nn.Module, ABC):
     """One latent variable for each example, with a standard Gaussian prior.
 
     A subclass builds the encoder and the decoder, and defines the input of the encoder.
+
+    Args:
+        shape: of an example, which is flattened inside.
+        num_parameters: of the likelihood for each entry, P.
+        num_classes: of labels to condition on; 0 for an unconditional network.
+        latent_dim: L.
     """
 
     encoder: nn.Module  # to means and log-scales, [B, 2 L]
@@ -117,10 +123,6 @@ class VAE(_GaussianVAE):
     With labels y, all distributions but the prior are conditional on y.
 
     Args:
-        shape: of an example, which is flattened inside.
-        num_parameters: of the likelihood for each entry, P.
-        num_classes: of labels to condition on; 0 for an unconditional network.
-        latent_dim: L.
         hidden_channels: widths of the encoder, in reverse those of the decoder.
         activation: of the hidden layers.
     Shape:
@@ -170,9 +172,6 @@ class ConvolutionalVAE(_GaussianVAE):
 
     Args:
         shape: of an image, ``(C, H, W)``; each layer halves H and W.
-        num_parameters: see ``VAE``.
-        num_classes: see ``VAE``.
-        latent_dim: see ``VAE``.
         channels: of each convolution of the encoder, in reverse those of the decoder.
         activation: see ``VAE``.
     Shape:

@@ -65,6 +65,7 @@ class ObservationEncoder(nn.Module):
         width = self._width()
         self.layers = hidden_layers(width, hidden_channels, activation)
         self.out_channels = hidden_channels[-1] if hidden_channels else width
+        self.orthogonal = orthogonal
         if orthogonal:
             orthogonal_(self.layers, math.sqrt(2))
             if trunk is None and self.front is not None:
@@ -80,6 +81,10 @@ class ObservationEncoder(nn.Module):
         if not self.num_observations:
             observation = bytes_to_float(observation)
         return self.layers(observation if self.front is None else self.front(observation))
+
+    def head(self, out_channels: int, gain: float) -> nn.Linear:
+        """A last layer on these features, orthogonal if they are, times ``gain``."""
+        return head(self.out_channels, out_channels, gain if self.orthogonal else None)
 
     def _width(self) -> int:
         """F, from an example: a module does not declare what it returns."""

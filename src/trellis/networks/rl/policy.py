@@ -5,6 +5,7 @@ by ``trellis.networks.rl.observation_encoder.ObservationEncoder`` and take its o
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.distributions import Categorical, Independent, Normal
 from trellis.networks.rl.observation_encoder import ObservationEncoder, head
 from trellis.nn.activation import Activation
 from trellis.rl.distribution import FastCategorical, SquashedGaussian
+from trellis.signature import options_of
 
 # With so small a head all actions are nearly equally likely at first (Andrychowicz et al. 2021,
 # section 3.2).
@@ -27,11 +29,7 @@ class CategoricalPolicy(nn.Module):
     Args:
         observation_shape: of one observation.
         num_actions: number of actions.
-        num_observations: states, where the shape is ``()``.
-        hidden_channels: width of each hidden layer.
-        activation: after each.
-        trunk: any module that turns observations into vectors.
-        orthogonal: initialise with orthogonal matrices, the head with a small one.
+        options: of ``ObservationEncoder``.
     Shape:
         observation ``[B, *observation_shape]`` -> ``Categorical`` of batch ``[B]``
     Raises:
@@ -41,27 +39,13 @@ class CategoricalPolicy(nn.Module):
     tensor([[0.5000, 0.5000]], grad_fn=<SoftmaxBackward0>)
     """
 
-    def __init__(
-        self,
-        observation_shape: Sequence[int],
-        num_actions: int,
-        *,
-        num_observations: int = 0,
-        hidden_channels: Sequence[int] = (64, 64),
-        activation: Activation = "tanh",
-        trunk: nn.Module | None = None,
-        orthogonal: bool = True,
-    ) -> None:
+    @options_of(ObservationEncoder)
+    def __init__(self, observation_shape: Sequence[int], num_actions: int, **options: Any) -> None:
         super().__init__()
-        self.features = ObservationEncoder(
-            observation_shape,
-            num_observations=num_observations,
-            hidden_channels=hidden_channels,
-            activation=activation,
-            trunk=trunk,
-            orthogonal=orthogonal,
+        self.features = ObservationEncoder(observation_shape, **options)
+        self.head = CategoricalHead(
+            self.features.out_channels, num_actions, self.features.orthogonal
         )
-        self.head = CategoricalHead(self.features.out_channels, num_actions, orthogonal)
 
     def forward(self, observation: Tensor) -> Categorical:
         return self.head(self.features(observation))
@@ -76,12 +60,8 @@ class GaussianPolicy(nn.Module):
     Args:
         observation_shape: of one observation.
         action_dim: A.
-        num_observations: states, where the shape is ``()``.
-        hidden_channels: width of each hidden layer.
-        activation: after each.
-        trunk: any module that turns observations into vectors.
-        orthogonal: initialise with orthogonal matrices, the head with a small one.
         log_std: initial logarithms of the standard deviations.
+        options: of ``ObservationEncoder``.
     Shape:
         observation ``[B, *observation_shape]`` -> ``Independent(Normal)`` over ``[A]`` of batch
         ``[B]``
@@ -91,28 +71,20 @@ class GaussianPolicy(nn.Module):
     Source: Schulman et al. 2015, appendix D.
     """
 
+    @options_of(ObservationEncoder)
     def __init__(
         self,
         observation_shape: Sequence[int],
         action_dim: int,
         *,
-        num_observations: int = 0,
-        hidden_channels: Sequence[int] = (64, 64),
-        activation: Activation = "tanh",
-        trunk: nn.Module | None = None,
-        orthogonal: bool = True,
         log_std: float = 0.0,
+        **options: Any,
     ) -> None:
         super().__init__()
-        self.features = ObservationEncoder(
-            observation_shape,
-            num_observations=num_observations,
-            hidden_channels=hidden_channels,
-            activation=activation,
-            trunk=trunk,
-            orthogonal=orthogonal,
+        self.features = ObservationEncoder(observation_shape, **options)
+        self.head = GaussianHead(
+            self.features.out_channels, action_dim, self.features.orthogonal, log_std
         )
-        self.head = GaussianHead(self.features.out_channels, action_dim, orthogonal, log_std)
 
     def forward(self, observation: Tensor) -> Independent:
         return self.head(self.features(observation))
@@ -125,11 +97,7 @@ class SquashedGaussianPolicy(nn.Module):
         observation_shape: of one observation.
         action_low: lower bound of each entry of an action.
         action_high: upper bound of each.
-        num_observations: states, where the shape is ``()``.
-        hidden_channels: width of each hidden layer.
-        activation: after each.
-        trunk: any module that turns observations into vectors.
-        orthogonal: initialise with orthogonal matrices, the head with a small one.
+        options: of ``ObservationEncoder``.
     Shape:
         observation ``[B, *observation_shape]`` -> ``SquashedGaussian`` over ``[A]`` of batch
         ``[B]``
@@ -143,30 +111,23 @@ class SquashedGaussianPolicy(nn.Module):
     action_low: Tensor
     action_high: Tensor
 
+    @options_of(ObservationEncoder)
     def __init__(
         self,
         observation_shape: Sequence[int],
         action_low: Sequence[float],
         action_high: Sequence[float],
         *,
-        num_observations: int = 0,
         hidden_channels: Sequence[int] = (256, 256),
         activation: Activation = "relu",
-        trunk: nn.Module | None = None,
-        orthogonal: bool = True,
+        **options: Any,
     ) -> None:
         super().__init__()
         _register_bounds(self, action_low, action_high)
         self.features = ObservationEncoder(
-            observation_shape,
-            num_observations=num_observations,
-            hidden_channels=hidden_channels,
-            activation=activation,
-            trunk=trunk,
-            orthogonal=orthogonal,
+            observation_shape, hidden_channels=hidden_channels, activation=activation, **options
         )
-        gain = POLICY_GAIN if orthogonal else None
-        self.head = head(self.features.out_channels, 2 * len(action_low), gain)
+        self.head = self.features.head(2 * len(action_low), POLICY_GAIN)
 
     def forward(self, observation: Tensor) -> SquashedGaussian:
         mean, log_std = self.head(self.features(observation)).chunk(2, dim=-1)  # [B, A] each
@@ -183,11 +144,7 @@ class DeterministicPolicy(nn.Module):
         observation_shape: of one observation.
         action_low: lower bound of each entry of an action.
         action_high: upper bound of each.
-        num_observations: states, where the shape is ``()``.
-        hidden_channels: width of each hidden layer.
-        activation: after each.
-        trunk: any module that turns observations into vectors.
-        orthogonal: initialise with orthogonal matrices, the head with a small one.
+        options: of ``ObservationEncoder``.
     Shape:
         observation ``[B, *observation_shape]`` -> ``[B, A]``
     Raises:
@@ -199,30 +156,23 @@ class DeterministicPolicy(nn.Module):
     action_low: Tensor
     action_high: Tensor
 
+    @options_of(ObservationEncoder)
     def __init__(
         self,
         observation_shape: Sequence[int],
         action_low: Sequence[float],
         action_high: Sequence[float],
         *,
-        num_observations: int = 0,
         hidden_channels: Sequence[int] = (256, 256),
         activation: Activation = "relu",
-        trunk: nn.Module | None = None,
-        orthogonal: bool = True,
+        **options: Any,
     ) -> None:
         super().__init__()
         _register_bounds(self, action_low, action_high)
         self.features = ObservationEncoder(
-            observation_shape,
-            num_observations=num_observations,
-            hidden_channels=hidden_channels,
-            activation=activation,
-            trunk=trunk,
-            orthogonal=orthogonal,
+            observation_shape, hidden_channels=hidden_channels, activation=activation, **options
         )
-        gain = POLICY_GAIN if orthogonal else None
-        self.head = head(self.features.out_channels, len(action_low), gain)
+        self.head = self.features.head(len(action_low), POLICY_GAIN)
 
     def forward(self, observation: Tensor) -> Tensor:
         middle = (self.action_high + self.action_low) / 2

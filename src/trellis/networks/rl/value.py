@@ -6,6 +6,7 @@ by ``trellis.networks.rl.observation_encoder.ObservationEncoder`` and take its o
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from trellis.networks.rl.policy import CategoricalHead, GaussianHead
 from trellis.nn.activation import Activation
 from trellis.nn.initialization import orthogonal_
 from trellis.rl.reward_scale import RewardScale
+from trellis.signature import options_of
 
 
 class Value(nn.Module):
@@ -24,37 +26,18 @@ class Value(nn.Module):
 
     Args:
         observation_shape: of one observation.
-        num_observations: states, where the shape is ``()``.
-        hidden_channels: width of each hidden layer.
-        activation: after each.
-        trunk: any module that turns observations into vectors.
-        orthogonal: initialise with orthogonal matrices.
+        options: of ``ObservationEncoder``.
     Shape:
         observation ``[B, *observation_shape]`` -> ``[B]``
     Raises:
         ValueError: what ``ObservationEncoder`` refuses.
     """
 
-    def __init__(
-        self,
-        observation_shape: Sequence[int],
-        *,
-        num_observations: int = 0,
-        hidden_channels: Sequence[int] = (64, 64),
-        activation: Activation = "tanh",
-        trunk: nn.Module | None = None,
-        orthogonal: bool = True,
-    ) -> None:
+    @options_of(ObservationEncoder)
+    def __init__(self, observation_shape: Sequence[int], **options: Any) -> None:
         super().__init__()
-        self.features = ObservationEncoder(
-            observation_shape,
-            num_observations=num_observations,
-            hidden_channels=hidden_channels,
-            activation=activation,
-            trunk=trunk,
-            orthogonal=orthogonal,
-        )
-        self.head = head(self.features.out_channels, 1, 1.0 if orthogonal else None)
+        self.features = ObservationEncoder(observation_shape, **options)
+        self.head = self.features.head(1, gain=1.0)
 
     def forward(self, observation: Tensor) -> Tensor:
         return self.head(self.features(observation)).squeeze(-1)
@@ -69,11 +52,7 @@ class QNetwork(nn.Module):
         observation_shape: of one observation.
         num_actions: number of actions.
         dueling: separate V and A, each with its own last hidden layer.
-        num_observations: states, where the shape is ``()``.
-        hidden_channels: width of each hidden layer.
-        activation: after each.
-        trunk: any module that turns observations into vectors.
-        orthogonal: initialise with orthogonal matrices.
+        options: of ``ObservationEncoder``.
     Shape:
         observation ``[B, *observation_shape]`` -> ``[B, num_actions]``
     Raises:
@@ -82,17 +61,16 @@ class QNetwork(nn.Module):
     Source: Mnih et al. 2015; Wang et al. 2016, eq. 9 (dueling).
     """
 
+    @options_of(ObservationEncoder)
     def __init__(
         self,
         observation_shape: Sequence[int],
         num_actions: int,
         *,
         dueling: bool = False,
-        num_observations: int = 0,
         hidden_channels: Sequence[int] = (64, 64),
         activation: Activation = "relu",
-        trunk: nn.Module | None = None,
-        orthogonal: bool = True,
+        **options: Any,
     ) -> None:
         super().__init__()
         if num_actions < 1:
@@ -103,20 +81,18 @@ class QNetwork(nn.Module):
         own = tuple(hidden_channels)[-1:] if dueling else ()
         self.features = ObservationEncoder(
             observation_shape,
-            num_observations=num_observations,
             hidden_channels=tuple(hidden_channels)[: len(hidden_channels) - len(own)],
             activation=activation,
-            trunk=trunk,
-            orthogonal=orthogonal,
+            **options,
         )
 
         def stream(out_channels: int) -> nn.Module:
             width = own[0] if own else self.features.out_channels
-            last = head(width, out_channels, 1.0 if orthogonal else None)
+            last = head(width, out_channels, 1.0 if self.features.orthogonal else None)
             if not own:
                 return last
             layers = hidden_layers(self.features.out_channels, own, activation)
-            if orthogonal:
+            if self.features.orthogonal:
                 orthogonal_(layers, 2**0.5)
             return layers.append(last)
 
@@ -139,11 +115,7 @@ class StateActionValue(nn.Module):
     Args:
         observation_shape: of one observation.
         action_dim: A.
-        num_observations: states, where the shape is ``()``.
-        hidden_channels: width of each hidden layer.
-        activation: after each.
-        trunk: any module that turns observations into vectors.
-        orthogonal: initialise with orthogonal matrices.
+        options: of ``ObservationEncoder``.
     Shape:
         observation ``[B, *observation_shape]``, action ``[B, A]`` -> ``[B]``
     Raises:
@@ -152,16 +124,15 @@ class StateActionValue(nn.Module):
     Source: Fujimoto et al. 2018, appendix C.
     """
 
+    @options_of(ObservationEncoder)
     def __init__(
         self,
         observation_shape: Sequence[int],
         action_dim: int,
         *,
-        num_observations: int = 0,
         hidden_channels: Sequence[int] = (256, 256),
         activation: Activation = "relu",
-        trunk: nn.Module | None = None,
-        orthogonal: bool = True,
+        **options: Any,
     ) -> None:
         super().__init__()
         if action_dim < 1:
@@ -169,21 +140,15 @@ class StateActionValue(nn.Module):
                 f"action_dim={action_dim}: give at least 1, or for discrete actions a QNetwork"
             )
         self.action_dim = action_dim
-        self.features = ObservationEncoder(
-            observation_shape,
-            num_observations=num_observations,
-            hidden_channels=(),
-            trunk=trunk,
-            orthogonal=orthogonal,
-        )
+        self.features = ObservationEncoder(observation_shape, hidden_channels=(), **options)
         width = self.features.out_channels + action_dim
         for size in hidden_channels:
             at_least_one("a width of hidden_channels", size)
         self.layers = hidden_layers(width, hidden_channels, activation)
-        if orthogonal:
+        if self.features.orthogonal:
             orthogonal_(self.layers, 2**0.5)
         width = hidden_channels[-1] if hidden_channels else width
-        self.head = head(width, 1, 1.0 if orthogonal else None)
+        self.head = head(width, 1, 1.0 if self.features.orthogonal else None)
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
         if action.shape != (len(observation), self.action_dim):
@@ -202,15 +167,11 @@ class ActorCriticNetwork(nn.Module):
         observation_shape: of one observation.
         num_actions: number of discrete actions, or
         action_dim: entries of a real-valued action; one of the two.
-        num_observations: states, where the shape is ``()``.
-        hidden_channels: width of each hidden layer.
-        activation: after each.
         shared: policy and value are heads on the same features; else the value has its own, with
             a copy of ``trunk``.
-        trunk: any module that turns observations into vectors.
-        orthogonal: initialise with orthogonal matrices, the policy's head with a small one.
         log_std: initial logarithms of a Gaussian's standard deviations.
         reward_scale: scales rewards before the value learns from them; ``None`` leaves them.
+        options: of ``ObservationEncoder``.
     Shape:
         observation ``[B, *observation_shape]`` -> a distribution of batch ``[B]``, as
         ``CategoricalPolicy`` or ``GaussianPolicy`` return it, and the value ``[B]``
@@ -224,20 +185,17 @@ class ActorCriticNetwork(nn.Module):
     (torch.Size([3]), tensor([0., 0., 0.], grad_fn=<SqueezeBackward1>))
     """
 
+    @options_of(ObservationEncoder)
     def __init__(
         self,
         observation_shape: Sequence[int],
         num_actions: int = 0,
         action_dim: int = 0,
         *,
-        num_observations: int = 0,
-        hidden_channels: Sequence[int] = (64, 64),
-        activation: Activation = "tanh",
         shared: bool = False,
-        trunk: nn.Module | None = None,
-        orthogonal: bool = True,
         log_std: float = 0.0,
         reward_scale: RewardScale | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
         if (num_actions > 0) == (action_dim > 0):
@@ -246,25 +204,16 @@ class ActorCriticNetwork(nn.Module):
                 f"other 0"
             )
 
-        def features(trunk: nn.Module | None) -> ObservationEncoder:
-            return ObservationEncoder(
-                observation_shape,
-                num_observations=num_observations,
-                hidden_channels=hidden_channels,
-                activation=activation,
-                trunk=trunk,
-                orthogonal=orthogonal,
-            )
-
-        self.features = features(trunk)
-        self.value_features = None if shared else features(copy.deepcopy(trunk))
+        self.features = ObservationEncoder(observation_shape, **options)
+        own = None if shared else ObservationEncoder(observation_shape, **copy.deepcopy(options))
+        self.value_features = own
         width = self.features.out_channels
         self.policy_head = (
-            CategoricalHead(width, num_actions, orthogonal)
+            CategoricalHead(width, num_actions, self.features.orthogonal)
             if num_actions
-            else GaussianHead(width, action_dim, orthogonal, log_std)
+            else GaussianHead(width, action_dim, self.features.orthogonal, log_std)
         )
-        self.value_head = head(width, 1, 1.0 if orthogonal else None)
+        self.value_head = self.features.head(1, gain=1.0)
         self.reward_scale = reward_scale
 
     def forward(self, observation: Tensor) -> tuple[Categorical | Independent, Tensor]:

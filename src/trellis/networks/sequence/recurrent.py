@@ -71,7 +71,21 @@ class RecurrentLM(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """Embeddings, recurrent layers that stop where each sequence ends, and an output layer."""
+    """Embeddings, recurrent layers that stop where each sequence ends, and an output layer.
+
+    Args:
+        num_tokens: size of the vocabulary.
+        out_channels: number of classes.
+        pad_id: padding token at the end of short sequences, which the layers skip.
+        cell: elman, lstm or gru.
+        embed_dim: width of the embeddings.
+        hidden_size: width of a layer, in each direction.
+        num_layers: number of recurrent layers.
+        dropout: probability on embeddings, between layers and before the output.
+        bidirectional: layers of both directions.
+    Raises:
+        ValueError: a sequence is all padding.
+    """
 
     def __init__(
         self,
@@ -110,20 +124,8 @@ class _Encoder(nn.Module):
 class RecurrentClassifier(_Encoder):
     """One class for each sequence, from the last state of each direction.
 
-    Args:
-        num_tokens: size of the vocabulary.
-        out_channels: number of classes.
-        pad_id: padding token at the end of short sequences, which the layers skip.
-        cell: elman, lstm or gru.
-        embed_dim: width of the embeddings.
-        hidden_size: width of a layer, in each direction.
-        num_layers: number of recurrent layers.
-        dropout: probability on embeddings, between layers and before the output.
-        bidirectional: layers of both directions.
     Shape:
         tokens ``[B, T]`` -> logits ``[B, out_channels]``
-    Raises:
-        ValueError: a sequence is all padding.
 
     >>> network = RecurrentClassifier(100, 2, pad_id=0)
     >>> network(torch.tensor([[4, 5, 6], [7, 0, 0]])).shape
@@ -141,20 +143,11 @@ class RecurrentTagger(_Encoder):
     """One class for each token, from the states of both directions at that token.
 
     Args:
-        num_tokens: size of the vocabulary.
         out_channels: number of tags.
         pad_id: padding token at the end of short sequences, which the layers skip; its logits
             have no meaning.
-        cell: elman, lstm or gru.
-        embed_dim: width of the embeddings.
-        hidden_size: width of a layer, in each direction.
-        num_layers: number of recurrent layers.
-        dropout: probability on embeddings, between layers and before the output.
-        bidirectional: layers of both directions.
     Shape:
         tokens ``[B, T]`` -> logits ``[B, T, out_channels]``
-    Raises:
-        ValueError: a sequence is all padding.
 
     Source: Huang et al. 2015, section 2.2, without the CRF.
     """
