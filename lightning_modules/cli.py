@@ -77,6 +77,8 @@ def _guarded(words: list[str]) -> None:
             sys.exit(130)
         sys.exit(143 if type(stop).__name__ == "SIGTERMException" else stop.code)
     except Exception as error:
+        if getattr(error, "told", False):  # by another process of the run, which raised it, too
+            sys.exit(2)
         if os.environ.get("TRELLIS_TRACEBACK"):
             raise
         text = " ".join(str(error).split()) or type(error).__name__

@@ -23,6 +23,10 @@ class Loader(Generic[Batch]):
     ``predict``, and cannot resume them. ``fetch`` takes the indices of a whole batch, so data in
     memory is indexed once per batch instead of being collated from Python objects.
 
+    Batch n goes to process n modulo their number. All have equally many, as their collectives
+    need: where the batches do not divide, the last round repeats the first ones. Training counts
+    them twice; evaluation and prediction, which ask ``repeats``, leave them out.
+
     Args:
         num_examples: number of examples.
         fetch: indices ``[B]`` -> the batch.
@@ -31,8 +35,6 @@ class Loader(Generic[Batch]):
         drop_last: leave out a last batch shorter than ``batch_size``.
         seed: of the order; ``None`` uses that of ``seed_everything``.
         plan: divides an order into batches; ``None`` cuts it every ``batch_size``.
-        pad: give every process the same number of batches by repeating the first ones, for
-            training; without it each example is evaluated once.
     Raises:
         ValueError: no examples, a batch size below 1, or ``drop_last`` leaves no batch.
 
@@ -51,7 +53,6 @@ class Loader(Generic[Batch]):
         drop_last: bool = False,
         seed: int | None = None,
         plan: Plan | None = None,
-        pad: bool = False,
     ) -> None:
         if num_examples < 1:
             raise ValueError("Loader: the split is empty, there is nothing to iterate over")
@@ -61,13 +62,11 @@ class Loader(Generic[Batch]):
                 f"batch_size={batch_size}: drop_last leaves nothing of {num_examples} examples"
             )
         self.num_examples, self.fetch, self.batch_size = num_examples, fetch, batch_size
-        self.shuffle, self.drop_last, self.plan, self.pad = shuffle, drop_last, plan, pad
+        self.shuffle, self.drop_last, self.plan = shuffle, drop_last, plan
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.epoch = 0
         self._served = self._skip = 0
-
-    # Batch n goes to process n modulo their number: who gathers predictions puts them back so.
-    deals_batches = True
+        self._num_batches = 0  # of all processes, in the epoch that is being served
 
     @property
     def sampler(self) -> "Loader[Batch]":
@@ -100,12 +99,17 @@ class Loader(Generic[Batch]):
         return whole + (1 if rest and not self.drop_last else 0)
 
     def _share(self, cut: Callable[[int], Tensor], total: int) -> "_Share":
+        self._num_batches = total
         return _Share(cut, total, self._numbers(total))
 
     def _numbers(self, total: int) -> range:
-        """Which of ``total`` batches this process serves; padding counts beyond the last one."""
+        """Which of ``total`` batches this process serves; repeats count beyond the last one."""
         rank, world = rank_and_world()
-        return range(rank, -(-total // world) * world if self.pad else total, world)
+        return range(rank, -(-total // world) * world, world)
+
+    def repeats(self, number: int) -> bool:
+        """Whether batch ``number`` of the epoch, counted over all processes, is there twice."""
+        return number >= self._num_batches
 
     def __len__(self) -> int:
         return len(self.batches() if self.plan else self._numbers(self._num_cuts()))

@@ -104,7 +104,7 @@ class SyntheticDensities(DataModule):
 
         # Without shuffling: the points are independent and random.
         loader = Loader(
-            self.sizes[split], points, batch_size=self.batch_size, seed=self.seed, pad=train
+            self.sizes[split], points, batch_size=self.batch_size, seed=self.seed
         )
         return loader
 

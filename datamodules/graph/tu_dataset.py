@@ -120,7 +120,6 @@ class TUDataset(DataModule):
             lambda indices: graphs.batch(chosen[indices]),
             batch_size=self.batch_size,
             shuffle=train,
-            pad=train,
         )
 
 

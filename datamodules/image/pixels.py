@@ -108,5 +108,5 @@ def image_loader(
             x = fixed.index_select(0, indices).float()
         return x.view(-1, *shape), labels.index_select(0, indices)
 
-    loader = Loader(len(pixels), batch, batch_size=batch_size, shuffle=train, pad=train)
+    loader = Loader(len(pixels), batch, batch_size=batch_size, shuffle=train)
     return loader

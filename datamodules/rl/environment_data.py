@@ -171,9 +171,8 @@ class EnvironmentData(DataModule):
 
     def loader(self, split: Split) -> Loader[Any]:
         if split == "train":
-            return Loader(self.num_batches, lambda _: self.next_batch(), pad=True)
-        # Each process plays the same episodes: Lightning does not accept one without a batch.
-        return Loader(1, lambda _: self._play(split), pad=True)
+            return Loader(self.num_batches, lambda _: self.next_batch())
+        return Loader(1, lambda _: self._play(split))
 
     def _play(self, split: Split) -> Episodes:
         agent = self.agent

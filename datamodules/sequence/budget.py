@@ -31,7 +31,7 @@ def budget_loader(
         plan = consecutive_budget(lengths, max_tokens)
     else:
         plan = token_budget(lengths, max_tokens, shuffle=train)
-    return Loader(len(lengths), batch, plan=plan, shuffle=train, pad=train)
+    return Loader(len(lengths), batch, plan=plan, shuffle=train)
 
 
 def check_budget(max_tokens: int, max_length: int | None) -> None:

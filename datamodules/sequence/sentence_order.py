@@ -117,7 +117,6 @@ class SentenceOrder(DataModule):
             batch_size=self.batch_size,
             shuffle=train,
             seed=self.seed,
-            pad=train,
         )
         return loader
 

@@ -63,7 +63,7 @@ class SyntheticPairs:
 
         # No need to shuffle: the examples are random already.
         loader = Loader(
-            self.sizes[split], batch, batch_size=self.batch_size, seed=self.seed, pad=train
+            self.sizes[split], batch, batch_size=self.batch_size, seed=self.seed
         )
         return loader
 

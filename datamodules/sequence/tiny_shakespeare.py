@@ -116,17 +116,24 @@ class TinyShakespeare(DataModule):
             return windows[hashed_integers(len(windows), loader.seed, loader.epoch, indices)]
 
         count = steps * self.batch_size
-        loader = Loader(count, at_random, batch_size=self.batch_size, seed=self.seed, pad=True)
+        loader = Loader(count, at_random, batch_size=self.batch_size, seed=self.seed)
         return loader
 
     def _streams(self, tokens: Tensor, whole: bool) -> Loader[Tensor]:
         """Rows in parallel; with ``whole``, a short last batch is kept."""
-        # Under DDP the loader assigns steps to processes in turn: each has rows of its own.
+        # Under DDP the loader assigns steps to processes in turn: each has rows of its own, to
+        # train more of them, to evaluate a part of those that a single process has.
         _, world = rank_and_world()
-        length = (len(tokens) - 1) // (world * self.batch_size)
+        if whole and self.batch_size < world:
+            raise ValueError(
+                f"batch_size={self.batch_size}: {world} processes share the streams that are "
+                f"evaluated, give at least {world}"
+            )
+        count = self.batch_size if whole else world * self.batch_size
+        length = (len(tokens) - 1) // count
         if length < (1 if whole else self.context):
             raise ValueError(
-                f"{self.path} is too short: {len(tokens)} tokens for {world * self.batch_size} "
+                f"{self.path} is too short: {len(tokens)} tokens for {count} "
                 f"streams of context={self.context}"
             )
         rows = tokens.unfold(0, length + 1, length)  # the last target of one is the next's first
@@ -134,7 +141,7 @@ class TinyShakespeare(DataModule):
 
         def following(index: Tensor) -> Tensor:
             step, rank = divmod(int(index), world)
-            mine = rows[rank * self.batch_size : (rank + 1) * self.batch_size]
+            mine = rows[rank:count:world]
             return mine[:, step * self.context : (step + 1) * self.context + 1].contiguous()
 
         return Loader(steps * world, following)

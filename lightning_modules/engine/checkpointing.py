@@ -63,7 +63,9 @@ class BestAndLastCheckpoint(Checkpoint):
             # A module that is no Objective may name no monitor: its newest state is the best.
             self.monitor = self.monitor or getattr(pl_module, "monitor", None)
             self.mode = self.mode or getattr(pl_module, "monitor_mode", "min")
-            self._may_write_last, self._ended = time.monotonic() + 60, False
+            # Several processes cannot save once one of them fails: so they do it after one step.
+            pause = 60 if trainer.world_size == 1 else 0
+            self._may_write_last, self._ended = time.monotonic() + pause, False
             announce_boundaries(trainer)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -111,7 +113,8 @@ class BestAndLastCheckpoint(Checkpoint):
             self._weights = _snapshot(pl_module.state_dict())
             return
         # Several processes have to agree, which costs a message: so they ask now and then.
-        quiet = trainer.world_size > 1 and trainer.global_step % 50 and not trainer.is_last_batch
+        step, several = trainer.global_step, trainer.world_size > 1
+        quiet = several and step > 1 and step % 50 and not trainer.is_last_batch
         if self._ended or (not quiet and _is_due(self._may_write_last, trainer)):
             self._save_last(trainer, dump_between_steps(trainer))
 
@@ -130,11 +133,10 @@ class BestAndLastCheckpoint(Checkpoint):
             return
         if getattr(exception, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             return  # a full disk is not mended by writing again
-        everywhere = (KeyboardInterrupt, SIGTERMException, FloatingPointError)
-        if trainer.world_size > 1 and not isinstance(exception, everywhere):
+        between_steps = isinstance(exception, (Stopped, SIGTERMException))
+        if trainer.world_size > 1 and not between_steps:
             return  # the other processes would not come to a common checkpoint
         self._write_waiting(trainer)
-        between_steps = isinstance(exception, (Stopped, SIGTERMException))
         torn = isinstance(exception, KeyboardInterrupt) or _shows_average(trainer)
         if (between_steps or not torn) and _is_finite(pl_module):
             dump = dump_between_steps if between_steps else dump_checkpoint

@@ -1,6 +1,5 @@
 """Predictions of all processes, in the order of the data."""
 
-from itertools import zip_longest
 from typing import Any
 
 import lightning as L
@@ -22,13 +21,12 @@ class GatherPredictions(L.Callback):
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.world_size == 1:
             return
-        loaders: Any = trainer.predict_dataloaders
-        for loader in loaders if isinstance(loaders, (list, tuple)) else [loaders]:
-            if not getattr(loader, "deals_batches", False):
-                raise ValueError(
-                    f"predictions of {trainer.world_size} processes cannot be put in order for a "
-                    f"{type(loader).__name__}: predict with --trainer.devices 1"
-                )
+        loader: Any = trainer.predict_dataloaders
+        if not hasattr(loader, "repeats"):
+            raise ValueError(
+                f"predictions of {trainer.world_size} processes cannot be put in order for a "
+                f"{type(loader).__name__}: predict with --trainer.devices 1"
+            )
 
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.world_size == 1:
@@ -36,15 +34,6 @@ class GatherPredictions(L.Callback):
         own: list[Any] = trainer.predict_loop.predictions
         gathered: list[Any] = [None] * trainer.world_size
         dist.all_gather_object(gathered, move_data_to_device(own, torch.device("cpu")))
-        own[:] = in_turn(gathered)
-
-
-def in_turn(parts: list[list[Any]]) -> list[Any]:
-    """The batches of all processes in the order in which they were dealt.
-
-    >>> in_turn([["a", "c", "e"], ["b", "d"]])
-    ['a', 'b', 'c', 'd', 'e']
-    """
-    missing = object()
-    rounds = zip_longest(*parts, fillvalue=missing)
-    return [batch for each in rounds for batch in each if batch is not missing]
+        in_turn = [batch for each in zip(*gathered, strict=True) for batch in each]
+        repeats: Any = trainer.predict_dataloaders.repeats
+        own[:] = [batch for number, batch in enumerate(in_turn) if not repeats(number)]

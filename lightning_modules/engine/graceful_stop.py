@@ -5,9 +5,17 @@ import threading
 from typing import Any
 
 import lightning as L
+import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from trellis.lightning_modules.engine.lightning_private import announce_boundaries, is_over
+from trellis.lightning_modules.engine.lightning_private import (
+    announce_boundaries,
+    is_over,
+    requeues,
+    share_no_sigterm,
+    spawns_processes,
+)
 
 
 class Stopped(KeyboardInterrupt):
@@ -20,26 +28,47 @@ class GracefulStop(L.Callback):
     What follows the step belongs to it: a validation that is due, and after the last batch the
     end of the epoch. Lightning raises ``KeyboardInterrupt`` wherever the signal arrives, even
     inside the optimiser, and the weights saved then belong to no step. It is Lightning that puts
-    the former handler back, and that ends a run between two steps on SIGTERM.
+    the former handlers back, and that ends a run of one process between two steps on SIGTERM.
+
+    Several processes stop after the same step, whichever of them gets the signal, or SIGTERM:
+    they ask each other after each one, as Lightning's would do before it.
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._asked = 0  # by this signal
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._asked = False
+        self._asked = 0
         announce_boundaries(trainer)
         if threading.current_thread() is threading.main_thread():  # elsewhere it is not allowed
             signal.signal(signal.SIGINT, self._handle)
+            if trainer.world_size > 1 and not requeues(trainer):
+                share_no_sigterm(trainer)
+                signal.signal(signal.SIGTERM, self._handle)
 
     def _handle(self, number: int, frame: Any) -> None:
+        if number == signal.SIGTERM:
+            self._asked = self._asked or number
+            return
         if self._asked:
             raise KeyboardInterrupt
-        self._asked = True
+        self._asked = number
         rank_zero_info("\nStopping after this step; Ctrl-C again stops at once, without saving.")
 
     def on_boundary(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop here if Ctrl-C was pressed; a run that is over ends by itself."""
-        if self._asked and not is_over(trainer):
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing interrupts the saving
-            raise Stopped
+        """Stop here if a signal has asked for it; a run that is over ends by itself."""
+        asked = self._asked
+        if trainer.world_size > 1:
+            device = trainer.strategy.root_device
+            asked = int(trainer.strategy.reduce(torch.tensor(asked, device=device), reduce_op="max"))
+        if not asked or is_over(trainer):
+            return
+        for each in (signal.SIGINT, signal.SIGTERM):  # nothing interrupts the saving
+            signal.signal(each, signal.SIG_IGN)
+        if not spawns_processes(trainer):
+            raise Stopped if asked == signal.SIGINT else SIGTERMException
+        # Lightning calls no on_exception in these, and the one that waits needs an exit code.
+        stopped = SIGTERMException(128 + asked)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            callback.on_exception(trainer, pl_module, stopped)
+        raise stopped

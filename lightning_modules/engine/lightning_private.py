@@ -14,6 +14,8 @@ import lightning as L
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer.call import _call_configure_model
 from torch.optim import Optimizer
@@ -145,6 +147,31 @@ def counted_as_one(optimizers: Sequence[LightningOptimizer]) -> Iterator[None]:
 def spawns_processes(trainer: L.Trainer) -> bool:
     """Whether the trainer starts its processes from this one, which then only waits."""
     return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
+
+
+def requeues(trainer: L.Trainer) -> bool:
+    """Whether SLURM puts the run into its queue again, for which Lightning needs its signals."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    return isinstance(environment, SLURMEnvironment) and environment.auto_requeue
+
+
+def share_no_sigterm(trainer: L.Trainer) -> None:
+    """Before each step Lightning tells all processes if the first one has got SIGTERM; stop it."""
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+
+
+def _nothing() -> None:
+    return None
+
+
+def look_for_unused_parameters(trainer: L.Trainer) -> None:
+    """Let DDP accept backward passes that reach some of the parameters only, if it is used.
+
+    DDP waits for a gradient of each parameter, unless it was told to look which ones will have
+    none. An option that the user gave stays.
+    """
+    if isinstance(trainer.strategy, DDPStrategy):
+        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
 
 class LightStep(L.LightningModule):

@@ -1,5 +1,6 @@
 """What every objective shares: networks and optimisers from outside, sizes from the data."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import LearningRateFinder
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
@@ -23,6 +25,7 @@ from trellis.lightning_modules.engine.lightning_private import (
     LightStep,
     build_model,
     logs_this_step,
+    look_for_unused_parameters,
 )
 from trellis.lightning_modules.engine.resume import ExactResume, compare_options
 from trellis.lightning_modules.engine.single_values import normalize_single_values
@@ -65,7 +68,7 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         super().__init__()
         self.save_hyperparameters()
         self.optimizer, self.lr_scheduler, self.spec = optimizer, lr_scheduler, spec
-        self._built = False
+        self._built = self._repeats = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -197,6 +200,7 @@ class Objective(PlainHyperparameters, LightStep, ABC):
     def configure_callbacks(self) -> list[L.Callback]:
         if not self.automatic_optimization:
             self._refuse_trainer_options()
+            look_for_unused_parameters(self.trainer)  # one loss is of one network
         callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         # One given to the trainer by hand stays; Lightning would replace it by ours.
         given = {type(callback) for callback in callbacks}
@@ -238,31 +242,51 @@ class Objective(PlainHyperparameters, LightStep, ABC):
             self.log_dict(named, prog_bar=True)
 
     def evaluated(self, stage: Stage) -> MetricCollection:
-        """Metrics of the evaluation under way, to update batch by batch."""
-        return self.val_metrics if stage == "val" else self.test_metrics
+        """Metrics of the evaluation under way, to update batch by batch.
 
-    # An evaluation draws the same numbers each time, and none that training would have drawn: else
-    # a run that was interrupted before it would not go on like one that was not.
+        What several processes evaluate twice, so that each has equally many batches, is counted
+        once: then these are metrics that nobody reads.
+        """
+        metrics = self.val_metrics if stage == "val" else self.test_metrics
+        return metrics.clone() if self._repeats else metrics
+
+    # An evaluation draws the same numbers each time, however many processes share it, and none
+    # that training would have drawn: else a run that was interrupted before it would not go on
+    # like one that was not.
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        with isolated_rng(batch_idx, self.device):
+        with self._batch_of(self.trainer.val_dataloaders, batch_idx):
             self.evaluate(batch, "val")
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        with isolated_rng(batch_idx, self.device):
+        with self._batch_of(self.trainer.test_dataloaders, batch_idx):
             self.evaluate(batch, "test")
 
-    # Reset at the start, not the end: an evaluation that was interrupted leaves counts behind.
+    @contextmanager
+    def _batch_of(self, loader: Any, batch_idx: int) -> Iterator[None]:
+        number = batch_idx * self.trainer.world_size + self.trainer.global_rank
+        repeats = getattr(loader, "repeats", None)  # of a trellis loader
+        self._repeats = bool(repeats and repeats(number))
+        with isolated_rng(number, self.device):
+            yield
+
     def on_validation_epoch_start(self) -> None:
-        self.val_metrics.reset()
+        self._begin_evaluation(self.val_metrics)
 
     def on_test_epoch_start(self) -> None:
-        self.test_metrics.reset()
+        self._begin_evaluation(self.test_metrics)
+
+    def _begin_evaluation(self, metrics: MetricCollection) -> None:
+        # Reset at the start, not the end: one that was interrupted leaves counts behind.
+        metrics.reset()
+        if self.trainer.world_size > 1:  # running statistics are those of each process's data
+            for buffer in self.buffers():
+                dist.broadcast(buffer, src=0)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict(self.val_metrics.compute(), prog_bar=True)
+        self.log_dict(_computed(self.val_metrics), prog_bar=True, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict(self.test_metrics.compute())
+        self.log_dict(_computed(self.test_metrics), sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         datamodule = getattr(self.attached_trainer, "datamodule", None)
@@ -321,6 +345,13 @@ def frozen(network: nn.Module) -> Iterator[None]:
     finally:
         for parameter in trained:
             parameter.requires_grad_()
+
+
+def _computed(metrics: MetricCollection) -> dict[str, Any]:
+    with warnings.catch_warnings():
+        # One of several processes may have had nothing to count: the others have.
+        warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
+        return metrics.compute()
 
 
 def _without_long_texts(plain: Any) -> Any:

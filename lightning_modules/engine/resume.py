@@ -109,11 +109,12 @@ class ExactResume(L.Callback):
             return
         self._saved = saved
         if len(saved["ranks"]) != trainer.world_size:
-            rank_zero_warn(
+            raise ValueError(
                 f"the checkpoint was written by {len(saved['ranks'])} processes, this run has "
-                f"{trainer.world_size}: it resumes, but not bit-equal"
+                f"{trainer.world_size}: each has a share of the data and random numbers of its "
+                f"own. Resume with --trainer.devices {len(saved['ranks'])}, or start a new run "
+                f"from the weights with --init_from"
             )
-            return
         self._state = saved["ranks"][trainer.global_rank]
         self._loaders = _loader_states(checkpoint)
 

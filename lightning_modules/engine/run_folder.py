@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 
 class RunFolder:
@@ -73,7 +74,8 @@ class RunLogger(CSVLogger):
 
     @property
     def log_dir(self) -> str:
-        return str(self._folder.path)
+        # Lightning asks in every process, and takes the answer of the first.
+        return str(self._folder.parent if rank_zero_only.rank else self._folder.path)
 
     @property
     def root_dir(self) -> str:

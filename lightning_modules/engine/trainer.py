@@ -18,6 +18,8 @@ from trellis.lightning_modules.engine.finite_guard import FiniteGuard
 from trellis.lightning_modules.engine.gather import GatherPredictions
 from trellis.lightning_modules.engine.graceful_stop import GracefulStop
 from trellis.lightning_modules.engine.objective import Objective
+from trellis.lightning_modules.engine.lightning_private import spawns_processes
+from trellis.lightning_modules.engine.processes import EndTogether, signals_passed_on
 from trellis.lightning_modules.engine.progress import ProgressLine
 from trellis.lightning_modules.engine.resume import ExactResume
 from trellis.lightning_modules.engine.run_folder import RunFolder, RunLogger
@@ -59,7 +61,7 @@ class Trainer(L.Trainer):
         callbacks = _listed(callbacks)
         if not any(isinstance(callback, GracefulStop) for callback in callbacks):
             callbacks.append(GracefulStop())
-        callbacks.append(GatherPredictions())
+        callbacks += [EndTogether(), GatherPredictions()]
         if enable_checkpointing and not any(isinstance(c, Checkpoint) for c in callbacks):
             callbacks.append(BestAndLastCheckpoint())
         if enable_progress_bar and not any(isinstance(c, ProgressBar) for c in callbacks):
@@ -136,10 +138,13 @@ class Trainer(L.Trainer):
             elif isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run_dir / "checkpoints")
         self._validates = None
+        if spawns_processes(self) and not self.fast_dev_run:  # type: ignore[attr-defined]
+            _ = self.run_folder.path  # known here, too
         try:
-            super().fit(
-                model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only
-            )
+            with signals_passed_on(self):
+                super().fit(
+                    model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only
+                )
         except BaseException:
             if self.is_global_zero:
                 self.run_folder.discard()

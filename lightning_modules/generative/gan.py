@@ -172,11 +172,8 @@ class GAN(GenerativeObjective):
         """See ``GenerativeObjective``."""
         return self(self._noise(num_samples, generator), y)
 
-    def _noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        width = self.generator.latent_dim
-        if generator is not None:
-            return torch.randn(count, width, generator=generator).to(self.device)
-        return torch.randn(count, width, device=self.device)
+    def _noise(self, count: int) -> Tensor:
+        return torch.randn(count, self.generator.latent_dim, device=self.device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         x, y = batch
@@ -251,9 +248,7 @@ class GAN(GenerativeObjective):
     def evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
         x, y = batch
         labels, metrics = (y,) if self.conditional else (), self.evaluated(stage)
-        # The same noise in each evaluation, from a random stream of its own.
-        seed = int(metrics["real_logits"].count)  # type: ignore[arg-type]
-        fake = self(self._noise(len(x), torch.Generator().manual_seed(seed)), *labels)
+        fake = self(self._noise(len(x)), *labels)
         metrics["real_logits"].update(self.discriminator(x, *labels).mean(), len(x))
         metrics["fake_logits"].update(self.discriminator(fake, *labels).mean(), len(x))
 

@@ -114,7 +114,7 @@ class ManyGraphs(DataModule):
             return Batch.from_data_list([self.graphs[i] for i in indices.tolist()])
 
         train = split == "train"
-        return Loader(22, fetch, batch_size=5, shuffle=train, pad=train)
+        return Loader(22, fetch, batch_size=5, shuffle=train)
 
 
 class PooledGCN(nn.Module):

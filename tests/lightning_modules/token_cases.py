@@ -51,7 +51,7 @@ class WordPairs(DataModule):
             return SentencePairs(padded, segments, in_order[indices])
 
         train = split == "train"
-        return Loader(len(tokens), fetch, batch_size=self.batch_size, shuffle=train, pad=train)
+        return Loader(len(tokens), fetch, batch_size=self.batch_size, shuffle=train)
 
 
 def word_pairs(number: int, noise: bool, num_words: int, seed: int) -> tuple[Ragged, Tensor]:

@@ -1,19 +1,40 @@
 """Predictions of several processes are put in order, or refused."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch.utils.data import DataLoader, TensorDataset
 
 from trellis.datamodules.engine.loader import Loader
-from trellis.lightning_modules.engine.gather import GatherPredictions, in_turn
+from trellis.lightning_modules.engine.gather import GatherPredictions
 
 
-def test_batches_come_back_in_the_order_in_which_a_loader_deals_them() -> None:
-    dealt = [Loader(11, lambda i: i, batch_size=2).batches()[rank::3] for rank in range(3)]
-    together = in_turn([list(part) for part in dealt])
-    assert torch.cat(together).tolist() == list(range(11))
+@pytest.mark.parametrize("count", [1, 4, 11, 12])
+def test_batches_come_back_once_and_in_the_order_of_the_data(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 3)
+    predicted = []
+    for rank in range(3):
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        loader = Loader(count, lambda i: i, batch_size=2)
+        predicted.append(list(loader))
+
+    def gather(parts: list[Any], own: Any) -> None:
+        parts[:] = predicted
+
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    trainer = SimpleNamespace(
+        world_size=3,
+        predict_dataloaders=loader,
+        predict_loop=SimpleNamespace(predictions=predicted[0]),
+    )
+    GatherPredictions().on_predict_epoch_end(trainer, None)
+    assert torch.cat(trainer.predict_loop.predictions).tolist() == list(range(count))
 
 
 def test_other_loaders_are_refused_with_several_processes_only() -> None:
