@@ -141,7 +141,7 @@ class TinyShakespeare(DataModule):
 
         def following(index: Tensor) -> Tensor:
             step, rank = divmod(int(index), world)
-            mine = rows[rank:count:world]
+            mine = rows[:count].tensor_split(world)[rank]
             return mine[:, step * self.context : (step + 1) * self.context + 1].contiguous()
 
         return Loader(steps * world, following)

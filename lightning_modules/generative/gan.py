@@ -172,8 +172,11 @@ class GAN(GenerativeObjective):
         """See ``GenerativeObjective``."""
         return self(self._noise(num_samples, generator), y)
 
-    def _noise(self, count: int) -> Tensor:
-        return torch.randn(count, self.generator.latent_dim, device=self.device)
+    def _noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        width = self.generator.latent_dim
+        if generator is not None:
+            return torch.randn(count, width, generator=generator).to(self.device)
+        return torch.randn(count, width, device=self.device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         x, y = batch
