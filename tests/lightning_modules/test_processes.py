@@ -64,8 +64,7 @@ if __name__ == "__main__":
     results = {
         "predictions": predict(),  # first: while there is one process, its loader has every row
         "PPO": fit(PPO(), rollouts, "ddp"),
-        # Each of its losses is of some parameters only.
-        "SAC": fit(SAC(), replay, "ddp_find_unused_parameters_true"),
+        "SAC": fit(SAC(), replay, "ddp"),  # each of its losses is of some parameters only
     }
     rank = torch.distributed.get_rank()
     with open(f"{sys.argv[1]}/{rank}.json", "w") as file:
