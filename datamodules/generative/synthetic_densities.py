@@ -103,9 +103,7 @@ class SyntheticDensities(DataModule):
             return self._points(y, place, torch.special.ndtri(normal)).float(), y
 
         # Without shuffling: the points are independent and random.
-        loader = Loader(
-            self.sizes[split], points, batch_size=self.batch_size, seed=self.seed
-        )
+        loader = Loader(self.sizes[split], points, batch_size=self.batch_size, seed=self.seed)
         return loader
 
     def _points(self, y: Tensor, place: Tensor, normal: Tensor) -> Tensor:

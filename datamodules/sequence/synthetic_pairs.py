@@ -62,9 +62,7 @@ class SyntheticPairs:
             return self.make(split, lambda high, key: hashed_integers(high, *where, key))
 
         # No need to shuffle: the examples are random already.
-        loader = Loader(
-            self.sizes[split], batch, batch_size=self.batch_size, seed=self.seed
-        )
+        loader = Loader(self.sizes[split], batch, batch_size=self.batch_size, seed=self.seed)
         return loader
 
 

@@ -60,7 +60,9 @@ class GracefulStop(L.Callback):
         asked = self._asked
         if trainer.world_size > 1:
             device = trainer.strategy.root_device
-            asked = int(trainer.strategy.reduce(torch.tensor(asked, device=device), reduce_op="max"))
+            asked = int(
+                trainer.strategy.reduce(torch.tensor(asked, device=device), reduce_op="max")
+            )
         if not asked or is_over(trainer):
             return
         for each in (signal.SIGINT, signal.SIGTERM):  # nothing interrupts the saving

@@ -30,7 +30,9 @@ class Trouble(L.Callback):
         if trainer.global_step >= self.step and trainer.global_rank in self.ranks:
             raise ValueError("no such thing")
 '''
-COMMAND = "from trellis.lightning_modules.cli import main\nif __name__ == '__main__':\n    main()\n"
+COMMAND = (
+    "from trellis.lightning_modules.cli import main\nif __name__ == '__main__':\n    main()\n"
+)
 
 
 def start(folder: Path, strategy: str, ranks: list[int]) -> "subprocess.Popen[str]":
