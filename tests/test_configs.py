@@ -46,7 +46,7 @@ SIBLINGS = {
 SMALLER = {"batch_size": 8, "max_tokens": 256, "num_val_episodes": 2}
 
 
-def parsed(path: Path, folder: Path) -> TrellisCLI:
+def parsed(path: Path, folder: Path, *further: str) -> TrellisCLI:
     quieten()
     options = yaml.safe_load(path.read_text())["data"]
     given = options.get("init_args", {}) if isinstance(options, dict) else {}
@@ -60,6 +60,7 @@ def parsed(path: Path, folder: Path) -> TrellisCLI:
         "--trainer.limit_val_batches=1",
         "--trainer.num_sanity_val_steps=0",
         *(f"--data.{name}={size}" for name, size in SMALLER.items() if name in given),
+        *further,
     ]
     return TrellisCLI(words, run=False)
 

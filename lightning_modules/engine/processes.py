@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import lightning as L
 import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-
 from torch.multiprocessing.spawn import ProcessException
 
 from trellis.lightning_modules.engine.graceful_stop import Stopped

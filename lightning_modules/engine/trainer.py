@@ -17,8 +17,8 @@ from trellis.lightning_modules.engine.checkpointing import BestAndLastCheckpoint
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
 from trellis.lightning_modules.engine.gather import GatherPredictions
 from trellis.lightning_modules.engine.graceful_stop import GracefulStop
-from trellis.lightning_modules.engine.objective import Objective
 from trellis.lightning_modules.engine.lightning_private import spawns_processes
+from trellis.lightning_modules.engine.objective import Objective
 from trellis.lightning_modules.engine.processes import EndTogether, signals_passed_on
 from trellis.lightning_modules.engine.progress import ProgressLine
 from trellis.lightning_modules.engine.resume import ExactResume
