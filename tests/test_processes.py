@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_configs import CONFIGS, NAMES, parsed
+from config_cases import CONFIGS, NAMES, parsed
 
 pytestmark = [pytest.mark.long, pytest.mark.data]
 
