@@ -58,6 +58,8 @@ class Objective(PlainHyperparameters, LightStep, ABC):
     spec_type: ClassVar[type]
     monitor: ClassVar[str] = "val/loss"
     monitor_mode: ClassVar[Literal["min", "max"]] = "min"
+    # Whether a backward pass reaches some of the parameters only, as of one network among several.
+    partial_losses: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -200,7 +202,8 @@ class Objective(PlainHyperparameters, LightStep, ABC):
     def configure_callbacks(self) -> list[L.Callback]:
         if not self.automatic_optimization:
             self._refuse_trainer_options()
-            look_for_unused_parameters(self.trainer)  # one loss is of one network
+        if self.partial_losses:
+            look_for_unused_parameters(self.trainer)
         callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         # One given to the trainer by hand stays; Lightning would replace it by ours.
         given = {type(callback) for callback in callbacks}

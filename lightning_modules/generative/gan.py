@@ -93,6 +93,7 @@ class GAN(GenerativeObjective):
 
     monitor = "val/generator_steps"
     monitor_mode = "max"
+    partial_losses = True
     generator: Any  # with latent_dim, which nn.Module does not declare
     discriminator: nn.Module
 

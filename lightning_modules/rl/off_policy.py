@@ -70,6 +70,7 @@ class ContinuousControlObjective(AgentObjective):
     """
 
     learns_from = "replay"
+    partial_losses = True
     policy: nn.Module
 
     def __init__(

@@ -76,6 +76,8 @@ class TRPO(ActorCriticObjective):
     Schulman et al. 2016 (advantages). Deviates: after a time limit the value is bootstrapped.
     """
 
+    partial_losses = True  # the policy's step needs no backward pass
+
     def __init__(
         self,
         network: ActorCriticFactory = ActorCriticNetwork,

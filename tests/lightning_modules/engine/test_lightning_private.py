@@ -190,6 +190,40 @@ def test_a_trainer_that_spawns_is_told_from_one_that_does_not(tmp_path: Path) ->
     )
 
 
+def test_ddp_is_told_to_look_for_unused_parameters_unless_the_user_has_told_it(
+    tmp_path: Path,
+) -> None:
+    def told(strategy: str, look: bool) -> Any:
+        trainer = quiet_trainer(tmp_path, strategy=strategy, devices=2)
+        if look:
+            lightning_private.look_for_unused_parameters(trainer)
+        return trainer.strategy._ddp_kwargs.get("find_unused_parameters")
+
+    changed = "DDPStrategy keeps its options elsewhere than in _ddp_kwargs"
+    assert told("ddp", look=False) is None, changed
+    assert told("ddp", look=True) is True, changed
+    assert told("ddp_find_unused_parameters_false", look=True) is False, changed
+    lightning_private.look_for_unused_parameters(quiet_trainer(tmp_path))  # one process: nothing
+
+
+def test_lightning_shares_no_sigterm_of_its_own(tmp_path: Path) -> None:
+    trainer = quiet_trainer(tmp_path)
+    changed = "Lightning shares SIGTERM elsewhere than in _broadcast_sigterm_tensor"
+    assert hasattr(type(trainer.fit_loop.epoch_loop), "_broadcast_sigterm_tensor"), changed
+    lightning_private.share_no_sigterm(trainer)
+    assert trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor() is None
+
+
+def test_only_slurm_requeues(tmp_path: Path) -> None:
+    environment = L.pytorch.plugins.environments.SLURMEnvironment
+    trainer = quiet_trainer(tmp_path, strategy="ddp_fork", devices=2)
+    assert not lightning_private.requeues(trainer)
+    trainer.strategy.cluster_environment = environment(auto_requeue=True)
+    assert lightning_private.requeues(trainer)
+    trainer.strategy.cluster_environment = environment(auto_requeue=False)
+    assert not lightning_private.requeues(trainer)
+
+
 def test_a_checkpoint_does_not_beat_what_is_typed() -> None:
     ours = lightning_private.TypedBeatsCheckpointCLI
     (base,) = ours.__bases__
