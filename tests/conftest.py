@@ -50,7 +50,7 @@ def _fast_trainers() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data_dir() -> str:
     """Folder of the raw data sets, for tests marked ``data``."""
     folder = os.environ.get("TRELLIS_DATA")
