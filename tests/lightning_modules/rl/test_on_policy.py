@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import environment_cases  # noqa: F401 - registers environments
+import environment_cases
 import lightning as L
 import pytest
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import trellis
 from trellis.datamodules.rl.environment_rollouts import EnvironmentRollouts
+from trellis.lightning_modules.engine import checkpointing
 from trellis.lightning_modules.rl import reinforce
 from trellis.lightning_modules.rl.a2c import A2C
 from trellis.lightning_modules.rl.agent import AgentObjective
@@ -284,7 +285,10 @@ def test_steps_of_reset_teach_nothing(kind: str) -> None:
     assert not torch.equal(base, gradient(1 - rollout.actions))
 
 
-def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path: Path) -> None:
+def test_an_environment_that_raises_leaves_the_state_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpointing, "_is_due", lambda time_allowed, trainer: True)
     broken = partial(rollouts, options={"length": 2, "fail": 40})
     stopped = fit(KINDS["ppo"], tmp_path, broken)
     assert isinstance(stopped.error, RuntimeError)
@@ -292,10 +296,10 @@ def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path: Path) -> None:
     assert "the clock stands still" in str(stopped.error)
     steps = torch.load(stopped.last, weights_only=True)["global_step"]
     assert 0 < steps < 8
-    with pytest.warns(UserWarning, match="goes on with new episodes"):
-        resumed = fit(KINDS["ppo"], tmp_path, ckpt_path=stopped.last)
-    assert resumed.error is None
-    assert resumed.trainer.global_step == 8
+    monkeypatch.setattr(environment_cases.Clock, "broken", False)
+    whole = fit(KINDS["ppo"], tmp_path, broken)
+    resumed = fit(KINDS["ppo"], tmp_path, broken, seed=99, ckpt_path=stopped.last)
+    assert_equal_weights(whole, resumed)
 
 
 def test_reinforce_leaves_out_what_it_does_not_know() -> None:
