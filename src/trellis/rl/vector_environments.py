@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trellis.rl.spaces import check_observation, fitting_actions
+from trellis.rl.spaces import bytes_to_float, check_observation, fitting_actions
 from trellis.spec import EnvironmentSpec
 
 if TYPE_CHECKING:
@@ -183,7 +183,8 @@ def play(
     Args:
         environments: from ``make_environments``; they are reset first.
         spec: their sizes.
-        act: from observations ``[N, *shape]`` to actions ``[N]`` or ``[N, A]``.
+        act: from observations ``[N, *shape]``, bytes as floats (see ``bytes_to_float``), to
+            actions ``[N]`` or ``[N, A]``.
         seed: of the environments.
         watch: called before each step and at the end.
     Raises:
@@ -196,7 +197,8 @@ def play(
     watch = watch or (lambda: None)
     watch()
     for number in range(MAX_EPISODE_STEPS):
-        actions = act(torch.as_tensor(observations, dtype=dtype)).cpu().numpy()
+        seen = bytes_to_float(torch.as_tensor(observations, dtype=dtype), spec.observation_shape)
+        actions = act(seen).cpu().numpy()
         given = fitting_actions(actions, environments.single_action_space)
         try:
             observations, rewards, terminated, truncated, _ = environments.step(given)
