@@ -1,5 +1,6 @@
 """Deep Q-learning against loops over single transitions, and what it learns, saves and resumes."""
 
+import inspect
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,29 @@ def test_an_environment_that_raises_leaves_the_state_before_it(
     monkeypatch.setattr(environment_cases.Clock, "broken", False)
     whole = fit(agent, tmp_path, broken)
     assert_equal_weights(whole, fit(agent, tmp_path, broken, seed=99, ckpt_path=stopped.last))
+
+
+def test_defaults_are_those_of_cleanrl() -> None:
+    """Huang et al. 2022 (CleanRL), dqn.py, whose CartPole is the published row of the ledger.
+
+    Its target network follows every 500 steps, one update in ten: every 50 updates.
+    """
+    published = {
+        "gamma": 0.99,
+        "n_step": 1,
+        "double": False,
+        "target_period": 50,
+        "tau": 1.0,
+        "epsilon": 0.05,
+        "exploration": 0.5,
+        "loss": "mse",
+        "max_grad_norm": None,
+    }
+    defaults = inspect.signature(DQN).parameters
+    assert {name: defaults[name].default for name in published} == published
+    replay = inspect.signature(EnvironmentReplay).parameters
+    data = {"total_steps": 500_000, "batch_size": 128, "num_envs": 1, "priority": None}
+    assert {name: replay[name].default for name in data} == data
 
 
 def test_rewards_beyond_numbers_name_the_network(tmp_path: Path) -> None:

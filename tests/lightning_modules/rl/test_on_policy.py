@@ -1,5 +1,6 @@
 """Agents that learn from rollouts of their own: what they learn, count, log, save and resume."""
 
+import inspect
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -322,6 +323,23 @@ def test_reinforce_leaves_out_what_it_does_not_know() -> None:
         rollout.actions[:4].flatten()
     )
     torch.testing.assert_close(log_prob, taken)
+
+
+# Mnih et al. 2016, section 8, with the weights and the clipping of OpenAI's baselines (a2c.py);
+# Williams 1992 has neither, and a mean as baseline is that of Sutton and Barto 2018, section 13.4.
+PUBLISHED = {
+    A2C: {"gamma": 0.99, "lam": 1.0, "value_coef": 0.5, "entropy_coef": 0.01,
+          "max_grad_norm": 0.5, "standardize": False},
+    REINFORCE: {"gamma": 0.99, "baseline": "mean", "entropy_coef": 0.0, "max_grad_norm": None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_defaults_are_the_published_ones(kind: type[AgentObjective]) -> None:
+    defaults = inspect.signature(kind).parameters
+    assert {name: defaults[name].default for name in PUBLISHED[kind]} == PUBLISHED[kind]
+    optimizer = torch.optim.RMSprop if kind is A2C else torch.optim.Adam
+    assert defaults["optimizer"].default is optimizer
 
 
 def test_reinforce_needs_an_end(tmp_path: Path) -> None:
