@@ -109,9 +109,8 @@ class Collector:
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._recent_tensor: Tensor | None = None  # made anew after an episode has ended
         self.steps, self._incomplete = start, False
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(seeds[1]))
-            self._random: dict[str, Tensor] = {"cpu": torch.get_rng_state()}
+        stream = torch.Generator().manual_seed(int(seeds[1]))
+        self._random: dict[str, Tensor] = {"cpu": stream.get_state()}
 
     def collect(
         self,

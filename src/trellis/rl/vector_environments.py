@@ -6,7 +6,6 @@ a new episode. So each observation is followed by the one that the action led to
 step only resets.
 """
 
-import difflib
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trellis.index import did_you_mean
 from trellis.rl.spaces import bytes_to_float, check_observation, fitting_actions
 from trellis.spec import EnvironmentSpec
 
@@ -90,9 +90,10 @@ def _known(gymnasium: Any, environment: str) -> Any:
         raise ValueError(f"environment={environment!r}: import {module} yourself and give {name}")
     if name in gymnasium.registry:
         return gymnasium.registry[name]
-    near = difflib.get_close_matches(name, gymnasium.registry, 3, cutoff=0.4)
-    hint = f"did you mean {', '.join(near)}?" if near else "see gymnasium.pprint_registry()"
-    raise ValueError(f"environment={environment!r} is unknown to gymnasium: {hint}")
+    hint = (
+        did_you_mean(name, gymnasium.registry, cutoff=0.4) or "; see gymnasium.pprint_registry()"
+    )
+    raise ValueError(f"environment={environment!r} is unknown to gymnasium{hint}")
 
 
 def environment_spec(environment: str, environments: "VectorEnv") -> EnvironmentSpec:
