@@ -57,8 +57,7 @@ class ExactResume(L.Callback):
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(pl_module, PlainHyperparameters):
             checkpoint["trellis"] = description(pl_module, datamodule)
-        if (run := saved_run(trainer)) is not None:
-            checkpoint[KEY] = run
+        checkpoint[KEY] = saved_run(trainer)
         progress = trainer.fit_loop.epoch_loop.batch_progress
         processed: int = progress.current.processed  # type: ignore[attr-defined]
         mid_epoch = not progress.is_last_batch or progress.current.ready > processed
