@@ -67,12 +67,13 @@ def not_stored(checkpoint: dict[str, Any]) -> str:
     saved: Any = checkpoint.get(KEY)
     if isinstance(saved, dict) and saved.get("whole", True):
         return ""
+    origin = "an earlier version wrote it" if saved is None else "its run was started from Python"
     known = plain_options(resumed_run(checkpoint).get("trainer", {}))
     options = " and ".join(f"{name}={value}" for name, value in known.items())
     stored = f"only {options} are" if options else "nothing is"
     return (
-        f"its run was started from Python; of its trainer {stored} stored: type its callbacks and "
-        f"all else that is to go on"
+        f"{origin}; of its trainer {stored} stored: type its callbacks and all else that is to "
+        f"go on"
     )
 
 
