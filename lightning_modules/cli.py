@@ -82,6 +82,10 @@ def _guarded(words: list[str]) -> None:
         if os.environ.get("TRELLIS_TRACEBACK"):
             raise
         text = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, ImportError):
+            from trellis.lightning_modules.commands.extras import missing_extra
+
+            text = missing_extra(text) or text
         # What trellis and Lightning check reads as a sentence; anything else may be a defect.
         told = isinstance(error, _BAD_INPUT) or (
             isinstance(error, ImportError) and "pip install" in text

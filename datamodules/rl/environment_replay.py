@@ -16,6 +16,7 @@ from trellis.rl.prioritized_replay import PrioritizedReplay
 from trellis.rl.replay import ReplayBatch, ReplayBuffer, Transitions
 from trellis.rl.replay_block import ReplayBlock
 from trellis.rl.schedules import linear
+from trellis.rl.spaces import bytes_to_float
 
 BETA = 0.4  # how far importance weights correct the sampling at first; fully at the end
 
@@ -27,7 +28,8 @@ class EnvironmentReplay(EnvironmentData):
     the buffer, and ``num_steps`` steps of each environment, spread evenly between them. With ten
     times as many of both the agent does the same and the trainer a tenth. ``Episodes`` in
     evaluation, one batch of ``num_val_episodes`` or ``num_test_episodes``, each of an environment
-    of its own with the same seed in all runs, with deterministic actions.
+    of its own with the same seed in all runs, with deterministic actions. Observations of bytes
+    are kept as bytes; batches, and the agent that acts, get the floats that they stand for.
 
     The agent acts by its ``explore(observations, progress)``; progress is the share of
     ``total_steps`` that is made. Transitions span ``agent.n_step`` rewards, discounted by
@@ -171,10 +173,17 @@ class EnvironmentReplay(EnvironmentData):
         else:
             beta = linear(self.collector.steps, start=BETA, end=1.0, num_steps=self.steps_each)
             batch = buffer.sample(size, beta, self._generator)
-        if device.type == "cpu":
-            return batch
-        transitions = Transitions(*(field.to(device) for field in batch.transitions))
-        return batch._replace(transitions=transitions, weights=batch.weights.to(device))
+        transitions, weights = batch.transitions, batch.weights
+        if device.type != "cpu":
+            transitions = Transitions(*(field.to(device) for field in transitions))
+            weights = weights.to(device)
+        if transitions.observations.dtype == torch.uint8:  # as they are kept
+            seen, shape = transitions, self.spec.observation_shape
+            transitions = transitions._replace(
+                observations=bytes_to_float(seen.observations, shape),
+                next_observations=bytes_to_float(seen.next_observations, shape),
+            )
+        return batch._replace(transitions=transitions, weights=weights)
 
     def _update_priorities(self, indices: Tensor, errors: Tensor) -> None:
         self._buffer.update(indices, errors)

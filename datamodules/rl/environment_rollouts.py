@@ -5,6 +5,7 @@ from typing import Any
 
 from trellis.datamodules.rl.environment_data import EnvironmentData
 from trellis.rl.collector import Rollout
+from trellis.rl.spaces import bytes_to_float
 
 
 class EnvironmentRollouts(EnvironmentData):
@@ -13,7 +14,8 @@ class EnvironmentRollouts(EnvironmentData):
     Batch: a ``Rollout`` in training, collected when the trainer asks for it, with the agent's
     ``act``; ``Episodes`` in evaluation, one batch of ``num_val_episodes`` or
     ``num_test_episodes``, each of an environment of its own with the same seed in all runs, with
-    deterministic actions.
+    deterministic actions. Of observations of bytes, batches and the agent that acts get the floats
+    that they stand for.
 
     Environments are stepped by their own vectorised implementation where that is faster. A run
     ends with ``total_steps``, whatever ``max_epochs`` is; validate in between with the trainer's
@@ -51,6 +53,12 @@ class EnvironmentRollouts(EnvironmentData):
                 f"{num_envs * num_steps}"
             )
         self.num_batches = total_steps // (num_envs * num_steps)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if not isinstance(batch, Rollout):
+            return batch
+        seen = bytes_to_float(batch.observations, self.spec.observation_shape)
+        return batch._replace(observations=seen)
 
     def next_batch(self) -> Rollout:
         return self.collector.collect(self.agent.act, self.num_steps, self.agent.device)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from trellis.index import did_you_mean, public_names
 from trellis.lightning_modules.commands.ledger import configs_dir
 from trellis.lightning_modules.engine.checkpoint import read
-from trellis.lightning_modules.engine.run_config import resumed_run
+from trellis.lightning_modules.engine.run_config import not_stored, resumed_run
 
 
 def import_named(args: list[str] | dict[str, Any]) -> None:
@@ -92,6 +93,8 @@ def with_checkpoint(words: list[str]) -> list[str]:
     }
     if words[0] == "fit":
         config |= resumed_run(checkpoint)
+        if lacking := not_stored(checkpoint):
+            rank_zero_warn(f"{paths[-1]}: {lacking}")
     return [words[0], "--config", json.dumps(config), *words[1:]]
 
 

@@ -1,6 +1,5 @@
 """Short answers to a wrong command line."""
 
-import difflib
 import re
 import sys
 from typing import NoReturn
@@ -10,7 +9,7 @@ import torch
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 
-from trellis.index import public_names
+from trellis.index import nearest, public_names
 from trellis.lightning_modules.engine.jsonargparse_private import option_names, subclass_paths
 
 # The lines of jsonargparse's long answers that say what is wrong.
@@ -48,10 +47,10 @@ def _shortened(text: str) -> str:
 
 
 def _near_options(text: str, known: list[str]) -> list[str]:
-    near: list[str] = []
-    for word in re.findall(r"(?:unrecognized arguments: |[Oo]ption '|Key ')(?:--)?([\w.]+)", text):
-        near += difflib.get_close_matches(f"--{word}", [o for o in known if o != "--help"], 1)
-    return list(dict.fromkeys(near))
+    words = re.findall(r"(?:unrecognized arguments: |[Oo]ption '|Key ')(?:--)?([\w.]+)", text)
+    options = [option for option in known if option != "--help"]
+    near = [nearest(f"--{word}", options) for word in words]
+    return list(dict.fromkeys(filter(None, near)))
 
 
 def _near_classes(text: str) -> list[str]:
@@ -59,8 +58,9 @@ def _near_classes(text: str) -> list[str]:
     bases = (L.Callback, Logger, torch.optim.Optimizer)
     others = {path.rsplit(".", 1)[-1] for base in bases for path in subclass_paths(base)}
     names = {*public_names(), *others}
-    near: list[str] = []
-    for word in re.findall(r"\b[A-Z]\w+", " ".join([text, *sys.argv[2:]])):
-        if word not in names and word not in ("Parser", "Expected", "NoneType"):
-            near += difflib.get_close_matches(word, names, 1, cutoff=0.75)
-    return list(dict.fromkeys(near))
+    near = [
+        nearest(word, names, cutoff=0.75)
+        for word in re.findall(r"\b[A-Z]\w+", " ".join([text, *sys.argv[2:]]))
+        if word not in names and word not in ("Parser", "Expected", "NoneType")
+    ]
+    return list(dict.fromkeys(filter(None, near)))

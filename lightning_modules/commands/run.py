@@ -17,6 +17,7 @@ from trellis.lightning_modules.commands.command_line import (
     with_checkpoint,
     with_known_configs,
 )
+from trellis.lightning_modules.commands.extras import missing_extra
 from trellis.lightning_modules.commands.own_modules import import_own
 from trellis.lightning_modules.commands.parser import Parser
 from trellis.lightning_modules.commands.predictions import write_predictions
@@ -157,7 +158,8 @@ def _not_made(text: str, error: BaseException) -> str:
     name = text.split("'")[1].rpartition(".")[2]
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    return f"{name} cannot be made: {' '.join(str(error).split()) or type(error).__name__}"
+    told = " ".join(str(error).split()) or type(error).__name__
+    return f"{name} cannot be made: {missing_extra(told) or told}"
 
 
 def _short_names(config: Any) -> str:

@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import (
     Checkpoint,
     ModelPruning,
     StochasticWeightAveraging,
-    WeightAveraging,
 )
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
@@ -32,10 +31,10 @@ class BestAndLastCheckpoint(Checkpoint):
 
     A full-batch graph network improves every few milliseconds, faster than a disk can follow.
     So writing may take one twentieth of the run: in between, the best state waits in memory, and
-    it is written when its turn comes, at the end, or when the run is interrupted. ``last.ckpt``
-    is written at the same pace, once a minute at most, and on every interruption, but for a second
-    Ctrl-C: it always holds a state between two steps, from which a run goes on exactly. Only after
-    an error inside a step it holds what there is then, and that batch is served again.
+    it is written when its turn comes, at the end, or when the run ends early. ``last.ckpt`` is
+    written at the same pace, once a minute at most, and when Ctrl-C or SIGTERM stops the run
+    between two steps: it always holds a state from which a run goes on exactly. What a second
+    Ctrl-C, an error, or SIGTERM in a validation leaves half done is not written.
 
     Args:
         monitor: logged value that says which state is best; ``None`` takes the objective's, or
@@ -133,23 +132,25 @@ class BestAndLastCheckpoint(Checkpoint):
             return
         if getattr(exception, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             return  # a full disk is not mended by writing again
+        stops = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
         between_steps = isinstance(exception, (Stopped, SIGTERMException))
-        if trainer.world_size > 1 and not between_steps:
-            return  # the other processes would not come to a common checkpoint
-        self._write_waiting(trainer)
-        torn = isinstance(exception, KeyboardInterrupt) or _shows_average(trainer)
-        if (between_steps or not torn) and _is_finite(pl_module):
-            dump = dump_between_steps if between_steps else dump_checkpoint
-            self._save_last(trainer, dump(trainer))
-        if isinstance(exception, (KeyboardInterrupt, SIGTERMException)):
-            rank_zero_info(self._farewell(trainer, between_steps))
+        # Lightning looks for SIGTERM after each batch of a validation, too.
+        between_steps = between_steps and not trainer.validating
+        if trainer.world_size == 1 or between_steps:  # else the others would not come to it
+            self._write_waiting(trainer)
+        if between_steps and _is_finite(pl_module):
+            self._save_last(trainer, dump_between_steps(trainer))
+        rank_zero_info(self._farewell(trainer, "Stopped" if stops else "Failed", between_steps))
 
-    def _farewell(self, trainer: L.Trainer, between_steps: bool) -> str:
+    def _farewell(self, trainer: L.Trainer, stopped: str, between_steps: bool) -> str:
         path = self.last_model_path or trainer.ckpt_path
+        step = trainer.global_step
         if between_steps:
-            stopped = f"Stopped after step {trainer.global_step}"
+            stopped = f"{stopped} after step {step}"
+        elif trainer.validating:
+            stopped = f"{stopped} in the validation after step {step}, which is not saved"
         else:
-            stopped = f"Stopped inside step {trainer.global_step + 1}, which is not saved"
+            stopped = f"{stopped} inside step {step + 1}, which is not saved"
         if not path:
             return f"{stopped}; no checkpoint had been written before"
         return f"{stopped}; to go on: trellis fit --ckpt_path {path}"
@@ -199,12 +200,6 @@ def _changes_weights_at_the_end(trainer: L.Trainer) -> bool:
     """Whether a callback puts other weights in the place of the trained ones in the end."""
     kinds = (StochasticWeightAveraging, ModelPruning)
     return any(isinstance(each, kinds) for each in trainer.callbacks)  # type: ignore[attr-defined]
-
-
-def _shows_average(trainer: L.Trainer) -> bool:
-    """Whether the model may hold averaged weights, which stand in for its own in validation."""
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return trainer.validating and any(isinstance(each, WeightAveraging) for each in callbacks)
 
 
 def _is_finite(module: torch.nn.Module) -> bool:

@@ -97,10 +97,15 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         """Count one batch in the metrics of ``stage``, which ``evaluated`` gives."""
 
     def configure_model(self) -> None:
-        """Build networks and metrics once; Lightning calls this before anything needs them."""
+        """Build networks and metrics once; Lightning calls this before anything needs them.
+
+        Raises:
+            ValueError: the data are of another kind, or other than those it was built for.
+        """
+        spec = self._agreed_spec()
         if self._built:
             return
-        self.spec = self._agreed_spec()
+        self.spec = spec
         self.hparams["spec"] = to_plain(self.spec)
         self.build(self.spec)
         normalize_single_values(self)
@@ -128,9 +133,12 @@ class Objective(PlainHyperparameters, LightStep, ABC):
                 f"{type(datamodule).__name__} has a {type(offered).__name__}"
             )
         if self.spec is not None and (wrong := differences(self.spec, offered)):
+            said, advice = "spec contradicts", "leave spec out"
+            if self._built:
+                said, advice = "it was built for other data than", f"take a new {name}"
             raise ValueError(
-                f"{name}: spec contradicts {type(datamodule).__name__} ({'; '.join(wrong)}); "
-                f"leave spec out or use the data it was made for"
+                f"{name}: {said} {type(datamodule).__name__} ({'; '.join(wrong)}); {advice} or "
+                f"use the data it was made for"
             )
         return offered
 

@@ -38,8 +38,8 @@ class ExactResume(L.Callback):
     early stopping look at; which parameters a ``BaseFinetuning`` has frozen. Together with
     ``Loader`` and Lightning's own states, a run stopped between two batches continues bit-equal on
     a CPU: same world size, batch size, callbacks and versions. A checkpoint of a validation goes
-    on with what followed it: the schedules and the end of the epoch. After an exception inside a
-    step, the batch of that step is served again. A run that early stopping ended does not go on.
+    on with what followed it: the schedules and the end of the epoch. A run that early stopping
+    ended does not go on.
     """
 
     def __init__(self) -> None:
@@ -57,8 +57,7 @@ class ExactResume(L.Callback):
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(pl_module, PlainHyperparameters):
             checkpoint["trellis"] = description(pl_module, datamodule)
-        if (run := saved_run(trainer)) is not None:
-            checkpoint[KEY] = run
+        checkpoint[KEY] = saved_run(trainer)
         progress = trainer.fit_loop.epoch_loop.batch_progress
         processed: int = progress.current.processed  # type: ignore[attr-defined]
         mid_epoch = not progress.is_last_batch or progress.current.ready > processed

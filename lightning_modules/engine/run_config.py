@@ -23,13 +23,15 @@ HARMLESS = {
 }  # fmt: skip
 
 
-def saved_run(trainer: L.Trainer) -> dict[str, Any] | None:
-    """What a checkpoint keeps of its run under ``KEY``; ``None`` where nothing is known of it."""
+def saved_run(trainer: L.Trainer) -> dict[str, Any]:
+    """What a checkpoint keeps of its run under ``KEY``.
+
+    Of one that no command started these are the plain options that ``trellis.Trainer`` was given.
+    """
     config = getattr(trainer, "cli_config", None)
-    if config is None:
-        return None
-    run = {name: config[name] for name in ("seed_everything", "trainer") if name in config}
-    return {"config": run, "signed": sign(run)}
+    known = config or {"trainer": getattr(trainer, "plain_options", {})}
+    run = {name: known[name] for name in ("seed_everything", "trainer") if name in known}
+    return {"config": run, "signed": sign(run), "whole": config is not None}
 
 
 def resumed_run(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -45,11 +47,34 @@ def resumed_run(checkpoint: dict[str, Any]) -> dict[str, Any]:
     if is_signed(run, saved.get("signed")):
         return run
     trainer: Any = run.get("trainer")
-    options = trainer.items() if isinstance(trainer, dict) else ()
-    plain = {name: value for name, value in options if name in HARMLESS and _plain(value)}
+    plain = plain_options(trainer) if isinstance(trainer, dict) else {}
     seed = run.get("seed_everything")
     seeds = {"seed_everything": seed} if isinstance(seed, (bool, int)) else {}
     return {**seeds, "trainer": plain}
+
+
+def plain_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Those options of a trainer that are plain and touch nothing but the run itself."""
+    return {n: value for n, value in options.items() if n in HARMLESS and _plain(value)}
+
+
+def not_stored(checkpoint: dict[str, Any]) -> str:
+    """What a checkpoint lacks of its run, in a sentence; empty if a command has written it.
+
+    Args:
+        checkpoint: as read from its file.
+    """
+    saved: Any = checkpoint.get(KEY)
+    if isinstance(saved, dict) and saved.get("whole", True):
+        return ""
+    origin = "an earlier version wrote it" if saved is None else "its run was started from Python"
+    known = plain_options(resumed_run(checkpoint).get("trainer", {}))
+    options = " and ".join(f"{name}={value}" for name, value in known.items())
+    stored = f"only {options} are" if options else "nothing is"
+    return (
+        f"{origin}; of its trainer {stored} stored: type its callbacks and all else that is to "
+        f"go on"
+    )
 
 
 def _plain(value: Any) -> bool:

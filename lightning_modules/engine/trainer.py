@@ -22,6 +22,7 @@ from trellis.lightning_modules.engine.objective import Objective
 from trellis.lightning_modules.engine.processes import EndTogether, signals_passed_on
 from trellis.lightning_modules.engine.progress import ProgressLine
 from trellis.lightning_modules.engine.resume import ExactResume
+from trellis.lightning_modules.engine.run_config import plain_options
 from trellis.lightning_modules.engine.run_folder import RunFolder, RunLogger
 from trellis.lightning_modules.engine.wandb_run import WandbRun
 
@@ -57,6 +58,7 @@ class Trainer(L.Trainer):
         **options: Any,
     ) -> None:
         self.run_folder = RunFolder(default_root_dir, run_name)
+        self.plain_options = plain_options(options)
         self._validates: bool | None = None
         callbacks = _listed(callbacks)
         if not any(isinstance(callback, GracefulStop) for callback in callbacks):

@@ -18,11 +18,11 @@ from trellis.checks import positive, probability
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.lightning_private import counted_as_one
 from trellis.lightning_modules.engine.objective import Objective, Stage, clip_gradients, plan
-from trellis.networks.rl.observation_encoder import bytes_to_float
 from trellis.rl.collector import Rollout
 from trellis.rl.replay_block import ReplayBlock
 from trellis.rl.reward_scale import RewardScale
 from trellis.rl.running_scale import RunningScale
+from trellis.rl.spaces import bytes_to_float
 from trellis.rl.vector_environments import Episodes
 from trellis.spec import EnvironmentSpec
 
@@ -86,7 +86,7 @@ class AgentObjective(Objective):
         """Actions ``[N]`` or ``[N, A]`` for ``observations [N, *shape]``, on its device.
 
         Args:
-            observations: of N environments.
+            observations: of N environments; of bytes the floats they stand for, as in batches.
             deterministic: the best actions by what it knows, as in evaluation; else as it acts in
                 training.
         """
@@ -189,7 +189,8 @@ class AgentObjective(Objective):
             values: to be logged, beside ``env_steps`` and ``return``.
         """
         for scale in self._running_scales:
-            scale.update(bytes_to_float(batch.observations[:-1].flatten(0, 1)).flatten(1))
+            seen = bytes_to_float(batch.observations[:-1], self.spec.observation_shape)
+            scale.update(seen.flatten(0, 1).flatten(1))
         schedulers: Any = self.lr_schedulers() or []
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             scheduler.step()

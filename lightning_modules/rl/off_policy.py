@@ -140,7 +140,8 @@ def _check_bounded(spec: EnvironmentSpec, name: str) -> None:
             f"{name} learns real-valued actions; those of {spec.environment} are discrete: take "
             f"DQN or PPO"
         )
-    if not torch.tensor([spec.action_low, spec.action_high]).diff(dim=0).isfinite().all():
+    bounds = torch.tensor([spec.action_low, spec.action_high], device="cpu")
+    if not bounds.diff(dim=0).isfinite().all():
         raise ValueError(
             f"{name} learns actions between bounds; those of {spec.environment} reach from "
             f"{spec.action_low} to {spec.action_high}: give it a wrapper with bounds, or take PPO"

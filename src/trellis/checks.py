@@ -204,6 +204,19 @@ def check_labels(y: Tensor | None, num_classes: int, network: str) -> None:
         )
 
 
+def check_permutation(name: str, indices: Tensor, size: int) -> None:
+    """Check that ``indices`` are the numbers 0 to ``size - 1`` in any order.
+
+    Raises:
+        ValueError: one is missing or given twice (not checked on the ``meta`` device, where there
+            are no values).
+
+    >>> check_permutation("order", torch.tensor([1, 0, 2]), 3)
+    """
+    if not indices.is_meta and indices.sort().values.tolist() != list(range(size)):
+        raise ValueError(f"{name}={indices.tolist()}: give each of 0 to {size - 1} once")
+
+
 def check_tokens(name: str, tokens: Tensor, num_tokens: int) -> None:
     """Check that ``tokens [B, T]`` are integers from 0 to ``num_tokens - 1``.
 

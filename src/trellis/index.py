@@ -122,5 +122,19 @@ def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     >>> did_you_mean("GNC", ["GCN", "MLP"])
     '; did you mean GCN?'
     """
-    near = difflib.get_close_matches(word, list(known), 1, cutoff)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = nearest(word, known, cutoff)
+    return f"; did you mean {near}?" if near else ""
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The valid name that is most like ``word``, if one is.
+
+    Args:
+        word: as it was typed.
+        known: the valid names.
+        cutoff: how much alike, from 0 to 1.
+
+    >>> nearest("Planetiod", ["Planetoid", "KarateClub"])
+    'Planetoid'
+    """
+    return next(iter(difflib.get_close_matches(word, list(known), 1, cutoff)), None)

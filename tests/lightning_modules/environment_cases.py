@@ -17,6 +17,7 @@ class Clock(gymnasium.Env):
     """
 
     observation_space = Box(-1e6, 1e6, (3,))
+    broken = True  # false: step ``fail`` is like the others
 
     def __init__(self, length: int = 3, fail: int = 0, nan: int = 0, real: bool = False) -> None:
         self.length, self.fail, self.nan = length, fail, nan
@@ -36,7 +37,7 @@ class Clock(gymnasium.Env):
     def step(self, action: Any) -> Any:
         self.time, self.total = self.time + 1, self.total + 1
         self.actions.append(np.array(action).tolist())
-        if self.total == self.fail:
+        if self.broken and self.total == self.fail:
             raise OSError("the clock stands still")
         ended = self.time == self.length + self.episode
         reward = float("nan") if self.total == self.nan else float(self.time)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_vectors
+from trellis.checks import at_least_one, check_permutation, check_vectors
 from trellis.nn.activation import Activation, activation_module
 
 
@@ -51,7 +51,7 @@ class MaskedLinear(nn.Linear):
             )
         # Floats, because a product with booleans would convert them at every step.
         self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
-        self.is_full = bool(mask.all())
+        self.is_full = not mask.is_meta and bool(mask.all())
 
     def masked_weight(self) -> Tensor:
         """The weights, with zeros where the mask has them."""
@@ -125,10 +125,7 @@ class MaskedMLP(nn.Module):
         for width in hidden_sizes:
             at_least_one("hidden_sizes", width)
         order = torch.arange(in_features) if order is None else order
-        if order.sort().values.tolist() != list(range(in_features)):
-            raise ValueError(
-                f"order={order.tolist()}: give each rank from 0 to {in_features - 1} once"
-            )
+        check_permutation("order", order, in_features)
         self.register_buffer("order", order, persistent=False)
         if degrees is None:
             degrees = [
@@ -137,7 +134,8 @@ class MaskedMLP(nn.Module):
             ]
         elif any((units.diff() < 0).any() for units in degrees):
             raise ValueError("degrees: give non-decreasing numbers for each hidden layer")
-        self.degrees = [units.tolist() for units in degrees]
+        # Needed to generate, which a network without values cannot.
+        self.degrees = [] if order.is_meta else [units.tolist() for units in degrees]
         self.layers = nn.ModuleList(
             MaskedLinear(mask.size(1), mask.size(0), mask) for mask in self._masks(degrees)
         )

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, check_permutation
 
 
 class Transform(nn.Module, ABC):
@@ -101,11 +101,7 @@ class Permutation(Transform):
 
     def __init__(self, permutation: Tensor) -> None:
         super().__init__()
-        if permutation.sort().values.tolist() != list(range(len(permutation))):
-            raise ValueError(
-                f"permutation={permutation.tolist()}: give each of 0 to {len(permutation) - 1} "
-                f"once"
-            )
+        check_permutation("permutation", permutation, len(permutation))
         self.register_buffer("permutation", permutation)
         self.register_buffer("back", permutation.argsort(), persistent=False)
         self.register_load_state_dict_post_hook(Permutation._invert)

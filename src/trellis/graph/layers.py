@@ -5,7 +5,7 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.nn import GINConv, MeanAggregation, SAGEConv
+from torch_geometric.nn import GINConv, MeanAggregation, MessagePassing, SAGEConv
 from torch_geometric.nn.dense.linear import Linear as ChannelMap
 
 from trellis.nn.sparse import SparseLinear
@@ -45,6 +45,23 @@ class GINLayer(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         return self.convolution(x if x.layout == torch.strided else x.to_dense(), edge_index)
+
+
+class GatedLayer(MessagePassing):
+    """PyG's ``GatedGraphConv`` of one update; that one allocates memory on the meta device, too.
+
+    The same parameters, names and initial values.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(aggr="add")
+        self.weight = nn.Parameter(torch.empty(1, channels, channels))
+        self.rnn = nn.GRUCell(channels, channels)
+        nn.init.uniform_(self.weight, -(channels**-0.5), channels**-0.5)
+        self.rnn.reset_parameters()
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.rnn(self.propagate(edge_index, x=x @ self.weight[0]), x)
 
 
 class NodewiseLinear(SparseLinear):

@@ -57,6 +57,7 @@ from trellis.rl.returns import (
 from trellis.rl.reward_scale import RewardScale
 from trellis.rl.running_scale import RunningScale
 from trellis.rl.schedules import exponential, linear
+from trellis.rl.spaces import bytes_to_float
 from trellis.rl.target import frozen_copy, polyak_update_
 from trellis.rl.temporal_difference import (
     batch_td,
@@ -98,6 +99,7 @@ __all__ = [
     "UpperConfidenceBound",
     "action_values",
     "batch_td",
+    "bytes_to_float",
     "clipped_surrogate_loss",
     "clipped_value_loss",
     "conjugate_gradient",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trellis.checks import at_least_one
 from trellis.rl.environment_state import load_state, save_state
-from trellis.rl.spaces import fitting_actions
+from trellis.rl.spaces import bytes_to_float, fitting_actions
 from trellis.rl.vector_environments import (
     environment_spec,
     first_observations,
@@ -109,9 +109,8 @@ class Collector:
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._recent_tensor: Tensor | None = None  # made anew after an episode has ended
         self.steps, self._incomplete = start, False
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(seeds[1]))
-            self._random: dict[str, Tensor] = {"cpu": torch.get_rng_state()}
+        stream = torch.Generator().manual_seed(int(seeds[1]))
+        self._random: dict[str, Tensor] = {"cpu": stream.get_state()}
 
     def collect(
         self,
@@ -122,7 +121,8 @@ class Collector:
         """The next ``num_steps`` steps of each environment.
 
         Args:
-            act: from observations ``[N, *shape]`` to actions ``[N]`` or ``[N, A]``.
+            act: from observations ``[N, *shape]``, bytes as floats (see ``bytes_to_float``), to
+                actions ``[N]`` or ``[N, A]``.
             num_steps: T.
             device: of the observations that ``act`` is given; rollouts are on the CPU.
         Raises:
@@ -176,9 +176,11 @@ class Collector:
         observation_array, action_array = observations.numpy(), actions.numpy()
         on_cpu, space = device.type == "cpu", self._environments.single_action_space
         step, discrete = self._environments.step, self.spec.num_actions > 0
+        shape = self.spec.observation_shape
         observation_array[0] = self._observation
         for t, (observation, action) in enumerate(zip(observations, actions, strict=False)):
-            action.copy_(act(observation if on_cpu else observation.to(device)))
+            seen = observation if on_cpu else observation.to(device)
+            action.copy_(act(bytes_to_float(seen, shape)))
             given = action_array[t] if discrete else fitting_actions(action_array[t], space)
             try:
                 observation_array[t + 1], rewards[t], flags[0, t], flags[1, t], _ = step(given)

@@ -1,8 +1,11 @@
 """What an environment declares of its observations and actions, in both directions."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 
 def check_observation(observation: Any, space: Any) -> None:
@@ -37,6 +40,27 @@ def check_observation(observation: Any, space: Any) -> None:
         raise ValueError(
             f"it returned an observation from {array.min()} to {array.max()}, but {declared}"
         )
+
+
+def bytes_to_float(observations: Tensor, shape: Sequence[int]) -> Tensor:
+    """Observations as networks take them: bytes as floats, those of images divided by 255.
+
+    What is not of bytes stays as it is, and so do the numbers of states.
+
+    Args:
+        observations: with any dimensions before those of one.
+        shape: of one; ``()`` is the number of a state, three sizes are an image.
+    Shape:
+        observations ``[..., *shape]`` -> the same
+
+    >>> bytes_to_float(torch.tensor([[3, 255]], dtype=torch.uint8), (2,))
+    tensor([[  3., 255.]])
+    >>> bytes_to_float(torch.full((1, 1, 1, 2), 255, dtype=torch.uint8), (1, 1, 2))
+    tensor([[[[1., 1.]]]])
+    """
+    if observations.dtype != torch.uint8 or not shape:
+        return observations
+    return observations.float() / 255 if len(shape) == 3 else observations.float()
 
 
 def fitting_actions(actions: np.ndarray, space: Any) -> np.ndarray:

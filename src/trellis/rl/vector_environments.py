@@ -6,7 +6,6 @@ a new episode. So each observation is followed by the one that the action led to
 step only resets.
 """
 
-import difflib
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trellis.rl.spaces import check_observation, fitting_actions
+from trellis.index import did_you_mean
+from trellis.rl.spaces import bytes_to_float, check_observation, fitting_actions
 from trellis.spec import EnvironmentSpec
 
 if TYPE_CHECKING:
@@ -90,9 +90,10 @@ def _known(gymnasium: Any, environment: str) -> Any:
         raise ValueError(f"environment={environment!r}: import {module} yourself and give {name}")
     if name in gymnasium.registry:
         return gymnasium.registry[name]
-    near = difflib.get_close_matches(name, gymnasium.registry, 3, cutoff=0.4)
-    hint = f"did you mean {', '.join(near)}?" if near else "see gymnasium.pprint_registry()"
-    raise ValueError(f"environment={environment!r} is unknown to gymnasium: {hint}")
+    hint = (
+        did_you_mean(name, gymnasium.registry, cutoff=0.4) or "; see gymnasium.pprint_registry()"
+    )
+    raise ValueError(f"environment={environment!r} is unknown to gymnasium{hint}")
 
 
 def environment_spec(environment: str, environments: "VectorEnv") -> EnvironmentSpec:
@@ -183,7 +184,8 @@ def play(
     Args:
         environments: from ``make_environments``; they are reset first.
         spec: their sizes.
-        act: from observations ``[N, *shape]`` to actions ``[N]`` or ``[N, A]``.
+        act: from observations ``[N, *shape]``, bytes as floats (see ``bytes_to_float``), to
+            actions ``[N]`` or ``[N, A]``.
         seed: of the environments.
         watch: called before each step and at the end.
     Raises:
@@ -196,7 +198,8 @@ def play(
     watch = watch or (lambda: None)
     watch()
     for number in range(MAX_EPISODE_STEPS):
-        actions = act(torch.as_tensor(observations, dtype=dtype)).cpu().numpy()
+        seen = bytes_to_float(torch.as_tensor(observations, dtype=dtype), spec.observation_shape)
+        actions = act(seen).cpu().numpy()
         given = fitting_actions(actions, environments.single_action_space)
         try:
             observations, rewards, terminated, truncated, _ = environments.step(given)

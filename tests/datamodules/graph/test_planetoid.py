@@ -69,11 +69,14 @@ def test_rows_without_features_stay_zero(tmp_path: Path, sparse: bool) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("change", ["cut", "noise", "empty"])
+@pytest.mark.parametrize("change", ["cut", "short", "noise", "empty"])
 def test_a_damaged_file_is_named(tmp_path: Path, part: str, change: str) -> None:
     path = tiny(tmp_path) / f"ind.cora.{part}"
     content = path.read_bytes()
-    damage = {"cut": content[: len(content) // 2], "noise": b"<html></html>", "empty": b""}
+    damage = {
+        "cut": content[: len(content) // 2], "short": content[:-1], "noise": b"<html></html>",
+        "empty": b"",
+    }  # fmt: skip
     path.write_bytes(damage[change])
     with pytest.raises(OSError, match=rf"ind\.cora\.{part} is damaged .*: move it away") as caught:
         ready(tmp_path)

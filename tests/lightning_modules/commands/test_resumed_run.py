@@ -3,12 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import Timer
 
+from trellis.datamodules.graph import KarateClub
 from trellis.lightning_modules import cli
 from trellis.lightning_modules.engine.run_config import KEY, resumed_run
+from trellis.lightning_modules.engine.trainer import Trainer
+from trellis.lightning_modules.graph import NodeClassification
 
 CONFIG = {
     "seed_everything": 3,
@@ -66,6 +71,43 @@ def test_of_another_accounts_run_only_plain_options_count(
     assert not {"callbacks", "logger", "default_root_dir", "run_name"} & set(found["trainer"])
     checkpoint[KEY]["config"]["trainer"]["precision"] = "{class_path: os.system}"
     assert "precision" not in resumed_run(checkpoint)["trainer"]
+
+
+def in_python(kind: type[L.Trainer] = Trainer, **options: Any) -> str:
+    """The last checkpoint of a run that no command started."""
+    L.seed_everything(3)
+    trainer = kind(enable_progress_bar=False, enable_model_summary=False, **options)
+    trainer.fit(NodeClassification(), datamodule=KarateClub())
+    trainer.save_checkpoint("last.ckpt")
+    return "last.ckpt"
+
+
+def test_a_run_of_python_goes_on_with_its_plain_options() -> None:
+    in_python(max_epochs=6, gradient_clip_val=0.01)
+    whole = torch.load("last.ckpt", weights_only=True)["state_dict"]
+    last = in_python(max_epochs=3, gradient_clip_val=0.01, callbacks=[Timer()])
+    with pytest.warns(
+        UserWarning,
+        match=r"last.ckpt: its run was started from Python; of its trainer only max_epochs=3 and "
+        r"gradient_clip_val=0.01 are stored: type its callbacks and all else that is to go on",
+    ):
+        cli.main(["fit", last, "--trainer.max_epochs=6", "--trainer.run_name=karate"])
+    resumed = weights(0)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert config(0)["trainer"]["gradient_clip_val"] == 0.01
+
+
+def test_of_a_run_of_lightnings_trainer_nothing_is_stored() -> None:
+    last = in_python(L.Trainer, max_epochs=2, logger=False)
+    with pytest.warns(UserWarning, match="last.ckpt: .*of its trainer nothing is stored: type"):
+        cli.main(["fit", last, "--trainer.max_epochs=3", "--trainer.run_name=karate"])
+    assert config(0)["trainer"]["max_epochs"] == 3
+
+
+def test_a_run_of_a_command_lacks_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    cli.main(["fit", "--config=karate.yaml", "--trainer.max_epochs=1"])
+    cli.main(["fit", "runs/karate/0/checkpoints/last.ckpt", "--trainer.max_epochs=2"])
+    assert not [each for each in recwarn if "stored" in str(each.message)]
 
 
 def failing(capsys: pytest.CaptureFixture[str], *words: str) -> str:

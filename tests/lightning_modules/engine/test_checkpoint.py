@@ -17,9 +17,20 @@ import trellis
 from trellis import files as module
 from trellis.lightning_modules.engine.checkpoint import read
 from trellis.lightning_modules.engine.checkpoint_file import AtomicCheckpointIO, verify
+from trellis.lightning_modules.engine.upgrade import description
+from trellis.lightning_modules.generative.density_estimation import DensityEstimation
+from trellis.lightning_modules.graph.node_classification import NodeClassification
+from trellis.lightning_modules.rl.ddpg import DDPG
+from trellis.lightning_modules.rl.sac import SAC
+from trellis.lightning_modules.rl.td3 import TD3
 from trellis.lightning_modules.vector.classification import Classification
 from trellis.lightning_modules.vector.regression import Regression
+from trellis.networks.generative.flow_autoregressive import NSF
+from trellis.networks.graph.gnn import GatedGraphNet
+from trellis.networks.rl.policy import DeterministicPolicy, SquashedGaussianPolicy
+from trellis.networks.rl.value import StateActionValue
 from trellis.networks.vector.mlp import MLP
+from trellis.spec import EnvironmentSpec, NodeSpec, TensorSpec
 
 
 def fitted(objective, root: Path) -> tuple[Classification, Path]:
@@ -323,6 +334,31 @@ def test_a_full_disk_ends_a_run_with_one_clear_error(tmp_path, monkeypatch):
     assert isinstance(ended.error, OSError)
     assert "no space left" in str(ended.error)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+WIDE = 60_000  # two such layers would take 14 GB
+LEVER = EnvironmentSpec("Lever", (3,), action_low=(-1.0,), action_high=(1.0,))
+CLAIMS = {
+    "ddpg": (DDPG, {"policy": DeterministicPolicy}, LEVER, (WIDE, WIDE)),
+    "td3": (TD3, {"critic": StateActionValue}, LEVER, (WIDE, WIDE)),
+    "sac": (SAC, {"policy": SquashedGaussianPolicy}, LEVER, (WIDE, WIDE)),
+    "nsf": (DensityEstimation, {"network": NSF}, TensorSpec(4, 2), (WIDE, WIDE)),
+    "gated": (NodeClassification, {"network": GatedGraphNet}, NodeSpec(4, 2), WIDE),
+}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_widths_that_the_file_does_not_hold_are_refused_before_memory_is_asked_for(name, tmp_path):
+    cls, networks, spec, widths = CLAIMS[name]
+    objective = cls(**networks, spec=spec)
+    objective.configure_model()
+    hparams = dict(objective.hparams)
+    for network in networks:
+        hparams[network]["init_args"] = {"hidden_channels": widths}
+    about = {"trellis": description(objective, None), "state_dict": objective.state_dict()}
+    torch.save({**about, "hyper_parameters": hparams}, tmp_path / "wide.ckpt")
+    with pytest.raises(ValueError, match=r"it claims [\d,]{13,} numbers, the file holds"):
+        trellis.load(tmp_path / "wide.ckpt")
 
 
 def test_files_have_the_usual_permissions(saved):

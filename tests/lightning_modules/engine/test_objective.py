@@ -1,5 +1,7 @@
 """What every objective shares: building once, fitting sizes and networks, clear refusals."""
 
+import json
+from dataclasses import replace
 from functools import partial
 
 import lightning as L
@@ -19,6 +21,8 @@ from learning_cases import (
 )
 from torch import nn
 
+import trellis
+from trellis.datamodules.sequence.date_formats import DateFormats
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
 from trellis.lightning_modules.engine.resume import ExactResume
 from trellis.lightning_modules.graph.graph_classification import GraphClassification
@@ -130,6 +134,39 @@ def test_built_once_and_used_without_a_trainer():
     batch = next(iter(Points().train_dataloader()))
     assert objective.training_step(batch, 0).requires_grad
     assert objective.hparams["spec"]["in_channels"] == 6
+
+
+@pytest.mark.parametrize("use", ["fit", "validate", "test", "predict"])
+def test_a_built_objective_is_compared_with_other_data(use, tmp_path):
+    trained = run(CASES["classification"], tmp_path, max_epochs=1)
+    again = quiet_trainer(tmp_path, max_epochs=1, num_sanity_val_steps=0)
+    for objective in (trained.objective, trellis.load(trained.last)):
+        getattr(again, use)(objective, datamodule=Points())
+        with pytest.raises(
+            ValueError,
+            match=r"^Classification: it was built for other data than Points "
+            r"\(out_channels: 3 != 2\); take a new Classification or use the data it was "
+            r"made for$",
+        ):
+            getattr(again, use)(objective, datamodule=Points(num_classes=2))
+        with pytest.raises(ValueError, match="learns from data with a TensorSpec; SmallGraph has"):
+            getattr(again, use)(objective, datamodule=SmallGraph())
+
+
+def test_another_vocabulary_of_the_same_size_is_another(tmp_path):
+    def texts(letters: str) -> DateFormats:
+        data = DateFormats(num_train=8, num_val=8, num_test=8, batch_size=8)
+        data.setup()
+        other = json.dumps({"type": "character", "tokens": list(letters)})
+        source = replace(data.spec.source, tokenizer=other)
+        data.spec = replace(data.spec, source=source)
+        return data
+
+    objective = CASES["pairs"].objective()
+    short = {"max_epochs": 1, "limit_train_batches": 1, "limit_val_batches": 0}
+    quiet_trainer(tmp_path, **short).fit(objective, datamodule=texts("abc"))
+    with pytest.raises(ValueError, match=r"\(source.tokenizer: another vocabulary\)"):
+        quiet_trainer(tmp_path).test(objective, datamodule=texts("abd"))
 
 
 def test_a_second_fit_goes_on_from_the_first(tmp_path):

@@ -11,6 +11,7 @@ import lightning as L
 import pytest
 import torch
 from learning_cases import CASES, assert_equal_weights, run
+from lightning.pytorch.callbacks import WeightAveraging
 
 from trellis.lightning_modules.engine import checkpointing
 from trellis.lightning_modules.engine.checkpointing import BestAndLastCheckpoint
@@ -21,6 +22,10 @@ every_case = pytest.mark.parametrize("name", CASES)
 SOME = ("carried", "pairs")
 some_cases = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in SOME else pytest.mark.long) for n in CASES]
+)
+
+one_case = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.long if n != "latent" else ()) for n in CASES]
 )
 
 
@@ -44,6 +49,9 @@ class Kill(L.Callback):
     def on_before_zero_grad(self, trainer, pl_module, optimizer) -> None:
         if trainer.global_step == self.step:
             os.kill(os.getpid(), self.number)
+
+
+FORWARD = "on_before_backward"
 
 
 class Fail(L.Callback):
@@ -174,15 +182,63 @@ def test_limited_epochs_and_validation_inside_them(name, tmp_path, uninterrupted
 
 @pytest.mark.parametrize("hook", ["on_train_batch_start", "on_before_optimizer_step"])
 @pytest.mark.parametrize("step", [3, 4, 6])  # the last batch of an epoch among them
-@some_cases
-def test_exception_inside_a_step_skips_no_batch(name, step, hook, tmp_path, uninterrupted):
+@one_case
+def test_an_exception_inside_a_step_leaves_the_state_before_it(
+    name, step, hook, tmp_path, monkeypatch, uninterrupted
+):
     whole = uninterrupted(name)
+    monkeypatch.setattr(checkpointing, "_is_due", lambda time_allowed, trainer: True)
     stopped = run(CASES[name], tmp_path, callbacks=[Fail(step, hook)])
     assert str(stopped.error) == "failed on purpose"
+    assert torch.load(stopped.last, weights_only=True)["global_step"] == step
     resumed = run(CASES[name], tmp_path, seed=99, ckpt_path=stopped.last)
-    seen = stopped.recorder.batches + resumed.recorder.batches
-    assert len(seen) == len(whole.recorder.batches)
-    assert all(torch.equal(a, b) for a, b in zip(seen, whole.recorder.batches, strict=True))
+    assert_continues(whole, stopped, resumed)
+
+
+def test_an_exception_inside_a_step_writes_no_state_of_its_own(tmp_path, monkeypatch, caplog):
+    """Dropout has drawn, running statistics have moved: no run passes through that state."""
+    stopped = run(CASES["classification"], tmp_path / "first", callbacks=[Fail(3, FORWARD)])
+    assert not list(tmp_path.rglob("*.ckpt"))
+    said = "Failed inside step 4, which is not saved; no checkpoint had been written before"
+    assert said in caplog.text
+    monkeypatch.setattr(checkpointing, "_is_due", lambda time_allowed, trainer: True)
+    stopped = run(CASES["classification"], tmp_path / "second", callbacks=[Fail(3, FORWARD)])
+    assert f"is not saved; to go on: trellis fit --ckpt_path {stopped.last}" in caplog.text
+
+
+class KillIn(L.Callback):
+    """Send a signal where ``hook`` is called after ``step`` steps."""
+
+    def __init__(self, step: int, hook: str, number: int) -> None:
+        self.step, self.number = step, number
+        setattr(self, hook, self._kill)
+
+    def _kill(self, trainer, *args) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_sigterm_within_a_validation_leaves_the_state_before_the_step(
+    averaged, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(checkpointing, "_is_due", lambda time_allowed, trainer: True)
+    extra = {"val_check_interval": 2}
+
+    def callbacks():
+        return [WeightAveraging()] if averaged else []
+
+    whole = run(CASES["classification"], tmp_path, callbacks=callbacks(), **extra)
+    kill = KillIn(4, "on_validation_batch_start", signal.SIGTERM)
+    stopped = run(CASES["classification"], tmp_path, callbacks=[kill, *callbacks()], **extra)
+    assert "Stopped in the validation after step 4, which is not saved" in caplog.text
+    assert torch.load(stopped.last, weights_only=True)["global_step"] == 3
+    again = run(
+        CASES["classification"], tmp_path, seed=99, ckpt_path=stopped.last,
+        callbacks=callbacks(), **extra,
+    )  # fmt: skip
+    assert_equal_weights(whole, again)
+    assert again.recorder.metrics == whole.recorder.metrics[-len(again.recorder.metrics) :]
 
 
 class EveryStep(BestAndLastCheckpoint):

@@ -1,6 +1,7 @@
 """What all agents promise: fresh experience, data that fit, one discount, a run that ends."""
 
 import copy
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from learning_cases import Case, Run, assert_equal_weights, run
 from torch import Tensor, nn
+from torch.distributions import Categorical
 
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
 from trellis.datamodules.rl.environment_data import Agent
@@ -25,6 +27,7 @@ from trellis.networks.rl.policy import (
     SquashedGaussianPolicy,
 )
 from trellis.networks.rl.value import ActorCriticNetwork, QNetwork, StateActionValue
+from trellis.rl.distribution import SquashedGaussian
 from trellis.rl.reward_scale import RewardScale
 from trellis.rl.running_scale import RunningScale
 from trellis.spec import EnvironmentSpec
@@ -241,6 +244,92 @@ def test_observations_of_bytes(
     unit = 255 if len(shape) == 3 else 1
     for scale in scales:
         assert 10 / unit < float(scale.mean.mean()) < 140 / unit
+
+
+class Own(nn.Module):
+    """A network of the user's own, which knows nothing of bytes: one layer for each output."""
+
+    def __init__(self, observation_shape: tuple[int, ...], *widths: int) -> None:
+        super().__init__()
+        self.unit = len(observation_shape) == 3
+        self.layers = nn.ModuleList(nn.Linear(math.prod(observation_shape), w) for w in widths)
+
+    def outputs(self, observation: Tensor) -> list[Tensor]:
+        assert observation.max() <= (1 if self.unit else 255)
+        return [layer(observation.flatten(1)) for layer in self.layers]
+
+
+class OwnActorCritic(Own):
+    def __init__(self, observation_shape, num_actions=0, action_dim=0, *, num_observations=0):
+        super().__init__(observation_shape, num_actions, 1)
+
+    def policy(self, observation: Tensor) -> Categorical:
+        return Categorical(logits=self.outputs(observation)[0])
+
+    def value(self, observation: Tensor) -> Tensor:
+        return self.outputs(observation)[1].squeeze(-1)
+
+    def forward(self, observation: Tensor) -> tuple[Categorical, Tensor]:
+        return self.policy(observation), self.value(observation)
+
+
+class OwnPolicy(OwnActorCritic):
+    def forward(self, observation: Tensor) -> Categorical:
+        return self.policy(observation)
+
+
+class OwnValues(Own):
+    def __init__(self, observation_shape, num_actions, *, num_observations=0):
+        super().__init__(observation_shape, num_actions)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.outputs(observation)[0]
+
+
+class OwnActions(Own):
+    def __init__(self, observation_shape, action_low, action_high, *, num_observations=0):
+        super().__init__(observation_shape, len(action_low))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.outputs(observation)[0].tanh()
+
+
+class OwnGaussian(OwnActions):
+    def forward(self, observation: Tensor) -> SquashedGaussian:
+        mean = self.outputs(observation)[0]
+        return SquashedGaussian(mean, -torch.ones_like(mean), -torch.ones(2), torch.ones(2))
+
+
+class OwnCritic(Own):
+    def __init__(self, observation_shape, action_dim, *, num_observations=0):
+        super().__init__(observation_shape, 1)
+
+    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+        return self.outputs(observation)[0].squeeze(-1) - action.square().sum(-1)
+
+
+OWN: dict[str, dict[str, Any]] = {
+    "DQN": {"network": OwnValues}, "REINFORCE": {"network": OwnPolicy},
+    "SAC": {"policy": OwnGaussian, "critic": OwnCritic},
+    "TD3": {"policy": OwnActions, "critic": OwnCritic},
+    "DDPG": {"policy": OwnActions, "critic": OwnCritic},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 5, 3)])
+@pytest.mark.parametrize("name", rl.__all__)
+def test_own_networks_get_the_floats_that_bytes_stand_for(
+    name: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    objective = partial(getattr(rl, name), **OWN.get(name, {"network": OwnActorCritic}))
+    data = replay if objective.func.learns_from == "replay" else rollouts
+    options = {"length": 2, "shape": shape, "real": name in ("SAC", "TD3", "DDPG")}
+    done = fit(objective, partial(data, environment="TestGrey-v0", options=options), tmp_path)
+    assert done.error is None
+    assert done.trainer.global_step == 5
+    if objective.func.learns_from == "replay":
+        kept = torch.load(done.last, weights_only=True)["EnvironmentReplay"]
+        assert kept["memory"]["observations"].dtype == torch.uint8
 
 
 @pytest.mark.parametrize("name", rl.__all__)

@@ -1,10 +1,11 @@
 """Deep Q-learning against loops over single transitions, and what it learns, saves and resumes."""
 
+import inspect
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import environment_cases  # noqa: F401 - registers environments
+import environment_cases
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 import trellis
 from trellis.datamodules.rl.environment_replay import EnvironmentReplay
+from trellis.lightning_modules.engine import checkpointing
 from trellis.lightning_modules.rl.dqn import DQN
 from trellis.networks.rl.value import QNetwork
 from trellis.optim.schedule import Schedule
@@ -200,17 +202,42 @@ def test_a_checkpoint_plays_as_in_training(tmp_path: Path) -> None:
         quiet_trainer(tmp_path).validate(trellis.load(done.last), datamodule=replay())
 
 
-def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path: Path) -> None:
+def test_an_environment_that_raises_leaves_the_state_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpointing, "_is_due", lambda time_allowed, trainer: True)
     broken = partial(replay, options={"length": 2, "fail": 40})
     stopped = fit(agent, tmp_path, broken)
     assert isinstance(stopped.error, RuntimeError)
     assert "the clock stands still" in str(stopped.error)
     saved = torch.load(stopped.last, weights_only=True)
     assert 0 < saved["global_step"] < 8
-    with pytest.warns(UserWarning, match="goes on with new episodes"):
-        resumed = fit(agent, tmp_path, ckpt_path=stopped.last)
-    assert resumed.error is None
-    assert resumed.trainer.global_step == 8
+    monkeypatch.setattr(environment_cases.Clock, "broken", False)
+    whole = fit(agent, tmp_path, broken)
+    assert_equal_weights(whole, fit(agent, tmp_path, broken, seed=99, ckpt_path=stopped.last))
+
+
+def test_defaults_are_those_of_cleanrl() -> None:
+    """Huang et al. 2022 (CleanRL), dqn.py, whose CartPole is the published row of the ledger.
+
+    Its target network follows every 500 steps, one update in ten: every 50 updates.
+    """
+    published = {
+        "gamma": 0.99,
+        "n_step": 1,
+        "double": False,
+        "target_period": 50,
+        "tau": 1.0,
+        "epsilon": 0.05,
+        "exploration": 0.5,
+        "loss": "mse",
+        "max_grad_norm": None,
+    }
+    defaults = inspect.signature(DQN).parameters
+    assert {name: defaults[name].default for name in published} == published
+    replay = inspect.signature(EnvironmentReplay).parameters
+    data = {"total_steps": 500_000, "batch_size": 128, "num_envs": 1, "priority": None}
+    assert {name: replay[name].default for name in data} == data
 
 
 def test_rewards_beyond_numbers_name_the_network(tmp_path: Path) -> None:

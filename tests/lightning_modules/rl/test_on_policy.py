@@ -1,11 +1,12 @@
 """Agents that learn from rollouts of their own: what they learn, count, log, save and resume."""
 
+import inspect
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import environment_cases  # noqa: F401 - registers environments
+import environment_cases
 import lightning as L
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 import trellis
 from trellis.datamodules.rl.environment_rollouts import EnvironmentRollouts
+from trellis.lightning_modules.engine import checkpointing
 from trellis.lightning_modules.rl import reinforce
 from trellis.lightning_modules.rl.a2c import A2C
 from trellis.lightning_modules.rl.agent import AgentObjective
@@ -284,7 +286,10 @@ def test_steps_of_reset_teach_nothing(kind: str) -> None:
     assert not torch.equal(base, gradient(1 - rollout.actions))
 
 
-def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path: Path) -> None:
+def test_an_environment_that_raises_leaves_the_state_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpointing, "_is_due", lambda time_allowed, trainer: True)
     broken = partial(rollouts, options={"length": 2, "fail": 40})
     stopped = fit(KINDS["ppo"], tmp_path, broken)
     assert isinstance(stopped.error, RuntimeError)
@@ -292,10 +297,10 @@ def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path: Path) -> None:
     assert "the clock stands still" in str(stopped.error)
     steps = torch.load(stopped.last, weights_only=True)["global_step"]
     assert 0 < steps < 8
-    with pytest.warns(UserWarning, match="goes on with new episodes"):
-        resumed = fit(KINDS["ppo"], tmp_path, ckpt_path=stopped.last)
-    assert resumed.error is None
-    assert resumed.trainer.global_step == 8
+    monkeypatch.setattr(environment_cases.Clock, "broken", False)
+    whole = fit(KINDS["ppo"], tmp_path, broken)
+    resumed = fit(KINDS["ppo"], tmp_path, broken, seed=99, ckpt_path=stopped.last)
+    assert_equal_weights(whole, resumed)
 
 
 def test_reinforce_leaves_out_what_it_does_not_know() -> None:
@@ -318,6 +323,23 @@ def test_reinforce_leaves_out_what_it_does_not_know() -> None:
         rollout.actions[:4].flatten()
     )
     torch.testing.assert_close(log_prob, taken)
+
+
+# Mnih et al. 2016, section 8, with the weights and the clipping of OpenAI's baselines (a2c.py);
+# Williams 1992 has neither, and a mean as baseline is that of Sutton and Barto 2018, section 13.4.
+PUBLISHED = {
+    A2C: {"gamma": 0.99, "lam": 1.0, "value_coef": 0.5, "entropy_coef": 0.01,
+          "max_grad_norm": 0.5, "standardize": False},
+    REINFORCE: {"gamma": 0.99, "baseline": "mean", "entropy_coef": 0.0, "max_grad_norm": None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_defaults_are_the_published_ones(kind: type[AgentObjective]) -> None:
+    defaults = inspect.signature(kind).parameters
+    assert {name: defaults[name].default for name in PUBLISHED[kind]} == PUBLISHED[kind]
+    optimizer = torch.optim.RMSprop if kind is A2C else torch.optim.Adam
+    assert defaults["optimizer"].default is optimizer
 
 
 def test_reinforce_needs_an_end(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import GATConv, GATv2Conv, GCNConv, GINConv, SAGEConv
+from torch_geometric.nn import GATConv, GatedGraphConv, GATv2Conv, GCNConv, GINConv, SAGEConv
 
-from trellis.graph.layers import GINLayer, NodewiseLinear, SAGELayer, sparse_input
+from trellis.graph.layers import GatedLayer, GINLayer, NodewiseLinear, SAGELayer, sparse_input
 from trellis.nn.sparse import SparseLinear, to_csr
 
 EDGES = torch.tensor([[0, 1, 2, 3, 0, 0], [1, 0, 3, 2, 2, 2]])  # one edge twice, 4 isolated
@@ -54,6 +54,15 @@ def test_sum_and_self_learns_eps_if_asked(train_eps: bool) -> None:
     layer = GINLayer(nn.Linear(6, 3), 0.5, train_eps)
     assert ("convolution.eps" in dict(layer.named_parameters())) is train_eps
     assert layer.convolution.eps.item() == 0.5
+
+
+def test_gated_is_pygs_layer_with_the_same_initial_values() -> None:
+    torch.manual_seed(0)
+    peer = GatedGraphConv(6, num_layers=1)
+    torch.manual_seed(0)
+    layer, x = GatedLayer(6), torch.randn(5, 6)
+    torch.testing.assert_close(layer.state_dict(), peer.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(layer(x, EDGES), peer(x, EDGES), rtol=0, atol=0)
 
 
 def test_alone_is_a_linear_map() -> None:

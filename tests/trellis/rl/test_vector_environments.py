@@ -66,7 +66,7 @@ def test_episodes_are_played_once_and_whole() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("CartPole-v7", "unknown to gymnasium: did you mean CartPole-v"),
+        ("CartPole-v7", "unknown to gymnasium; did you mean CartPole-v"),
         ("Cartpole", "CartPole"),
         ("qqqqqqqq", "see gymnasium.pprint_registry"),
         ("os:system", "import os yourself"),

@@ -13,11 +13,11 @@ from typing import Protocol, runtime_checkable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.nn import GATConv, GatedGraphConv, GATv2Conv, GCNConv
+from torch_geometric.nn import GATConv, GATv2Conv, GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from trellis.checks import at_least_one, check_graph, check_sizes, probability
-from trellis.graph.layers import GINLayer, NodewiseLinear, SAGELayer, sparse_input
+from trellis.graph.layers import GatedLayer, GINLayer, NodewiseLinear, SAGELayer, sparse_input
 from trellis.nn.initialization import initialize_
 from trellis.nn.sparse import SparseLinear, dropout
 
@@ -304,7 +304,7 @@ class GatedGraphNet(nn.Module):
         self.in_channels, self.channels = in_channels, tuple(widths[1:])
         self.num_layers, self.dropout = num_layers, probability("dropout", dropout)
         self.input = SparseLinear(in_channels, hidden_channels)
-        self.convolution = GatedGraphConv(hidden_channels, num_layers=1)
+        self.convolution = GatedLayer(hidden_channels)
         self.output = nn.Linear(hidden_channels, out_channels)
 
     def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:

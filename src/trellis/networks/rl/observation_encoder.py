@@ -14,6 +14,7 @@ from trellis.checks import at_least_one
 from trellis.labels import one_hot
 from trellis.nn.activation import Activation, activation_module
 from trellis.nn.initialization import orthogonal_
+from trellis.rl.spaces import bytes_to_float
 
 MIN_SIDE = 36  # of an image, below which the three convolutions leave nothing
 
@@ -23,9 +24,10 @@ class ObservationEncoder(nn.Module):
 
     By default vectors stay as they are, the number of a state becomes a one-hot vector and an
     image goes through a ``PixelEncoder``, with its channels first or last. Bytes become floats,
-    see ``bytes_to_float``, so that a trunk never gets any. Without hidden layers, one-hot vectors
-    make every head a table. A trunk must compute the same in training and evaluation mode: with
-    batch norm or dropout, the policy that learns would not be the one that acted.
+    see ``trellis.rl.bytes_to_float``, so that a trunk never gets any. Without hidden layers,
+    one-hot vectors make every head a table. A trunk must compute the same in training and
+    evaluation mode: with batch norm or dropout, the policy that learns would not be the one that
+    acted.
 
     Args:
         observation_shape: of one observation; ``()`` if it is one of ``num_observations`` states.
@@ -78,8 +80,7 @@ class ObservationEncoder(nn.Module):
                 f"observation {list(observation.shape)} does not fit "
                 f"observation_shape={self.observation_shape}: give [B{sizes}]"
             )
-        if not self.num_observations:
-            observation = bytes_to_float(observation)
+        observation = bytes_to_float(observation, self.observation_shape)
         return self.layers(observation if self.front is None else self.front(observation))
 
     def head(self, out_channels: int, gain: float) -> nn.Linear:
@@ -110,22 +111,6 @@ class ObservationEncoder(nn.Module):
                 f"into {output}: give one that returns [B, features]"
             )
         return features.size(1)
-
-
-def bytes_to_float(observation: Tensor) -> Tensor:
-    """Observations as floats: of bytes, images are divided by 255; others stay as they are.
-
-    Shape:
-        observation ``[B, *shape]`` -> the same
-
-    >>> bytes_to_float(torch.tensor([[3, 255]], dtype=torch.uint8))
-    tensor([[  3., 255.]])
-    >>> bytes_to_float(torch.full((1, 1, 1, 2), 255, dtype=torch.uint8))
-    tensor([[[[1., 1.]]]])
-    """
-    if observation.dtype != torch.uint8:
-        return observation
-    return observation.float() / 255 if observation.dim() == 4 else observation.float()
 
 
 class ChannelsFirst(nn.Module):
@@ -198,7 +183,7 @@ class PixelEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(bytes_to_float(x))
+        return self.layers(bytes_to_float(x, x.shape[1:]))
 
 
 def hidden_layers(

@@ -239,12 +239,13 @@ class GaussianHead(nn.Module):
 
 
 def _register_bounds(policy: nn.Module, low: Sequence[float], high: Sequence[float]) -> None:
-    lower, upper = torch.tensor(low, dtype=torch.float), torch.tensor(high, dtype=torch.float)
+    # On the CPU, so that they can be read even if the network is built on the meta device.
+    lower, upper = (torch.tensor(each, dtype=torch.float, device="cpu") for each in (low, high))
     fit = lower.shape == upper.shape and lower.dim() == 1 and lower.numel() > 0
     if not fit or not bool((lower < upper).all()) or not bool((upper - lower).isfinite().all()):
         raise ValueError(
             f"action_low={tuple(low)}, action_high={tuple(high)}: give both bounds of each entry "
             f"of an action, finite and in order; for discrete actions use CategoricalPolicy"
         )
-    policy.register_buffer("action_low", lower)
-    policy.register_buffer("action_high", upper)
+    policy.register_buffer("action_low", torch.tensor(low, dtype=torch.float))
+    policy.register_buffer("action_high", torch.tensor(high, dtype=torch.float))

@@ -1,0 +1,57 @@
+"""What the README says to type works as it stands."""
+
+import csv
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from trellis.lightning_modules import cli
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def blocks(section: str) -> list[str]:
+    """The code of a section, block by block."""
+    text = README.read_text(encoding="utf-8").partition(f"\n## {section}\n")[2]
+    return re.findall(r"^```\w*\n(.*?)^```$", text.partition("\n## ")[0], re.DOTALL | re.MULTILINE)
+
+
+def typed(block: str) -> list[list[str]]:
+    """The command lines of a block, split into words as a shell does."""
+    lines = block.replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+@pytest.fixture(autouse=True)
+def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_your_own_graph(capsys: pytest.CaptureFixture[str]) -> None:
+    edges, nodes, commands = blocks("Your own graph")
+    Path("edges.csv").write_text(edges, encoding="utf-8")
+    Path("nodes.csv").write_text(nodes, encoding="utf-8")
+    table = list(csv.DictReader(nodes.splitlines()))
+    for words in typed(commands):
+        cli.main([*words, "--trainer.enable_progress_bar=false"])
+    predictions = re.findall(r"^predictions: (.*)$", capsys.readouterr().out, re.MULTILINE)
+    (path,) = map(Path, predictions)
+    predicted = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert len(predicted) == len(table)
+    assert set(predicted[0]) == {row["label"] for row in table} - {""}
+    assert "" in {row["label"] for row in table}
+    best = [max(row, key=lambda name: float(row[name])) for row in predicted]
+    trained = [number for number, row in enumerate(table) if row["split"] == "train"]
+    assert [best[number] for number in trained] == [table[number]["label"] for number in trained]
+
+
+PYTHON = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.S | re.M)
+# Others train on Cora, or open what has been trained.
+ALONE = [code for code in PYTHON if "Planetoid" not in code and "runs/" not in code]
+
+
+@pytest.mark.parametrize("number", range(len(ALONE)))
+def test_python_runs(number: int) -> None:
+    exec(ALONE[number], {})
