@@ -77,22 +77,26 @@ def _guarded(words: list[str]) -> None:
             sys.exit(130)
         sys.exit(143 if type(stop).__name__ == "SIGTERMException" else stop.code)
     except Exception as error:
-        if getattr(error, "told", False):  # by another process of the run, which raised it, too
-            sys.exit(2)
         if os.environ.get("TRELLIS_TRACEBACK"):
             raise
-        text = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, ImportError):
-            from trellis.lightning_modules.commands.extras import missing_extra
+        _tell(command, error)
 
-            text = missing_extra(text) or text
-        # What trellis and Lightning check reads as a sentence; anything else may be a defect.
-        told = isinstance(error, _BAD_INPUT) or (
-            isinstance(error, ImportError) and "pip install" in text
-        )
-        if not told and "Misconfiguration" not in type(error).__name__:
-            text += f"\n({type(error).__name__}; TRELLIS_TRACEBACK=1 shows where)"
-        _fail(f"trellis {command}", text)
+
+def _tell(command: str, error: Exception) -> None:
+    if getattr(error, "told", False):  # by another process of the run, which raised it, too
+        sys.exit(2)
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ImportError):
+        from trellis.lightning_modules.commands.extras import missing_extra
+
+        text = missing_extra(text) or text
+    # What trellis and Lightning check reads as a sentence; anything else may be a defect.
+    told = isinstance(error, _BAD_INPUT) or (
+        isinstance(error, ImportError) and "pip install" in text
+    )
+    if not told and "Misconfiguration" not in type(error).__name__:
+        text += f"\n({type(error).__name__}; TRELLIS_TRACEBACK=1 shows where)"
+    _fail(f"trellis {command}", text)
 
 
 def _fail(who: str, text: str) -> None:
