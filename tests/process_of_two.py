@@ -21,7 +21,7 @@ TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=d
 
 
 def tried(path: Path, folder: Path) -> dict[str, Any]:
-    cli = parsed(path, folder, *TWO, "--trainer.limit_val_batches=1")
+    cli = parsed(path, folder, *TWO, "--trainer.limit_val_batches=2")
     (metrics,) = cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
     fit(anew(cli), stop=2)
     last = cli.trainer.checkpoint_callback.last_model_path
