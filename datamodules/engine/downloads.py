@@ -78,11 +78,16 @@ def _store(reply: Any, target: Path, checksum: str | None) -> None:
         size, announced = file.tell(), reply.headers.get("Content-Length")
         if announced is not None and int(announced) != size:
             raise _WrongDownload(f"{size} of {announced} bytes arrived")
-        if checksum is not None and (digest := _digest(file, checksum)) != checksum:
+        if checksum is not None and (digest := file_digest(file, checksum)) != checksum:
             raise _WrongDownload(f"the download has {digest}, expected {checksum}")
 
 
-def _digest(file: BinaryIO, checksum: str) -> str:
+def file_digest(file: BinaryIO, checksum: str) -> str:
+    """Checksum of an open file, of the kind that ``checksum`` begins with.
+
+    Raises:
+        ValueError: it is of a kind that is not known.
+    """
     kind = checksum.partition(":")[0]
     if kind not in ("md5", "sha256"):
         raise ValueError(f"checksum {checksum!r}: write 'sha256:...' or 'md5:...'")

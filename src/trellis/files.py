@@ -1,4 +1,4 @@
-"""The folder of raw data, atomic writes, and text in UTF-8."""
+"""The folder of raw data, atomic writes, locks, and text in UTF-8."""
 
 import codecs
 import errno
@@ -95,6 +95,25 @@ def decode_utf8(raw: bytes, name: str, first_line: int = 1) -> str:
             f"{name}, line {first_line + before.count(newline)}, column {column}: byte "
             f"{raw[error.start]:#04x} is not UTF-8; convert it, as iconv -f latin1 -t utf8 does"
         ) from None
+
+
+@contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Let one process at a time run the block; the others wait.
+
+    A lock ends with its process. Windows has no such locks: there, nobody waits.
+
+    Args:
+        path: of an empty file, which is created and stays.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(target, "ab") as file:
+        with suppress(ImportError):
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def remove_stale(path: str | Path) -> None:

@@ -10,6 +10,7 @@ True
 """
 
 import json
+import sys
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -17,6 +18,8 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from importlib import import_module
 from typing import Any, Literal, Protocol
+
+import numpy as np
 
 from trellis.checks import at_least_one, choose_from
 from trellis.sequence.words import first_word_rules, word_rules
@@ -99,6 +102,15 @@ class Tokenizer(ABC):
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
         return [self.encode(text) for text in texts]
+
+    @property
+    def id_type(self) -> np.dtype:
+        """The smallest unsigned type that holds all ids."""
+        return np.min_scalar_type(self.num_tokens - 1)
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """``encode`` for a long text: ids as an array of ``id_type``."""
+        return np.asarray(self.encode(text), self.id_type)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids; special ids are skipped.
@@ -243,6 +255,20 @@ class CharTokenizer(Tokenizer):
     @property
     def num_tokens(self) -> int:
         return self.num_special + len(self.characters)
+
+    @cached_property
+    def _id_of_code_point(self) -> np.ndarray:
+        table = np.full(sys.maxunicode + 1, UNKNOWN if self.num_special else -1, np.int32)
+        table[[*map(ord, self._ids)]] = [*self._ids.values()]
+        return table
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """``encode`` for a long text, many times as fast: a table look-up."""
+        raw = self.normalized(text).encode("utf-32-le", "surrogatepass")
+        ids = self._id_of_code_point[np.frombuffer(raw, "<u4")]
+        if not self.num_special and len(ids) and ids.min() < 0:
+            self.encode(text)  # raises the error that names the character
+        return ids.astype(self.id_type)
 
     def _encode(self, text: str) -> list[int]:
         if self.num_special:
