@@ -24,7 +24,14 @@ from trellis.datamodules.engine.downloads import file_digest
 from trellis.datamodules.sequence.text_files import learn_tokenizer
 from trellis.files import atomic_write, atomic_write_text, locked
 from trellis.hyperparameters import to_plain
-from trellis.sequence.token_shards import PIECE, Shard, Span, character_start, divide, encode_shards
+from trellis.sequence.token_shards import (
+    PIECE,
+    Shard,
+    Span,
+    character_start,
+    divide,
+    encode_shards,
+)
 from trellis.sequence.tokenizer import Tokenizer, TokenizerFactory, from_json
 
 FORMAT = 1  # raised when the meaning of the files changes, so that old ones are made again
@@ -126,7 +133,8 @@ class TokenisedText:
             raise ValueError(f"path={str(path)!r} is compressed: unpack it, and give the text")
         self.path, self.factory, self.lowercase = path, tokenizer, lowercase
         self.held_out, self.sample_bytes = held_out, at_least_one("sample_bytes", sample_bytes)
-        self.num_workers = at_least_one("num_workers", num_workers or os.cpu_count() or 1)
+        workers = (os.cpu_count() or 1) if num_workers is None else num_workers
+        self.num_workers = at_least_one("num_workers", workers)
         try:
             options = [FORMAT, to_plain(tokenizer), lowercase, held_out, sample_bytes]
         except ValueError as error:
@@ -151,8 +159,13 @@ class TokenisedText:
         if self._is_current(files):
             return
         with locked(self.folder / "lock"):
-            if not self._is_current(files):  # another process may have tokenised it meanwhile
-                self._make(files)
+            if self._is_current(files):  # by now: another process has tokenised it meanwhile
+                return
+            if self._read() is not None:
+                rank_zero_info(
+                    f"{self.path} was changed after it was tokenised: tokenising it again"
+                )
+            self._make(files)
 
     def _make(self, files: list[Path]) -> None:
         started = time.perf_counter()
@@ -276,7 +289,7 @@ class TokenisedText:
         return made if size == whole else None
 
     def _is_current(self, files: list[Path]) -> bool:
-        """Whether this very text is tokenised; says so if it was another."""
+        """Whether this very text is tokenised."""
         if (made := self._read()) is None:
             return False
         known = {each["name"]: Source(**each) for each in made["sources"]}
@@ -289,7 +302,6 @@ class TokenisedText:
         if not same_size or any(
             _checksum(f) != each.sha256 for f, each in zip(files, now, strict=True)
         ):
-            rank_zero_info(f"{self.path} was changed after it was tokenised: tokenising it again")
             return False
         with suppress(OSError):  # only to be quicker next time
             counts = {split: made[split] for split in ("train", "val")}

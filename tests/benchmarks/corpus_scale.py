@@ -1,0 +1,107 @@
+"""A text of 1 GB: seconds to tokenise it and to the first step, and memory that training takes.
+
+    python tests/benchmarks/corpus_scale.py FOLDER [--tokenizer BPETokenizer] [--megabytes 1000]
+
+Writes the text and its tokens (up to 3 GB) into FOLDER, which it empties at the end.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+WORDS = "the of and to in a is that for it as was with be by on not he his but at are this have"
+
+# In a process of its own, as a user's run is: what was read before is not in its memory.
+RUN = """
+import json, sys, time
+start = time.perf_counter()
+import lightning as L
+import torch
+import trellis
+from trellis import sequence
+from trellis.datamodules.sequence import TextCorpus
+from trellis.lightning_modules.sequence import CausalLM
+
+imported = time.perf_counter()
+path, cache, name, steps = sys.argv[1:5]
+
+
+def memory():
+    lines = open("/proc/self/status").read().splitlines()
+    return {k: int(v.split()[0]) // 1024 for k, v in (line.split(":") for line in lines
+            if line.startswith(("VmRSS", "VmHWM", "RssFile")))}
+
+
+class Watch(L.Callback):
+    def on_train_start(self, trainer, module):
+        self.before = memory()
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, number):
+        if number == 0:
+            self.first = time.perf_counter()
+
+
+data = TextCorpus(path, cache_dir=cache, tokenizer=getattr(sequence, name), context=128,
+                  batch_size=32, steps_per_epoch=int(steps), held_out=0.01)
+data.prepare_data()
+ready = time.perf_counter()
+watch = Watch()
+trainer = trellis.Trainer(max_epochs=1, accelerator="cpu", logger=False, callbacks=[watch],
+                          enable_checkpointing=False, enable_progress_bar=False,
+                          limit_val_batches=20, num_sanity_val_steps=0)
+trainer.fit(CausalLM(), datamodule=data)
+print(json.dumps({
+    "import_s": round(imported - start, 1),
+    "prepare_s": round(ready - imported, 1),
+    "first_step_s": round(watch.first - start, 1),
+    "before_MB": watch.before,
+    "after_MB": memory(),
+    "parameters_MB": sum(p.numel() for p in trainer.model.parameters()) * 4 // 2**20,
+    "tokens": len(data.parts["train"]) + len(data.parts["val"]),
+}))
+"""
+
+
+def write_text(path: Path, size: int) -> None:
+    """Random words: some very frequent, most of them rare."""
+    draw = random.Random(0)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    rare = ["".join(draw.choices(letters, k=draw.randint(3, 9))) for _ in range(50_000)]
+    common = WORDS.split()
+    vocabulary, weights = [*common, *rare], [3000.0] * len(common) + [1.0] * len(rare)
+    with open(path, "w") as file:
+        while file.tell() < size:
+            words = draw.choices(vocabulary, weights, k=200_000)
+            lines = (" ".join(words[i : i + 12]) for i in range(0, len(words), 12))
+            file.write("\n".join(lines) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tokenizer", default="CharTokenizer")
+    parser.add_argument("--megabytes", type=int, default=1000)
+    parser.add_argument("--steps", default="200")
+    args = parser.parse_args()
+    folder = args.folder / "corpus_scale"
+    folder.mkdir(parents=True)
+    try:
+        path = folder / "text.txt"
+        write_text(path, args.megabytes * 1_000_000)
+        command = [sys.executable, "-c", RUN, str(path), str(folder), args.tokenizer, args.steps]
+        for what in ("tokenised now", "tokenised before"):
+            start = time.perf_counter()
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            result = json.loads(done.stdout.splitlines()[-1])
+            print(what, f"{time.perf_counter() - start:.1f} s", result, flush=True)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
