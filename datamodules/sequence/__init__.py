@@ -7,6 +7,7 @@ from trellis.datamodules.sequence.labelled_text import LabelledText
 from trellis.datamodules.sequence.multi30k import Multi30k
 from trellis.datamodules.sequence.parallel_text import ParallelText
 from trellis.datamodules.sequence.sentence_order import SentenceOrder
+from trellis.datamodules.sequence.span_order import SpanOrder
 from trellis.datamodules.sequence.text_corpus import TextCorpus
 from trellis.datamodules.sequence.tiny_shakespeare import TinyShakespeare
 
@@ -18,6 +19,7 @@ __all__ = [
     "Multi30k",
     "ParallelText",
     "SentenceOrder",
+    "SpanOrder",
     "TextCorpus",
     "TinyShakespeare",
 ]

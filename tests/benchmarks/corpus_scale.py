@@ -46,7 +46,7 @@ class Watch(L.Callback):
             self.first = time.perf_counter()
 
 
-data = TextCorpus(path, cache_dir=cache, tokenizer=getattr(sequence, name), context=128,
+data = TextCorpus(path, cache_dir=cache, tokenizer=getattr(sequence, name), context=64,
                   batch_size=32, steps_per_epoch=int(steps), held_out=0.01)
 data.prepare_data()
 ready = time.perf_counter()
@@ -68,17 +68,21 @@ print(json.dumps({
 
 
 def write_text(path: Path, size: int) -> None:
-    """Random words: some very frequent, most of them rare."""
+    """Random words, some very frequent, most of them rare, in texts that come again and again."""
     draw = random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz"
     rare = ["".join(draw.choices(letters, k=draw.randint(3, 9))) for _ in range(50_000)]
     common = WORDS.split()
     vocabulary, weights = [*common, *rare], [3000.0] * len(common) + [1.0] * len(rare)
+    texts = []
+    for _ in range(100):
+        words = draw.choices(vocabulary, weights, k=20_000)
+        lines = (" ".join(words[i : i + 12]) for i in range(0, len(words), 12))
+        texts.append("\n".join(lines) + "\n")
     with open(path, "w") as file:
-        while file.tell() < size:
-            words = draw.choices(vocabulary, weights, k=200_000)
-            lines = (" ".join(words[i : i + 12]) for i in range(0, len(words), 12))
-            file.write("\n".join(lines) + "\n")
+        written = 0
+        while written < size:
+            written += file.write(draw.choice(texts))
 
 
 def main() -> None:

@@ -151,3 +151,23 @@ def test_text_is_utf_8_with_or_without_a_mark() -> None:
     assert decode_utf8("\ufeffda".encode(), "x", first_line=2) == "\ufeffda"
     with pytest.raises(ValueError, match=r"^x, line 8, column 3: byte 0xe9 is not UTF-8; convert"):
         decode_utf8("é\nüé".encode() + b"\xe9", "x", first_line=7)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such locks")
+def test_a_lock_is_waited_for_and_ends_with_its_process(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "lock"
+    code = (
+        "import sys, time\nfrom trellis.files import locked\n"
+        "with locked(sys.argv[1]):\n    print('mine', flush=True)\n    time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout.readline() == "mine\n"
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as waiting:
+            time.sleep(0.5)
+            assert waiting.poll() is None
+            owner.kill()
+            assert waiting.stdout.readline() == "mine\n"
+            waiting.kill()
+    with files.locked(path):
+        pass

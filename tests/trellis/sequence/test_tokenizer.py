@@ -131,6 +131,28 @@ def test_unseen_characters_are_refused_with_their_place() -> None:
     assert CharTokenizer(["abc"], special=True).encode("aéc") == [4, UNKNOWN, 6]
 
 
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize("extra", ["", "".join(map(chr, range(0x4E00, 0x4E00 + 300)))])
+def test_a_long_text_is_an_array_of_the_same_ids(special: bool, extra: str) -> None:
+    tokenizer = CharTokenizer(["abcÀ𝄞\ud800" + extra], special=special, lowercase=False)
+    text = "caÀ" + "A\u0300" + "𝄞b\ud800"
+    ids = tokenizer.encode_array(text)
+    assert ids.tolist() == tokenizer.encode(text)
+    assert ids.dtype == ("uint16" if extra else "uint8")
+    assert tokenizer.encode_array("").tolist() == []
+    if special:
+        assert tokenizer.encode_array("aéb").tolist() == tokenizer.encode("aéb")
+    else:
+        with pytest.raises(ValueError, match="character 'é' at position 1 is not among"):
+            tokenizer.encode_array("aéb")
+
+
+def test_other_tokenizers_make_the_same_array() -> None:
+    tokenizer = WordTokenizer(["to be or not to be"])
+    assert tokenizer.encode_array("be it").tolist() == tokenizer.encode("be it")
+    assert tokenizer.encode_array("be it").dtype == "uint8"
+
+
 def test_words_are_ranked_by_frequency_then_alphabet() -> None:
     tokenizer = WordTokenizer(["b a e", "b a d", "b c"], max_tokens=7)
     assert tokenizer.words == ["b", "a", "c"]

@@ -1,0 +1,127 @@
+"""Pairs of spans of a text of any size, for BERT's pretraining."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trellis.checks import at_least_one
+from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.sequence.text_files import require_ids
+from trellis.datamodules.sequence.tokenised_text import MappedTokens, TokenisedText
+from trellis.files import FilePath
+from trellis.random import hashed_integers
+from trellis.sequence.batches import SentencePairs
+from trellis.sequence.subword import WordPieceTokenizer
+from trellis.sequence.tokenizer import BOS, EOS, TokenizerFactory
+
+
+class SpanOrder(DataModule):
+    """Pairs of spans from a text file, or a folder of ``.txt`` files, larger than memory.
+
+    Batch: ``SentencePairs`` as of ``SentenceOrder``, whose sentences are spans of
+    ``(max_length - 3) // 2`` tokens: nothing is padded. In half of the pairs the second span
+    follows the first in the text, in the others it is a random one of the same split. Training
+    pairs are drawn again in each epoch; those of validation are fixed, and cover the text once.
+
+    Args:
+        path: of a file or a folder, in UTF-8.
+        cache_dir: see ``TextCorpus``.
+        tokenizer: see ``TextCorpus``; has a ``mask_id``.
+        lowercase: convert the text to lower case.
+        max_length: of a pair.
+        batch_size: pairs per batch.
+        steps_per_epoch: batches of training pairs; ``None``: as many as cover the text once.
+        held_out, sample_bytes, num_workers: see ``TextCorpus``.
+        seed: of the pairs.
+    Raises:
+        FileNotFoundError: there is no text.
+        ValueError: the text is empty, compressed, not UTF-8 or too short, or the tokenizer has
+            no ``mask_id``.
+
+    Source: Devlin et al. 2019, section 3: "a sentence can be an arbitrary span of contiguous
+    text"; the pairs: section 3.1.
+    """
+
+    def __init__(
+        self,
+        path: FilePath,
+        cache_dir: FilePath | None = None,
+        tokenizer: TokenizerFactory = WordPieceTokenizer,
+        lowercase: bool = True,
+        max_length: int = 128,
+        batch_size: int = 32,
+        steps_per_epoch: int | None = None,
+        held_out: float = 0.1,
+        sample_bytes: int = 1 << 24,
+        num_workers: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        if max_length < 5:
+            raise ValueError(
+                f"max_length={max_length}: give at least 5, for two tokens and three special ones"
+            )
+        self.path, self.length = Path(path), (max_length - 3) // 2
+        if steps_per_epoch is not None:
+            at_least_one("steps_per_epoch", steps_per_epoch)
+        self.steps, self.seed = steps_per_epoch, seed
+        self.batch_size = at_least_one("batch_size", batch_size)
+        self.text = TokenisedText(
+            self.path,
+            cache_dir,
+            tokenizer,
+            lowercase=lowercase,
+            held_out=held_out,
+            sample_bytes=sample_bytes,
+            num_workers=num_workers,
+        )
+        self.parts: dict[str, MappedTokens] = {}
+
+    def prepare_data(self) -> None:
+        self.text.prepare()
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.parts:
+            return
+        self.tokenizer, parts = self.text.open()
+        require_ids(self.tokenizer, "mask_id")
+        for name, tokens in parts.items():
+            if len(tokens) <= 2 * self.length:
+                raise ValueError(
+                    f"{self.path} is too short: {len(tokens)} tokens of {name}, and two spans "
+                    f"are {2 * self.length}; give a smaller max_length, or more text"
+                )
+        self.spec, self.parts = self.tokenizer.spec, parts
+
+    def loader(self, split: Split) -> Loader[SentencePairs]:
+        train, length = split == "train", self.length
+        tokens = self.parts["train" if train else "val"]
+        num_pairs = len(tokens) // (2 * length)
+
+        def batch(indices: Tensor) -> SentencePairs:
+            where = (int(train), loader.epoch if train else 0, indices)
+            first = indices * 2 * length
+            if train:
+                first = hashed_integers(len(tokens) - 2 * length + 1, self.seed, *where, 2)
+            in_order = hashed_integers(2, self.seed, *where, 0)
+            other = hashed_integers(len(tokens) - length, self.seed, *where, 1)
+            other += other >= first + length  # skips the successor
+            second = torch.where(in_order == 1, first + length, other)
+            return _pairs(tokens.rows(first, length), tokens.rows(second, length), in_order)
+
+        steps = self.steps or -(-num_pairs // self.batch_size)
+        count = steps * self.batch_size if train else num_pairs
+        loader = Loader(count, batch, batch_size=self.batch_size, seed=self.seed)
+        return loader
+
+
+def _pairs(first: Tensor, second: Tensor, in_order: Tensor) -> SentencePairs:
+    """Spans ``[B, T]`` as [CLS] first [SEP] second [SEP]."""
+    begin, end = (torch.full((len(first), 1), special) for special in (BOS, EOS))
+    tokens = torch.cat([begin, first, end, second, end], dim=1)
+    segments = torch.zeros_like(tokens)
+    segments[:, first.size(1) + 2 :] = 1
+    return SentencePairs(tokens, segments, in_order)
