@@ -1,6 +1,7 @@
 """Pairs of spans of a text of any size, for BERT's pretraining."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +10,8 @@ from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.text_files import require_ids
-from trellis.datamodules.sequence.tokenised_text import MappedTokens, TokenisedText
+from trellis.datamodules.sequence.tokenised_text import TokenisedText
+from trellis.datamodules.sequence.windows import MappedTokens
 from trellis.files import FilePath
 from trellis.random import hashed_integers
 from trellis.sequence.batches import SentencePairs
@@ -95,6 +97,12 @@ class SpanOrder(DataModule):
                     f"are {2 * self.length}; give a smaller max_length, or more text"
                 )
         self.spec, self.parts = self.tokenizer.spec, parts
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.text.state()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.text.compare(state_dict)
 
     def loader(self, split: Split) -> Loader[SentencePairs]:
         train, length = split == "train", self.length

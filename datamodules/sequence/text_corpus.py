@@ -1,6 +1,7 @@
 """Language modelling on text of any size."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -8,8 +9,8 @@ from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.tiny_shakespeare import CHECKSUM, URLS
-from trellis.datamodules.sequence.tokenised_text import MappedTokens, TokenisedText
-from trellis.datamodules.sequence.windows import Windows
+from trellis.datamodules.sequence.tokenised_text import TokenisedText
+from trellis.datamodules.sequence.windows import MappedTokens, Windows
 from trellis.files import FilePath, data_root
 from trellis.sequence.subword import BPETokenizer
 from trellis.sequence.tokenizer import TokenizerFactory
@@ -94,6 +95,12 @@ class TextCorpus(DataModule):
         self.windows.check(len(parts["train"]), len(parts["val"]), str(self.path))
         self.spec = self.tokenizer.spec
         self.parts = parts
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.text.state()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.text.compare(state_dict)
 
     def loader(self, split: Split) -> Loader[Tensor]:
         train = split == "train"

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from torch import Tensor
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from trellis.checks import at_least_one
 from trellis.datamodules.engine.downloads import file_digest
 from trellis.datamodules.sequence.text_files import learn_tokenizer
+from trellis.datamodules.sequence.windows import MappedTokens
 from trellis.files import atomic_write, atomic_write_text, locked
 from trellis.hyperparameters import to_plain
 from trellis.sequence.token_shards import (
@@ -36,45 +35,6 @@ from trellis.sequence.tokenizer import Tokenizer, TokenizerFactory, from_json
 
 FORMAT = 1  # raised when the meaning of the files changes, so that old ones are made again
 BLOCK = 1 << 16  # bytes of each piece of the sample that the vocabulary is learnt from
-RESIDENT = 1 << 26  # bytes of a mapping that may stay in memory; see MappedTokens
-_PAGES = 1 << 18  # what the system may map around a byte that is read
-
-
-class MappedTokens:
-    """A range of the token ids in a file, read where they are needed.
-
-    Pages of a mapping that were read once count as this process's memory as long as it stays, and
-    random windows come to all pages in the end. So the file is mapped anew now and then; the
-    pages stay in the system's cache.
-
-    Args:
-        path: of the file.
-        dtype: of an id.
-        start: first token of the range.
-        length: number of tokens.
-    """
-
-    def __init__(self, path: Path, dtype: str, start: int, length: int) -> None:
-        self.path, self.dtype, self.start, self.length = path, np.dtype(dtype), start, length
-        self._mapped: np.ndarray | None = None
-        self._resident = 0
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_mapped": None}
-
-    def rows(self, starts: Tensor, length: int) -> Tensor:
-        """See ``Tokens``."""
-        self._resident += len(starts) * (length * self.dtype.itemsize + _PAGES)
-        if self._mapped is None or self._resident > RESIDENT:
-            offset = self.start * self.dtype.itemsize
-            mapped = np.memmap(self.path, self.dtype, "r", offset, (self.length,))
-            self._mapped = np.asarray(mapped)  # slices of a memmap are slow
-            self._resident = 0
-        rows = [self._mapped[start : start + length] for start in starts.tolist()]
-        return torch.from_numpy(np.stack(rows).astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -153,11 +113,19 @@ class TokenisedText:
 
         Raises:
             FileNotFoundError: there is no text.
+            OSError: the folder of the tokens cannot be written, or the disk is full.
             ValueError: it is empty, not UTF-8, or has a character unknown to the tokenizer.
         """
         files = self._files()
         if self._is_current(files):
             return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"{self.folder} cannot be made ({error.strerror}): give cache_dir, a folder for "
+                f"the tokens"
+            ) from error
         with locked(self.folder / "lock"):
             if self._is_current(files):  # by now: another process has tokenised it meanwhile
                 return
@@ -199,6 +167,19 @@ class TokenisedText:
             "train": MappedTokens(file, made["type"], 0, train),
             "val": MappedTokens(file, made["type"], train, held_out),
         }
+
+    def state(self) -> dict[str, Any]:
+        """Checksum of each text file, for the checkpoint of a run."""
+        made = self._read()
+        return {each["name"]: each["sha256"] for each in made["sources"]} if made else {}
+
+    def compare(self, state: dict[str, Any]) -> None:
+        """Warn if a run that goes on began with another text than this."""
+        if state != self.state():
+            rank_zero_warn(
+                f"{self.path} is not the text that this run began with: its batches differ from "
+                f"those of a run without a break"
+            )
 
     def _files(self) -> list[Path]:
         files = sorted(self.path.glob("*.txt")) if self.path.is_dir() else [self.path]

@@ -24,7 +24,8 @@ from trellis.sequence.tokenizer import Tokenizer, from_json
 
 PIECE = 1 << 20  # bytes that are encoded at once; tokenizers hold some hundred bytes per token
 SHARD = 32  # pieces; what a kill can cost; starting a worker takes as long as encoding them
-REFUSED = 3  # exit status of a worker that has found text which it cannot encode
+# Exit statuses of workers that end with an error which no second try can mend.
+ERRORS: dict[int, type[Exception]] = {3: ValueError, 4: OSError}
 ATTEMPTS = 3  # in a row in which no shard is finished
 _LOOK_AHEAD = 4096
 
@@ -136,6 +137,7 @@ def encode_shards(
             work.
     Raises:
         ValueError: text that is not UTF-8, or unknown to the tokenizer.
+        OSError: the disk is full.
         RuntimeError: workers are killed, or fail, again and again.
     """
     killed = fruitless = 0
@@ -183,8 +185,8 @@ def _run_workers(
             job.unlink()
     failures = []
     for worker, message in zip(workers, messages, strict=True):
-        if worker.returncode == REFUSED:
-            raise ValueError(message)
+        if worker.returncode in ERRORS:
+            raise ERRORS[worker.returncode](message)
         if worker.returncode:
             last = message.splitlines()[-1:] or [f"exit status {worker.returncode}"]
             failures.append(last[0])
@@ -199,14 +201,14 @@ def _work(job: str, number: int) -> None:
     for target, pieces in shards[number::count]:
         shard = Shard(target, [Span(*piece) for piece in pieces])
         if not os.path.exists(job) or (os.name == "posix" and os.getppid() != owner):
-            return  # another worker has refused the text, or nobody waits any more
+            return  # another worker has met an error, or nobody waits any more
         if shard.is_missing():
             try:
                 shard.write(tokenizer)
-            except ValueError as error:
+            except tuple(ERRORS.values()) as error:
                 Path(job).unlink(missing_ok=True)
                 print(error, file=sys.stderr)
-                sys.exit(REFUSED)
+                sys.exit(next(each for each, kind in ERRORS.items() if isinstance(error, kind)))
 
 
 def _continuation(raw: bytes) -> int:

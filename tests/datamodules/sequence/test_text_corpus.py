@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from sequence_cases import check_exact_resume, plain, written
 
-from trellis.datamodules.sequence import TextCorpus, TinyShakespeare
+from trellis.datamodules.sequence import TextCorpus, TinyShakespeare, windows
 from trellis.datamodules.sequence import tokenised_text as tokenised
 from trellis.sequence import token_shards
 from trellis.sequence.subword import BPETokenizer
@@ -151,6 +151,19 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, loss: str) -> None:
     expected = whole(data, "train")
     os.truncate(data.text.folder / loss, 100)
     assert whole(ready(tmp_path, None), "train") == expected
+
+
+def test_a_run_that_goes_on_with_another_text_is_warned(tmp_path: Path) -> None:
+    state = ready(tmp_path).state_dict()
+    ready(tmp_path, None).load_state_dict(state)
+    with pytest.warns(UserWarning, match="is not the text that this run began with"):
+        ready(tmp_path, TEXT.replace("not", "now")).load_state_dict(state)
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_the_option(tmp_path: Path) -> None:
+    written(tmp_path, "tokens", "a file")
+    with pytest.raises(OSError, match=r"tokens/text.txt-\w+ cannot be made .*: give cache_dir"):
+        ready(tmp_path)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -300,6 +313,17 @@ def test_a_worker_says_which_text_it_cannot_encode(tmp_path: Path) -> None:
     assert not [*tmp_path.rglob("job.json")]
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("small_pieces")
+def test_an_error_of_the_disk_ends_the_run(
+    tmp_path: Path,
+) -> None:
+    gone = [token_shards.Span(str(tmp_path / "missing"), 0, 1)] * 2
+    unwritable = [token_shards.Shard(str(tmp_path / str(i)), gone) for i in range(3)]
+    with pytest.raises(OSError, match="missing"):
+        token_shards.encode_shards(unwritable, CharTokenizer(["a"]), tmp_path, 2)
+
+
 @pytest.mark.usefixtures("small_pieces")
 def test_text_that_is_not_utf8_is_found_by_line_and_column(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
@@ -369,8 +393,8 @@ def test_memory_does_not_grow_with_what_is_read(
 ) -> None:
     data = ready(tmp_path)
     tokens, maps = data.parts["train"], []
-    mapped = tokenised.np.memmap
-    monkeypatch.setattr(tokenised.np, "memmap", lambda *args: maps.append(1) or mapped(*args))
+    mapped = windows.np.memmap
+    monkeypatch.setattr(windows.np, "memmap", lambda *args: maps.append(1) or mapped(*args))
     for start in range(2000):
         tokens.rows(torch.tensor([start, start + 1]), 9)
     assert 1 < len(maps) < 40, "mapped anew now and then, not for each batch"
