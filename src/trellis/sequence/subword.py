@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from trellis.sequence.tokenizer import Normalization, Tokenizer
 from trellis.sequence.words import INVISIBLE, word_rules
 
@@ -57,6 +59,10 @@ class SubwordTokenizer(Tokenizer):
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         normalized = [_spaced(self.normalized(text)) for text in texts]
         return [encoding.ids for encoding in self._model.encode_batch_fast(normalized)]
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """``encode`` for a long text, faster: the library keeps no places in the text."""
+        return np.asarray(self.encode_batch([text])[0], self.id_type)
 
     def _decode(self, ids: list[int]) -> str:
         text = str(self._model.decode(ids)).removeprefix(" ")

@@ -147,10 +147,12 @@ def test_a_long_text_is_an_array_of_the_same_ids(special: bool, extra: str) -> N
             tokenizer.encode_array("aéb")
 
 
-def test_other_tokenizers_make_the_same_array() -> None:
-    tokenizer = WordTokenizer(["to be or not to be"])
-    assert tokenizer.encode_array("be it").tolist() == tokenizer.encode("be it")
-    assert tokenizer.encode_array("be it").dtype == "uint8"
+@pytest.mark.parametrize("kind", [WordTokenizer, BPETokenizer, WordPieceTokenizer])
+def test_other_tokenizers_make_the_same_array(kind: type[Tokenizer]) -> None:
+    tokenizer = kind(["to be or not to be"], lowercase=True)
+    for text in ("Be it\n to", "", " to"):
+        assert tokenizer.encode_array(text).tolist() == tokenizer.encode(text)
+        assert tokenizer.encode_array(text).dtype == tokenizer.id_type
 
 
 def test_words_are_ranked_by_frequency_then_alphabet() -> None:
