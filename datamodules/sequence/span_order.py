@@ -61,7 +61,6 @@ class SpanOrder(DataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         if max_length < 5:
             raise ValueError(
                 f"max_length={max_length}: give at least 5, for two tokens and three special ones"

@@ -68,7 +68,6 @@ class TextCorpus(DataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
         self.windows = Windows(context, batch_size, steps_per_epoch, stream, seed)
         self.path = Path(path) if path else data_root(data_dir) / "tinyshakespeare" / "input.txt"
         self.downloads = path is None
