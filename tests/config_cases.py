@@ -10,10 +10,10 @@ import pytest
 import torch
 import yaml
 
-from trellis.lightning_modules.commands.ledger import configs_dir
+from trellis.lightning_modules.commands.ledger import whole_configs
 from trellis.lightning_modules.commands.run import TrellisCLI, quieten
 
-CONFIGS = sorted(configs_dir().glob("*/*.yaml"))
+CONFIGS = whole_configs()
 NAMES = [f"{path.parent.name}/{path.name}" for path in CONFIGS]
 
 

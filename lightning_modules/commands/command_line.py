@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import yaml
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from trellis.index import did_you_mean, public_names
-from trellis.lightning_modules.commands.ledger import configs_dir
+from trellis.lightning_modules.commands.ledger import TRAINER_LAYERS, configs_dir
 from trellis.lightning_modules.engine.checkpoint import read
 from trellis.lightning_modules.engine.run_config import not_stored, resumed_run
 
@@ -45,6 +46,8 @@ def _is_file(word: str) -> bool:
 def with_known_configs(words: list[str]) -> list[str]:
     """The command line with configs that come with trellis found from any folder.
 
+    ``graph/gcn_cora.yaml``, ``gcn_cora`` and ``trainer/ddp`` are short for theirs.
+
     Raises:
         FileNotFoundError: a config is neither a file nor one of trellis's; names the nearest.
     """
@@ -61,22 +64,33 @@ def with_known_configs(words: list[str]) -> list[str]:
 
 
 def _known_config(word: str) -> str:
-    path = Path(word)
+    path, root = Path(word), configs_dir()
     if _is_file(word):
         try:
             yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no valid YAML: {error}") from None
         return word
-    if path.suffix not in (".yaml", ".yml"):
+    short = re.fullmatch(r"\w[\w/-]*", word) is not None  # else a config given as text
+    if path.suffix not in (".yaml", ".yml") and not short:
         return word
-    root = configs_dir()
-    for name in (word, word.removeprefix("configs/")):
-        if (root / name).is_file():
-            return str(root / name)
-    known = {f"configs/{p.relative_to(root).as_posix()}": None for p in root.glob("*/*.yaml")}
-    hint = did_you_mean(word, known, cutoff=0.4) or "; see trellis list configs"
+    name = f"{word}.yaml" if short else word
+    known = {p.relative_to(root).as_posix(): p for p in sorted(root.glob("*/*.yaml"))}
+    for tail in (name, name.removeprefix("configs/")):
+        if tail in known:
+            return str(known[tail])
+    if short and (found := [p for p in known.values() if p.name == name]):
+        return str(found[0])
+    hint = did_you_mean(word, _written_as(word, known), cutoff=0.4) or "; see trellis list configs"
     raise FileNotFoundError(f"there is no config {word}{hint}")
+
+
+def _written_as(word: str, known: Iterable[str]) -> dict[str, None]:
+    """The known configs in the style of ``word``: bare names, or paths from the checkout."""
+    if word.endswith((".yaml", ".yml")):
+        return dict.fromkeys(f"configs/{name}" for name in known)
+    names = [name.removesuffix(".yaml") for name in known]
+    return dict.fromkeys(name if "/" in word else name.rpartition("/")[2] for name in names)
 
 
 def with_checkpoint(words: list[str]) -> list[str]:
@@ -110,12 +124,17 @@ def given(words: list[str], flag: str) -> list[str]:
 
 
 def run_name(words: list[str]) -> str | None:
-    """Name of the last config file, or of the run that a checkpoint lies in."""
+    """Name of the last config file, or of the run that a checkpoint lies in.
+
+    A layer that says where to train, as ``trainer/ddp`` does, names no run.
+    """
+    layers = configs_dir() / TRAINER_LAYERS
     for flag, depth in (("--config", None), ("-c", None), ("--ckpt_path", 2), ("--init_from", 2)):
         for value in reversed(given(words, flag)):
             path = Path(value)
             if depth is None and path.suffix in (".yaml", ".yml", ".json"):
-                return path.stem
-            if depth is not None and len(path.absolute().parents) > depth:
+                if path.absolute().parent != layers:
+                    return path.stem
+            elif depth is not None and len(path.absolute().parents) > depth:
                 return path.absolute().parents[depth].name
     return None

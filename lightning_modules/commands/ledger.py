@@ -17,11 +17,19 @@ from trellis.files import atomic_write_text
 
 Protocol = Literal["test", "curve", "folds", "held_out_folds"]
 Number = float | list[float]
+# Folder of configs that say where to train, not what: they are combined with another one.
+TRAINER_LAYERS = "trainer"
 
 
 def configs_dir() -> Path:
     """Folder of the configs: beside this one in a checkout and in an installed package alike."""
     return Path(__file__).resolve().parents[2] / "configs"
+
+
+def whole_configs() -> list[Path]:
+    """Configs that describe a whole run, by path: all but the layers of the trainer."""
+    found = sorted(configs_dir().glob("*/*.yaml"))
+    return [path for path in found if path.parent.name != TRAINER_LAYERS]
 
 
 @dataclass(frozen=True)

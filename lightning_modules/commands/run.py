@@ -76,8 +76,8 @@ class TrellisCLI(TypedBeatsCheckpointCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         if isinstance(args, list):
-            self._run_name = run_name(args)
             args = with_known_configs(args)
+            self._run_name = run_name(args)
             import_own(args, contents(args))  # before the checkpoint: only what was typed
             args = with_checkpoint(args)
         else:

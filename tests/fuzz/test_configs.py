@@ -12,7 +12,7 @@ import yaml
 
 from trellis.lightning_modules import cli
 from trellis.lightning_modules.commands import run
-from trellis.lightning_modules.commands.ledger import configs_dir
+from trellis.lightning_modules.commands.ledger import whole_configs
 
 JUNK: list[Any] = [
     None, True, 0, -1, 10**30, 1.5, float("nan"), float("inf"), "", " ", "x", "NaN", "0x1f", "GCN",
@@ -109,7 +109,7 @@ def test_a_config_with_mistakes_is_answered(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run.TrellisCLI, "instantiate_classes", only_build)
     logging.getLogger("lightning.fabric.utilities.seed").addFilter(lambda _: False)
-    known = [yaml.safe_load(path.read_text()) for path in sorted(configs_dir().glob("*/*.yaml"))]
+    known = [yaml.safe_load(path.read_text()) for path in whole_configs()]
     draw, faults = random.Random(seed), []
     for number in range(int(os.environ.get("TRELLIS_FUZZ", "130"))):
         text = mutated(known[number % len(known)], draw)
