@@ -8,7 +8,7 @@ from trellis.files import atomic_write_text
 
 
 class Journal:
-    """Results of the runs that are done and the folder of the one under way, kept in a file.
+    """Results of the runs that are done and the folders of those under way, kept in a file.
 
     A file of another ``key`` is started anew: other code, options or numbers of epochs would mix
     two measurements.
@@ -41,7 +41,7 @@ class Journal:
 
     def begin(self, run: str, folder: Path) -> None:
         """Remember where a run writes."""
-        self._state["folder"] = {run: str(folder)}
+        self._state["folder"][run] = str(folder)
         self._write()
 
     def checkpoint(self, run: str) -> Path | None:
@@ -53,6 +53,7 @@ class Journal:
     def finish(self, run: str, value: Any) -> None:
         """Keep the result of a run."""
         self.done[run] = value
+        self._state["folder"].pop(run, None)
         self._write()
 
     def spend(self, seconds: float) -> None:

@@ -7,11 +7,14 @@ import logging
 import statistics
 import sys
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from trellis.index import did_you_mean
+from trellis.lightning_modules.commands.jobs import Jobs
 from trellis.lightning_modules.commands.journal import Journal
 from trellis.lightning_modules.commands.ledger import (
     Number,
@@ -40,14 +43,15 @@ def main(words: list[str]) -> None:
         hint = did_you_mean(args.name or "", rows) or f"; choose from {', '.join(rows)}, or --all"
         raise ValueError(f"no row {args.name!r} in the ledger{hint}")
     journals, held = [], True
-    for row in chosen:
-        result, journal = reproduce(row, args.seeds or row.seeds)
-        journals.append(journal)
-        held &= row.confirms(result["mean"])
-        if args.record:
-            record(result)
-        # Not at the end: whoever stops a long --all has the rows that are done.
-        print(json.dumps(result) if args.json else _sentence(row, result), flush=True)
+    with Jobs(args.jobs, measured_alone) as jobs:
+        for row in chosen:
+            result, journal = reproduce(row, args.seeds or row.seeds, jobs)
+            journals.append(journal)
+            held &= row.confirms(result["mean"])
+            if args.record:
+                record(result)
+            # Not at the end: whoever stops a long --all has the rows that are done.
+            print(json.dumps(result) if args.json else _sentence(row, result), flush=True)
     for journal in journals:
         journal.close()
     if not held:
@@ -60,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--all", action="store_true", help="every row that fits into --minutes")
     parser.add_argument("--minutes", type=float, default=20, help="time for --all (20)")
     parser.add_argument("--seeds", type=int, help="runs to average; the row's number by default")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="runs of a row side by side, a thread each (1)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a row")
     parser.add_argument("--record", action="store_true", help="keep it in configs/measured.json")
     return parser
@@ -74,12 +81,14 @@ def _fitting(rows: dict[str, Row], minutes: float) -> list[Row]:
     return chosen
 
 
-def reproduce(row: Row, seeds: int) -> tuple[dict[str, Any], Journal]:
+def reproduce(row: Row, seeds: int, jobs: Jobs | None = None) -> tuple[dict[str, Any], Journal]:
     """Run ``row`` and compare; what an interrupted call has measured is not measured again.
 
     Args:
         row: of the ledger.
         seeds: runs to average, seeds 0 to ``seeds - 1``.
+        jobs: processes for runs side by side; without any, or with one, a run follows the other
+            in this process.
     Returns:
         name, config, metric, published, mean, std, values, seeds, minutes, verdict, commit (the
         standard deviation of one run is ``None``); and the journal, to be closed once nothing can
@@ -90,6 +99,8 @@ def reproduce(row: Row, seeds: int) -> tuple[dict[str, Any], Journal]:
     if journal.done or journal.seconds:
         sys.stderr.write(f"{row.name}: going on after {journal.seconds / 60:.1f} minutes\n")
     try:
+        if jobs is not None and jobs.number > 1:
+            _side_by_side(row, seeds, journal, jobs)
         folds = row.protocol == "folds"
         values = _folds(row, seeds, journal) if folds else _runs(row, seeds, journal)
     finally:
@@ -125,8 +136,28 @@ def _key(row: Row) -> str:
     return json.dumps(parts)
 
 
+def _side_by_side(row: Row, seeds: int, journal: Journal, jobs: Jobs) -> None:
+    """Put the runs that are missing into the journal."""
+    runs = [Run(row, seed, seeds, fold) for seed in range(seeds) for fold in _fold_numbers(row)]
+    missing = [run for run in runs if run.name not in journal.done]
+
+    def done(task: tuple[Run, Path | None], value: Any) -> None:
+        journal.finish(task[0].name, value)
+        _progress(task[0], value)
+
+    jobs.run(
+        [(run, _checkpoint(run, journal)) for run in missing],
+        made=lambda task, folder: journal.begin(task[0].name, folder),
+        done=done,
+    )
+
+
+def _fold_numbers(row: Row) -> Sequence[int | None]:
+    return range(10) if row.protocol in ("folds", "held_out_folds") else (None,)
+
+
 def _runs(row: Row, seeds: int, journal: Journal) -> list[Number]:
-    folds = range(10) if row.protocol == "held_out_folds" else (None,)
+    folds = _fold_numbers(row)
     return [_measure(row, seed, seeds, fold, journal) for seed in range(seeds) for fold in folds]
 
 
@@ -134,34 +165,90 @@ def _folds(row: Row, seeds: int, journal: Journal) -> list[Number]:
     """The protocol of Xu et al. 2019: one epoch for all folds, the best of their mean curve."""
     values: list[Number] = []
     for seed in range(seeds):
-        curves = [_measure(row, seed, seeds, fold, journal) for fold in range(10)]
+        curves = [_measure(row, seed, seeds, fold, journal) for fold in _fold_numbers(row)]
         means = [statistics.fmean(epoch) for epoch in zip(*curves, strict=True)]
         best = means.index(max(means))
         values += [curve[best] for curve in curves]
     return values
 
 
+@dataclass(frozen=True)
+class Run:
+    """One run of a row: a seed, or a seed on a fold.
+
+    Args:
+        row: of the ledger.
+        seed: of everything random.
+        seeds: how many the row has.
+        fold: of the data, where the protocol has folds.
+    """
+
+    row: Row
+    seed: int
+    seeds: int
+    fold: int | None
+
+    @property
+    def name(self) -> str:
+        """As the journal has it."""
+        seed = f"seed {self.seed}"
+        return seed if self.fold is None else f"{seed}, fold {self.fold}"
+
+    @property
+    def whole_curve(self) -> bool:
+        """Whether each epoch has a value, not only the best."""
+        return self.row.protocol in ("curve", "folds")
+
+    def __str__(self) -> str:
+        return f"{self.row.name}, {self.name}"
+
+
+def _checkpoint(run: Run, journal: Journal) -> Path | None:
+    # The epochs before an interruption are in another run's metrics.csv: a curve starts anew.
+    return None if run.whole_curve else journal.checkpoint(run.name)
+
+
 def _measure(row: Row, seed: int, seeds: int, fold: int | None, journal: Journal) -> Any:
     """The metric of one run: a number, or one for each epoch."""
-    run = f"seed {seed}" if fold is None else f"seed {seed}, fold {fold}"
-    if run in journal.done:
-        return journal.done[run]
-    cli = _cli(row, seed, *_fold_option(fold))
-    whole_curve = row.protocol in ("curve", "folds")
-    # The epochs before an interruption are in another run's metrics.csv: a curve starts anew.
-    last = None if whole_curve else journal.checkpoint(run)
-    journal.begin(run, cli.trainer.run_dir)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=last)
-    if whole_curve:
-        value: Any = [row.scale * point for point in _curve(cli, row.metric)]
-    else:
-        (result,) = cli.trainer.test(
-            cli.model, datamodule=cli.datamodule, ckpt_path="best", verbose=False
-        )
-        value = row.scale * result[row.metric]
-    journal.finish(run, value)
-    _progress(row, seed, seeds, fold, max(value) if row.protocol == "folds" else value)
+    run = Run(row, seed, seeds, fold)
+    if run.name in journal.done:
+        return journal.done[run.name]
+    # Of many short runs a line each is enough; a long one shows that it moves.
+    value = _value(
+        run,
+        _checkpoint(run, journal),
+        lambda folder: journal.begin(run.name, folder),
+        progress_bar=row.minutes >= row.seeds,
+    )
+    journal.finish(run.name, value)
+    _progress(run, value)
     return value
+
+
+def measured_alone(task: tuple[Run, Path | None], begin: Callable[[Path], None]) -> Any:
+    """What a worker process does of ``_measure``.
+
+    Args:
+        task: the run, and the checkpoint to go on from.
+        begin: told where the run writes.
+    """
+    return _value(*task, begin, progress_bar=False)
+
+
+def _value(
+    run: Run, last: Path | None, begin: Callable[[Path], None], *, progress_bar: bool
+) -> Any:
+    row = run.row
+    bar = f"--trainer.enable_progress_bar={str(progress_bar).lower()}"
+    cli = _cli(row, run.seed, bar, *_fold_option(run.fold))
+    begin(cli.trainer.run_dir)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=last)
+    if run.whole_curve:
+        return [row.scale * point for point in _curve(cli, row.metric)]
+    (result,) = cli.trainer.test(
+        cli.model, datamodule=cli.datamodule, ckpt_path="best", verbose=False
+    )
+    return row.scale * result[row.metric]
 
 
 def _fold_option(fold: int | None) -> list[str]:
@@ -181,8 +268,6 @@ def _cli(row: Row, seed: int, *options: str) -> Any:
         f"--seed_everything={seed}",
         f"--trainer.default_root_dir={RUNS}",
         f"--trainer.run_name={row.name}",
-        # Of many short runs a line each is enough; a long one shows that it moves.
-        f"--trainer.enable_progress_bar={str(row.minutes >= row.seeds).lower()}",
         "--trainer.enable_model_summary=false",
         *row.options,
         *options,
@@ -203,9 +288,11 @@ def _over_runs(values: list[Number], statistic: Any) -> Number:
     return statistic(values)
 
 
-def _progress(row: Row, seed: int, seeds: int, fold: int | None, value: Number) -> None:
-    where = f"seed {seed + 1}/{seeds}" + ("" if fold is None else f", fold {fold + 1}/10")
-    sys.stderr.write(f"{row.name}: {where}: {row.metric} {shown(value)}\n")
+def _progress(run: Run, value: Any) -> None:
+    where = f"seed {run.seed + 1}/{run.seeds}"
+    where += "" if run.fold is None else f", fold {run.fold + 1}/10"
+    best = max(value) if run.row.protocol == "folds" else value
+    sys.stderr.write(f"{run.row.name}: {where}: {run.row.metric} {shown(best)}\n")
 
 
 def _sentence(row: Row, result: dict[str, Any]) -> str:
