@@ -4,7 +4,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test test-all test-oldest lint types check wheel reproduce bench clean
+.PHONY: demo test test-all test-oldest lint types check wheel reproduce bench bench-gpu clean
 
 # The stamp makes setup happen once, and again when the requirements change.
 .venv/installed: setup.py constraints.txt
@@ -51,8 +51,17 @@ wheel: .venv/installed
 reproduce: .venv/installed
 	$(BIN)/trellis reproduce --all
 
-bench: .venv/installed
-	$(BIN)/python -m pytest tests/benchmarks -m "" -s
+# Each benchmark beside its peers, in one run; BENCHMARKS.md says what was measured.
+bench: .venv/peers
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks -m "" -s --benchmarks-to BENCHMARKS.md
+
+# On one GPU; without any it runs tiny, says so, and measures nothing.
+bench-gpu: .venv/installed
+	$(BIN)/python tests/benchmarks/gpu.py --write BENCHMARKS.md
+
+.venv/peers: .venv/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[peers,dev]"
+	touch $@
 
 clean:
 	rm -rf .venv .venv-oldest build dist

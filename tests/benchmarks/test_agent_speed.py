@@ -9,7 +9,6 @@ median turn.
 ``pytest tests/benchmarks/test_agent_speed.py -m "" -s`` shows the numbers.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.distributions import Categorical
+from bare import ppo_loop
+from measurements import report
 from turns import Ticks, Turns, in_turns
 
 from trellis.lightning_modules.commands.ledger import configs_dir
 from trellis.lightning_modules.commands.run import TrellisCLI, quieten
 
 PEERS = 'pip install -c constraints.txt -e ".[peers,dev]"'
-gymnasium = pytest.importorskip("gymnasium", reason=PEERS)
+pytest.importorskip("gymnasium", reason=PEERS)
 baselines = pytest.importorskip("stable_baselines3", reason=PEERS)
 from stable_baselines3.common.callbacks import BaseCallback  # noqa: E402
 from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
@@ -106,109 +105,6 @@ class BetweenRollouts(BaseCallback):
         return True
 
 
-def layer(inputs: int, outputs: int, gain: float) -> nn.Linear:
-    linear = nn.Linear(inputs, outputs)
-    nn.init.orthogonal_(linear.weight, gain)
-    nn.init.zeros_(linear.bias)
-    return linear
-
-
-class BareAgent(nn.Module):
-    """A policy and a value of two hidden layers each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-
-        def network(outputs: int, gain: float) -> nn.Sequential:
-            return nn.Sequential(
-                layer(4, 64, 2**0.5), nn.Tanh(), layer(64, 64, 2**0.5), nn.Tanh(),
-                layer(64, outputs, gain),
-            )  # fmt: skip
-
-        self.critic, self.actor = network(1, 1.0), network(2, 0.01)
-
-    def judge(self, x: Tensor, action: Tensor | None = None) -> tuple[Tensor, ...]:
-        """An action, drawn if none is given, its log-probability, the entropy, the value."""
-        choices = Categorical(logits=self.actor(x))
-        if action is None:
-            action = choices.sample()
-        return action, choices.log_prob(action), choices.entropy(), self.critic(x)
-
-
-def bare_loop(ticks: Ticks, total_steps: int, root: Path) -> float:
-    """PPO in one piece, on the synchronous vector wrapper: no trainer, no log but of returns."""
-    N, T, EPOCHS, PARTS, gamma, lam, clip = 4, 128, 4, 4, 0.99, 0.95, 0.2
-    np.random.seed(0)
-
-    def environment() -> Any:
-        return gymnasium.wrappers.RecordEpisodeStatistics(gymnasium.make("CartPole-v1"))
-
-    environments = gymnasium.vector.SyncVectorEnv([environment for _ in range(N)])
-    agent, returns = BareAgent(), deque[float](maxlen=100)
-    optimizer = torch.optim.Adam(agent.parameters(), lr=2.5e-4, eps=1e-5)
-    seen, actions = torch.zeros(T, N, 4), torch.zeros(T, N)
-    log_probs, rewards = torch.zeros(T, N), torch.zeros(T, N)
-    dones, values = torch.zeros(T, N), torch.zeros(T, N)
-    first, _ = environments.reset(seed=0)
-    observation, done = torch.Tensor(first), torch.zeros(N)
-    iterations = total_steps // (N * T)
-    ticks.on_train_start()
-    for iteration in range(iterations):
-        optimizer.param_groups[0]["lr"] = 2.5e-4 * (1 - iteration / iterations)
-        for t in range(T):
-            seen[t], dones[t] = observation, done
-            with torch.no_grad():
-                action, log_prob, _, value = agent.judge(observation)
-                values[t] = value.flatten()
-            actions[t], log_probs[t] = action, log_prob
-            after, reward, terminated, truncated, info = environments.step(action.numpy())
-            rewards[t] = torch.tensor(reward).view(-1)
-            observation = torch.Tensor(after)
-            done = torch.Tensor(np.logical_or(terminated, truncated))
-            if "episode" in info:
-                returns.extend(info["episode"]["r"][info["_episode"]].tolist())
-        with torch.no_grad():
-            next_value = agent.critic(observation).view(-1)
-            advantages, last = torch.zeros(T, N), torch.zeros(N)
-            for t in reversed(range(T)):
-                later_done = done if t == T - 1 else dones[t + 1]
-                later_value = next_value if t == T - 1 else values[t + 1]
-                error = rewards[t] + gamma * later_value * (1 - later_done) - values[t]
-                advantages[t] = last = error + gamma * lam * (1 - later_done) * last
-        goals = advantages + values
-        flat = [each.reshape(T * N, *each.shape[2:]) for each in
-                (seen, actions, log_probs, advantages, goals, values)]  # fmt: skip
-        rows, clipped = np.arange(T * N), []
-        for _ in range(EPOCHS):
-            np.random.shuffle(rows)
-            for start in range(0, T * N, T * N // PARTS):
-                x, a, old, advantage, goal, was = (
-                    each[rows[start : start + T * N // PARTS]] for each in flat
-                )
-                _, log_prob, entropy, value = agent.judge(x, a.long())
-                change = log_prob - old
-                ratio = change.exp()
-                with torch.no_grad():
-                    divergence = (ratio - 1 - change).mean()
-                    clipped.append(((ratio - 1).abs() > clip).float().mean().item())
-                advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-                policy_loss = torch.max(
-                    -advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip)
-                ).mean()
-                value = value.view(-1)
-                near = was + (value - was).clamp(-clip, clip)
-                value_loss = torch.max((value - goal) ** 2, (near - goal) ** 2).mean() / 2
-                loss = policy_loss + 0.5 * value_loss - 0.01 * entropy.mean()
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(agent.parameters(), 0.5)
-                optimizer.step()
-        assert divergence.isfinite()
-        ticks.on_train_batch_end()
-    environments.close()
-    return sum(returns) / len(returns)
-
-
 # Its squared error is whole where ours is halved.
 PPO_SETTINGS = {
     "learning_rate": lambda left: 2.5e-4 * left,
@@ -238,11 +134,12 @@ DQN_SETTINGS = {
 
 
 def measured(
-    sides: Mapping[str, Side], total_steps: int, size: int, every: int, root: Path
+    what: str, sides: Mapping[str, Side], total_steps: int, size: int, every: int, root: Path
 ) -> dict[str, float]:
     """Steps of environments a second of each side, after making sure that all have learnt.
 
     Args:
+        what: learns what.
         sides: by name, ours first.
         total_steps: of each.
         size: of a rollout, all environments together.
@@ -250,11 +147,13 @@ def measured(
         root: folder of runs.
     """
 
+    rates: dict[str, list[float]] = {}
+
     def take_part(name: str, turns: Turns) -> tuple[float, float]:
         ticks = Ticks(turns, name, size, every)
         torch.manual_seed(0)
         reached = sides[name](ticks, total_steps, root)
-        speed = ticks.per_second_of_turns()
+        speed, rates[name] = ticks.per_second_of_turns(), ticks.turn_rates()
         print(
             f"\n{name}: {speed:,.0f} steps/s by the median turn, {ticks.overall():,.0f} overall, "
             f"return {reached:.0f} after {len(ticks.steps) * size:,} steps"
@@ -262,6 +161,7 @@ def measured(
         return speed, reached
 
     results = in_turns(sides, take_part)
+    report(what, "steps/s", {name: rates[name] for name in sides})
     assert min(reached for _, reached in results.values()) >= LEARNT
     ours, *others = (speed for speed, _ in results.values())
     beside = zip(list(sides)[1:], others, strict=True)
@@ -272,10 +172,10 @@ def measured(
 def test_ppo_beside_stable_baselines3_and_a_bare_loop(tmp_path: Path) -> None:
     sides = {
         "trellis": of_config("ppo_cartpole.yaml"),
-        "bare loop": bare_loop,
+        "bare loop": ppo_loop,
         "stable-baselines3": of_baselines("PPO", num_envs=4, **PPO_SETTINGS),
     }
-    speed = measured(sides, 120 * 512, size=512, every=10, root=tmp_path)
+    speed = measured("PPO on CartPole", sides, 120 * 512, size=512, every=10, root=tmp_path)
     assert speed["trellis"] >= 1.2 * speed["bare loop"]
     assert speed["trellis"] >= 1.8 * speed["stable-baselines3"]  # 2.1 on a quiet machine
 
@@ -285,7 +185,7 @@ def test_a2c_beside_stable_baselines3(tmp_path: Path) -> None:
         "trellis": of_config("a2c_cartpole.yaml"),
         "stable-baselines3": of_baselines("A2C", num_envs=8, n_steps=5, vf_coef=0.5),
     }
-    speed = measured(sides, 1600 * 40, size=40, every=100, root=tmp_path)
+    speed = measured("A2C on CartPole", sides, 1600 * 40, size=40, every=100, root=tmp_path)
     assert speed["trellis"] >= 1.3 * speed["stable-baselines3"]  # 1.5 on a quiet machine
 
 
@@ -296,5 +196,5 @@ def test_dqn_beside_stable_baselines3(tmp_path: Path, monkeypatch: pytest.Monkey
         "trellis": of_config("dqn_cartpole.yaml"),
         "stable-baselines3": of_baselines("DQN", num_envs=1, rollouts=10, **DQN_SETTINGS),
     }
-    speed = measured(sides, 40_000, size=100, every=15, root=tmp_path)
+    speed = measured("DQN on CartPole", sides, 40_000, size=100, every=15, root=tmp_path)
     assert speed["trellis"] >= 1.3 * speed["stable-baselines3"]  # 1.5 on a quiet machine

@@ -12,6 +12,7 @@ from statistics import median
 
 import pytest
 import torch
+from measurements import report
 from torch import Tensor, nn
 
 from trellis.datamodules.generative.synthetic_densities import SyntheticDensities
@@ -158,7 +159,7 @@ def one_thread() -> Iterator[None]:
 
 
 def train(
-    models: dict[str, nn.Module], batches: Iterator[Tensor], rounds: int, steps: int
+    what: str, models: dict[str, nn.Module], batches: Iterator[Tensor], rounds: int, steps: int
 ) -> dict[str, float]:
     """Samples a second of each, by its median step, the models taking turns every few steps.
 
@@ -181,6 +182,8 @@ def train(
                 optimizers[name].step()
                 times[name].append(time.perf_counter() - start)
     size = len(some[0])
+    rates = {name: [size / span for span in spans] for name, spans in times.items()}
+    report(f"Training {what}", "samples/s", rates)
     return {name: size / median(spans) for name, spans in times.items()}
 
 
@@ -207,7 +210,7 @@ def test_moons(
     models["trellis, plain"] = build(2, layers, 64)["trellis"]
     data.setup()
     batches = chain.from_iterable(repeat(data.train_dataloader()))
-    rates = train(models, (x for x, _ in batches if len(x) == 256), ROUNDS, 20)
+    rates = train(f"{what}-moons", models, (x for x, _ in batches if len(x) == 256), ROUNDS, 20)
     show(f"{what}-moons", models, rates, "samples/s")
     test = torch.cat([x for x, _ in data.test_dataloader()])
     with torch.no_grad():
@@ -225,7 +228,7 @@ def test_mnist_sizes(what: str, build: Callable[..., dict[str, nn.Module]]) -> N
     models = build(784, 5, 512)
     if what == "maf":
         del models["normflows"]  # whose densities take a pass for each of the 784
-    rates = train(models, (torch.randn(128, 784) for _ in count()), 8, 3)
+    rates = train(f"{what}-mnist", models, (torch.randn(128, 784) for _ in count()), 8, 3)
     show(f"{what}-mnist", models, rates, "samples/s")
     assert rates["trellis"] >= best_of_others(rates)
 
@@ -244,4 +247,6 @@ def test_sampling_an_autoregression_of_784_dimensions(number: int) -> None:
                 assert model.eval().sample(number).shape == (number, 784)
             rates[name] = number * repeats / (time.perf_counter() - start)
     show(f"sampling {number} at once", models, rates, "samples/s")
+    sides = {name: [rate] for name, rate in rates.items()}
+    report(f"Sampling a MAF of 784 dimensions, {number} at once", "samples/s", sides)
     assert rates["trellis"] >= 5 * best_of_others(rates)

@@ -16,6 +16,7 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
+from measurements import report
 from torch import Tensor, nn
 
 from trellis import Trainer
@@ -122,13 +123,17 @@ def test_dcgan_images(tmp_path: Path, data_dir: Path) -> None:
     data = MNIST(str(data_dir), batch_size=BATCH, pixels="unit")
     data.setup()
     over_tutorial, over_lean = [], []
+    rates: dict[str, list[float]] = {"trellis": [], "tutorial": [], "lean loop": []}
     for _ in range(ROUNDS):
         fit = images_per_second(trained(data, tmp_path))
         tutorial = images_per_second(plain(data, tutorial_step))
         lean = images_per_second(plain(data, lean_step))
         over_tutorial.append(fit / tutorial)
         over_lean.append(fit / lean)
+        for side, rate in zip(rates.values(), (fit, tutorial, lean), strict=True):
+            side.append(rate)
         print(f"DCGAN: fit {fit:,.0f} images/s, tutorial {tutorial:,.0f}, lean {lean:,.0f}")
     print(f"{median(over_tutorial):.2f} of the tutorial, {median(over_lean):.2f} of the lean loop")
+    report("DCGAN on MNIST", "images/s", rates)
     assert median(over_tutorial) >= 1.0
     assert median(over_lean) >= 0.97

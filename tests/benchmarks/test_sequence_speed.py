@@ -17,6 +17,7 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
+from measurements import report
 from torch import Tensor, nn
 
 from trellis import Trainer
@@ -124,6 +125,8 @@ def test_gpt_step(tmp_path: Path, data_dir: Path) -> None:
     data.setup()
     with threads(1):
         rounds = [gpt_step(data, tmp_path) for _ in range(ROUNDS)]
+    sides = {"trellis": [fit for fit, _ in rounds], "plain loop": [plain for _, plain in rounds]}
+    report("Character GPT, a step", "ms", sides)
     assert median(fit / plain for fit, plain in rounds) <= 1.03
     # For the eye: two threads wait for each other at random, a third of a step or not at all.
     with threads(2):
@@ -144,7 +147,7 @@ def test_sequence_to_sequence_tokens(tmp_path: Path, data_dir: Path) -> None:
     L.seed_everything(0, verbose=False)
     batches = islice(data.train_dataloader(), PAIR_STEPS)
     tokens = sum(int((batch.target[:, 1:] != 0).sum()) for batch in batches)
-    ratios, rates = [], []
+    ratios, rates, others = [], [], []
     with threads(2):
         for _ in range(ROUNDS):
             objective = SequenceToSequence(transformer, adamw, schedule, label_smoothing=0.1)
@@ -153,6 +156,9 @@ def test_sequence_to_sequence_tokens(tmp_path: Path, data_dir: Path) -> None:
             plain = plain_loop(network, data.train_dataloader(), PAIR_STEPS, pair_loss)
             ratios.append(step_ms(plain) / step_ms(fit))
             rates.append(tokens / PAIR_STEPS * 1000 / step_ms(fit))
+            others.append(tokens / PAIR_STEPS * 1000 / step_ms(plain))
             print(f"pairs: fit {rates[-1]:,.0f} target tokens/s, {ratios[-1]:.2f} of a plain loop")
+    sides = {"trellis": rates, "plain loop": others}
+    report("Transformer on Multi30k, two threads", "target tokens/s", sides)
     assert median(ratios) >= 0.95
     assert max(rates) >= LEAST

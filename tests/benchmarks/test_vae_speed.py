@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from bare import BareVAE
+from measurements import report
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from turns import Ticks, Turns, in_turns
@@ -30,25 +32,6 @@ PEERS = 'pip install -c constraints.txt -e ".[peers,dev]"'
 BATCH, EPOCHS = 128, 2
 adam = partial(torch.optim.Adam, lr=1e-3)
 fused = partial(adam, fused=True)
-
-
-class BareVAE(nn.Module):
-    """PyTorch's example: 784-400-20-400-784, gradients through mean and log-variance."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden, self.mean = nn.Linear(784, 400), nn.Linear(400, 20)
-        self.log_variance, self.upper = nn.Linear(400, 20), nn.Linear(20, 400)
-        self.output = nn.Linear(400, 784)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Negative evidence lower bound of each example."""
-        h = F.relu(self.hidden(x))
-        mean, log_variance = self.mean(h), self.log_variance(h)
-        z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
-        logits = self.output(F.relu(self.upper(z)))
-        nats = F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)
-        return nats - 0.5 * (1 + log_variance - mean.pow(2) - log_variance.exp()).sum(1)
 
 
 def bare_loop(
@@ -154,18 +137,22 @@ def measured(root: Path, data_dir: str, epochs: int) -> dict[str, tuple[float, f
     data = MNIST(data_dir, BATCH, flatten=True, num_val=0, pixels="unit")
     data.setup()
 
+    rates: dict[str, list[float]] = {}
+
     def take_part(name: str, turns: Turns) -> tuple[float, float]:
         ticks = Ticks(turns, name, BATCH)
         torch.manual_seed(0)
         bound = SIDES[name](data, epochs, root, ticks)
-        speed = ticks.per_second()
+        speed, rates[name] = ticks.per_second(), [BATCH / seconds for seconds in ticks.steps]
         print(
             f"\n{name}: {speed:,.0f} images/s by the median step, {ticks.overall():,.0f} overall, "
             f"{bound:.2f} nats"
         )
         return speed, bound
 
-    return in_turns(SIDES, take_part)
+    results = in_turns(SIDES, take_part)
+    report("VAE on MNIST", "images/s", {name: rates[name] for name in SIDES})
+    return results
 
 
 def test_training_is_no_slower_than_a_loop_and_faster_than_pythae(

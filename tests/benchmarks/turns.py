@@ -64,6 +64,11 @@ class Ticks(L.Callback):
         ends = range(self.every, len(self.steps) + 1, self.every)
         return self.size * self.every / median(sum(self.steps[n - self.every : n]) for n in ends)
 
+    def turn_rates(self) -> list[float]:
+        """Of each turn."""
+        ends = range(self.every, len(self.steps) + 1, self.every)
+        return [self.size * self.every / sum(self.steps[n - self.every : n]) for n in ends]
+
     def overall(self) -> float:
         """By the whole time, but for the first step, which prepares others."""
         return self.size * len(self.steps[1:]) / sum(self.steps[1:])
