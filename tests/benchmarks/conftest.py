@@ -8,12 +8,18 @@ import pytest
 from measurements import REPORTED, machine, table, write_section
 
 _REPORTS: list[pytest.TestReport] = []
+_MACHINE: list[str] = []
 _START = time.monotonic()
 _LOAD = os.getloadavg() if hasattr(os, "getloadavg") else (0.0,)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--benchmarks-to", metavar="FILE", help="a file with a section for the CPU")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if session.config.getoption("--benchmarks-to", default=None):
+        _MACHINE.append(machine())  # before a test changes the number of threads
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -28,7 +34,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     minutes = (time.monotonic() - _START) / 60
     lines = [
         "## CPU\n",
-        machine(),
+        *_MACHINE,
         f"- {len(_REPORTS)} benchmarks, {minutes:.1f} minutes; load before: {_LOAD[0]:.1f}",
         "",
         table(REPORTED),

@@ -45,7 +45,7 @@ class Measurement:
             cells = [
                 "" if number else self.what,
                 side,
-                f"{theirs:,.4g} {self.unit}",
+                f"{_shown(theirs)} {self.unit}",
                 _spread(values),
                 f"{ratio:.2f}" if number else "",
             ]
@@ -92,7 +92,7 @@ def machine() -> str:
         except PackageNotFoundError:
             versions.append(f"without {name}")
     return (
-        f"- {_processor()}, {torch.get_num_threads()} thread unless a row says otherwise\n"
+        f"- {_processor()}, {torch.get_num_threads()} thread(s) unless a row says otherwise\n"
         f"- Python {platform.python_version()}, {', '.join(versions)}\n"
         f"- commit {commit()}, {date.today().isoformat()}"
     )
@@ -109,4 +109,13 @@ def _spread(values: Sequence[float]) -> str:
     if len(values) == 1:
         return "once"
     low, _, high = quantiles(values, n=4, method="inclusive")
-    return f"{low:,.4g} – {high:,.4g}"
+    return f"{_shown(low)} – {_shown(high)}"
+
+
+def _shown(value: float) -> str:
+    """Four digits, or all before the point.
+
+    >>> _shown(12345.6), _shown(0.0123456)
+    ('12,346', '0.01235')
+    """
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
