@@ -187,7 +187,7 @@ def check_labels(y: Tensor | None, num_classes: int, network: str) -> None:
         network: its name, for the message.
     Raises:
         ValueError: y is missing or not wanted, has another shape, or holds a label outside
-            ``0 .. num_classes - 1`` (checked on the CPU only: a GPU would have to synchronize).
+            ``0 .. num_classes - 1`` (see ``can_read``).
     """
     if num_classes == 0:
         if y is not None:
@@ -221,8 +221,8 @@ def check_tokens(name: str, tokens: Tensor, num_tokens: int) -> None:
     """Check that ``tokens [B, T]`` are integers from 0 to ``num_tokens - 1``.
 
     Raises:
-        ValueError: they have another shape or type, or an id is outside the vocabulary (checked
-            on the CPU only: a GPU would have to synchronize).
+        ValueError: they have another shape or type, or an id is outside the vocabulary
+            (see ``can_read``).
     """
     if tokens.dim() != 2 or tokens.is_floating_point():
         raise ValueError(
@@ -235,9 +235,21 @@ def check_tokens(name: str, tokens: Tensor, num_tokens: int) -> None:
         )
 
 
+def can_read(x: Tensor) -> bool:
+    """Whether a check may look at the values of ``x``: on the CPU, outside of compiled code.
+
+    On other devices reading a value waits for all that was started before; under
+    ``torch.compile`` and ``torch.export`` it would break the graph.
+
+    >>> can_read(torch.ones(2)), can_read(torch.ones(2, device="meta"))
+    (True, False)
+    """
+    return not torch.compiler.is_compiling() and x.device.type == "cpu" and x.numel() > 0
+
+
 def _outside(ids: Tensor, limit: int) -> int | None:
     """An id that is not in ``0 .. limit - 1``; ``None`` if there is none, or none is known."""
-    if ids.device.type != "cpu" or not ids.numel():
+    if not can_read(ids):
         return None
     least, most = (int(end) for end in ids.aminmax())
     if least < 0:
@@ -249,7 +261,7 @@ def check_sequences(name: str, tokens: Tensor, pad_id: int) -> Tensor:
     """Lengths ``[B]`` of the sequences in ``tokens [B, T]``: up to the last non-padding token.
 
     Raises:
-        ValueError: a sequence is all padding; names its row (checked on the CPU only).
+        ValueError: a sequence is all padding; names its row (see ``can_read``).
 
     >>> check_sequences("source", torch.tensor([[5, 6, 0], [7, 0, 8]]), pad_id=0)
     tensor([2, 3])
@@ -258,7 +270,7 @@ def check_sequences(name: str, tokens: Tensor, pad_id: int) -> Tensor:
     lengths = (
         (column * (tokens != pad_id)).amax(1) if tokens.size(1) else column.new_zeros(len(tokens))
     )
-    if tokens.device.type == "cpu" and (empty := (lengths == 0).nonzero()).numel():
+    if can_read(lengths) and (empty := (lengths == 0).nonzero()).numel():
         raise ValueError(
             f"{name}: sequence {int(empty[0])} is nothing but padding (pad_id={pad_id}); give at "
             f"least one token, such as the end of a sentence"

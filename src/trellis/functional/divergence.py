@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from trellis.checks import can_read
+
 Generator = Callable[[Tensor], Tensor]  # a convex function, applied entry by entry
 
 
@@ -138,7 +140,7 @@ def f_divergence(p: Tensor, q: Tensor, generator: Generator) -> Tensor:
     tensor(0.3333)
     """
     _check(p, q)
-    if q.device.type == "cpu" and not bool((q > 0).all()):
+    if can_read(q) and not bool((q > 0).all()):
         raise ValueError("q has an outcome of probability 0: f_divergence divides by q")
     one, ratio = torch.ones_like(q), p / q
     return (

@@ -6,7 +6,7 @@ Legend: B examples, L dimensions of the code.
 import torch
 from torch import Tensor
 
-from trellis.checks import probability
+from trellis.checks import can_read, probability
 
 
 def activation_kl(code: Tensor, target: float) -> Tensor:
@@ -31,7 +31,7 @@ def activation_kl(code: Tensor, target: float) -> Tensor:
     """
     if probability("target", target) in (0, 1):
         raise ValueError(f"target={target}: give a mean activation above 0 and below 1")
-    if code.device.type == "cpu" and code.numel():
+    if can_read(code):
         least, most = (float(end) for end in code.detach().aminmax())
         if least < 0 or most > 1:
             raise ValueError(

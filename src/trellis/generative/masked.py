@@ -136,6 +136,10 @@ class MaskedMLP(nn.Module):
             raise ValueError("degrees: give non-decreasing numbers for each hidden layer")
         # Needed to generate, which a network without values cannot.
         self.degrees = [] if order.is_meta else [units.tolist() for units in degrees]
+        # Units of each layer that depend on the ranks below each rank, and on no others.
+        self._known = [
+            [bisect_right(units, rank) for rank in range(in_features)] for units in self.degrees
+        ]
         self.layers = nn.ModuleList(
             MaskedLinear(mask.size(1), mask.size(0), mask) for mask in self._masks(degrees)
         )
@@ -190,8 +194,8 @@ class MaskedMLP(nn.Module):
         # The inputs of each layer, as far as they are known; the context comes first.
         known = [context, *(weights[0].new_empty(batch_size, 0) for _ in self.degrees)]
         for start, stop in pairwise([*starts, self.in_features]):
-            for number, degrees in enumerate(self.degrees):
-                begin, end = known[number + 1].size(1), bisect_right(degrees, start)
+            for number, counts in enumerate(self._known):
+                begin, end = known[number + 1].size(1), counts[start]
                 if end > begin:
                     weight = weights[number][begin:end, : known[number].size(1)]
                     units = self.activation(

@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from trellis.checks import can_read
+
 
 def as_levels(x: Tensor, num_levels: int) -> Tensor:
     r"""The integer levels k of values x = k / (K - 1).
@@ -20,7 +22,7 @@ def as_levels(x: Tensor, num_levels: int) -> Tensor:
     """
     scaled = x * (num_levels - 1)
     levels = scaled.round()
-    if x.device.type == "cpu":
+    if can_read(x):
         wrong = ((scaled - levels).abs() > 1e-3) | (levels < 0) | (levels >= num_levels)
         if wrong.any() or x.isnan().any():
             value = float(x[wrong | x.isnan()][0])

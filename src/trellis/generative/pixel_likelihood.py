@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trellis.checks import can_read
 from trellis.generative.gaussian import HALF_LOG_TWO_PI
 
 Likelihood = Literal[
@@ -162,7 +163,7 @@ def _unpacked(x: Tensor, parameters: Tensor, count: int) -> tuple[Tensor, ...]:
 
 
 def _check_range(x: Tensor, likelihood: str, fix: str) -> None:
-    if x.device.type == "cpu" and x.numel():
+    if can_read(x):
         least, most = (float(end) for end in x.detach().aminmax())
         if not (least >= 0 and most <= 1):  # NaN too
             raise ValueError(

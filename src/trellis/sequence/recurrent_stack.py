@@ -6,12 +6,11 @@ that decoding can select rows of a state as of any other tensor.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from trellis.checks import at_least_one, choose_from, probability
 
@@ -21,7 +20,7 @@ State = tuple[Tensor, ...]
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 # Inputs that open (+) or close (-) the gates i, f, g, o and r, z, n whatever their other inputs.
 _PADDING_GATES = {"lstm": (-1e4, 1e4, 0.0, 0.0), "gru": (0.0, 1e4, 0.0)}
-_KERNELS: dict[str, Callable[..., nn.RNNBase]] = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+_LAYERS: dict[str, Callable[..., nn.RNNBase]] = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class RecurrentStack(nn.Module):
@@ -58,14 +57,11 @@ class RecurrentStack(nn.Module):
         self.cell = choose_from("cell", cell, CellName)
         self.hidden_size, self.num_layers = hidden_size, num_layers
         self.dropout = dropout
-        self.rnn = _KERNELS[cell](
-            in_features,
-            hidden_size,
-            num_layers,
-            batch_first=True,
-            dropout=dropout if num_layers > 1 else 0.0,  # torch warns of one that does nothing
-            bidirectional=bidirectional,
-        )
+        layers = _LAYERS[cell](in_features, hidden_size, num_layers, bidirectional=bidirectional)
+        # Their parameters alone: torch.compile makes no graph of what belongs to such a module.
+        self.rnn = nn.Module()
+        for name, parameter in layers.named_parameters():
+            self.rnn.register_parameter(name, parameter)
         self.out_features = hidden_size * (2 if bidirectional else 1)
 
     def forward(
@@ -80,60 +76,113 @@ class RecurrentStack(nn.Module):
         return self._run(x, state, lengths)
 
     def _run(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
-        hidden = None if state is None else tuple(s.transpose(0, 1).contiguous() for s in state)
-        if lengths is None:
-            outputs, last = self.rnn(x, self._one_or_two(hidden))
-        elif hidden is None and self.cell in _PADDING_GATES and not x.is_cuda:
-            return self._read_padded(x, lengths)
-        else:
-            steps = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-            outputs, last = self.rnn(steps, self._one_or_two(hidden))
-            outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=x.size(1))
-        last = last if self.cell == "lstm" else (last,)
+        if lengths is not None:
+            return self._read_padded(x, state, lengths)
+        weights = [each for layer in range(self.num_layers) for each in self._layer_weights(layer)]
+        outputs, last = self._kernel(
+            x, self._hidden(x, state), weights, self._directions == 2, self.num_layers
+        )
         return outputs, tuple(s.transpose(0, 1) for s in last)  # [B, L * D, H]
 
-    def _one_or_two(self, hidden: State | None) -> Any:
-        """The state as torch takes it: a tensor, or a pair for an LSTM."""
-        return hidden if hidden is None or self.cell == "lstm" else hidden[0]
+    @property
+    def _directions(self) -> int:
+        return self.out_features // self.hidden_size
 
-    def _read_padded(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, State]:
-        """The same as packing, which on a CPU has a backward pass quadratic in T.
+    def _hidden(self, x: Tensor, state: State | None) -> State:
+        """The state as torch takes it, ``[L * D, B, H]``; zeros for ``None``."""
+        if state is not None:
+            return tuple(s.transpose(0, 1).contiguous() for s in state)
+        zeros = x.new_zeros(self.num_layers * self._directions, len(x), self.hidden_size)
+        return (zeros, zeros) if self.cell == "lstm" else (zeros,)
 
-        An additional input is 1 at padding, where its weights open the gate that keeps a state and
+    def _kernel(
+        self,
+        x: Tensor,
+        hidden: State,
+        weights: list[Tensor],
+        bidirectional: bool,
+        num_layers: int = 1,
+    ) -> tuple[Tensor, State]:
+        """Torch's fused layers."""
+        dropout = self.dropout if num_layers > 1 else 0.0
+        options = (True, num_layers, dropout, self.training, bidirectional, True)
+        if self.cell == "lstm":
+            outputs, *last = torch.lstm(x, hidden, weights, *options)
+            return outputs, tuple(last)
+        kernel = torch.gru if self.cell == "gru" else torch.rnn_tanh
+        outputs, end = kernel(x, hidden[0], weights, *options)
+        return outputs, (end,)
+
+    def _read_padded(
+        self, x: Tensor, state: State | None, lengths: Tensor
+    ) -> tuple[Tensor, State]:
+        """The same as packing, whose lengths have to be on the CPU.
+
+        There its backward pass takes a time quadratic in T, too. In layers with gates an
+        additional input is 1 at padding, where its weights open the gate that keeps a state and
         close the one that writes: steps after the end of a sequence do not change its state.
         """
         padding = (torch.arange(x.size(1), device=x.device) >= lengths.unsqueeze(1)).unsqueeze(2)
-        zeros = x.new_zeros((2 if self.rnn.bidirectional else 1), len(x), self.hidden_size)
-        start = self._one_or_two((zeros, zeros))
-        kernel: Any = torch.lstm if self.cell == "lstm" else torch.gru
+        read = (
+            self._read_both if self.cell in _PADDING_GATES and state is None else self._read_each
+        )
+        starts = self._hidden(x, state)
         outputs, ends = x.masked_fill(padding, 0), []
         for layer in range(self.num_layers):
             if layer > 0:
                 outputs = F.dropout(outputs, self.dropout, self.training)
-            inputs = torch.cat((outputs, padding.to(outputs.dtype)), dim=-1)
-            # With biases, one layer, no dropout after it, batch first.
-            options = (True, 1, 0.0, self.training, self.rnn.bidirectional, True)
-            outputs, *end = kernel(inputs, start, self._padding_weights(layer), *options)
-            ends.append((self._last(outputs, lengths), *end[1:]))
+            rows = slice(layer * self._directions, (layer + 1) * self._directions)
+            start, weights = tuple(part[rows] for part in starts), self._layer_weights(layer)
+            if self.cell in _PADDING_GATES:
+                outputs = torch.cat((outputs, padding.to(outputs.dtype)), dim=-1)
+                weights = self._with_padding(weights)
+            outputs, end = read(outputs, start, weights, lengths)
+            ends.append(end)
         last = (torch.cat(part).transpose(0, 1) for part in zip(*ends, strict=True))
         return outputs.masked_fill(padding, 0), tuple(last)
 
-    def _last(self, outputs: Tensor, lengths: Tensor) -> Tensor:
-        """Last output of each direction, ``[D, B, H]``: at the last step, or at the first."""
-        rows = torch.arange(len(outputs), device=outputs.device)
+    def _read_both(
+        self, x: Tensor, start: State, weights: list[Tensor], lengths: Tensor
+    ) -> tuple[Tensor, State]:
+        """Both directions at once: the second meets padding first, and starts from 0 after it."""
+        outputs, end = self._kernel(x, start, weights, self._directions == 2)
         forward, *backward = outputs.split(self.hidden_size, dim=-1)
-        return torch.stack([forward[rows, lengths - 1], *(x[:, 0] for x in backward)])
+        last = torch.stack([_at_end(forward, lengths), *(x[:, 0] for x in backward)])
+        return outputs, (last, *end[1:])
 
-    def _padding_weights(self, layer: int) -> list[Tensor]:
+    def _read_each(
+        self, x: Tensor, start: State, weights: list[Tensor], lengths: Tensor
+    ) -> tuple[Tensor, State]:
+        """Each direction by itself, the second on sequences that are reversed without padding."""
+        steps = torch.arange(x.size(1), device=x.device)
+        order = ((lengths.unsqueeze(1) - 1 - steps) % x.size(1)).unsqueeze(2)
+        outputs, ends = [], []
+        for direction in range(self._directions):
+            inputs = x.take_along_dim(order, 1) if direction else x
+            own = weights[direction * len(_WEIGHTS) : (direction + 1) * len(_WEIGHTS)]
+            hidden = tuple(part[direction, None] for part in start)
+            each, end = self._kernel(inputs, hidden, own, bidirectional=False)
+            ends.append((_at_end(each, lengths)[None], *end[1:]))
+            outputs.append(each.take_along_dim(order, 1) if direction else each)
+        state = tuple(torch.cat(part) for part in zip(*ends, strict=True))
+        return torch.cat(outputs, -1), state
+
+    def _layer_weights(self, layer: int) -> list[Tensor]:
+        """Weights and biases of both directions, in torch's order."""
+        directions = ("", "_reverse")[: self._directions]
+        names = (f"{kind}_l{layer}{direction}" for direction in directions for kind in _WEIGHTS)
+        return [self.rnn.get_parameter(name) for name in names]
+
+    def _with_padding(self, weights: list[Tensor]) -> list[Tensor]:
         """Weights of a layer, extended by those of the input that is 1 at padding."""
-        weights = []
-        for direction in ("", "_reverse") if self.rnn.bidirectional else ("",):
-            names = (f"{kind}_l{layer}{direction}" for kind in _WEIGHTS)
-            first, *others = (self.rnn.get_parameter(name) for name in names)
-            gates = first.new_tensor(_PADDING_GATES[self.cell])
-            column = gates.repeat_interleave(self.hidden_size).unsqueeze(1)
-            weights += [torch.cat((first, column), dim=1), *others]
-        return weights
+        extended = list(weights)
+        for index in range(0, len(weights), len(_WEIGHTS)):
+            column = [
+                weights[index].new_full((self.hidden_size, 1), gate)
+                for gate in _PADDING_GATES[self.cell]
+            ]
+            extended[index] = torch.cat((weights[index], torch.cat(column)), dim=1)
+        return extended
 
     def project(self, known: Tensor) -> tuple[Tensor, Tensor]:
         """Contribution to the first layer's gates of inputs that are known in advance.
@@ -170,6 +219,11 @@ class RecurrentStack(nn.Module):
     def _weights(self, name: str, layer: int) -> list[Tensor]:
         names = (f"weight_{name}_l{layer}", f"bias_{name}_l{layer}")
         return [self.rnn.get_parameter(name) for name in names]
+
+
+def _at_end(outputs: Tensor, lengths: Tensor) -> Tensor:
+    """Output ``[B, H]`` at the last step of each sequence."""
+    return outputs[torch.arange(len(outputs), device=outputs.device), lengths - 1]
 
 
 def _elman(gates: Tensor, recurrent: Tensor, state: State) -> State:

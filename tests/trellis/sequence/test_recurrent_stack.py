@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from recurrent_cases import torch_layers
 from torch import Tensor
 
 from trellis.sequence.recurrent_stack import RecurrentStack
@@ -34,7 +35,9 @@ def alone(stack: RecurrentStack, x: Tensor, hidden: list[Tensor] | None) -> tupl
     start = None if hidden is None else [part[:, None] for part in hidden]
     if start is not None and stack.cell != "lstm":
         start = start[0]
-    outputs, last = stack.rnn(x[None], tuple(start) if isinstance(start, list) else start)
+    outputs, last = torch_layers(stack)(
+        x[None], tuple(start) if isinstance(start, list) else start
+    )
     return outputs[0], last if stack.cell == "lstm" else (last,)
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GATv2Conv, GCNConv
-from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from trellis.checks import at_least_one, check_graph, check_sizes, probability
 from trellis.graph.layers import GatedLayer, GINLayer, NodewiseLinear, SAGELayer, sparse_input
@@ -22,7 +22,7 @@ from trellis.nn.initialization import initialize_
 from trellis.nn.sparse import SparseLinear, dropout
 
 Activation = Callable[[Tensor], Tensor]
-Edges = Callable[[Tensor, int], tuple[Tensor, ...]]
+Edges = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 
 @runtime_checkable
@@ -43,8 +43,8 @@ class _Stack(nn.Module):
         widths: channels into the first convolution, then out of each.
         dropout: probability before each convolution.
         activation: between convolutions.
-        edges: from ``(edge_index, num_nodes)`` to the inputs that all convolutions share,
-            computed once per forward pass; ``None`` for ``edge_index`` itself.
+        edges: from ``(x, edge_index)`` to the inputs that all convolutions share, computed once
+            per forward pass; ``None`` for ``edge_index`` itself.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class _Stack(nn.Module):
     def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:
         """Outputs of the layers, after the activation except for the last."""
         check_graph(x, edge_index, self.in_channels, type(self).__name__)
-        edges = self.edges(edge_index, x.size(0)) if self.edges else (edge_index,)
+        edges = self.edges(x, edge_index) if self.edges else (edge_index,)
         *hidden, last = self.convolutions
         outputs = []
         for convolution in hidden:
@@ -107,9 +107,21 @@ class GCN(_Stack):
         super().__init__(layers, widths, dropout, edges=_normalized)
 
 
-def _normalized(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, ...]:
-    """Edges with self-loops and their weights, computed once for all layers."""
-    return gcn_norm(edge_index, num_nodes=num_nodes)
+def _normalized(x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
+    """Edges with one self-loop for each node, and their weights.
+
+    Self-loops of the graph itself count as the ones that are added. They keep their places with a
+    weight of 0: without them, the number of edges would depend on the values of ``edge_index``.
+    """
+    # Degrees above 256 are no numbers of bfloat16.
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    ones = torch.ones(x.size(0), dtype=dtype, device=x.device)
+    nodes = torch.arange(x.size(0), device=x.device).expand(2, -1)
+    weights = torch.cat(((edge_index[0] != edge_index[1]).to(dtype), ones))
+    edge_index = torch.cat((edge_index, nodes), 1)
+    source, target = edge_index
+    scale = torch.zeros_like(ones).scatter_add_(0, target, weights).pow(-0.5)
+    return edge_index, (scale[source] * weights * scale[target]).to(x.dtype)
 
 
 class GAT(_Stack):
@@ -117,7 +129,10 @@ class GAT(_Stack):
 
     .. math:: \alpha_{ij} = \mathrm{softmax}_j(\mathrm{LeakyReLU}(a^\top [W x_i \| W x_j]))
 
-    Hidden layers concatenate their heads; the last layer averages them.
+    Hidden layers concatenate their heads; the last layer averages them. Each node attends to
+    itself once: PyG removes the self-loops of the graph before it adds its own. How many edges
+    are left depends on the values of ``edge_index``, so this network alone reads them in
+    ``forward``: it cannot run on the meta device, and on a GPU it waits once for each layer.
 
     Args:
         in_channels: features of a node.

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, can_read
 from trellis.labels import one_hot
 from trellis.nn.activation import Activation, activation_module
 from trellis.nn.initialization import orthogonal_
@@ -142,7 +142,7 @@ class OneHot(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         if observation.is_floating_point():
             raise ValueError(f"observation of {observation.dtype}: give numbers of states, long")
-        if observation.device.type == "cpu" and observation.numel():
+        if can_read(observation):
             lowest, highest = (int(end) for end in observation.aminmax())
             if lowest < 0 or highest >= self.num_observations:
                 wrong = lowest if lowest < 0 else highest

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from recurrent_cases import torch_layers
 from torch import Tensor, nn
 
 from trellis.hyperparameters import to_plain
@@ -112,7 +113,7 @@ def test_additive_attention_is_the_printed_decoder(
     logits, weights = network(source, target), network.alignments(source, target)
     for b in range(B):
         words = network.source_embedding.weight[source[b, : LENGTHS[b]]]
-        h, last = network.encoder.rnn(words[None])
+        h, last = torch_layers(network.encoder)(words[None])
         h, states = h[0], first_states(network, last if cell == "lstm" else (last,))
         for t in range(T):
             y = network.target_embedding.weight[target[b, t]]
@@ -148,7 +149,7 @@ def test_attention_after_the_step_is_the_printed_decoder(source: Tensor, target:
     logits = network(source, target)
     for b in range(B):
         words = network.source_embedding.weight[source[b, : LENGTHS[b]]]
-        outputs, last = network.encoder.rnn(words[None])
+        outputs, last = torch_layers(network.encoder)(words[None])
         states = first_states(network, last)
         for t in range(T):
             x = network.target_embedding.weight[target[b, t]]
@@ -167,8 +168,10 @@ def test_without_attention_only_the_last_state_goes_over(source: Tensor, target:
     logits = network(source, target)
     for b in range(B):
         words = network.source_embedding.weight[source[b, : LENGTHS[b]]]
-        _, state = network.encoder.rnn(words[None])
-        outputs, _ = network.decoder.rnn(network.target_embedding.weight[target[b]][None], state)
+        _, state = torch_layers(network.encoder)(words[None])
+        outputs, _ = torch_layers(network.decoder)(
+            network.target_embedding.weight[target[b]][None], state
+        )
         torch.testing.assert_close(logits[b], network.output(outputs[0]))
 
 
@@ -178,7 +181,7 @@ def test_the_last_state_as_context_is_seen_at_each_step(source: Tensor, target: 
     cell, logits = cell_like(nn.GRUCell, network.decoder), network(source, target)
     for b in range(B):
         words = network.source_embedding.weight[source[b, : LENGTHS[b]]]
-        s = summary = network.encoder.rnn(words[None])[1][0, 0]
+        s = summary = torch_layers(network.encoder)(words[None])[1][0, 0]
         for t in range(T):
             y = network.target_embedding.weight[target[b, t]]
             s = cell(torch.cat((y, summary))[None], s[None])[0]
