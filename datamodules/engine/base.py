@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from copy import copy
 from typing import Any, Literal, get_args
 
 import lightning as L
@@ -60,6 +61,21 @@ class DataModule(PlainHyperparameters, L.LightningDataModule, ABC):
         if device.type == "cpu":  # where batches are made; Lightning would look at each part
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        dtype = getattr(getattr(self.trainer, "lightning_module", None), "dtype", torch.float32)
+        return batch if dtype == torch.float32 else in_type(batch, dtype)
+
+
+def in_type(batch: Any, dtype: torch.dtype) -> Any:
+    """A batch whose real numbers are of this type, that of the parameters.
+
+    Lightning converts tensors, and tuples and dictionaries of them; here the others follow, those
+    with an ``apply`` for their tensors, as graphs and replay blocks.
+    """
+    if isinstance(batch, (Tensor, tuple, list, dict)) or not hasattr(batch, "apply"):
+        return batch
+    return copy(batch).apply(lambda x: x.to(dtype) if x.is_floating_point() else x)
 
 
 def tensor_loader(

@@ -181,11 +181,17 @@ class EnvironmentData(DataModule):
             return play(
                 environments,
                 self.spec,
-                lambda observations: agent.act(observations.to(agent.device), deterministic=True),
+                lambda observations: agent.act(self.as_seen(observations), deterministic=True),
                 EVALUATION_SEEDS[split],
             )
         finally:
             environments.close()
+
+    def as_seen(self, observations: Tensor) -> Tensor:
+        """Observations on the device and, real numbers, in the type of the agent's parameters."""
+        observations = observations.to(self.agent.device)
+        dtype = getattr(self.agent, "dtype", observations.dtype)
+        return observations.to(dtype) if observations.is_floating_point() else observations
 
     def restore(self, state: Mapping[str, Any]) -> bool:
         """Restore the environments of a checkpoint; warns where they begin new episodes.

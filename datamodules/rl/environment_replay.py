@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -125,8 +125,12 @@ class EnvironmentReplay(EnvironmentData):
         start, end = (-(-n * self.num_steps // self.num_updates) for n in (number, number + 1))
         if start == end:
             return None
-        explore = partial(agent.explore, progress=collector.steps / self.steps_each)
-        rollout = collector.collect(explore, end - start, agent.device)
+        progress = collector.steps / self.steps_each
+        rollout = collector.collect(
+            lambda observations: agent.explore(self.as_seen(observations), progress=progress),
+            end - start,
+            agent.device,
+        )
         self._store(rollout)
         return rollout
 

@@ -61,7 +61,12 @@ class EnvironmentRollouts(EnvironmentData):
         return batch._replace(observations=seen)
 
     def next_batch(self) -> Rollout:
-        return self.collector.collect(self.agent.act, self.num_steps, self.agent.device)
+        agent = self.agent
+        return self.collector.collect(
+            lambda observations: agent.act(self.as_seen(observations)),
+            self.num_steps,
+            agent.device,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self._collector is None else self._collector.state_dict()

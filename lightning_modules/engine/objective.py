@@ -56,6 +56,8 @@ class Objective(PlainHyperparameters, LightStep, ABC):
     """
 
     spec_type: ClassVar[type]
+    # Methods to compile beside the networks, where the trainer is to compile.
+    compiled: ClassVar[tuple[str, ...]] = ()
     monitor: ClassVar[str] = "val/loss"
     monitor_mode: ClassVar[Literal["min", "max"]] = "min"
     # Whether a backward pass reaches some of the parameters only, as of one network among several.

@@ -14,6 +14,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from trellis.lightning_modules.engine.checkpoint import read
 from trellis.lightning_modules.engine.checkpoint_file import AtomicCheckpointIO
 from trellis.lightning_modules.engine.checkpointing import BestAndLastCheckpoint
+from trellis.lightning_modules.engine.compiling import CompileInPlace
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
 from trellis.lightning_modules.engine.gather import GatherPredictions
 from trellis.lightning_modules.engine.graceful_stop import GracefulStop
@@ -42,6 +43,8 @@ class Trainer(L.Trainer):
         plugins: see Lightning.
         enable_progress_bar: see Lightning.
         enable_checkpointing: see Lightning.
+        compile: compile networks in training: true, a mode of ``torch.compile`` such as
+            ``max-autotune``, or a backend; see ``CompileInPlace``.
         options: any other argument of ``lightning.Trainer``.
     """
 
@@ -55,6 +58,7 @@ class Trainer(L.Trainer):
         plugins: Any = None,
         enable_progress_bar: bool = True,
         enable_checkpointing: bool = True,
+        compile: bool | str = False,
         **options: Any,
     ) -> None:
         self.run_folder = RunFolder(default_root_dir, run_name)
@@ -64,6 +68,8 @@ class Trainer(L.Trainer):
         if not any(isinstance(callback, GracefulStop) for callback in callbacks):
             callbacks.append(GracefulStop())
         callbacks += [EndTogether(), GatherPredictions()]
+        if compile is not False:
+            callbacks.append(CompileInPlace(compile))
         if enable_checkpointing and not any(isinstance(c, Checkpoint) for c in callbacks):
             callbacks.append(BestAndLastCheckpoint())
         if enable_progress_bar and not any(isinstance(c, ProgressBar) for c in callbacks):

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
+import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -38,7 +39,7 @@ class AgentObjective(Objective):
         self.end_step(batch, loss=loss)
 
     Its data module calls ``act`` and ``explore`` and reads ``learns_from``, ``gamma``, ``n_step``,
-    ``spec`` and ``device``, nothing else.
+    ``spec``, ``device`` and ``dtype``, nothing else.
 
     All updates on a batch count as one step: ``global_step``, ``max_steps`` and schedules count
     batches. A run is one pass over the data, whatever ``max_epochs`` is. Logged with each batch:
@@ -54,8 +55,8 @@ class AgentObjective(Objective):
         max_grad_norm: gradients of each optimiser are scaled down to this norm; ``None`` leaves
             them.
     Raises:
-        ValueError: a number out of range, or clipping and accumulation by the trainer; in ``fit``
-            a ``RewardScale`` with another discount.
+        ValueError: a number out of range, clipping and accumulation by the trainer, parameters of
+            16 bits; in ``fit`` a ``RewardScale`` with another discount.
     """
 
     # Rollouts of its current policy, each used once, or a replay buffer.
@@ -112,6 +113,14 @@ class AgentObjective(Objective):
     def predict_step(self, batch: Episodes, batch_idx: int) -> dict[str, Tensor]:
         """Return and length of each episode of the test, ``[E]`` each."""
         return {"return": batch.returns, "length": batch.lengths}
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        if (precision := str(self.trainer.precision)) in ("bf16-true", "16-true"):
+            raise ValueError(
+                f"precision={precision}: the small updates of {type(self).__name__} and of target "
+                f"networks round to nothing; give precision={precision.replace('true', 'mixed')}"
+            )
+        return super().configure_callbacks()
 
     def on_fit_start(self) -> None:
         super().on_fit_start()

@@ -46,6 +46,7 @@ class DDPG(ContinuousControlObjective):
     from step to step (Fujimoto et al. 2018, section 6); actions enter the critic's first layer.
     """
 
+    compiled = ("_targets",)
     critic: nn.Module
     action_low: Tensor
     action_high: Tensor

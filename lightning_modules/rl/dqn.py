@@ -69,6 +69,7 @@ class DQN(AgentObjective):
     """
 
     learns_from = "replay"
+    compiled = ("_values", "_targets")
     network: nn.Module
 
     def __init__(

@@ -151,7 +151,7 @@ def _check_bounded(spec: EnvironmentSpec, name: str) -> None:
 @torch.no_grad()
 def _example_output(policy: nn.Module, spec: EnvironmentSpec) -> Any:
     """What a policy returns for two observations: a module does not declare it."""
-    kind = torch.long if spec.num_observations else torch.float
+    kind = torch.long if spec.num_observations else torch.get_default_dtype()
     training = policy.training
     try:
         return policy.eval()(torch.zeros(2, *spec.observation_shape, dtype=kind))

@@ -54,6 +54,9 @@ class PPO(ActorCriticObjective):
     details of PPO", 1 to 11). Deviates: after a time limit the value is bootstrapped.
     """
 
+    compiled = ("_losses",)
+    network: Any  # with policy and value, which nn.Module does not declare
+
     def __init__(
         self,
         network: ActorCriticFactory = ActorCriticNetwork,

@@ -59,6 +59,8 @@ class SAC(ContinuousControlObjective):
     errors are not halved; with n steps, only the last one's entropy counts.
     """
 
+    compiled = ("_targets",)
+
     def __init__(
         self,
         policy: BoundedPolicyFactory = SquashedGaussianPolicy,

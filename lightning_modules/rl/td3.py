@@ -53,6 +53,7 @@ class TD3(ContinuousControlObjective):
     Source: Fujimoto et al. 2018, algorithm 1.
     """
 
+    compiled = ("_targets",)
     action_low: Tensor
     action_high: Tensor
 

@@ -223,9 +223,9 @@ def _split_parameters(
     Raises:
         ValueError: one is in both.
     """
-    kind = torch.long if spec.num_observations else torch.float
-    example = torch.zeros(2, *spec.observation_shape, dtype=kind, device=device)
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    kind = torch.long if spec.num_observations else next(iter(named.values())).dtype
+    example = torch.zeros(2, *spec.observation_shape, dtype=kind, device=device)
 
     def used(output: Tensor) -> list[str]:
         gradients = torch.autograd.grad(output.sum(), list(named.values()), allow_unused=True)

@@ -9,13 +9,13 @@ def one_hot(y: Tensor, num_classes: int) -> Tensor:
     """One-hot vectors of labels.
 
     Shape:
-        y ``[B]`` -> ``[B, num_classes]``, floating point
+        y ``[B]`` -> ``[B, num_classes]``, of torch's default type
 
     >>> one_hot(torch.tensor([2, 0]), 3)
     tensor([[0., 0., 1.],
             [1., 0., 0.]])
     """
-    return F.one_hot(y, num_classes).float()
+    return F.one_hot(y, num_classes).to(torch.get_default_dtype())
 
 
 def balanced_labels(

@@ -10,6 +10,14 @@ from torch.distributions import Categorical, Distribution, constraints
 Sizes = torch.Size | list[int] | tuple[int, ...]
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x`` in float32 if it has fewer bits, as layers return it under autocast.
+
+    Ratios of probabilities that are nearly 1, and small TD errors, need more than those.
+    """
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 class SquashedGaussian(Distribution):
     r"""Vectors between bounds: a Gaussian through a tanh, scaled to the bounds.
 
@@ -104,7 +112,7 @@ class FastCategorical(Categorical):
     """
 
     def __init__(self, logits: Tensor) -> None:
-        self.logits = self._param = logits.log_softmax(-1)
+        self.logits = self._param = at_least_float32(logits).log_softmax(-1)
         self._num_events = logits.size(-1)
         # Not Categorical's own, which normalises in three steps.
         Distribution.__init__(self, logits.shape[:-1], validate_args=False)

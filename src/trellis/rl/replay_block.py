@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trellis.rl.collector import Rollout
-from trellis.rl.replay import ReplayBatch
+from trellis.rl.replay import ReplayBatch, Transitions
 
 
 class ReplayBlock:
@@ -32,6 +32,7 @@ class ReplayBlock:
         self.num_updates, self._collect, self._sample = num_updates, collect, sample
         self._update_priorities = update_priorities
         self.rollouts: list[Rollout] = []
+        self._convert: Callable[[Tensor], Tensor] | None = None
 
     def __len__(self) -> int:
         return self.num_updates
@@ -40,7 +41,18 @@ class ReplayBlock:
         for number in range(self.num_updates):
             if (rollout := self._collect(number)) is not None:
                 self.rollouts.append(rollout)
-            yield self._sample()
+            yield self._converted(self._sample())
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> "ReplayBlock":
+        """From now on apply a function to all tensors of a batch; returns the block itself."""
+        self._convert = function
+        return self
+
+    def _converted(self, batch: ReplayBatch) -> ReplayBatch:
+        if self._convert is None:
+            return batch
+        transitions = Transitions(*map(self._convert, batch.transitions))
+        return batch._replace(transitions=transitions, weights=self._convert(batch.weights))
 
     def update_priorities(self, batch: ReplayBatch, errors: Tensor) -> None:
         """Set the priorities of a batch by its TD errors; does nothing without priorities.

@@ -170,7 +170,9 @@ class _Beams(NamedTuple):
     def start(cls, batch: int, num_return: int, device: torch.device) -> "_Beams":
         empty = torch.full((batch, num_return), NEVER, device=device)
         nowhere = torch.full_like(empty, -1, dtype=torch.long)
-        begun = torch.zeros(batch, 1, device=device)
+        # Sums of many log-probabilities need more than 16 bits.
+        dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
+        begun = torch.zeros(batch, 1, device=device, dtype=dtype)
         return cls(begun, nowhere.new_zeros(batch), empty, empty, nowhere)
 
 
@@ -195,7 +197,7 @@ def _extensions(beams: _Beams, logits: Tensor, rows: Tensor, num_beams: int) -> 
     values, ids = stable_topk(logits, each)
     sums = beams.scores.new_full((batch * width, each), NEVER)
     before = beams.scores.view(-1, 1)[rows]
-    sums[rows] = before + values - logits.logsumexp(1, keepdim=True)
+    sums[rows] = (before + values - logits.logsumexp(1, keepdim=True)).to(sums.dtype)
     tokens = ids.new_zeros(batch * width, each)
     tokens[rows] = ids
     scores, order = sums.view(batch, -1).sort(descending=True, stable=True)

@@ -210,7 +210,7 @@ def test_it_runs_under_bfloat16_autocast_on_every_cpu(
 def test_one_layer_takes_a_dropout_it_has_no_use_for() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # torch's
-        assert RecurrentStack(IN, H, dropout=0.5).rnn.num_layers == 1
+        assert RecurrentStack(IN, H, dropout=0.5)(torch.randn(B, T, IN))[0].isfinite().all()
 
 
 @pytest.mark.parametrize(

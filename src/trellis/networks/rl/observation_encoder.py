@@ -91,7 +91,7 @@ class ObservationEncoder(nn.Module):
         """F, from an example: a module does not declare what it returns."""
         if self.front is None:
             return self.observation_shape[0]
-        kind = torch.long if self.num_observations else torch.float
+        kind = torch.long if self.num_observations else torch.get_default_dtype()
         training = self.front.training
         example = torch.zeros(2, *self.observation_shape, dtype=kind)
         try:

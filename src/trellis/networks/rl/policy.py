@@ -13,7 +13,7 @@ from torch.distributions import Categorical, Independent, Normal
 
 from trellis.networks.rl.observation_encoder import ObservationEncoder, head
 from trellis.nn.activation import Activation
-from trellis.rl.distribution import FastCategorical, SquashedGaussian
+from trellis.rl.distribution import FastCategorical, SquashedGaussian, at_least_float32
 from trellis.signature import options_of
 
 # With so small a head all actions are nearly equally likely at first (Andrychowicz et al. 2021,
@@ -130,7 +130,8 @@ class SquashedGaussianPolicy(nn.Module):
         self.head = self.features.head(2 * len(action_low), POLICY_GAIN)
 
     def forward(self, observation: Tensor) -> SquashedGaussian:
-        mean, log_std = self.head(self.features(observation)).chunk(2, dim=-1)  # [B, A] each
+        both = at_least_float32(self.head(self.features(observation)))
+        mean, log_std = both.chunk(2, dim=-1)  # [B, A] each
         log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
         return SquashedGaussian(mean, log_std, self.action_low, self.action_high)
 
@@ -233,7 +234,7 @@ class GaussianHead(nn.Module):
         self.log_std = nn.Parameter(torch.full((action_dim,), float(log_std)))
 
     def forward(self, features: Tensor) -> Independent:
-        mean = self.linear(features)
+        mean = at_least_float32(self.linear(features))
         normal = Normal(mean, self.log_std.exp().expand_as(mean), validate_args=False)
         return Independent(normal, 1, validate_args=False)
 

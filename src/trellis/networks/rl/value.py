@@ -17,6 +17,7 @@ from trellis.networks.rl.observation_encoder import ObservationEncoder, head, hi
 from trellis.networks.rl.policy import CategoricalHead, GaussianHead
 from trellis.nn.activation import Activation
 from trellis.nn.initialization import orthogonal_
+from trellis.rl.distribution import at_least_float32
 from trellis.rl.reward_scale import RewardScale
 from trellis.signature import options_of
 
@@ -40,7 +41,7 @@ class Value(nn.Module):
         self.head = self.features.head(1, gain=1.0)
 
     def forward(self, observation: Tensor) -> Tensor:
-        return self.head(self.features(observation)).squeeze(-1)
+        return at_least_float32(self.head(self.features(observation))).squeeze(-1)
 
 
 class QNetwork(nn.Module):
@@ -157,7 +158,7 @@ class StateActionValue(nn.Module):
                 f"[{len(observation)}, {self.action_dim}]"
             )
         both = torch.cat([self.features(observation), action], dim=-1)
-        return self.head(self.layers(both)).squeeze(-1)
+        return at_least_float32(self.head(self.layers(both))).squeeze(-1)
 
 
 class ActorCriticNetwork(nn.Module):
@@ -219,7 +220,8 @@ class ActorCriticNetwork(nn.Module):
     def forward(self, observation: Tensor) -> tuple[Categorical | Independent, Tensor]:
         features = self.features(observation)
         of_value = self.value_features(observation) if self.value_features else features
-        return self.policy_head(features), self.value_head(of_value).squeeze(-1)
+        value = at_least_float32(self.value_head(of_value)).squeeze(-1)
+        return self.policy_head(features), value
 
     def policy(self, observation: Tensor) -> Categorical | Independent:
         """The distribution over actions alone."""
@@ -228,4 +230,4 @@ class ActorCriticNetwork(nn.Module):
     def value(self, observation: Tensor) -> Tensor:
         """The value alone, ``[B]``."""
         features = self.value_features or self.features
-        return self.value_head(features(observation)).squeeze(-1)
+        return at_least_float32(self.value_head(features(observation))).squeeze(-1)

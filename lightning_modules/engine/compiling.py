@@ -1,0 +1,86 @@
+"""Networks and hot functions compiled in place: the keys of a checkpoint stay as they are."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import nn
+from torchmetrics import Metric, MetricCollection
+
+from trellis.index import did_you_mean
+
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+
+
+class CompileInPlace(L.Callback):
+    """Compiles the networks of a module as its training begins.
+
+    Each network is compiled by ``Module.compile``, which wraps nothing: state dicts have the same
+    keys, and a checkpoint of a compiled run goes on eagerly and the other way round. So are the
+    methods that an objective names in ``compiled``, such as its losses. What torch cannot compile
+    runs eagerly. Random numbers inside of compiled code, those of dropout, are other ones.
+
+    Args:
+        how: a mode of ``torch.compile``, or a backend such as ``aot_eager``; true is the default
+            mode.
+    Raises:
+        ValueError: neither a mode nor a backend.
+    """
+
+    def __init__(self, how: bool | str = True) -> None:
+        self.options = compile_options(how)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if "mode" in self.options and (missing := missing_compiler()):
+            rank_zero_info(
+                f"compile: there is no C++ compiler ({missing}); the run is not compiled"
+            )
+            return
+        for network in networks(pl_module):
+            network.compile(**self.options)
+        for name in getattr(pl_module, "compiled", ()):
+            function = getattr(type(pl_module), name).__get__(pl_module)
+            # An attribute of the object hides the method of its class.
+            object.__setattr__(pl_module, name, torch.compile(function, **self.options))
+
+
+def compile_options(how: bool | str) -> dict[str, Any]:
+    """Arguments of ``torch.compile``.
+
+    Raises:
+        ValueError: neither a mode nor a backend.
+
+    >>> compile_options("max-autotune")
+    {'mode': 'max-autotune'}
+    """
+    if isinstance(how, bool) or how in MODES:
+        return {"mode": "default" if isinstance(how, bool) else how}
+    backends = torch.compiler.list_backends(exclude_tags=())
+    if how not in backends:
+        hint = did_you_mean(how, [*MODES, *backends])
+        raise ValueError(f"compile={how!r}: give true, or one of {', '.join(MODES)}{hint}")
+    return {"backend": how}
+
+
+def networks(module: nn.Module) -> Iterator[nn.Module]:
+    """The networks of an objective: its children, those in lists one by one, but no metrics."""
+    for child in module.children():
+        if isinstance(child, (nn.ModuleList, nn.ModuleDict)) and not isinstance(
+            child, MetricCollection
+        ):
+            yield from networks(child)
+        elif not isinstance(child, (Metric, MetricCollection)):
+            yield child
+
+
+def missing_compiler() -> str | None:
+    """The C++ compiler that torch would call if it is not there, else ``None``."""
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if sys.platform == "win32":
+        compiler = os.environ.get("CXX") or "cl"
+    return None if shutil.which(compiler) else compiler

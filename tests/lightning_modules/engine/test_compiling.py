@@ -1,0 +1,86 @@
+"""Compiled runs: the numbers, the keys and the checkpoints of eager ones."""
+
+import lightning as L
+import pytest
+import torch
+from every_objective import OBJECTIVES, short_run
+from learning_cases import quiet_trainer, run
+
+from trellis.lightning_modules.engine import compiling
+from trellis.lightning_modules.engine.compiling import CompileInPlace, compile_options, networks
+from trellis.lightning_modules.engine.trainer import Trainer
+
+SHORT = ("DQN",)
+NAMES = [pytest.param(n, marks=[] if n in SHORT else pytest.mark.long) for n in OBJECTIVES]
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    torch.compiler.reset()
+
+
+class Counted(L.Callback):
+    """Which networks have been compiled, once training begins."""
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        self.graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        self.graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"] - self.graphs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_compiled_run_is_the_eager_one(name, tmp_path) -> None:
+    counted = Counted()
+    compiled = short_run(name, tmp_path / "a", compile="aot_eager", callbacks=[counted])
+    eager = short_run(name, tmp_path / "b")
+    assert compiled.error is None
+    assert counted.graphs > 0
+    assert list(compiled.weights) == list(eager.weights)
+    for key, right in eager.weights.items():
+        torch.testing.assert_close(compiled.weights[key], right, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.long
+def test_checkpoints_of_compiled_and_eager_runs_interchange(tmp_path) -> None:
+    case = OBJECTIVES["Classification"]
+    whole = run(case, tmp_path / "whole", max_epochs=2)
+    for first, second in ((False, "aot_eager"), ("aot_eager", False)):
+        begun = run(case, tmp_path / f"{first}", max_epochs=1, compile=first)
+        resumed = run(case, tmp_path / "on", max_epochs=2, compile=second, ckpt_path=begun.last)
+        assert resumed.error is None
+        for key, right in whole.weights.items():
+            torch.testing.assert_close(resumed.weights[key], right)
+
+
+def test_without_a_compiler_a_line_says_so_and_the_run_goes_on(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    said: list[str] = []
+    monkeypatch.setattr(compiling, "rank_zero_info", said.append)
+    fitted = short_run("Classification", tmp_path, compile=True)
+    assert fitted.error is None
+    assert said == [
+        "compile: there is no C++ compiler (no-such-compiler); the run is not compiled"
+    ]
+
+
+def test_what_is_neither_mode_nor_backend_is_refused(tmp_path) -> None:
+    assert compile_options(True) == compile_options("default") == {"mode": "default"}
+    assert compile_options("aot_eager") == {"backend": "aot_eager"}
+    with pytest.raises(ValueError, match=r"compile='max-autotun': .*did you mean max-autotune"):
+        Trainer(compile="max-autotun", default_root_dir=tmp_path)
+
+
+def test_networks_of_lists_are_found_and_metrics_are_none(tmp_path) -> None:
+    objective = short_run("SAC", tmp_path).objective
+    assert list(networks(objective)) == [
+        objective.policy, *objective.critics, *objective.target_critics,
+    ]  # fmt: skip
+
+
+def test_nothing_is_compiled_unless_asked_for(tmp_path) -> None:
+    for compile in (False, True):
+        trainer = quiet_trainer(tmp_path, compile=compile)
+        assert any(isinstance(c, CompileInPlace) for c in trainer.callbacks) == compile

@@ -1,0 +1,84 @@
+"""A short run of each objective that ``trellis list objectives`` lists."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from learning_cases import CASES, Case, Points, Run, adam, run
+
+from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
+from trellis.index import family_names
+from trellis.lightning_modules.generative import GAN
+from trellis.lightning_modules.rl import A2C, DDPG, DQN, PPO, REINFORCE, SAC, TD3, TRPO
+from trellis.networks.generative import MLPDiscriminator, MLPGenerator
+from trellis.networks.rl import (
+    ActorCriticNetwork,
+    DeterministicPolicy,
+    QNetwork,
+    SquashedGaussianPolicy,
+    StateActionValue,
+)
+
+small: dict[str, Any] = {"hidden_channels": (8,)}
+_rollouts = partial(
+    EnvironmentRollouts, num_envs=2, num_steps=16, total_steps=96, num_val_episodes=1
+)
+_replay = partial(
+    EnvironmentReplay,
+    num_envs=2,
+    num_steps=4,
+    num_updates=2,
+    total_steps=64,
+    learning_starts=32,
+    capacity=200,
+    batch_size=8,
+    num_val_episodes=1,
+)
+_actor_critic = partial(ActorCriticNetwork, **small)
+_critics = {
+    "critic": partial(StateActionValue, **small),
+    "optimizer": adam,
+    "critic_optimizer": adam,
+}
+_policy = partial(DeterministicPolicy, **small)
+
+# Class -> its case.
+OBJECTIVES: dict[str, Case] = {
+    **{case.objective.func.__name__: case for case in CASES.values()},
+    "GAN": Case(
+        partial(
+            GAN,
+            partial(MLPGenerator, latent_dim=2, **small),
+            partial(MLPDiscriminator, **small),
+            adam,
+            adam,
+        ),
+        Points,
+    ),
+    "A2C": Case(partial(A2C, _actor_critic, adam), partial(_rollouts, "CartPole-v1")),
+    "PPO": Case(partial(PPO, _actor_critic, adam), partial(_rollouts, "CartPole-v1")),
+    "TRPO": Case(partial(TRPO, _actor_critic, adam), partial(_rollouts, "CartPole-v1")),
+    "REINFORCE": Case(
+        partial(REINFORCE, optimizer=adam),
+        partial(_rollouts, "CartPole-v1", num_steps=64, total_steps=384),
+    ),
+    "DQN": Case(partial(DQN, partial(QNetwork, **small), adam), partial(_replay, "CartPole-v1")),
+    "DDPG": Case(partial(DDPG, _policy, **_critics), partial(_replay, "Pendulum-v1")),
+    "TD3": Case(partial(TD3, _policy, **_critics), partial(_replay, "Pendulum-v1")),
+    "SAC": Case(
+        partial(SAC, partial(SquashedGaussianPolicy, **small), **_critics),
+        partial(_replay, "Pendulum-v1"),
+    ),
+}
+
+
+def listed_objectives() -> list[str]:
+    """The classes that ``trellis list objectives`` lists."""
+    rooms = ("engine", "callbacks", "commands")
+    names = family_names("trellis.lightning_modules")
+    return [n for n, path in names.items() if n[0].isupper() and path.split(".")[2] not in rooms]
+
+
+def short_run(name: str, root: Path, **options: Any) -> Run:
+    """Two epochs of an objective; an agent makes one pass over its data."""
+    return run(OBJECTIVES[name], root, **{"max_epochs": 2, "accelerator": "cpu", **options})
