@@ -1,8 +1,7 @@
 """Experience for agents that learn from all they did: a replay buffer, filled as they act."""
 
 from collections.abc import Mapping
-from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
