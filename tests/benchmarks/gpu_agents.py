@@ -25,8 +25,8 @@ def ppo(setting: Setting) -> str:
         fit(setting, PPO(optimizer=adam), data, blocks, compiled=compiled)
 
     sides = {
-        "trellis": partial(ours, compiled=False),
         "trellis, compiled": partial(ours, compiled=True),
+        "trellis": partial(ours, compiled=False),
         "eager loop": lambda blocks: ppo_loop(
             blocks, total, device=setting.device, num_envs=num_envs
         ),
@@ -46,8 +46,8 @@ def sac(setting: Setting) -> str:
         fit(setting, objective, data, blocks, compiled=compiled)
 
     sides = {
-        "trellis": partial(ours, compiled=False),
         "trellis, compiled": partial(ours, compiled=True),
+        "trellis": partial(ours, compiled=False),
         "eager loop": lambda blocks: sac_loop(blocks, total, setting.device, num_envs, starts),
     }
     rates = setting.in_rounds(sides, size=num_envs, every=10)
