@@ -61,7 +61,8 @@ class Jobs:
             RuntimeError: a task failed; says which and why. The others are stopped, as by Ctrl-C.
         """
         self._start(min(self.number, len(tasks)))
-        waiting, busy = deque(tasks), {}
+        waiting = deque(tasks)
+        busy: dict[Connection, Any] = {}
         with _sigterm_raises():
             try:
                 idle = list(self._workers)
@@ -70,10 +71,10 @@ class Jobs:
                         connection, task = idle.pop(), waiting.popleft()
                         busy[connection] = task
                         connection.send(task)
-                    for connection in wait(list(busy)):
-                        assert isinstance(connection, Connection)
-                        if self._hear(connection, busy, made, done):
-                            idle.append(connection)
+                    for heard in wait(list(busy)):
+                        assert isinstance(heard, Connection)
+                        if self._hear(heard, busy, made, done):
+                            idle.append(heard)
             except BaseException:
                 self._stop(busy, made, done)
                 raise
