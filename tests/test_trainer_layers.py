@@ -25,8 +25,6 @@ from trellis.lightning_modules.commands.list import lines
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {path.stem: path for path in sorted((configs_dir() / TRAINER_LAYERS).glob("*.yaml"))}
-# Parsed once the trainer has the option.
-LATER = {"compile"}
 
 
 def resolved(layer: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -39,7 +37,7 @@ def resolved(layer: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return options
 
 
-@pytest.mark.parametrize("layer", sorted(LAYERS.keys() - LATER))
+@pytest.mark.parametrize("layer", sorted(LAYERS))
 def test_a_layer_is_combined_with_a_config(layer: str, capsys: pytest.CaptureFixture[str]) -> None:
     options = resolved(layer, capsys)
     assert options["max_epochs"] == 200, "of the config below"

@@ -1,6 +1,5 @@
 """How the benchmarks of a GPU are run: rounds of blocks of steps, with the GPU waited for."""
 
-import inspect
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import nn
 
 from trellis import Trainer
 
@@ -88,38 +86,14 @@ class Blocks(L.Callback):
         self.last = now
 
 
-class CompileNetworks(L.Callback):
-    """Compile the networks of an objective in place, once.
-
-    Args:
-        backend: of ``torch.compile``.
-    """
-
-    def __init__(self, backend: str) -> None:
-        self.backend = backend
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for name, child in pl_module.named_children():
-            networks = child if isinstance(child, nn.ModuleList) else [child]
-            for network in networks:
-                if "metrics" not in name and network._compiled_call_impl is None:
-                    network.compile(backend=self.backend)
-
-
 def fit(
     setting: Setting, objective: Any, data: Any, blocks: Blocks, *, compiled: bool = False,
     **options: Any,
 ) -> None:  # fmt: skip
     """One epoch through ``Trainer.fit``, with logger and progress line, without checkpoints."""
     callbacks: list[L.Callback] = [blocks]
-    if (
-        compiled
-        and not setting.tiny
-        and "compile" in inspect.signature(Trainer.__init__).parameters
-    ):
-        options["compile"] = True
-    elif compiled:
-        callbacks.append(CompileNetworks(setting.backend))
+    if compiled:
+        options["compile"] = setting.backend
     with tempfile.TemporaryDirectory() as root:
         trainer = Trainer(
             default_root_dir=root, accelerator=setting.device, devices=1, max_epochs=1,
