@@ -23,7 +23,8 @@ class CompileInPlace(L.Callback):
     Each network is compiled by ``Module.compile``, which wraps nothing: state dicts have the same
     keys, and a checkpoint of a compiled run goes on eagerly and the other way round. So are the
     methods that an objective names in ``compiled``, such as its losses. What torch cannot compile
-    runs eagerly. Random numbers inside of compiled code, those of dropout, are other ones.
+    runs eagerly, and so do methods of a network other than ``forward``, such as ``encode`` and
+    ``decode``. Random numbers inside of compiled code, those of dropout, may be other ones.
 
     Args:
         how: a mode of ``torch.compile``, or a backend such as ``aot_eager``; true is the default

@@ -4,12 +4,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from learning_cases import CASES, Case, Points, Run, adam, run
+from learning_cases import CASES, Case, Points, Run, adam, run, small_gru
+from token_cases import Streams
 
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
 from trellis.index import family_names
 from trellis.lightning_modules.generative import GAN
 from trellis.lightning_modules.rl import A2C, DDPG, DQN, PPO, REINFORCE, SAC, TD3, TRPO
+from trellis.lightning_modules.sequence import CausalLM
 from trellis.networks.generative import MLPDiscriminator, MLPGenerator
 from trellis.networks.rl import (
     ActorCriticNetwork,
@@ -45,6 +47,11 @@ _policy = partial(DeterministicPolicy, **small)
 # Class -> its case.
 OBJECTIVES: dict[str, Case] = {
     **{case.objective.func.__name__: case for case in CASES.values()},
+    # Compiled recurrent layers draw other numbers for their dropout.
+    "CausalLM": Case(
+        partial(CausalLM, partial(small_gru, dropout=0.0), adam, carry_state=True),
+        partial(Streams, steps=5),
+    ),
     "GAN": Case(
         partial(
             GAN,
