@@ -21,7 +21,8 @@ extras = {
     "rl": ["gymnasium>=1.1,<2"],
     "text": ["tokenizers>=0.20", "sacrebleu>=2.4"],
     "viz": ["matplotlib>=3.8"],
-    "wandb": ["wandb>=0.19,<1"],
+    # Before 0.19.5 an offline run that logs a table waits for the server.
+    "wandb": ["wandb>=0.19.5,<1"],
     "tensorboard": ["tensorboard>=2.15"],
 }
 extras["all"] = sorted({requirement for group in extras.values() for requirement in group})
@@ -49,7 +50,8 @@ setup(
         "torch>=2.13",
         # 2.6.2 and 2.6.3 were malware (GHSA-w37p-236h-pfx3).
         "lightning>=2.6.4,<2.7",
-        "jsonargparse[signatures]>=4.49,<5",
+        # 4.49 cannot read the data's spec back from a checkpoint.
+        "jsonargparse[signatures]>=4.50,<5",
         "torchmetrics>=1.4",
         "torch-geometric>=2.6",
         "scikit-learn>=1.3",
