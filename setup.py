@@ -50,8 +50,8 @@ setup(
         "torch>=2.13",
         # 2.6.2 and 2.6.3 were malware (GHSA-w37p-236h-pfx3).
         "lightning>=2.6.4,<2.7",
-        # 4.49 cannot read the data's spec back from a checkpoint.
-        "jsonargparse[signatures]>=4.50,<5",
+        # Before 4.51 it hides why a class could not be made; 4.49 cannot read a spec back, too.
+        "jsonargparse[signatures]>=4.51,<5",
         "torchmetrics>=1.4",
         "torch-geometric>=2.6",
         "scikit-learn>=1.3",
