@@ -30,7 +30,7 @@ test-oldest: .venv-oldest/installed
 
 .venv-oldest/installed: setup.py
 	$(PYTHON) -m venv .venv-oldest
-	grep -oE '[a-z-]+(\[[a-z]+\])?>=[0-9.]+' setup.py | sed 's/\[.*\]//; s/>=/==/' > .venv-oldest/oldest.txt
+	grep -oE '[a-z0-9-]+(\[[a-z]+\])?>=[0-9.]+' setup.py | sed 's/\[.*\]//; s/>=/==/' > .venv-oldest/oldest.txt
 	.venv-oldest/bin/pip install --quiet -c .venv-oldest/oldest.txt torch
 	.venv-oldest/bin/pip install --quiet -c .venv-oldest/oldest.txt -e ".[dev]"
 	touch $@

@@ -18,10 +18,11 @@ MAPPING = {".".join(("trellis", *folder.parts)): str(folder) for folder in FOLDE
 LINKED = all((HERE / "src" / "trellis" / room).is_dir() for room in BESIDE)
 
 extras = {
-    "rl": ["gymnasium>=1.1,<2"],
+    "rl": ["gymnasium>=1.2,<2"],  # the first with CliffWalking-v1
     "text": ["tokenizers>=0.20", "sacrebleu>=2.4"],
     "viz": ["matplotlib>=3.8"],
-    "wandb": ["wandb>=0.19,<1"],
+    # Before 0.19.5 an offline run that logs a table waits for the server.
+    "wandb": ["wandb>=0.19.5,<1"],
     "tensorboard": ["tensorboard>=2.15"],
 }
 extras["all"] = sorted({requirement for group in extras.values() for requirement in group})
@@ -49,7 +50,8 @@ setup(
         "torch>=2.13",
         # 2.6.2 and 2.6.3 were malware (GHSA-w37p-236h-pfx3).
         "lightning>=2.6.4,<2.7",
-        "jsonargparse[signatures]>=4.49,<5",
+        # Before 4.51 it hides why a class could not be made; 4.49 cannot read a spec back, too.
+        "jsonargparse[signatures]>=4.51,<5",
         "torchmetrics>=1.4",
         "torch-geometric>=2.6",
         "scikit-learn>=1.3",

@@ -206,14 +206,8 @@ def _read(path: Path, dtype: type) -> Tensor:
 
 def _loaded(path: Path, dtype: type) -> np.ndarray:
     """Numbers of a file; integers may be written as 1.0."""
-    try:
-        return np.loadtxt(path, dtype, delimiter=",", ndmin=2)
-    except ValueError as error:
-        try:
-            numbers = np.loadtxt(path, np.float64, delimiter=",", ndmin=2)
-        except ValueError:
-            raise error from None
-    if (wrong := numbers % 1 != 0).any():  # of numbers that are not finite, too
+    numbers = np.loadtxt(path, np.float64, delimiter=",", ndmin=2)
+    if dtype is np.int64 and (wrong := numbers % 1 != 0).any():  # of infinite numbers, too
         line = int(wrong.any(1).argmax()) + 1
         raise ValueError(f"line {line} has {numbers[wrong][0]} where a whole number belongs")
     return numbers.astype(dtype)

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tracemalloc  # noqa: F401  pytest loads it to report an exception in a destructor
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -160,7 +160,7 @@ def test_a_read_only_folder_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "text", "message"),
     [
-        ("A", "1, 2\n2, x\n", "A.txt is damaged .*' x' to int64 at row 1"),
+        ("A", "1, 2\n2, x\n", "A.txt is damaged .*' x' to float64 at row 1"),
         ("A", "1, 2\n2, 99999\n", r"A.txt is damaged \(an edge is not a pair of nodes in 1..90"),
         ("A", "0, 1\n", r"A.txt is damaged \(an edge is not a pair"),
         ("A", "1, 4\n", r"A.txt is damaged \(edge 0 -> 3 joins two graphs"),
