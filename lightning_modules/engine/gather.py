@@ -35,5 +35,5 @@ class GatherPredictions(L.Callback):
         gathered: list[Any] = [None] * trainer.world_size
         dist.all_gather_object(gathered, move_data_to_device(own, torch.device("cpu")))
         in_turn = [batch for each in zip(*gathered, strict=True) for batch in each]
-        repeats: Any = trainer.predict_dataloaders.repeats
-        own[:] = [batch for number, batch in enumerate(in_turn) if not repeats(number)]
+        loader: Any = trainer.predict_dataloaders
+        own[:] = [batch for number, batch in enumerate(in_turn) if not loader.repeats(number)]

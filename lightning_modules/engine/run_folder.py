@@ -75,7 +75,8 @@ class RunLogger(CSVLogger):
     @property
     def log_dir(self) -> str:
         # Lightning asks in every process, and takes the answer of the first.
-        return str(self._folder.parent if rank_zero_only.rank else self._folder.path)
+        first = getattr(rank_zero_only, "rank", 0) == 0
+        return str(self._folder.path if first else self._folder.parent)
 
     @property
     def root_dir(self) -> str:
