@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import DataModule, Split
-from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.engine.loader import Loader, rank_and_world
 from trellis.files import TYPED_ONLY
 from trellis.rl.collector import Collector
 from trellis.rl.vector_environments import (
@@ -193,6 +194,30 @@ class EnvironmentData(DataModule):
         dtype = getattr(self.agent, "dtype", observations.dtype)
         return observations.to(dtype) if observations.is_floating_point() else observations
 
+    @abstractmethod
+    def own_state(self) -> dict[str, Any]:
+        """State of this process's experience, for a checkpoint; empty before ``setup``."""
+
+    @abstractmethod
+    def load_own_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what ``own_state`` of the same process has returned."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of all processes: each has environments of its own."""
+        own, (_, world) = self.own_state(), rank_and_world()
+        if world == 1 or not own:
+            return own
+        states: list[Any] = [None] * world
+        dist.all_gather_object(states, own)
+        return {"processes": states}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        if state_dict and self._collector is not None:
+            states = state_dict.get("processes", [state_dict])
+            rank, _ = rank_and_world()
+            # ``ExactResume`` refuses another number of processes.
+            self.load_own_state(states[min(rank, len(states) - 1)])
+
     def restore(self, state: Mapping[str, Any]) -> bool:
         """Restore the environments of a checkpoint; warns where they begin new episodes.
 
@@ -204,9 +229,7 @@ class EnvironmentData(DataModule):
         Raises:
             ValueError: the state is that of another environment.
         """
-        # The checkpoint holds the environments of the first process.
-        first = self.trainer is None or self.trainer.global_rank == 0
-        if self.collector.load_state_dict(state, episodes=first):
+        if self.collector.load_state_dict(state):
             return True
         rank_zero_warn(
             f"{self.environment}: the checkpoint lacks the state of these environments; the run "

@@ -191,7 +191,7 @@ class EnvironmentReplay(EnvironmentData):
     def _update_priorities(self, indices: Tensor, errors: Tensor) -> None:
         self._buffer.update(indices, errors)
 
-    def state_dict(self) -> dict[str, Any]:
+    def own_state(self) -> dict[str, Any]:
         if self._collector is None:
             return {}
         return {
@@ -201,12 +201,10 @@ class EnvironmentReplay(EnvironmentData):
             "draws": self._generator.get_state(),
         }
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        if not state_dict or self._collector is None:
-            return
-        continues = self.restore(state_dict["collector"])
-        self._buffer.load_state_dict(state_dict["memory"])
-        self._generator.set_state(state_dict["draws"])
+    def load_own_state(self, state: Mapping[str, Any]) -> None:
+        continues = self.restore(state["collector"])
+        self._buffer.load_state_dict(state["memory"])
+        self._generator.set_state(state["draws"])
         # Transitions that wait for more rewards are dropped where the episodes do not continue.
-        if continues and state_dict["unfinished"] is not None:
-            self._n_step_transitions().load_state_dict(state_dict["unfinished"])
+        if continues and state["unfinished"] is not None:
+            self._n_step_transitions().load_state_dict(state["unfinished"])

@@ -68,9 +68,8 @@ class EnvironmentRollouts(EnvironmentData):
             agent.device,
         )
 
-    def state_dict(self) -> dict[str, Any]:
+    def own_state(self) -> dict[str, Any]:
         return {} if self._collector is None else self._collector.state_dict()
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        if state_dict and self._collector is not None:
-            self.restore(state_dict)
+    def load_own_state(self, state: Mapping[str, Any]) -> None:
+        self.restore(state)

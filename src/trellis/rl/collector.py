@@ -254,7 +254,7 @@ class Collector:
             "random": dict(self._random),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any], *, episodes: bool = True) -> bool:
+    def load_state_dict(self, state: Mapping[str, Any]) -> bool:
         """Continue where another collector stopped.
 
         Environments whose state could not be read (simulators written in C, one that raised an
@@ -262,7 +262,6 @@ class Collector:
 
         Args:
             state: of a collector in the same environment.
-            episodes: false begins new ones in any case, as the state is that of another process.
         Returns:
             whether the episodes continue.
 
@@ -276,7 +275,7 @@ class Collector:
             )
         self._begin(state["steps"])
         self._recent.extend(state["recent"])
-        if not episodes or state["environments"] is None or len(state["ended"]) != self.num_envs:
+        if state["environments"] is None or len(state["ended"]) != self.num_envs:
             return False
         load_state(self._environments, state["environments"])
         self._observation = state["observation"].numpy()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from environment_cases import Explorer, NoAgent, Still
 
 from trellis.datamodules.rl.environment_rollouts import EnvironmentRollouts
@@ -260,21 +261,26 @@ def test_evaluation_is_deterministic(split: str, monkeypatch: pytest.MonkeyPatch
     assert set(asked) == {False}
 
 
-def test_the_environments_of_a_checkpoint_are_those_of_the_first_process() -> None:
-    """Another one knows how far the run is, and begins episodes of its own."""
-    data = ready()
-    next(iter(data.train_dataloader()))
-    state = data.state_dict()
-    expected = next(iter(data.train_dataloader()))
-    first, second = Still(), Still()
-    second.global_rank = 1
-    data = ready(first)
-    data.load_state_dict(state)
-    assert torch.equal(next(iter(data.train_dataloader())).observations, expected.observations)
-    data = ready(second)
-    with pytest.warns(UserWarning, match="goes on with new episodes"):
-        data.load_state_dict(state)
-    found = next(iter(data.train_dataloader()))
-    assert not found.observations[0, :, 1].any(), "the first step of an episode"
-    assert found.env_steps == expected.env_steps
-    assert not torch.equal(found.observations[0], next(iter(ready().train_dataloader()))[0][0])
+def test_each_process_gets_its_own_environments_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved, expected = [], []
+    for rank in range(2):
+        trainer = Still()
+        trainer.global_rank = rank
+        data = ready(trainer)
+        next(iter(data.train_dataloader()))
+        saved.append(data.own_state())
+        expected.append(next(iter(data.train_dataloader())))
+    assert not torch.equal(expected[0].observations, expected[1].observations)
+
+    def gather(states: list[Any], own: Any) -> None:
+        states[:] = saved
+
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    for rank in range(2):
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        data = ready(Still())
+        data.load_state_dict(data.state_dict())
+        found = next(iter(data.train_dataloader()))
+        assert torch.equal(found.observations, expected[rank].observations)

@@ -33,8 +33,8 @@ def test_the_state_goes_into_another_collector() -> None:
     other = Collector("CartPole-v1", 2, seed=(2, 0))
     assert other.load_state_dict(state)
     assert all(torch.equal(a, b) for a, b in zip(expected, other.collect(coin, 30), strict=True))
-    # That of another process: how far the run is, but not its episodes.
-    assert not other.load_state_dict(state, episodes=False)
+    # Of simulators whose state cannot be read: how far the run is, but not its episodes.
+    assert not other.load_state_dict({**state, "environments": None})
     fresh = other.collect(coin, 30)
     assert other.steps == 60
     assert bool(fresh.mask[0].all())
