@@ -135,8 +135,12 @@ def signals_passed_on(trainer: L.Trainer) -> Iterator[None]:
     try:
         yield
     except ProcessException as error:
-        if asked:
-            raise KeyboardInterrupt if asked[0] == signal.SIGINT else SIGTERMException from None
+        code = getattr(error, "exit_code", 0)  # one of them got the signal, and told the others
+        number = asked[0] if asked else code - 128
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        if number == signal.SIGTERM:
+            raise SIGTERMException from None
         raise RuntimeError(str(error).strip().splitlines()[-1]) from None
     finally:
         for each, handler in former.items():
