@@ -181,12 +181,12 @@ def _provides(cls: type, hint: Any) -> bool:
         return any(_provides(cls, each) for each in _members(_made_by(hint)))
     if getattr(hint, "_is_protocol", False):
         return all(hasattr(cls, name) for name in vars(hint) if callable(getattr(hint, name)))
-    return isinstance(hint, type) and issubclass(cls, hint)
+    return _is_class(hint) and issubclass(cls, hint)
 
 
 def _made_by(factory: Any) -> Any:
     """What a factory's annotation says that it returns."""
-    if isinstance(factory, type):
+    if _is_class(factory):
         return typing.get_type_hints(factory.__call__).get("return", Any)
     arguments = get_args(factory)
     return arguments[-1] if arguments else Any
@@ -207,13 +207,18 @@ def _members(hint: Any) -> Iterator[Any]:
         yield hint
 
 
+def _is_class(hint: Any) -> bool:
+    """Whether an annotation is a class; Python 3.10 calls ``list[int]`` a type as well."""
+    return isinstance(hint, type) and get_origin(hint) is None
+
+
 def _takes(hint: Any, kind: Callable[[Any], bool]) -> bool:
     return any(kind(each) for each in _members(hint))
 
 
 def _is_factory(hint: Any) -> bool:
     """``Callable``, ``type[X]`` or a protocol with ``__call__``."""
-    if isinstance(hint, type) and getattr(hint, "_is_protocol", False):
+    if _is_class(hint) and getattr(hint, "_is_protocol", False):
         return "__call__" in vars(hint)
     return hint is Callable or get_origin(hint) in (Callable, type)
 
@@ -223,8 +228,8 @@ def _is_object(hint: Any) -> bool:
         return True
     if get_origin(hint) not in (None, Literal):  # a list of objects, or another container
         return any(_takes(each, _is_object) for each in get_args(hint))
-    is_class = isinstance(hint, type) and not is_dataclass(hint) and not _is_text(hint)
-    return is_class and hint not in (*_PLAIN, list, tuple, dict, object, Any)
+    is_object = _is_class(hint) and not is_dataclass(hint) and not _is_text(hint)
+    return is_object and hint not in (*_PLAIN, list, tuple, dict, object, Any)
 
 
 def _is_tuple(hint: Any) -> bool:
@@ -232,7 +237,7 @@ def _is_tuple(hint: Any) -> bool:
 
 
 def _is_text(hint: Any) -> bool:
-    named = isinstance(hint, type) and issubclass(hint, (str, Enum, PurePath))
+    named = _is_class(hint) and issubclass(hint, (str, Enum, PurePath))
     return named or get_origin(hint) is Literal
 
 
