@@ -52,6 +52,10 @@ PYTHON = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"
 ALONE = [code for code in PYTHON if "Planetoid" not in code and "runs/" not in code]
 
 
+def test_there_is_python_to_run() -> None:
+    assert ALONE
+
+
 @pytest.mark.parametrize("number", range(len(ALONE)))
 def test_python_runs(number: int) -> None:
     exec(ALONE[number], {})

@@ -107,6 +107,7 @@ class TokenisedText:
         key = hashlib.sha256(json.dumps(options).encode()).hexdigest()[:12]
         root = Path(cache_dir) if cache_dir else path.parent / "tokens"
         self.folder = root / f"{path.name}-{key}"
+        self._opened: dict[str, Any] | None = None
 
     def prepare(self) -> None:
         """Tokenise the text, unless that is done and the text is still the same.
@@ -159,7 +160,7 @@ class TokenisedText:
         Raises:
             FileNotFoundError: the text is not tokenised yet.
         """
-        made = self._read()
+        made = self._opened = self._read()
         if made is None:
             raise FileNotFoundError(f"{self.path} is not tokenised: call prepare_data() first")
         file, train, held_out = self.folder / "tokens.bin", made["train"], made["val"]
@@ -170,7 +171,7 @@ class TokenisedText:
 
     def state(self) -> dict[str, Any]:
         """Checksum of each text file, for the checkpoint of a run."""
-        made = self._read()
+        made = self._opened or self._read()  # each checkpoint asks; the file has the vocabulary
         return {each["name"]: each["sha256"] for each in made["sources"]} if made else {}
 
     def compare(self, state: dict[str, Any]) -> None:

@@ -158,7 +158,7 @@ def _require_sizes(
         with torch.device("meta"):
             shadow = cls(**rebuilt(cls, saved, path))
             shadow.configure_model()
-    except (RuntimeError, NotImplementedError):  # a constructor that needs values
+    except (RuntimeError, NotImplementedError):  # of a user, whose constructor needs values
         return
     held = sum(value.numel() for value in weights.values())
     claimed = sum(value.numel() for value in shadow.state_dict().values())

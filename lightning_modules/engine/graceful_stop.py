@@ -22,6 +22,11 @@ class Stopped(KeyboardInterrupt):
     """Ctrl-C, raised between two steps: the state of the run is whole."""
 
 
+def in_main_thread() -> bool:
+    """Whether Python lets this thread handle signals."""
+    return threading.current_thread() is threading.main_thread()
+
+
 class GracefulStop(L.Callback):
     """Finish the step under way, then stop; a second Ctrl-C stops at once and saves nothing.
 
@@ -40,7 +45,7 @@ class GracefulStop(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._asked = 0
         announce_boundaries(trainer)
-        if threading.current_thread() is threading.main_thread():  # elsewhere it is not allowed
+        if in_main_thread():
             signal.signal(signal.SIGINT, self._handle)
             if trainer.world_size > 1 and not requeues(trainer):
                 share_no_sigterm(trainer)
@@ -65,8 +70,9 @@ class GracefulStop(L.Callback):
             )
         if not asked or is_over(trainer):
             return
-        for each in (signal.SIGINT, signal.SIGTERM):  # nothing interrupts the saving
-            signal.signal(each, signal.SIG_IGN)
+        if in_main_thread():  # else another process has got the signal
+            for each in (signal.SIGINT, signal.SIGTERM):  # nothing interrupts the saving
+                signal.signal(each, signal.SIG_IGN)
         if not spawns_processes(trainer):
             raise Stopped if asked == signal.SIGINT else SIGTERMException
         # Lightning calls no on_exception in these, and the one that waits needs an exit code.

@@ -296,10 +296,18 @@ class Objective(PlainHyperparameters, LightStep, ABC):
                 dist.broadcast(buffer, src=0)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict(_computed(self.val_metrics), prog_bar=True, sync_dist=True)
+        self.log_dict(self._computed(self.val_metrics), prog_bar=True, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict(_computed(self.test_metrics), sync_dist=True)
+        self.log_dict(self._computed(self.test_metrics), sync_dist=True)
+
+    def _computed(self, metrics: MetricCollection) -> dict[str, Any]:
+        if self.trainer.world_size == 1:
+            return metrics.compute()
+        with warnings.catch_warnings():
+            # One of several processes may have had nothing to count: the others have.
+            warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
+            return metrics.compute()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         datamodule = getattr(self.attached_trainer, "datamodule", None)
@@ -358,13 +366,6 @@ def frozen(network: nn.Module) -> Iterator[None]:
     finally:
         for parameter in trained:
             parameter.requires_grad_()
-
-
-def _computed(metrics: MetricCollection) -> dict[str, Any]:
-    with warnings.catch_warnings():
-        # One of several processes may have had nothing to count: the others have.
-        warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
-        return metrics.compute()
 
 
 def _without_long_texts(plain: Any) -> Any:

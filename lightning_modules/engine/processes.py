@@ -16,7 +16,7 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.multiprocessing.spawn import ProcessException
 
-from trellis.lightning_modules.engine.graceful_stop import Stopped
+from trellis.lightning_modules.engine.graceful_stop import Stopped, in_main_thread
 from trellis.lightning_modules.engine.lightning_private import spawns_processes
 
 
@@ -121,7 +121,7 @@ def signals_passed_on(trainer: L.Trainer) -> Iterator[None]:
         SIGTERMException: they ended after SIGTERM.
         RuntimeError: one of them failed; says what it said.
     """
-    if not spawns_processes(trainer):
+    if not spawns_processes(trainer) or not in_main_thread():
         yield
         return
     asked: list[int] = []

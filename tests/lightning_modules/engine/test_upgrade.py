@@ -5,15 +5,13 @@ after step 3, and the sums of its weights' absolute values after step 6.
 """
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
+from config_cases import StopAfter
 from learning_cases import Lines, quiet_trainer
 
 import trellis
@@ -32,17 +30,6 @@ FILES = {
     "SequenceClassification": ("train=train.tsv", "val=val.tsv"),
     "Tagging": ("train=train.conll", "val=val.conll"),
 }
-
-
-class StopAfter(L.Callback):
-    """Press Ctrl-C as the given step ends."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
-        if trainer.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.fixture

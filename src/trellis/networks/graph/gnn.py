@@ -108,10 +108,11 @@ class GCN(_Stack):
 
 
 def _normalized(x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
-    """Edges with one self-loop for each node, and their weights.
+    """Edges with one self-loop for each node, and the weights that PyG's ``gcn_norm`` gives them.
 
-    Self-loops of the graph itself count as the ones that are added. They keep their places with a
-    weight of 0: without them, the number of edges would depend on the values of ``edge_index``.
+    That one reads ``edge_index``, which stalls a GPU and breaks a graph of ``torch.compile``: it
+    removes the self-loops of the graph before it adds its own. Here they keep their places with a
+    weight of 0, so that the number of edges does not depend on values.
     """
     # Degrees above 256 are no numbers of bfloat16.
     dtype = torch.promote_types(x.dtype, torch.float32)
