@@ -3,9 +3,7 @@
 import torch
 from torch_geometric.data import Data
 
-from trellis.datamodules.engine.base import DataModule, Split
-from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.graph.whole_graph import check_masks, whole_graph_loader
+from trellis.datamodules.graph.whole_graph import WholeGraph, check_masks
 from trellis.datamodules.vector.digits import load_digits
 from trellis.graph.knn import knn_graph
 from trellis.spec import NodeSpec
@@ -13,7 +11,7 @@ from trellis.spec import NodeSpec
 NUM_VAL = 300
 
 
-class DigitsGraph(DataModule):
+class DigitsGraph(WholeGraph):
     """The nearest-neighbour graph of scikit-learn's digits, with few labels.
 
     Batch: the whole graph as PyG ``Data`` with ``x [1797, 64]`` in [0, 1], ``edge_index``, ``y``
@@ -45,12 +43,11 @@ class DigitsGraph(DataModule):
         seed: int = 0,
         steps_per_epoch: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(steps_per_epoch)
         if not 1 <= labels_per_class <= 140:
             raise ValueError(f"labels_per_class={labels_per_class}: give 1 to 140")
         self.neighbours, self.labels_per_class = neighbours, labels_per_class
-        self.seed, self.steps_per_epoch = seed, steps_per_epoch
-        self.data: Data | None = None
+        self.seed = seed
         self.spec = NodeSpec(64, 10, tuple(str(digit) for digit in range(10)))
 
     def setup(self, stage: str | None = None) -> None:
@@ -73,6 +70,3 @@ class DigitsGraph(DataModule):
         )
         check_masks(data, "DigitsGraph")
         self.data = data
-
-    def loader(self, split: Split) -> Loader[Data]:
-        return whole_graph_loader(self.data, self.steps_per_epoch if split == "train" else 1)

@@ -11,16 +11,15 @@ from torch_geometric.utils import coalesce, to_undirected
 
 from trellis.datamodules.engine.base import SPLITS, DataModule, Split
 from trellis.datamodules.engine.labels import as_number, check_class_names
-from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.graph.tables import Row, read_rows
-from trellis.datamodules.graph.whole_graph import check_masks, whole_graph_loader
+from trellis.datamodules.graph.whole_graph import WholeGraph, check_masks
 from trellis.files import FilePath
 from trellis.spec import NodeSpec
 
 HEADERS = (("source", "target"), ("src", "dst"), ("from", "to"), ("fromnodeid", "tonodeid"))
 
 
-class GraphFromFiles(DataModule):
+class GraphFromFiles(WholeGraph):
     """A graph of your own, from a table of edges and one of nodes.
 
     ``nodes``: a table with a header; the first column is the node's id, ``label`` its class
@@ -60,7 +59,7 @@ class GraphFromFiles(DataModule):
         seed: int = 0,
         steps_per_epoch: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(steps_per_epoch)
         for name, value in (("train_fraction", train_fraction), ("val_fraction", val_fraction)):
             if not 0 < value < 1:
                 raise ValueError(f"{name}={value}: give a fraction between 0 and 1")
@@ -70,10 +69,9 @@ class GraphFromFiles(DataModule):
                 f"nodes: give less than 1 together"
             )
         self.edges, self.nodes, self.label = Path(edges), Path(nodes), label
-        self.undirected, self.seed, self.steps_per_epoch = undirected, seed, steps_per_epoch
+        self.undirected, self.seed = undirected, seed
         self.ignore_weights = ignore_weights
         self.fractions = train_fraction, val_fraction
-        self.data: Data | None = None
 
     def setup(self, stage: str | None = None) -> None:
         if self.data is not None:
@@ -127,9 +125,6 @@ class GraphFromFiles(DataModule):
                 f"{self.edges}, line {line}: 3 cells: give source,target; networks take no "
                 f"weights of edges: leave them out with ignore_weights=true"
             )
-
-    def loader(self, split: Split) -> Loader[Data]:
-        return whole_graph_loader(self.data, self.steps_per_epoch if split == "train" else 1)
 
 
 def _read_table(path: Path, label: str) -> tuple[list[str], list[Row]]:

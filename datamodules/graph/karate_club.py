@@ -2,13 +2,11 @@
 
 from torch_geometric.data import Data
 
-from trellis.datamodules.engine.base import DataModule, Split
-from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.graph.whole_graph import whole_graph_loader
+from trellis.datamodules.graph.whole_graph import WholeGraph
 from trellis.spec import NodeSpec
 
 
-class KarateClub(DataModule):
+class KarateClub(WholeGraph):
     """34 members of a club and their contacts outside it, in 4 communities; comes with PyG.
 
     Batch: the whole graph as PyG ``Data`` with the identity as ``x`` (nodes have no features but
@@ -30,9 +28,7 @@ class KarateClub(DataModule):
     """
 
     def __init__(self, steps_per_epoch: int = 1) -> None:
-        super().__init__()
-        self.steps_per_epoch = steps_per_epoch
-        self.data: Data | None = None
+        super().__init__(steps_per_epoch)
         self.spec = NodeSpec(34, 4)
 
     def setup(self, stage: str | None = None) -> None:
@@ -44,6 +40,3 @@ class KarateClub(DataModule):
         data.val_mask = data.train_mask.clone()
         data.test_mask = ~data.train_mask
         self.data = data
-
-    def loader(self, split: Split) -> Loader[Data]:
-        return whole_graph_loader(self.data, self.steps_per_epoch if split == "train" else 1)

@@ -7,11 +7,9 @@ from torch_geometric.data import Data
 from torch_geometric.io import read_planetoid_data
 from torch_geometric.io.planetoid import read_file
 
-from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.checks import check_features, check_labels
 from trellis.datamodules.engine.downloads import damaged_file, fetch, require_file
-from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.graph.whole_graph import check_masks, whole_graph_loader
+from trellis.datamodules.graph.whole_graph import WholeGraph, check_masks
 from trellis.files import FilePath, data_root
 from trellis.nn.sparse import to_csr
 from trellis.spec import NodeSpec
@@ -38,7 +36,7 @@ CHECKSUMS: dict[str, dict[str, str | None]] = {
 }
 
 
-class Planetoid(DataModule):
+class Planetoid(WholeGraph):
     """Cora, CiteSeer or PubMed: papers, their citations and their topics.
 
     Batch: the whole graph as PyG ``Data`` with ``x`` (rows sum to 1; CSR if ``sparse``),
@@ -73,10 +71,9 @@ class Planetoid(DataModule):
         sparse: bool = True,
         steps_per_epoch: int = 1,
     ) -> None:
-        super().__init__()
-        self.graph, self.sparse, self.steps_per_epoch = name, sparse, steps_per_epoch
+        super().__init__(steps_per_epoch)
+        self.graph, self.sparse = name, sparse
         self.raw = data_root(data_dir) / "Planetoid" / name / "raw"
-        self.data: Data | None = None
 
     def prepare_data(self) -> None:
         checksums = CHECKSUMS.get(self.graph, dict.fromkeys(PARTS))
@@ -120,6 +117,3 @@ class Planetoid(DataModule):
             except Exception as reason:
                 return self.raw / f"ind.{prefix}.{part}", reason
         return self.raw, error
-
-    def loader(self, split: Split) -> Loader[Data]:
-        return whole_graph_loader(self.data, self.steps_per_epoch if split == "train" else 1)

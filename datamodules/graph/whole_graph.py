@@ -3,12 +3,27 @@
 from torch_geometric.data import Data
 
 from trellis.checks import at_least_one
+from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 
 
-def whole_graph_loader(data: Data, steps: int) -> Loader[Data]:
-    """A loader that yields the same graph ``steps`` times an epoch."""
-    return Loader(at_least_one("steps_per_epoch", steps), lambda _: data)
+class WholeGraph(DataModule):
+    """Base of the data that is one graph: ``setup`` sets ``data``, and every batch is all of it.
+
+    Args:
+        steps_per_epoch: training steps per epoch, each on the whole graph.
+    Raises:
+        ValueError: ``steps_per_epoch`` is less than 1.
+    """
+
+    def __init__(self, steps_per_epoch: int = 1) -> None:
+        super().__init__()
+        self.steps_per_epoch = at_least_one("steps_per_epoch", steps_per_epoch)
+        self.data: Data | None = None
+
+    def loader(self, split: Split) -> Loader[Data]:
+        data = self.data
+        return Loader(self.steps_per_epoch if split == "train" else 1, lambda _: data)
 
 
 def check_masks(data: Data, source: str) -> None:

@@ -93,6 +93,7 @@ class MaskedLM(Objective):
             probability=self.mask_probability,
             generator=generator,
         )
+        # Waits for an accelerator once; logits of the other six in seven tokens would cost more.
         chosen = masked.labels != IGNORED
         token_logits, order_logits = self(masked.tokens, batch.segments, chosen)
         return MaskedPredictions(token_logits, masked.labels[chosen], order_logits, batch.in_order)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from trellis.datamodules.graph.whole_graph import check_masks, whole_graph_loader
+from trellis.datamodules.graph.whole_graph import WholeGraph, check_masks
 
 
 def masked(**nodes: int) -> Data:
@@ -27,8 +27,15 @@ def test_training_nodes_are_in_no_other_split(split: str) -> None:
         check_masks(masked(**{"train": 0, "val": 1, "test": 2, split: 0}), "mine")
 
 
+class Mine(WholeGraph):
+    def setup(self, stage=None) -> None:
+        self.data = Data(x=torch.rand(3, 2))
+
+
 def test_a_graph_is_yielded_as_often_as_asked() -> None:
-    graph = Data()
-    assert [id(batch) for batch in whole_graph_loader(graph, 3)] == [id(graph)] * 3
+    data = Mine(steps_per_epoch=3)
+    data.setup()
+    assert [id(batch) for batch in data.loader("train")] == [id(data.data)] * 3
+    assert [id(batch) for batch in data.loader("val")] == [id(data.data)]
     with pytest.raises(ValueError, match="steps_per_epoch=0: give at least 1"):
-        whole_graph_loader(graph, 0)
+        Mine(steps_per_epoch=0)
