@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import coalesce, to_undirected
 
-from trellis.datamodules.engine.base import SPLITS, DataModule, Split
+from trellis.datamodules.engine.base import SPLITS
 from trellis.datamodules.engine.labels import as_number, check_class_names
 from trellis.datamodules.graph.tables import Row, read_rows
 from trellis.datamodules.graph.whole_graph import WholeGraph, check_masks

@@ -1,7 +1,5 @@
 """Zachary's karate club, a small graph."""
 
-from torch_geometric.data import Data
-
 from trellis.datamodules.graph.whole_graph import WholeGraph
 from trellis.spec import NodeSpec
 
