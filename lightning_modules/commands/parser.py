@@ -37,6 +37,9 @@ def _shortened(text: str) -> str:
     lines = [line.strip(" -") for line in text.strip().splitlines() if line.strip(" -")]
     telling = [line for line in lines if _TELLING.search(line)]
     chosen = telling[-1] if telling else lines[-1]
+    if words := re.findall(r"Expected a typing.Literal\[(.*?)\]", text):
+        given = re.findall(r"(?:Given|Got) value: (.*)", text)
+        chosen = f"{given[-1] if given else 'none of these'}: give one of {', '.join(words)}"
     chosen = re.sub(
         r"Expected a path but (.{0,80}).* either not accessible or invalid",
         r"\1 is no class that fits, and no file",

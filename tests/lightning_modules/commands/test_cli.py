@@ -214,6 +214,7 @@ def test_configs_are_layered_left_to_right(tmp_path: Path) -> None:
         (["test", "--ckpt_path", "nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
         (["reproduce", "gcn-croa"], "did you mean gcn-cora"),
         ([*FIT, "--trainer.accelerator=gpu"], "gpu"),
+        ([*FIT, "--trainer.precision=8"], "precision.: 8: give one of 64.*'bf16-mixed'"),
     ],
 )
 def test_bad_input_is_answered_in_a_line_or_two(
