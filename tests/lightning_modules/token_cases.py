@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trellis.datamodules.engine.base import DataModule, tensor_loader
-from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.engine.loader import Loader, rank_and_world
 from trellis.sequence.batches import Ragged, SentencePairs
 from trellis.spec import LabelledTokenSpec, TokenSpec
 
@@ -197,8 +197,11 @@ class Streams(DataModule):
         self.spec = TokenSpec(3)
 
     def loader(self, split: str) -> Loader[Tensor]:
-        def fetch(index: Tensor) -> Tensor:
-            step = int(index) * (2 if self.jump else 1) % self.steps
-            return self.rows[:, 6 * step : 6 * step + 7]
+        _, world = rank_and_world()  # each process has rows of its own
 
-        return Loader(self.steps, fetch)
+        def fetch(index: Tensor) -> Tensor:
+            step, rank = divmod(int(index), world)
+            step = step * (2 if self.jump else 1) % self.steps
+            return self.rows.tensor_split(world)[rank][:, 6 * step : 6 * step + 7]
+
+        return Loader(self.steps * world, fetch)
