@@ -12,8 +12,6 @@ from trellis.lightning_modules.rl.on_policy import (
     ActorCriticFactory,
     ActorCriticObjective,
     flatten_steps,
-    scale_rewards,
-    values_and_advantages,
 )
 from trellis.networks.rl.value import ActorCriticNetwork
 from trellis.rl.collector import Rollout
@@ -63,7 +61,7 @@ class A2C(ActorCriticObjective):
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
         if not bool(rollout.mask.any()):  # all environments were only reset
             return
-        losses = self._losses(scale_rewards(self.network, rollout))
+        losses = self._losses(self.scale_rewards(rollout))
         with self.one_step() as [optimizer]:
             self.step(optimizer, losses["loss"])
         self.end_step(rollout, **losses)
@@ -74,9 +72,7 @@ class A2C(ActorCriticObjective):
         log_prob = distribution.log_prob(rollout.actions.flatten(0, 1))
         with torch.set_grad_enabled(self.entropy_coef > 0):
             entropy = distribution.entropy()
-        old_values, advantages = values_and_advantages(
-            self.network, rollout, values, self.gamma, self.lam
-        )
+        old_values, advantages = self.values_and_advantages(rollout, values)
         log_prob, entropy, values, advantages, returns = flatten_steps(
             rollout.mask,
             log_prob.view(shape),

@@ -10,10 +10,6 @@ from trellis.lightning_modules.engine.objective import frozen
 from trellis.lightning_modules.rl.off_policy import (
     BoundedPolicyFactory,
     ContinuousControlObjective,
-    add_action_noise,
-    build_critic,
-    build_policy,
-    critic_loss,
 )
 from trellis.networks.rl.policy import DeterministicPolicy
 from trellis.rl.replay import Transitions
@@ -46,10 +42,7 @@ class DDPG(ContinuousControlObjective):
     from step to step (Fujimoto et al. 2018, section 6); actions enter the critic's first layer.
     """
 
-    compiled = ("_targets",)
     critic: nn.Module
-    action_low: Tensor
-    action_high: Tensor
 
     def __init__(
         self,
@@ -62,12 +55,10 @@ class DDPG(ContinuousControlObjective):
         self.noise = not_negative("noise", noise)
 
     def build(self, spec: EnvironmentSpec) -> None:
-        self.policy = build_policy(self.policy_factory, spec, stochastic=False, objective=self)
-        self.critic = build_critic(self.critic_factory, spec, objective=self)
+        self.policy = self.build_policy(spec, stochastic=False)
+        self.critic = self.build_critic(spec)
         self.target_policy = frozen_copy(self.policy)
         self.target_critic = frozen_copy(self.critic)
-        self.register_buffer("action_low", torch.tensor(spec.action_low), persistent=False)
-        self.register_buffer("action_high", torch.tensor(spec.action_high), persistent=False)
 
     def configure_optimizers(self) -> Any:
         of_policy = self.optimizer(self.policy.parameters())
@@ -76,17 +67,13 @@ class DDPG(ContinuousControlObjective):
     def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
         """Actions for ``observations [N, *shape]``: the policy's, with noise or without."""
         actions = self.policy(observations)
-        if deterministic:
-            return actions
-        return add_action_noise(actions, self.action_low, self.action_high, self.noise)
+        return actions if deterministic else self.with_noise(actions, self.noise)
 
     def training_step(self, block: ReplayBlock, batch_idx: int) -> None:
         with self.one_step() as [optimizer, critic_optimizer]:
             for batch in block:
                 targets = self._targets(batch.transitions)
-                loss, errors = critic_loss([self.critic], batch, targets)
-                self.step(critic_optimizer, loss)
-                block.update_priorities(batch, errors)
+                loss = self.update_critics([self.critic], critic_optimizer, block, batch, targets)
                 observations = batch.transitions.observations
                 with frozen(self.critic):
                     policy_loss = -self.critic(observations, self.policy(observations)).mean()

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, probability
@@ -53,8 +54,9 @@ class StateActionValueFactory(Protocol):
 class ContinuousControlObjective(AgentObjective):
     """Base of the agents that learn a policy and the values of its actions from a replay buffer.
 
-    A subclass defines ``build`` (``policy``, critics, their target networks), ``act`` and
-    ``training_step``, and gives both kinds of network their optimisers.
+    A subclass defines ``build`` (``policy``, critics, their target networks), ``act``,
+    ``training_step`` and ``_targets`` of the critics, and gives both kinds of network their
+    optimisers.
 
     Args:
         policy: from the sizes of an environment to a network that acts.
@@ -70,8 +72,11 @@ class ContinuousControlObjective(AgentObjective):
     """
 
     learns_from = "replay"
+    compiled = ("_targets",)
     partial_losses = True
     policy: nn.Module
+    action_low: Tensor
+    action_high: Tensor
 
     def __init__(
         self,
@@ -97,41 +102,74 @@ class ContinuousControlObjective(AgentObjective):
     def training_step(self, block: ReplayBlock, batch_idx: int) -> None:
         """Learn from the batches of one block."""
 
+    def build_policy(self, spec: EnvironmentSpec, *, stochastic: bool) -> nn.Module:
+        """The policy for an environment, once both are known to fit.
 
-def build_policy(
-    factory: BoundedPolicyFactory,
-    spec: EnvironmentSpec,
-    *,
-    stochastic: bool,
-    objective: AgentObjective,
-) -> nn.Module:
-    """The policy for an environment, once both are known to fit.
+        Args:
+            spec: of the environment.
+            stochastic: whether the policy is to return distributions; else actions.
+        Raises:
+            ValueError: discrete or unbounded actions, or a policy that returns something else.
+        """
+        _check_bounded(spec, type(self).__name__)
+        bounds = {"action_low": spec.action_low, "action_high": spec.action_high}
+        for name, bound in bounds.items():
+            self.register_buffer(name, torch.tensor(bound), persistent=False)
+        sizes = {**observation_sizes(spec), **bounds}
+        policy = build_network(self.policy_factory, sizes, "observation", objective=self)
+        output = _example_output(policy, spec)
+        does, better = "learns a deterministic policy", "DeterministicPolicy"
+        fits = isinstance(output, Tensor)
+        if stochastic:
+            does, better = "samples its actions", "SquashedGaussianPolicy"
+            fits = hasattr(output, "rsample_with_log_prob")
+        if not fits:
+            raise ValueError(
+                f"{type(self).__name__} {does}; {type(policy).__name__} returns a "
+                f"{type(output).__name__}: take a {better}"
+            )
+        return policy
 
-    Args:
-        factory: from sizes to a policy.
-        spec: of the environment.
-        stochastic: whether the policy is to return distributions; else actions.
-        objective: named in errors.
-    Raises:
-        ValueError: discrete or unbounded actions, or a policy that returns something else.
-    """
-    name = type(objective).__name__
-    _check_bounded(spec, name)
-    bounds = {"action_low": spec.action_low, "action_high": spec.action_high}
-    sizes = {**observation_sizes(spec), **bounds}
-    policy = build_network(factory, sizes, "observation", objective=objective)
-    output = _example_output(policy, spec)
-    if stochastic and not hasattr(output, "rsample_with_log_prob"):
-        raise ValueError(
-            f"{name} samples its actions; {type(policy).__name__} returns a "
-            f"{type(output).__name__}: take a SquashedGaussianPolicy"
-        )
-    if not stochastic and not isinstance(output, Tensor):
-        raise ValueError(
-            f"{name} learns a deterministic policy; {type(policy).__name__} returns a "
-            f"{type(output).__name__}: take a DeterministicPolicy"
-        )
-    return policy
+    def build_critic(self, spec: EnvironmentSpec) -> nn.Module:
+        """A value of actions that shares no parameter with another network."""
+        sizes = {**observation_sizes(spec), "action_dim": len(spec.action_low)}
+        inputs = ("observation", "action")
+        # A factory may give the same trunk to every network it builds.
+        return copy.deepcopy(build_network(self.critic_factory, sizes, *inputs, objective=self))
+
+    def with_noise(self, actions: Tensor, noise: float, limit: float = float("inf")) -> Tensor:
+        """Actions ``[B, A]`` with Gaussian noise, within bounds; see ``add_action_noise``."""
+        return add_action_noise(actions, self.action_low, self.action_high, noise, limit)
+
+    def update_critics(
+        self,
+        critics: Iterable[nn.Module],
+        optimizer: LightningOptimizer,
+        block: ReplayBlock,
+        batch: ReplayBatch,
+        targets: Tensor,
+    ) -> Tensor:
+        r"""One step along the mean squared error of each critic, summed over critics.
+
+        .. math:: L = \sum_k \frac1B \sum_i w_i (Q_k(s_i, a_i) - y_i)^2
+
+        The errors become the priorities of the transitions.
+
+        Args:
+            critics: K of them.
+            optimizer: of the critics.
+            block: that the batch is from.
+            batch: B transitions and their weights w.
+            targets: y, without gradient, ``[B]``.
+        Returns:
+            the loss before the step.
+        """
+        observations, actions = batch.transitions.observations, batch.transitions.actions
+        errors = torch.stack([critic(observations, actions) for critic in critics]) - targets
+        loss = batch.mean(errors.square()).sum()
+        self.step(optimizer, loss)
+        block.update_priorities(batch, errors)
+        return loss
 
 
 def _check_bounded(spec: EnvironmentSpec, name: str) -> None:
@@ -157,16 +195,6 @@ def _example_output(policy: nn.Module, spec: EnvironmentSpec) -> Any:
         return policy.eval()(torch.zeros(2, *spec.observation_shape, dtype=kind))
     finally:
         policy.train(training)
-
-
-def build_critic(
-    factory: StateActionValueFactory, spec: EnvironmentSpec, *, objective: AgentObjective
-) -> nn.Module:
-    """A value of actions for an environment that shares no parameter with another network."""
-    sizes = {**observation_sizes(spec), "action_dim": len(spec.action_low)}
-    critic = build_network(factory, sizes, "observation", "action", objective=objective)
-    # A factory may give the same trunk to every network it builds.
-    return copy.deepcopy(critic)
 
 
 def add_action_noise(
@@ -195,25 +223,6 @@ def add_action_noise(
     """
     epsilon = (noise * torch.randn_like(actions)).clamp(-limit, limit)
     return (actions + (high - low) / 2 * epsilon).clamp(low, high)
-
-
-def critic_loss(
-    critics: Iterable[nn.Module], batch: ReplayBatch, targets: Tensor
-) -> tuple[Tensor, Tensor]:
-    r"""Mean squared error of each critic, summed over critics.
-
-    .. math:: L = \sum_k \frac1B \sum_i w_i (Q_k(s_i, a_i) - y_i)^2
-
-    Args:
-        critics: K of them.
-        batch: B transitions and their weights w.
-        targets: y, without gradient, ``[B]``.
-    Returns:
-        the loss, and the TD errors Q - y ``[K, B]``.
-    """
-    observations, actions = batch.transitions.observations, batch.transitions.actions
-    errors = torch.stack([critic(observations, actions) for critic in critics]) - targets
-    return batch.mean(errors.square()).sum(), errors
 
 
 def minimum_value(critics: Iterable[nn.Module], observations: Tensor, actions: Tensor) -> Tensor:

@@ -81,6 +81,50 @@ class ActorCriticObjective(AgentObjective):
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
         """Learn from one rollout."""
 
+    def values_and_advantages(self, rollout: Rollout, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Values of the steps of a rollout and their generalised advantages, without gradients.
+
+        Args:
+            rollout: T steps of N environments.
+            values: of the observations that the steps began with, ``[T * N]``.
+        Returns:
+            ``[T, N]`` each; their sum are the returns that the value learns from.
+        """
+        with torch.no_grad():
+            values = values.detach().view(rollout.rewards.shape)
+            last = self.network.value(rollout.observations[-1])
+            advantages = gae(
+                rollout.rewards,
+                values,
+                torch.cat([values[1:], last[None]]),
+                rollout.terminated,
+                rollout.truncated,
+                self.gamma,
+                self.lam,
+            )
+        return values, advantages
+
+    def evaluate_rollout(self, rollout: Rollout) -> "Experience":
+        """The steps of a rollout as the network that acted sees them, without gradients."""
+        with torch.no_grad():
+            distribution, values = self.network(rollout.observations[:-1].flatten(0, 1))
+            log_prob = distribution.log_prob(rollout.actions.flatten(0, 1))
+        values, advantages = self.values_and_advantages(rollout, values)
+        fields = (advantages, advantages + values, values, log_prob.view_as(values))
+        steps = flatten_steps(rollout.mask, rollout.observations[:-1], rollout.actions, *fields)
+        return Experience(*steps)
+
+    def scale_rewards(self, rollout: Rollout) -> Rollout:
+        """The rollout with rewards scaled by the network's ``RewardScale``, if it has one.
+
+        Call it once a rollout: it updates the scale.
+        """
+        for part in self.network.modules():
+            if isinstance(part, RewardScale):
+                part.update(rollout.rewards, rollout.terminated | rollout.truncated, rollout.mask)
+                rollout = rollout._replace(rewards=part(rollout.rewards))
+        return rollout
+
 
 class Experience(NamedTuple):
     """The steps of a rollout without those that only reset an environment.
@@ -120,62 +164,3 @@ def flatten_steps(mask: Tensor, *fields: Tensor) -> list[Tensor]:
         return flat
     rows = mask.flatten().nonzero().squeeze(1)
     return [field.index_select(0, rows) for field in flat]
-
-
-def values_and_advantages(
-    network: nn.Module, rollout: Rollout, values: Tensor, gamma: float, lam: float
-) -> tuple[Tensor, Tensor]:
-    """Values of the steps of a rollout and their generalised advantages, without gradients.
-
-    Args:
-        network: that acted, with a ``value``.
-        rollout: T steps of N environments.
-        values: of the observations that the steps began with, by that network, ``[T * N]``.
-        gamma: discount per step, in [0, 1].
-        lam: lambda of the advantages, in [0, 1].
-    Returns:
-        ``[T, N]`` each; their sum are the returns that the value learns from.
-    """
-    with torch.no_grad():
-        values = values.detach().view(rollout.rewards.shape)
-        last = network.value(rollout.observations[-1])  # type: ignore[operator]
-        advantages = gae(
-            rollout.rewards,
-            values,
-            torch.cat([values[1:], last[None]]),
-            rollout.terminated,
-            rollout.truncated,
-            gamma,
-            lam,
-        )
-    return values, advantages
-
-
-def evaluate_rollout(network: nn.Module, rollout: Rollout, gamma: float, lam: float) -> Experience:
-    """The steps of a rollout as the network that acted sees them, without gradients.
-
-    Args:
-        network: with a policy and a value.
-        rollout: of the data module.
-        gamma: discount per step, in [0, 1].
-        lam: lambda of the advantages, in [0, 1].
-    """
-    with torch.no_grad():
-        distribution, values = network(rollout.observations[:-1].flatten(0, 1))
-        log_prob = distribution.log_prob(rollout.actions.flatten(0, 1))
-    values, advantages = values_and_advantages(network, rollout, values, gamma, lam)
-    fields = (advantages, advantages + values, values, log_prob.view_as(values))
-    steps = flatten_steps(rollout.mask, rollout.observations[:-1], rollout.actions, *fields)
-    return Experience(*steps)
-
-
-def scale_rewards(network: nn.Module, rollout: Rollout) -> Rollout:
-    """The rollout with rewards scaled by the network's ``RewardScale``, if it has one.
-
-    Call it once a rollout: it updates the scale.
-    """
-    for part in network.modules():
-        if isinstance(part, RewardScale):
-            part.update(rollout.rewards, rollout.terminated | rollout.truncated, rollout.mask)
-            rollout = rollout._replace(rewards=part(rollout.rewards))
-    return rollout

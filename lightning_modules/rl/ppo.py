@@ -11,8 +11,6 @@ from trellis.lightning_modules.rl.on_policy import (
     ActorCriticFactory,
     ActorCriticObjective,
     Experience,
-    evaluate_rollout,
-    scale_rewards,
 )
 from trellis.networks.rl.value import ActorCriticNetwork
 from trellis.rl.collector import Rollout
@@ -79,8 +77,8 @@ class PPO(ActorCriticObjective):
         self.clip, self.value_clip = positive("clip", clip), positive("value_clip", value_clip)
 
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
-        rollout = scale_rewards(self.network, rollout)
-        experience = evaluate_rollout(self.network, rollout, self.gamma, self.lam)
+        rollout = self.scale_rewards(rollout)
+        experience = self.evaluate_rollout(rollout)
         if len(experience.actions) == 0:  # all environments were only reset
             return
         parts = min(self.num_minibatches, len(experience.actions))

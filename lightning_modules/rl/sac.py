@@ -13,9 +13,6 @@ from trellis.lightning_modules.rl.agent import choose
 from trellis.lightning_modules.rl.off_policy import (
     BoundedPolicyFactory,
     ContinuousControlObjective,
-    build_critic,
-    build_policy,
-    critic_loss,
     minimum_value,
 )
 from trellis.networks.rl.policy import SquashedGaussianPolicy
@@ -59,8 +56,6 @@ class SAC(ContinuousControlObjective):
     errors are not halved; with n steps, only the last one's entropy counts.
     """
 
-    compiled = ("_targets",)
-
     def __init__(
         self,
         policy: BoundedPolicyFactory = SquashedGaussianPolicy,
@@ -76,10 +71,8 @@ class SAC(ContinuousControlObjective):
         self._given_target_entropy = target_entropy
 
     def build(self, spec: EnvironmentSpec) -> None:
-        self.policy = build_policy(self.policy_factory, spec, stochastic=True, objective=self)
-        self.critics = nn.ModuleList(
-            build_critic(self.critic_factory, spec, objective=self) for _ in range(2)
-        )
+        self.policy = self.build_policy(spec, stochastic=True)
+        self.critics = nn.ModuleList(self.build_critic(spec) for _ in range(2))
         self.target_critics = frozen_copy(self.critics)
         start = torch.tensor(math.log(self.alpha or 1.0))
         self.log_alpha = nn.Parameter(start, requires_grad=self.alpha is None)
@@ -106,9 +99,7 @@ class SAC(ContinuousControlObjective):
             for batch in block:
                 alpha = self.log_alpha.detach().exp()
                 targets = self._targets(batch.transitions, alpha)
-                loss, errors = critic_loss(self.critics, batch, targets)
-                self.step(critic_optimizer, loss)
-                block.update_priorities(batch, errors)
+                loss = self.update_critics(self.critics, critic_optimizer, block, batch, targets)
                 observations = batch.transitions.observations
                 policy_loss, entropy = self._policy_loss(observations, alpha)
                 self.step(optimizer, policy_loss)

@@ -10,10 +10,6 @@ from trellis.lightning_modules.engine.objective import frozen
 from trellis.lightning_modules.rl.off_policy import (
     BoundedPolicyFactory,
     ContinuousControlObjective,
-    add_action_noise,
-    build_critic,
-    build_policy,
-    critic_loss,
     minimum_value,
 )
 from trellis.networks.rl.policy import DeterministicPolicy
@@ -53,10 +49,6 @@ class TD3(ContinuousControlObjective):
     Source: Fujimoto et al. 2018, algorithm 1.
     """
 
-    compiled = ("_targets",)
-    action_low: Tensor
-    action_high: Tensor
-
     def __init__(
         self,
         policy: BoundedPolicyFactory = DeterministicPolicy,
@@ -75,14 +67,10 @@ class TD3(ContinuousControlObjective):
         self._policy_loss: dict[str, Tensor] = {}  # the last one, for blocks without an update
 
     def build(self, spec: EnvironmentSpec) -> None:
-        self.policy = build_policy(self.policy_factory, spec, stochastic=False, objective=self)
-        self.critics = nn.ModuleList(
-            build_critic(self.critic_factory, spec, objective=self) for _ in range(2)
-        )
+        self.policy = self.build_policy(spec, stochastic=False)
+        self.critics = nn.ModuleList(self.build_critic(spec) for _ in range(2))
         self.target_policy = frozen_copy(self.policy)
         self.target_critics = frozen_copy(self.critics)
-        self.register_buffer("action_low", torch.tensor(spec.action_low), persistent=False)
-        self.register_buffer("action_high", torch.tensor(spec.action_high), persistent=False)
 
     def configure_optimizers(self) -> Any:
         of_policy = self.optimizer(self.policy.parameters())
@@ -91,17 +79,13 @@ class TD3(ContinuousControlObjective):
     def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
         """Actions for ``observations [N, *shape]``: the policy's, with noise or without."""
         actions = self.policy(observations)
-        if deterministic:
-            return actions
-        return add_action_noise(actions, self.action_low, self.action_high, self.noise)
+        return actions if deterministic else self.with_noise(actions, self.noise)
 
     def training_step(self, block: ReplayBlock, batch_idx: int) -> None:
         with self.one_step() as [optimizer, critic_optimizer]:
             for number, batch in enumerate(block):
                 targets = self._targets(batch.transitions)
-                loss, errors = critic_loss(self.critics, batch, targets)
-                self.step(critic_optimizer, loss)
-                block.update_priorities(batch, errors)
+                loss = self.update_critics(self.critics, critic_optimizer, block, batch, targets)
                 if (self.global_step * len(block) + number) % self.policy_delay == 0:
                     observations = batch.transitions.observations
                     with frozen(self.critics):
@@ -116,11 +100,6 @@ class TD3(ContinuousControlObjective):
     @torch.no_grad()
     def _targets(self, transitions: Transitions) -> Tensor:
         observations = transitions.next_observations
-        actions = add_action_noise(
-            self.target_policy(observations),
-            self.action_low,
-            self.action_high,
-            self.target_noise,
-            self.target_noise_clip,
-        )
+        actions = self.target_policy(observations)
+        actions = self.with_noise(actions, self.target_noise, self.target_noise_clip)
         return transitions.targets(minimum_value(self.target_critics, observations, actions))

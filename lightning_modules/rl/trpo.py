@@ -14,8 +14,6 @@ from trellis.lightning_modules.rl.on_policy import (
     ActorCriticFactory,
     ActorCriticObjective,
     Experience,
-    evaluate_rollout,
-    scale_rewards,
 )
 from trellis.networks.rl.value import ActorCriticNetwork
 from trellis.rl.collector import Rollout
@@ -108,8 +106,8 @@ class TRPO(ActorCriticObjective):
         return self.scheduled([self.optimizer(of_value)])
 
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
-        rollout = scale_rewards(self.network, rollout)
-        experience = evaluate_rollout(self.network, rollout, self.gamma, self.lam)
+        rollout = self.scale_rewards(rollout)
+        experience = self.evaluate_rollout(rollout)
         if len(experience.actions) == 0:  # all environments were only reset
             return
         with self.one_step() as [optimizer]:

@@ -19,7 +19,6 @@ from trellis.lightning_modules.engine import checkpointing
 from trellis.lightning_modules.rl import reinforce
 from trellis.lightning_modules.rl.a2c import A2C
 from trellis.lightning_modules.rl.agent import AgentObjective
-from trellis.lightning_modules.rl.on_policy import scale_rewards
 from trellis.lightning_modules.rl.ppo import PPO
 from trellis.lightning_modules.rl.reinforce import REINFORCE
 from trellis.lightning_modules.rl.trpo import TRPO
@@ -401,7 +400,9 @@ def test_the_sums_of_scaled_rewards_start_anew_after_a_time_limit() -> None:
         torch.zeros(0), torch.tensor(12),
     )  # fmt: skip
     network = nn.ModuleDict({"scale": RewardScale(0.5)})
-    scaled = scale_rewards(network, rollout)
+    agent = A2C()
+    agent.network = network
+    scaled = agent.scale_rewards(rollout)
     # 1, 3/2, 7/4, then 1 and 3/2 again, in both environments.
     sums = torch.tensor([1.0, 1.5, 1.75, 1.0, 1.5]).repeat(2)
     scale = network["scale"]
