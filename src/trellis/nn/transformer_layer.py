@@ -143,6 +143,39 @@ class EncoderLayer(nn.Module):
         return self.attention.weights(self.residual.before(x), mask, rotation)
 
 
+class EncoderLayers(nn.ModuleList):
+    """Layers of an encoder, one after the other.
+
+    Args:
+        options: of all layers.
+        num_layers: how many.
+    Shape:
+        x ``[B, T, D]`` -> ``[B, T, D]``
+    Raises:
+        ValueError: there are none.
+    """
+
+    def __init__(self, options: LayerOptions, num_layers: int) -> None:
+        at_least_one("num_layers", num_layers)
+        super().__init__(EncoderLayer(options) for _ in range(num_layers))
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, rotation: Tensor | None = None
+    ) -> Tensor:
+        """``mask [B, T]`` is True at tokens, False at padding."""
+        for layer in self:
+            x = layer(x, mask, rotation)
+        return x
+
+    def weights(self, x: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+        """Attention weights ``[B, H, T, T]`` of each layer."""
+        each = []
+        for layer in self:
+            each.append(layer.weights(x, mask))
+            x = layer(x, mask)
+        return each
+
+
 class CausalLayer(nn.Module):
     """Causal self-attention, then a feed-forward network: the layer of language models.
 

@@ -1,15 +1,12 @@
 """Vision transformers: images as sequences of patches."""
 
-from collections.abc import Sequence
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, check_images, check_sizes
 from trellis.nn.initialization import initialize_
 from trellis.nn.positional import LearnedPositions
-from trellis.nn.transformer_layer import EncoderLayer, LayerOptions
+from trellis.nn.transformer_layer import EncoderLayers, LayerOptions
 
 
 class ViT(nn.Module):
@@ -52,7 +49,6 @@ class ViT(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(in_channels, out_channels)
-        at_least_one("num_layers", num_layers)
         at_least_one("patch_size", patch_size)
         if at_least_one("image_size", image_size) % patch_size:
             raise ValueError(f"patch_size={patch_size}: give a divisor of image_size={image_size}")
@@ -64,29 +60,19 @@ class ViT(nn.Module):
         self.first = nn.Parameter(torch.zeros(embed_dim))
         self.positions = LearnedPositions(embed_dim, (image_size // patch_size) ** 2 + 1)
         self.dropout = nn.Dropout(dropout)
-        self.layers = cast(
-            Sequence[EncoderLayer],
-            nn.ModuleList(EncoderLayer(options) for _ in range(num_layers)),
-        )
+        self.layers = EncoderLayers(options, num_layers)
         self.norm = nn.LayerNorm(embed_dim)
         self.output = nn.Linear(embed_dim, out_channels)
         initialize_(self, "xavier")
         nn.init.normal_(self.positions.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._embed(x)
-        for layer in self.layers:
-            x = layer(x)
+        x = self.layers(self._embed(x))
         return self.output(self.norm(x[:, 0]))
 
     def attention_weights(self, x: Tensor) -> list[Tensor]:
         """Attention weights of each layer, ``[B, H, N + 1, N + 1]`` for N patches, row by row."""
-        x = self._embed(x)
-        weights = []
-        for layer in self.layers:
-            weights.append(layer.weights(x))
-            x = layer(x)
-        return weights
+        return self.layers.weights(self._embed(x))
 
     def _embed(self, x: Tensor) -> Tensor:
         """Embeddings ``[B, N + 1, D]`` of the class token and the N patches."""

@@ -5,15 +5,14 @@ Legend: B sequences, T tokens, V ``num_tokens``, D ``embed_dim``. The first toke
 first token ``pooler``, so that the weights of one can be loaded into another.
 """
 
-from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, check_sequences, check_tokens, probability
 from trellis.nn.positional import LearnedPositions
-from trellis.nn.transformer_layer import EncoderLayer, LayerOptions, initialize_normal_
+from trellis.nn.transformer_layer import EncoderLayers, LayerOptions, initialize_normal_
 
 
 class BERT(nn.Module):
@@ -55,7 +54,6 @@ class BERT(nn.Module):
         norm_first: bool = False,
     ) -> None:
         super().__init__()
-        at_least_one("num_layers", num_layers)
         self.num_tokens, self.pad_id = at_least_one("num_tokens", num_tokens), pad_id
         self.embed_dim, self.max_length = embed_dim, max_length
         options = LayerOptions(
@@ -72,27 +70,16 @@ class BERT(nn.Module):
         self.positions = LearnedPositions(embed_dim, max_length)
         self.norm = nn.LayerNorm(embed_dim)
         self.dropout = nn.Dropout(dropout)
-        self.layers = cast(
-            Sequence[EncoderLayer],
-            nn.ModuleList(EncoderLayer(options) for _ in range(num_layers)),
-        )
+        self.layers = EncoderLayers(options, num_layers)
         self.last_norm = nn.LayerNorm(embed_dim) if norm_first else nn.Identity()
         initialize_normal_(self)
 
     def forward(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:
-        x, mask = self._embed(tokens, segments)
-        for layer in self.layers:
-            x = layer(x, mask)
-        return self.last_norm(x)
+        return self.last_norm(self.layers(*self._embed(tokens, segments)))
 
     def attention_weights(self, tokens: Tensor, segments: Tensor | None = None) -> list[Tensor]:
         """Attention weights ``[B, H, T, T]`` of each layer, H heads; for pictures."""
-        x, mask = self._embed(tokens, segments)
-        weights = []
-        for layer in self.layers:
-            weights.append(layer.weights(x, mask))
-            x = layer(x, mask)
-        return weights
+        return self.layers.weights(*self._embed(tokens, segments))
 
     def _embed(self, tokens: Tensor, segments: Tensor | None) -> tuple[Tensor, Tensor]:
         """Embeddings ``[B, T, D]``, and the mask ``[B, T]`` that is false at padding."""

@@ -10,7 +10,7 @@ from trellis.nn.attention import KeyValues
 from trellis.nn.positional import Positions, position_module
 from trellis.nn.transformer_layer import (
     DecoderLayer,
-    EncoderLayer,
+    EncoderLayers,
     LayerOptions,
     cached_length,
 )
@@ -87,7 +87,6 @@ class TransformerSeq2Seq(nn.Module):
         super().__init__()
         at_least_one("source_tokens", source_tokens)
         at_least_one("target_tokens", target_tokens)
-        at_least_one("num_layers", num_layers)
         _check_tie(tie, (source_tokens, source_pad_id), (target_tokens, target_pad_id))
         options = LayerOptions(
             embed_dim, num_heads, feedforward_dim, dropout=dropout, norm_first=norm_first
@@ -102,10 +101,7 @@ class TransformerSeq2Seq(nn.Module):
             for _ in range(2)
         )
         self.dropout = nn.Dropout(dropout)
-        self.encoder = cast(
-            Sequence[EncoderLayer],
-            nn.ModuleList(EncoderLayer(options) for _ in range(num_layers)),
-        )
+        self.encoder = EncoderLayers(options, num_layers)
         self.decoder = cast(
             Sequence[DecoderLayer],
             nn.ModuleList(DecoderLayer(options) for _ in range(num_layers)),
@@ -126,10 +122,7 @@ class TransformerSeq2Seq(nn.Module):
         check_sequences("source", source, self.source_pad_id)
         mask = source != self.source_pad_id
         x, rotation = self.source_positions(self.source_embedding(source) * self.scale)
-        x = self.dropout(x)
-        for layer in self.encoder:
-            x = layer(x, mask, rotation)
-        x = self.encoder_norm(x)
+        x = self.encoder_norm(self.encoder(self.dropout(x), mask, rotation))
         return Memory(
             tuple(layer.cross_attention.project(x) for layer in self.decoder), mask
         ), None
