@@ -1,6 +1,7 @@
 """Argument checks: each error names the argument, its value and what to give instead."""
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar, get_args
 
 import torch
@@ -11,8 +12,29 @@ Limit = TypeVar("Limit", bound=float | None)
 Choice = TypeVar("Choice")
 
 
-def at_least_one(name: str, value: int) -> int:
-    """Return a size or a count if it is at least 1.
+def at_least(least: int, name: str, value: Number, reason: str = "") -> Number:
+    """Return a number if it is at least ``least``.
+
+    Args:
+        least: the smallest valid number.
+        name: of the argument.
+        value: what was given.
+        reason: why not less, or what else to give; it ends the message.
+    Raises:
+        ValueError: it is smaller, or NaN.
+
+    >>> at_least(5, "max_length", 3, ", for two words and three special tokens")
+    Traceback (most recent call last):
+        ...
+    ValueError: max_length=3: give at least 5, for two words and three special tokens
+    """
+    if not value >= least:
+        raise ValueError(f"{name}={value}: give at least {least}{reason}")
+    return value
+
+
+def at_least_one(name: str, value: int, reason: str = "") -> int:
+    """Return a size or a count if it is at least 1; see ``at_least``.
 
     Raises:
         ValueError: it is smaller.
@@ -20,9 +42,17 @@ def at_least_one(name: str, value: int) -> int:
     >>> at_least_one("num_layers", 2)
     2
     """
-    if value < 1:
-        raise ValueError(f"{name}={value}: give at least 1")
-    return value
+    return at_least(1, name, value, reason)
+
+
+def check_widths(hidden_channels: Iterable[int]) -> None:
+    """Check the widths of hidden layers.
+
+    Raises:
+        ValueError: one is smaller than 1.
+    """
+    for width in hidden_channels:
+        at_least_one("a width of hidden_channels", width)
 
 
 def probability(name: str, value: float) -> float:
@@ -36,15 +66,26 @@ def probability(name: str, value: float) -> float:
     return value
 
 
+def fraction(name: str, value: float) -> float:
+    """Return a share that is neither nothing nor all.
+
+    Raises:
+        ValueError: it is outside (0, 1).
+    """
+    if not 0.0 < value < 1.0:
+        raise ValueError(f"{name}={value}: give a number between 0 and 1")
+    return value
+
+
 def not_negative(name: str, value: Number) -> Number:
     """Return a number if it is at least 0.
 
     Raises:
-        ValueError: it is negative or NaN.
+        ValueError: it is negative, infinite or NaN.
     """
-    if not value >= 0:
-        raise ValueError(f"{name}={value}: give at least 0")
-    return value
+    if value == math.inf:
+        raise ValueError(f"{name}={value}: give a finite number, at least 0")
+    return at_least(0, name, value)
 
 
 def positive(name: str, value: Limit) -> Limit:
@@ -75,6 +116,26 @@ def choose_from(name: str, value: Choice, options: Any) -> Choice:
     if value not in known:
         raise ValueError(f"{name}={value!r}: choose from {', '.join(map(str, known))}")
     return value
+
+
+def check_equal(owner: str, advice: str = "", **sizes: int) -> None:
+    """Check that sizes are equal.
+
+    Args:
+        owner: what needs it.
+        advice: what to give instead; it ends the message.
+        sizes: by the names of their arguments.
+    Raises:
+        ValueError: two differ; names all.
+
+    >>> check_equal("tie=True", embed_dim=8, hidden_size=16)
+    Traceback (most recent call last):
+        ...
+    ValueError: tie=True: embed_dim=8 and hidden_size=16 must be equal
+    """
+    if len(set(sizes.values())) > 1:
+        given = " and ".join(f"{name}={size}" for name, size in sizes.items())
+        raise ValueError(f"{owner}: {given} must be equal{advice}")
 
 
 def num_entries(shape: tuple[int, ...]) -> int:
@@ -115,9 +176,43 @@ def check_same_shape(advice: str, **tensors: Tensor) -> None:
         ...
     ValueError: mask [2] and values [3]: give one for each step
     """
-    if len({tensor.shape for tensor in tensors.values()}) > 1:
+    first, *others = tensors.values()
+    if any(other.shape != first.shape for other in others):
         named = " and ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
         raise ValueError(f"{named}: {advice}")
+
+
+def check_shape(name: str, x: Tensor, shape: Sequence[int], one_for: str = "") -> None:
+    """Check that a tensor has this shape.
+
+    Args:
+        name: of the tensor.
+        x: the tensor.
+        shape: it has to have.
+        one_for: what each of its numbers belongs to, for the message.
+    Raises:
+        ValueError: it has another; names both.
+
+    >>> check_shape("action", torch.zeros(2), (2, 3), one_for="each observation")
+    Traceback (most recent call last):
+        ...
+    ValueError: action [2]: give one for each observation, [2, 3]
+    """
+    if x.shape != tuple(shape):
+        advice = f"one for {one_for}, " if one_for else ""
+        raise ValueError(f"{name} {list(x.shape)}: give {advice}{list(shape)}")
+
+
+def does_not_fit(name: str, x: Tensor, owner: str, wanted: str) -> ValueError:
+    """The error about a tensor that was given to a network of other sizes.
+
+    Args:
+        name: of the tensor.
+        x: the tensor.
+        owner: the network, with the argument that it does not fit.
+        wanted: shape to give.
+    """
+    return ValueError(f"{name} {list(x.shape)} does not fit {owner}: give {name} {wanted}")
 
 
 def check_vectors(x: Tensor, in_channels: int, network: str) -> None:
@@ -127,11 +222,8 @@ def check_vectors(x: Tensor, in_channels: int, network: str) -> None:
         ValueError: it has another; names both.
     """
     if x.dim() != 2 or x.size(1) != in_channels:
-        hint = "; flatten images first" if x.dim() > 2 else ""
-        raise ValueError(
-            f"x {list(x.shape)} does not fit {network}(in_channels={in_channels}): "
-            f"give x [B, {in_channels}]{hint}"
-        )
+        wanted = f"[B, {in_channels}]" + ("; flatten images first" if x.dim() > 2 else "")
+        raise does_not_fit("x", x, f"{network}(in_channels={in_channels})", wanted)
 
 
 def check_images(x: Tensor, in_channels: int, network: str, least: int = 1) -> None:
@@ -142,10 +234,8 @@ def check_images(x: Tensor, in_channels: int, network: str, least: int = 1) -> N
     """
     if x.dim() != 4 or x.size(1) != in_channels or min(x.shape[2:]) < least:
         size = "" if least == 1 else f" with H and W at least {least}"
-        raise ValueError(
-            f"x {list(x.shape)} does not fit {network}(in_channels={in_channels}): "
-            f"give x [B, {in_channels}, H, W]{size}"
-        )
+        wanted = f"[B, {in_channels}, H, W]{size}"
+        raise does_not_fit("x", x, f"{network}(in_channels={in_channels})", wanted)
 
 
 def check_examples(x: Tensor, shape: tuple[int, ...], network: str) -> None:
@@ -155,10 +245,8 @@ def check_examples(x: Tensor, shape: tuple[int, ...], network: str) -> None:
         ValueError: it has another; names both.
     """
     if x.shape[1:] != shape:
-        sizes = ", ".join(map(str, shape))
-        raise ValueError(
-            f"x {list(x.shape)} does not fit {network}(shape={tuple(shape)}): give x [B, {sizes}]"
-        )
+        wanted = f"[B, {', '.join(map(str, shape))}]"
+        raise does_not_fit("x", x, f"{network}(shape={tuple(shape)})", wanted)
 
 
 def check_graph(x: Tensor, edge_index: Tensor, in_channels: int, network: str) -> None:
@@ -168,14 +256,26 @@ def check_graph(x: Tensor, edge_index: Tensor, in_channels: int, network: str) -
         ValueError: one is different; names both.
     """
     if x.dim() != 2 or x.size(1) != in_channels:
-        raise ValueError(
-            f"x {list(x.shape)} does not fit {network}(in_channels={in_channels}): "
-            f"give x [N, {in_channels}]"
-        )
+        raise does_not_fit("x", x, f"{network}(in_channels={in_channels})", f"[N, {in_channels}]")
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise ValueError(
             f"edge_index {list(edge_index.shape)}: give [2, E], the sources above the targets"
         )
+
+
+def check_unit_interval(name: str, x: Tensor, advice: str) -> None:
+    """Check that all values lie in [0, 1].
+
+    Args:
+        name: of the tensor.
+        x: the tensor; reading its ends waits for a GPU.
+        advice: who needs it and what to give, for the message.
+    Raises:
+        ValueError: one lies outside or is NaN; names the ends.
+    """
+    least, most = (float(end) for end in x.detach().aminmax())
+    if not (least >= 0 and most <= 1):  # NaN too
+        raise ValueError(f"{name} lies in [{least:.4g}, {most:.4g}]: {advice}")
 
 
 def check_labels(y: Tensor | None, num_classes: int, network: str) -> None:
@@ -197,11 +297,7 @@ def check_labels(y: Tensor | None, num_classes: int, network: str) -> None:
         raise ValueError(f"{network}(num_classes={num_classes}) is conditional: give labels y [B]")
     if y.ndim != 1 or y.is_floating_point():
         raise ValueError(f"y {list(y.shape)} of {y.dtype}: give labels [B], of torch.long")
-    if (wrong := _outside(y, num_classes)) is not None:
-        raise ValueError(
-            f"label {wrong} is out of range: {network}(num_classes={num_classes}) takes 0 to "
-            f"{num_classes - 1}"
-        )
+    check_below("label", y, num_classes, f"{network}(num_classes={num_classes})")
 
 
 def check_permutation(name: str, indices: Tensor, size: int) -> None:
@@ -245,6 +341,21 @@ def can_read(x: Tensor) -> bool:
     (True, False)
     """
     return not torch.compiler.is_compiling() and x.device.type == "cpu" and x.numel() > 0
+
+
+def check_below(name: str, ids: Tensor, limit: int, owner: str) -> None:
+    """Check that all numbers are in ``0 .. limit - 1``, where that is free; see ``can_read``.
+
+    Args:
+        name: of one of them.
+        ids: integers of any shape.
+        limit: how many there are.
+        owner: who takes them, for the message.
+    Raises:
+        ValueError: names one that is not.
+    """
+    if (wrong := _outside(ids, limit)) is not None:
+        raise ValueError(f"{name} {wrong} is out of range: {owner} takes 0 to {limit - 1}")
 
 
 def _outside(ids: Tensor, limit: int) -> int | None:

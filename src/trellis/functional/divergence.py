@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trellis.checks import can_read
+from trellis.checks import can_read, check_shape
 
 Generator = Callable[[Tensor], Tensor]  # a convex function, applied entry by entry
 
@@ -186,10 +186,7 @@ def wasserstein_1d(
         if values.dim() != 1 or len(values) == 0:
             raise ValueError(f"{name} {list(values.shape)}: give numbers [N], at least one")
         given = torch.ones_like(values) / len(values) if given is None else given
-        if given.shape != values.shape:
-            raise ValueError(
-                f"{name}_weights {list(given.shape)}: give one for each {name}, {len(values)}"
-            )
+        check_shape(f"{name}_weights", given, values.shape, f"each {name}")
         weights.append(given)
     points, order = torch.cat([x, y]).sort()
     steps = torch.cat([weights[0], -weights[1]])[order]

@@ -9,6 +9,8 @@ Legend: K samples.
 
 from torch import Tensor
 
+from trellis.checks import check_same_shape
+
 
 def reparameterize(mean: Tensor, log_scale: Tensor, noise: Tensor) -> Tensor:
     r"""Gaussian samples as a differentiable function of their parameters.
@@ -48,11 +50,9 @@ def score_function(value: Tensor, log_prob: Tensor, baseline: Tensor | None = No
 
     Source: Williams 1992; Glynn 1990; as one differentiable expression, Foerster et al. 2018.
     """
-    if value.shape != log_prob.shape or value.dim() == 0:
-        raise ValueError(
-            f"value {list(value.shape)} and log_prob {list(log_prob.shape)}: give both for each "
-            f"sample, [K, ...]"
-        )
+    check_same_shape("give both for each sample, [K, ...]", value=value, log_prob=log_prob)
+    if value.dim() == 0:
+        raise ValueError("value is a single number: give one for each sample, [K, ...]")
     advantage = value.detach() if baseline is None else value.detach() - baseline.detach()
     return (value + advantage * (log_prob - log_prob.detach())).mean(0)
 

@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from trellis.checks import check_same_shape
+
 
 def gaussian_nll(x: Tensor, mean: Tensor, scale: float = 1.0) -> Tensor:
     r"""Gaussian with one known standard deviation; the mean squared error up to constants.
@@ -78,11 +80,7 @@ def gumbel_nll(x: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
 def _same_shape(x: Tensor, *parameters: Tensor) -> None:
     for parameter in parameters:
         # [B] and [B, 1] would broadcast to [B, B], without an error.
-        if parameter.shape != x.shape:
-            raise ValueError(
-                f"targets {list(x.shape)} and predicted parameters {list(parameter.shape)} "
-                f"differ in shape"
-            )
+        check_same_shape("give a parameter for each target", targets=x, parameters=parameter)
 
 
 def _sum_over_event(nats: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import get_args
 import torch.nn.functional as F
 from torch import Tensor
 
+from trellis.checks import does_not_fit
 from trellis.spec import Values
 
 
@@ -50,10 +51,7 @@ def bits_per_dim(log_prob: Tensor, x: Tensor, values: Values, alpha: float = 0.0
             f"dequantized, logit"
         )
     if log_prob.shape != x.shape[:1]:
-        raise ValueError(
-            f"log_prob {list(log_prob.shape)} and x {list(x.shape)} do not fit: give [B] and "
-            f"[B, *shape]"
-        )
+        raise does_not_fit("log_prob", log_prob, f"x {list(x.shape)}", "[B] and x [B, *shape]")
     flat = x.flatten(1)
     bits = -log_prob / (flat.size(1) * math.log(2))
     if values == "logit":

@@ -6,7 +6,7 @@ Legend: B examples, L dimensions of the code.
 import torch
 from torch import Tensor
 
-from trellis.checks import can_read, probability
+from trellis.checks import can_read, check_unit_interval, probability
 
 
 def activation_kl(code: Tensor, target: float) -> Tensor:
@@ -32,12 +32,8 @@ def activation_kl(code: Tensor, target: float) -> Tensor:
     if probability("target", target) in (0, 1):
         raise ValueError(f"target={target}: give a mean activation above 0 and below 1")
     if can_read(code):
-        least, most = (float(end) for end in code.detach().aminmax())
-        if least < 0 or most > 1:
-            raise ValueError(
-                f"codes lie in [{least:.4g}, {most:.4g}]: a target of mean activation takes "
-                f"[0, 1]; give code_activation='sigmoid', or no target for an L1 penalty"
-            )
+        fix = "give code_activation='sigmoid', or no target for an L1 penalty"
+        check_unit_interval("code", code, f"a target of mean activation takes [0, 1]; {fix}")
     smallest = torch.finfo(code.dtype).eps  # keeps the gradient of a unit that is always off
     mean = code.mean(0).clamp(smallest, 1 - smallest)
     return (

@@ -6,7 +6,7 @@ Legend: B examples, C channels, K classes.
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import check_labels
+from trellis.checks import check_labels, not_negative
 from trellis.labels import one_hot
 
 
@@ -58,10 +58,8 @@ class Condition(nn.Module):
 
     def __init__(self, network: str, num_classes: int = 0, embed_dim: int = 0) -> None:
         super().__init__()
-        for name, value in (("num_classes", num_classes), ("class_embed_dim", embed_dim)):
-            if value < 0:
-                raise ValueError(f"{name}={value}: give at least 0")
-        self.network, self.num_classes = network, num_classes
+        not_negative("class_embed_dim", embed_dim)
+        self.network, self.num_classes = network, not_negative("num_classes", num_classes)
         self.width = (embed_dim or num_classes) if num_classes else 0
         self.embedding = nn.Embedding(num_classes, embed_dim) if self.width and embed_dim else None
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_permutation, check_vectors
+from trellis.checks import at_least_one, check_permutation, check_shape, check_vectors
 from trellis.nn.activation import Activation, activation_module
 
 
@@ -44,11 +44,7 @@ class MaskedLinear(nn.Linear):
 
     def __init__(self, in_features: int, out_features: int, mask: Tensor) -> None:
         super().__init__(in_features, out_features)
-        if mask.shape != self.weight.shape:
-            raise ValueError(
-                f"mask {list(mask.shape)}: give [out_features, in_features], "
-                f"{list(self.weight.shape)}"
-            )
+        check_shape("mask", mask, self.weight.shape, "each weight [out_features, in_features]")
         # Floats, because a product with booleans would convert them at every step.
         self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
         self.is_full = not mask.is_meta and bool(mask.all())

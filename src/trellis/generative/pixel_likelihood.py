@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trellis.checks import can_read
+from trellis.checks import can_read, check_unit_interval
 from trellis.generative.gaussian import HALF_LOG_TWO_PI
+from trellis.spec import Values
 
 Likelihood = Literal[
     "bernoulli", "gaussian", "unit_gaussian", "discretized_logistic", "categorical"
@@ -164,12 +165,7 @@ def _unpacked(x: Tensor, parameters: Tensor, count: int) -> tuple[Tensor, ...]:
 
 def _check_range(x: Tensor, likelihood: str, fix: str) -> None:
     if can_read(x):
-        least, most = (float(end) for end in x.detach().aminmax())
-        if not (least >= 0 and most <= 1):  # NaN too
-            raise ValueError(
-                f"x lies in [{least:.4g}, {most:.4g}]: a {likelihood} likelihood takes [0, 1]; "
-                f"give {fix}"
-            )
+        check_unit_interval("x", x, f"a {likelihood} likelihood takes [0, 1]; give {fix}")
 
 
 def _summed(nats: Tensor, x: Tensor) -> Tensor:
@@ -231,3 +227,25 @@ LIKELIHOODS: dict[str, PixelLikelihood] = {
     ),
     "categorical": PixelLikelihood(LEVELS, categorical, _categorical_mean, _categorical_sample),
 }
+
+# Kinds of values for which a likelihood is not defined, and what to give instead.
+_REFUSED: dict[str, tuple[tuple[Values, ...], str]] = {
+    "bernoulli": (("real", "logit"), "data with pixels='unit' or a binary kind, or a Gaussian"),
+    "discretized_logistic": (("real", "dequantized", "logit"), "data with pixels='unit'"),
+    "categorical": (("real", "dequantized", "logit"), "data with pixels='unit'"),
+}
+
+
+def refuse_values(likelihood: Likelihood, values: Values) -> None:
+    """Refuse data for which a likelihood is not defined.
+
+    Args:
+        likelihood: by its name.
+        values: kind of the data's values.
+    Raises:
+        ValueError: it is not; says what to give.
+    """
+    refused, fix = _REFUSED.get(likelihood, ((), ""))
+    if values in refused:
+        where = f"likelihood={likelihood!r} is not defined for {values!r} values"
+        raise ValueError(f"{where}; give {fix}")

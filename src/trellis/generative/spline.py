@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, fraction
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,7 @@ class RationalQuadratic:
         at_least_one("bins", self.bins)
         if not self.bound > 0.0:
             raise ValueError(f"bound={self.bound}: give a positive number")
-        if not 0.0 < self.min_derivative < 1.0:
-            raise ValueError(
-                f"min_derivative={self.min_derivative}: give a number between 0 and 1"
-            )
+        fraction("min_derivative", self.min_derivative)
 
     @property
     def num_parameters(self) -> int:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from trellis.checks import does_not_fit
+
 LEAST_SHARE = 0.25  # of its expected share of the samples, for a mode or class to be covered
 
 
@@ -71,10 +73,8 @@ def mode_coverage(
     ModesReached(modes=1, high_quality=0.6666666865348816)
     """
     if x.dim() != 2 or centres.dim() != 2 or x.size(1) != centres.size(1):
-        raise ValueError(
-            f"x {list(x.shape)} does not fit centres {list(centres.shape)}: give x [N, D] and "
-            f"centres [K, D]"
-        )
+        owner = f"centres {list(centres.shape)}"
+        raise does_not_fit("x", x, owner, "[N, D] and centres [K, D]")
     if len(x) == 0 or len(centres) == 0:
         raise ValueError(f"{len(x)} samples and {len(centres)} centres: give at least one of each")
     scale = torch.as_tensor(scale, dtype=x.dtype, device=x.device)

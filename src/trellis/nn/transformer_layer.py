@@ -3,8 +3,9 @@
 Legend: B sequences, T tokens, S memory tokens, D embed_dim, H heads, d = D / H.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -170,7 +171,7 @@ class EncoderLayers(nn.ModuleList):
     def weights(self, x: Tensor, mask: Tensor | None = None) -> list[Tensor]:
         """Attention weights ``[B, H, T, T]`` of each layer."""
         each = []
-        for layer in self:
+        for layer in cast(Iterable[EncoderLayer], self):
             each.append(layer.weights(x, mask))
             x = layer(x, mask)
         return each

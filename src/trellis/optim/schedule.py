@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from trellis.checks import choose_from, not_negative
+from trellis.checks import at_least, choose_from, not_negative
 
 Decay = Literal["constant", "linear", "cosine", "inverse_sqrt"]
 
@@ -65,11 +65,9 @@ class Schedule(LRScheduler):
         Raises:
             ValueError: the warm-up ends no earlier.
         """
-        if self.decay in ("linear", "cosine") and total_steps <= self.warmup_steps:
-            raise ValueError(
-                f"total_steps={total_steps}: the run ends within warmup_steps="
-                f"{self.warmup_steps}; give a shorter warm-up or a longer run"
-            )
+        if self.decay in ("linear", "cosine"):
+            reason = f", or the run ends within warmup_steps={self.warmup_steps}"
+            at_least(self.warmup_steps + 1, "total_steps", total_steps, reason)
         self.total_steps = total_steps
 
     def factor(self, step: int) -> float:

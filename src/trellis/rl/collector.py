@@ -194,20 +194,19 @@ class Collector:
         if states := self.spec.num_observations:
             lowest, highest = (int(end) for end in observations.aminmax())
             if lowest < 0 or highest >= states:
-                self._incomplete = True
-                raise ValueError(
-                    f"{self.environment}: it returned the observation "
-                    f"{lowest if lowest < 0 else highest}, but its observation_space declares "
-                    f"Discrete({states})"
-                )
+                wrong = lowest if lowest < 0 else highest
+                declared = f"its observation_space declares Discrete({states})"
+                raise self._broken(f"it returned the observation {wrong}, but {declared}")
         for name, values in (("reward", rewards), ("observation", observations.numpy()[1:])):
             if not np.isfinite(values.sum()) and not np.isfinite(values).all():
                 step, number = np.argwhere(~np.isfinite(values))[0][:2]
-                self._incomplete = True
-                raise ValueError(
-                    f"{self.environment}: the {name} of environment {number} in its step "
-                    f"{self.steps + step + 1} is not finite"
-                )
+                place = f"environment {number} in its step {self.steps + step + 1}"
+                raise self._broken(f"the {name} of {place} is not finite")
+
+    def _broken(self, problem: str) -> ValueError:
+        """The error about an environment whose steps cannot be used, or gone on from."""
+        self._incomplete = True
+        return ValueError(f"{self.environment}: {problem}")
 
     def _count(self, rewards: np.ndarray, ends: np.ndarray) -> None:
         """Add the rewards to the returns of their episodes; that of a reset is 0."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trellis.checks import at_least_one, probability
+from trellis.checks import at_least_one, check_shape, probability
 from trellis.rl.policies import epsilon_greedy
 
 TIES = 1e-9  # actions whose values differ by less are equally good
@@ -149,11 +149,8 @@ def evaluate_policy(
 
     Source: Sutton and Barto 2018, section 4.1.
     """
-    if policy.shape != mdp.expected_rewards.shape:
-        raise ValueError(
-            f"policy {list(policy.shape)}: give {list(mdp.expected_rewards.shape)}, a row of "
-            f"probabilities for each state"
-        )
+    shape = mdp.expected_rewards.shape
+    check_shape("policy", policy, shape, "each state and action")
     policy = policy.to(mdp.transitions.dtype)
     rewards = (policy * mdp.expected_rewards).sum(1)  # [S]
     step = torch.einsum("sa,sat->st", policy, mdp.transitions)  # [S, S]
@@ -267,8 +264,17 @@ def _sweep(
         if sweeps is None and (values - old).abs().amax() <= tolerance * scale:
             return Evaluation(values, sweep)
     if sweeps is None:
-        raise ValueError(
-            f"values have not converged after {limit} sweeps with gamma={gamma}: give a gamma "
-            f"below 1, or a policy that terminates"
-        )
+        raise not_converged(f"{limit} sweeps", gamma, "a policy that terminates")
     return Evaluation(values, limit)
+
+
+def not_converged(passes: str, gamma: float, ending: str) -> ValueError:
+    """The error about values that still change after so many passes.
+
+    Args:
+        passes: how many, and what they are called.
+        gamma: discount per step.
+        ending: what to give in place of a smaller discount.
+    """
+    advice = f"give a gamma below 1, or {ending}"
+    return ValueError(f"values have not converged after {passes} with gamma={gamma}: {advice}")

@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trellis.checks import check_same_shape
 from trellis.rl.returns import importance_ratio
+
+ONE_EACH = "give one number for each step"
 
 
 def standardized(values: Tensor) -> Tensor:
@@ -39,7 +42,7 @@ def policy_gradient_loss(log_prob: Tensor, advantages: Tensor) -> Tensor:
 
     Source: Williams 1992; Sutton and Barto 2018, eq. 13.8.
     """
-    _same(log_prob, advantages)
+    check_same_shape(ONE_EACH, log_prob=log_prob, advantages=advantages)
     return log_prob.dot(advantages.detach()) / -len(log_prob)
 
 
@@ -69,7 +72,7 @@ def clipped_surrogate_loss(
     >>> clipped_surrogate_loss(one, zero, one, clip=0.2)
     tensor(-1.2000)
     """
-    _same(log_prob, advantages)
+    check_same_shape(ONE_EACH, log_prob=log_prob, advantages=advantages)
     ratio = importance_ratio(log_prob, old_log_prob)
     advantages = advantages.detach()
     with torch.no_grad():  # the gradient of a minimum takes three times as long
@@ -96,17 +99,9 @@ def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip
 
     Source: Engstrom et al. 2020, section 3; the code of Schulman et al. 2017.
     """
-    _same(values, returns)
+    check_same_shape(ONE_EACH, values=values, returns=returns)
     returns = returns.detach()
     with torch.no_grad():
         clipped = old_values + (values - old_values).clamp(-clip, clip)
         use_clipped = (clipped - returns).abs() > (values - returns).abs()
     return F.mse_loss(torch.where(use_clipped, clipped, values), returns) / 2
-
-
-def _same(one: Tensor, other: Tensor) -> None:
-    if one.shape != other.shape:
-        raise ValueError(
-            f"shapes {list(one.shape)} and {list(other.shape)} differ: give one number for each "
-            f"step"
-        )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, check_shape
 
 
 class Transitions(NamedTuple):
@@ -43,11 +43,7 @@ class Transitions(NamedTuple):
         Raises:
             ValueError: of another shape, as ``[B, 1]``, whose targets would be ``[B, B]``.
         """
-        if next_values.shape != self.rewards.shape:
-            raise ValueError(
-                f"next_values {list(next_values.shape)}: give one for each transition, "
-                f"{list(self.rewards.shape)}"
-            )
+        check_shape("next_values", next_values, self.rewards.shape, "each transition")
         return torch.addcmul(self.rewards, self.discounts * ~self.terminated, next_values)
 
 

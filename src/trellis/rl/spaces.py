@@ -19,27 +19,24 @@ def check_observation(observation: Any, space: Any) -> None:
     Raises:
         ValueError: it has not; names both.
     """
-    declared = f"its observation_space declares {_described(space)}"
     try:
         array = np.asarray(observation)
     except ValueError:  # ragged lists
         array = np.asarray(None)
-    if array.dtype.kind not in "biuf":
-        kind = type(observation).__name__
-        raise ValueError(f"it returned a {kind} as observation, but {declared}")
-    if array.shape != tuple(space.shape or ()):
-        raise ValueError(
-            f"it returned an observation of shape {list(array.shape)}, but {declared}"
-        )
-    if space.dtype.kind not in "iu":
-        return
-    if array.dtype.kind == "f":
-        raise ValueError(f"it returned an observation of {array.dtype}, but {declared}")
     low, high = _bounds(space)
-    if array.size and bool(((array < low) | (array > high)).any()):
-        raise ValueError(
-            f"it returned an observation from {array.min()} to {array.max()}, but {declared}"
-        )
+    whole = space.dtype.kind in "iu"
+    problem = None
+    if array.dtype.kind not in "biuf":
+        problem = f"a {type(observation).__name__} as observation"
+    elif array.shape != tuple(space.shape or ()):
+        problem = f"an observation of shape {list(array.shape)}"
+    elif whole and array.dtype.kind == "f":
+        problem = f"an observation of {array.dtype}"
+    elif whole and array.size and bool(((array < low) | (array > high)).any()):
+        problem = f"an observation from {array.min()} to {array.max()}"
+    if problem is not None:
+        declared = f"its observation_space declares {_described(space)}"
+        raise ValueError(f"it returned {problem}, but {declared}")
 
 
 def bytes_to_float(observations: Tensor, shape: Sequence[int]) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from trellis.checks import at_least_one, probability
+from trellis.rl.dynamic_programming import not_converged
 from trellis.rl.episodes import Episode, check_episode, check_learning, table_sizes
 from trellis.rl.monte_carlo import Control
 from trellis.rl.policies import draw, epsilon_greedy
@@ -155,10 +156,7 @@ def batch_td(
         values += change
         if change.abs().amax() <= tolerance:
             return values
-    raise ValueError(
-        f"values have not converged after {MAX_PASSES} passes with gamma={gamma}: give a gamma "
-        f"below 1, or episodes that terminate"
-    )
+    raise not_converged(f"{MAX_PASSES} passes", gamma, "episodes that terminate")
 
 
 def sarsa(

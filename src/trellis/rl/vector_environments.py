@@ -107,19 +107,17 @@ def environment_spec(environment: str, environments: "VectorEnv") -> Environment
     """
     from gymnasium.spaces import Box, Discrete
 
+    def unsupported(problem: str, supported: str) -> ValueError:
+        advice = f"agents support {supported}, wrap it"
+        return ValueError(f"environment={environment!r}: {problem}; {advice}")
+
     observations = environments.single_observation_space
     actions = environments.single_action_space
     for what, space in (("observations", observations), ("actions", actions)):
         if not isinstance(space, Box | Discrete):
-            raise ValueError(
-                f"environment={environment!r}: its {what} are a {type(space).__name__}; agents "
-                f"support Box and Discrete, wrap it"
-            )
+            raise unsupported(f"its {what} are a {type(space).__name__}", "Box or Discrete spaces")
         if isinstance(space, Discrete) and space.start != 0:
-            raise ValueError(
-                f"environment={environment!r}: its {what} begin at {space.start}; wrap it so that "
-                f"they begin at 0"
-            )
+            raise unsupported(f"its {what} begin at {space.start}", "numbers from 0")
     sizes: dict[str, Any] = {}
     if isinstance(observations, Discrete):
         sizes["num_observations"] = int(observations.n)
@@ -127,10 +125,7 @@ def environment_spec(environment: str, environments: "VectorEnv") -> Environment
         sizes["num_actions"] = int(actions.n)
     elif isinstance(actions, Box):
         if len(actions.shape) != 1:
-            raise ValueError(
-                f"environment={environment!r}: actions of shape {list(actions.shape)}; agents "
-                f"support vectors, wrap it"
-            )
+            raise unsupported(f"its actions have the shape {list(actions.shape)}", "vectors")
         sizes["action_low"] = tuple(float(bound) for bound in actions.low)
         sizes["action_high"] = tuple(float(bound) for bound in actions.high)
     return EnvironmentSpec(environment, tuple(observations.shape or ()), **sizes)

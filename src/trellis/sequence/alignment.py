@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, check_equal
 
 
 class Alignment(nn.Module, ABC):
@@ -90,11 +90,8 @@ class DotAttention(Alignment):
 
     def __init__(self, query_dim: int, key_dim: int) -> None:
         super().__init__(query_dim, key_dim)
-        if query_dim != key_dim:
-            raise ValueError(
-                f"DotAttention: query_dim={query_dim} and key_dim={key_dim} differ; use "
-                f"GeneralAttention, or an encoder as wide as the decoder"
-            )
+        other = "; use GeneralAttention, or an encoder as wide as the decoder"
+        check_equal("DotAttention", other, query_dim=query_dim, key_dim=key_dim)
 
     def keys(self, values: Tensor) -> Tensor:
         return values

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trellis.checks import check_same_shape
+
 OUTSIDE = 0  # the kind of a token outside all entities
 
 
@@ -78,10 +80,9 @@ def entity_counts(predicted: Tensor, gold: Tensor, tags: Tags) -> EntityCounts:
     >>> [int(count) for count in entity_counts(predicted, gold, tags)]
     [1, 2, 2]
     """
-    if predicted.shape != gold.shape or gold.dim() != 2:
-        raise ValueError(
-            f"predicted {list(predicted.shape)} and gold {list(gold.shape)}: give both as [B, T]"
-        )
+    check_same_shape("give both as [B, T]", predicted=predicted, gold=gold)
+    if gold.dim() != 2:
+        raise ValueError(f"gold {list(gold.shape)}: give [B, T]")
     known = gold >= 0
     # Known tokens move to the front, in order.
     first = (~known).int().argsort(dim=1, stable=True)

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, choose_from
+from trellis.checks import at_least_one, check_equal, choose_from, does_not_fit
 from trellis.nn.activation import Activation, activation_module
 
 State = tuple[Tensor, ...]
@@ -60,10 +60,8 @@ def unroll(cell: RecurrentCell, x: Tensor, state: State | None = None) -> tuple[
     (torch.Size([2, 5, 4]), True)
     """
     if x.dim() != 3 or x.size(2) != cell.in_features or x.size(1) == 0:
-        raise ValueError(
-            f"x {list(x.shape)} does not fit {type(cell).__name__}(in_features="
-            f"{cell.in_features}): give x [B, T, {cell.in_features}] with T at least 1"
-        )
+        owner = f"{type(cell).__name__}(in_features={cell.in_features})"
+        raise does_not_fit("x", x, owner, f"[B, T, {cell.in_features}] with T at least 1")
     state = cell.zero_state(x) if state is None else state
     outputs = []
     for step in x.unbind(1):
@@ -200,11 +198,8 @@ class _EvolvedCell(RecurrentCell):
         return (z.sigmoid() * new + (1 - z.sigmoid()) * h,)
 
     def _same_width(self) -> None:
-        if self.in_features != self.hidden_size:
-            raise ValueError(
-                f"{type(self).__name__} adds x to the state: in_features={self.in_features} and "
-                f"hidden_size={self.hidden_size} must be equal"
-            )
+        owner = f"{type(self).__name__} adds x to the state"
+        check_equal(owner, in_features=self.in_features, hidden_size=self.hidden_size)
 
 
 class MUT1(_EvolvedCell):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from trellis.checks import at_least
 from trellis.sequence.tokenizer import Normalization, Tokenizer
 from trellis.sequence.words import INVISIBLE, word_rules
 
@@ -103,11 +104,9 @@ class BPETokenizer(SubwordTokenizer):
         normalization: Normalization | None = "NFC",
     ) -> None:
         super().__init__(lowercase, 5 if mask else 4, normalization)
-        if num_tokens < 256 + self.num_special:
-            raise ValueError(
-                f"num_tokens={num_tokens}: give at least {256 + self.num_special}, for 256 bytes "
-                f"and {self.num_special} special ids"
-            )
+        special = self.num_special
+        reason = f", for 256 bytes and {special} special ids"
+        at_least(256 + special, "num_tokens", num_tokens, reason)
         library = _library()
         model = library.Tokenizer(library.models.BPE())
         model.pre_tokenizer = library.pre_tokenizers.Sequence(
@@ -172,11 +171,8 @@ class WordPieceTokenizer(SubwordTokenizer):
             show_progress=False,
         )
         self._learn(model, trainer, normalized)
-        if self.num_tokens > num_tokens:
-            raise ValueError(
-                f"num_tokens={num_tokens}: give at least {self.num_tokens}, for the special ids "
-                f"and the characters of the texts, at the start of a word and inside"
-            )
+        reason = ", for the special ids and the characters of the texts, at the start and inside"
+        at_least(self.num_tokens, "num_tokens", num_tokens, f"{reason} of a word")
 
 
 def _spaced(text: str) -> str:

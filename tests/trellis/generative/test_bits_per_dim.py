@@ -54,5 +54,5 @@ def test_large_logits_stay_finite() -> None:
 def test_values_without_bits_are_refused() -> None:
     with pytest.raises(ValueError, match="values='real' have no bits per dim.*: choose from unit"):
         bits_per_dim(torch.zeros(2), torch.zeros(2, 3), "real")
-    with pytest.raises(ValueError, match=r"log_prob \[2, 1\] and x \[2, 3\] do not fit"):
+    with pytest.raises(ValueError, match=r"log_prob \[2, 1\] does not fit x \[2, 3\]"):
         bits_per_dim(torch.zeros(2, 1), torch.zeros(2, 3), "binary")

@@ -44,7 +44,7 @@ def test_a_target_outside_the_unit_interval_is_named(target: float) -> None:
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.1])
 def test_codes_outside_the_unit_interval_are_named(wrong: float) -> None:
-    with pytest.raises(ValueError, match=r"codes lie in .*code_activation='sigmoid'"):
+    with pytest.raises(ValueError, match=r"code lies in .*code_activation='sigmoid'"):
         activation_kl(torch.tensor([[0.3, wrong]]), 0.1)
 
 

@@ -148,7 +148,7 @@ def test_half_the_channels_are_factored_out_at_a_scale() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match="channels=1: coupling needs at least two entries"):
+    with pytest.raises(ValueError, match="channels=1: give at least 2, one to condition on"):
         Coupling(1, Affine(), nn.Identity())
     with pytest.raises(
         ValueError, match=r"shapes=\[\(3, 2, 2\), \(1, 2, 2\)\]: give one for each"

@@ -80,5 +80,5 @@ def test_every_parameter_learns() -> None:
 def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="channels=0: give at least 1"):
         ActNorm(0)
-    with pytest.raises(ValueError, match="channels=1: coupling needs at least two entries"):
+    with pytest.raises(ValueError, match="channels=1: give at least 2, one to condition on"):
         glow_step(1)

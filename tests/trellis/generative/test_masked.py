@@ -98,7 +98,9 @@ def test_masked_weights_have_no_gradient_and_no_effect() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match=r"mask \[3, 2\]: give \[out_features, in_features\]"):
+    with pytest.raises(
+        ValueError, match=r"mask \[3, 2\]: give one for each weight \[out_features, in_features\]"
+    ):
         MaskedLinear(3, 2, torch.ones(3, 2))
     with pytest.raises(ValueError, match=r"order=\[0, 2\]: give each of 0 to 1 once"):
         MaskedMLP(2, 1, order=torch.tensor([0, 2]))

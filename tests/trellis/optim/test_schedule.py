@@ -80,7 +80,10 @@ def test_state_continues_but_the_end_is_that_of_the_new_run() -> None:
         ({"decay": "cubic"}, "decay='cubic': choose from"),
         ({"decay": "inverse_sqrt"}, "inverse_sqrt follows a warm-up"),
         ({"final": 1.5}, "final=1.5"),
-        ({"warmup_steps": 5, "total_steps": 5}, "total_steps=5: the run ends within"),
+        (
+            {"warmup_steps": 5, "total_steps": 5},
+            "total_steps=5: give at least 6, or the run ends within",
+        ),
     ],
 )
 def test_bad_numbers_are_refused(options: dict[str, Any], message: str) -> None:

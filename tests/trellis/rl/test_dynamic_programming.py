@@ -115,7 +115,9 @@ def test_bad_input() -> None:
         FiniteMDP(mdp.transitions, torch.zeros(6))
     with pytest.raises(ValueError, match=r"state 0, action 0 .* sum to 2"):
         FiniteMDP(2 * mdp.transitions, mdp.rewards)
-    with pytest.raises(ValueError, match=r"policy \[6, 2\]: give \[6, 3\]"):
+    with pytest.raises(
+        ValueError, match=r"policy \[6, 2\]: give one for each state and action, \[6, 3\]"
+    ):
         evaluate_policy(mdp, torch.ones(6, 2), 0.9)
     with pytest.raises(ValueError, match=r"gamma=1\.1"):
         value_iteration(mdp, 1.1)

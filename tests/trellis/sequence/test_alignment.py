@@ -154,7 +154,10 @@ def test_gradients_of_the_additive_score_are_those_of_finite_differences() -> No
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: DotAttention(4, 8), "query_dim=4 and key_dim=8 differ; use GeneralAttention"),
+        (
+            lambda: DotAttention(4, 8),
+            "query_dim=4 and key_dim=8 must be equal; use GeneralAttention",
+        ),
         (lambda: GeneralAttention(0, 8), "query_dim=0: give at least 1"),
         (lambda: GeneralAttention(4, 0), "key_dim=0: give at least 1"),
         (lambda: ReducedRankAttention(4, 8, rank=0), "rank=0: give at least 1"),

@@ -115,5 +115,5 @@ def test_other_tags_are_no_entities(classes):
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match=r"predicted \[2, 3\] and gold \[2, 4\]"):
         entity_counts(torch.zeros(2, 3), torch.zeros(2, 4), TAGS)
-    with pytest.raises(ValueError, match=r"give both as \[B, T\]"):
+    with pytest.raises(ValueError, match=r"gold \[3\]: give \[B, T\]"):
         entity_counts(torch.zeros(3), torch.zeros(3), TAGS)

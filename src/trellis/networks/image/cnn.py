@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_images, check_sizes, probability
+from trellis.checks import at_least_one, check_images, check_sizes, does_not_fit, probability
 
 LENET_SIZE = 32  # of the image, padding included
 
@@ -53,10 +53,9 @@ class LeNet5(nn.Module):
         check_images(x, self.in_channels, "LeNet5")
         size = LENET_SIZE - 2 * self.padding
         if x.shape[2:] != (size, size):
-            raise ValueError(
-                f"x {list(x.shape)}: LeNet5 with padding={self.padding} takes {size} x {size} "
-                f"images; give padding=2 for 28 x 28, 0 for 32 x 32"
-            )
+            hint = "padding=2 is for 28 x 28, padding=0 for 32 x 32"
+            wanted = f"[B, {self.in_channels}, {size}, {size}]; {hint}"
+            raise does_not_fit("x", x, f"LeNet5(padding={self.padding})", wanted)
         return self.classifier(self.features(x))
 
 

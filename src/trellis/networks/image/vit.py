@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_images, check_sizes
+from trellis.checks import at_least_one, check_images, check_sizes, does_not_fit
 from trellis.nn.initialization import initialize_
 from trellis.nn.positional import LearnedPositions
 from trellis.nn.transformer_layer import EncoderLayers, LayerOptions
@@ -78,10 +78,8 @@ class ViT(nn.Module):
         """Embeddings ``[B, N + 1, D]`` of the class token and the N patches."""
         check_images(x, self.in_channels, "ViT")
         if x.shape[2:] != (self.image_size, self.image_size):
-            raise ValueError(
-                f"x {list(x.shape)} does not fit ViT(image_size={self.image_size}): give "
-                f"x [B, {self.in_channels}, {self.image_size}, {self.image_size}]"
-            )
+            wanted = f"[B, {self.in_channels}, {self.image_size}, {self.image_size}]"
+            raise does_not_fit("x", x, f"ViT(image_size={self.image_size})", wanted)
         patches = self.patches(x).flatten(2).transpose(1, 2)  # [B, N, D]
         first = self.first.expand(len(x), 1, -1)
         x, _ = self.positions(torch.cat([first, patches], 1))

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, can_read
+from trellis.checks import at_least_one, check_below, check_widths, does_not_fit
 from trellis.labels import one_hot
 from trellis.nn.activation import Activation, activation_module
 from trellis.nn.initialization import orthogonal_
@@ -61,8 +61,7 @@ class ObservationEncoder(nn.Module):
         super().__init__()
         self.observation_shape = tuple(observation_shape)
         self.num_observations = num_observations
-        for width in hidden_channels:
-            at_least_one("a width of hidden_channels", width)
+        check_widths(hidden_channels)
         self.front = _front(self.observation_shape, num_observations) if trunk is None else trunk
         width = self._width()
         self.layers = hidden_layers(width, hidden_channels, activation)
@@ -75,11 +74,9 @@ class ObservationEncoder(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         if observation.shape[1:] != self.observation_shape or observation.dim() == 0:
-            sizes = "".join(f", {size}" for size in self.observation_shape)
-            raise ValueError(
-                f"observation {list(observation.shape)} does not fit "
-                f"observation_shape={self.observation_shape}: give [B{sizes}]"
-            )
+            wanted = f"[{', '.join(map(str, ('B', *self.observation_shape)))}]"
+            owner = f"observation_shape={self.observation_shape}"
+            raise does_not_fit("observation", observation, owner, wanted)
         observation = bytes_to_float(observation, self.observation_shape)
         return self.layers(observation if self.front is None else self.front(observation))
 
@@ -142,14 +139,8 @@ class OneHot(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         if observation.is_floating_point():
             raise ValueError(f"observation of {observation.dtype}: give numbers of states, long")
-        if can_read(observation):
-            lowest, highest = (int(end) for end in observation.aminmax())
-            if lowest < 0 or highest >= self.num_observations:
-                wrong = lowest if lowest < 0 else highest
-                raise ValueError(
-                    f"observation {wrong}: num_observations={self.num_observations} leaves 0 to "
-                    f"{self.num_observations - 1}"
-                )
+        owner = f"num_observations={self.num_observations}"
+        check_below("observation", observation, self.num_observations, owner)
         return one_hot(observation.long(), self.num_observations)
 
 
@@ -216,12 +207,8 @@ def head(in_channels: int, out_channels: int, gain: float | None) -> nn.Linear:
 
 def _front(observation_shape: tuple[int, ...], num_observations: int) -> nn.Module | None:
     if observation_shape == ():
-        if num_observations < 1:
-            raise ValueError(
-                f"observation_shape=() with num_observations={num_observations}: give the number "
-                f"of states"
-            )
-        return OneHot(num_observations)
+        number = ", the number of states, with observation_shape=()"
+        return OneHot(at_least_one("num_observations", num_observations, number))
     if num_observations:
         raise ValueError(
             f"num_observations={num_observations} with observation_shape={observation_shape}: "

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, check_shape, check_widths
 from trellis.networks.rl.observation_encoder import ObservationEncoder, head, hidden_layers
 from trellis.networks.rl.policy import CategoricalHead, GaussianHead
 from trellis.nn.activation import Activation
@@ -26,8 +26,7 @@ class Value(nn.Module):
     """V(s): the expected return from a state.
 
     Args:
-        observation_shape: of one observation.
-        options: of ``ObservationEncoder``.
+        observation_shape, options: of ``ObservationEncoder``.
     Shape:
         observation ``[B, *observation_shape]`` -> ``[B]``
     Raises:
@@ -50,10 +49,9 @@ class QNetwork(nn.Module):
     .. math:: Q(s, a) = V(s) + A(s, a) - \frac1{|A|} \sum_{a'} A(s, a') \quad \text{(dueling)}
 
     Args:
-        observation_shape: of one observation.
         num_actions: number of actions.
         dueling: separate V and A, each with its own last hidden layer.
-        options: of ``ObservationEncoder``.
+        observation_shape, options: of ``ObservationEncoder``.
     Shape:
         observation ``[B, *observation_shape]`` -> ``[B, num_actions]``
     Raises:
@@ -74,11 +72,7 @@ class QNetwork(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        if num_actions < 1:
-            raise ValueError(
-                f"num_actions={num_actions}: QNetwork values discrete actions; give at least 1, "
-                f"or for real-valued actions a StateActionValue"
-            )
+        at_least_one("num_actions", num_actions, ", or a StateActionValue for real-valued actions")
         own = tuple(hidden_channels)[-1:] if dueling else ()
         self.features = ObservationEncoder(
             observation_shape,
@@ -114,9 +108,8 @@ class StateActionValue(nn.Module):
     The action is concatenated to the encoded observation, before the hidden layers.
 
     Args:
-        observation_shape: of one observation.
         action_dim: A.
-        options: of ``ObservationEncoder``.
+        observation_shape, options: of ``ObservationEncoder``.
     Shape:
         observation ``[B, *observation_shape]``, action ``[B, A]`` -> ``[B]``
     Raises:
@@ -136,15 +129,11 @@ class StateActionValue(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        if action_dim < 1:
-            raise ValueError(
-                f"action_dim={action_dim}: give at least 1, or for discrete actions a QNetwork"
-            )
-        self.action_dim = action_dim
+        other = ", or a QNetwork for discrete actions"
+        self.action_dim = at_least_one("action_dim", action_dim, other)
         self.features = ObservationEncoder(observation_shape, hidden_channels=(), **options)
         width = self.features.out_channels + action_dim
-        for size in hidden_channels:
-            at_least_one("a width of hidden_channels", size)
+        check_widths(hidden_channels)
         self.layers = hidden_layers(width, hidden_channels, activation)
         if self.features.orthogonal:
             orthogonal_(self.layers, 2**0.5)
@@ -152,11 +141,7 @@ class StateActionValue(nn.Module):
         self.head = head(width, 1, 1.0 if self.features.orthogonal else None)
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        if action.shape != (len(observation), self.action_dim):
-            raise ValueError(
-                f"action {list(action.shape)}: give one for each observation, "
-                f"[{len(observation)}, {self.action_dim}]"
-            )
+        check_shape("action", action, (len(observation), self.action_dim), "each observation")
         both = torch.cat([self.features(observation), action], dim=-1)
         return at_least_float32(self.head(self.layers(both))).squeeze(-1)
 
@@ -165,14 +150,13 @@ class ActorCriticNetwork(nn.Module):
     """A policy and the value of states, on separate or shared features.
 
     Args:
-        observation_shape: of one observation.
         num_actions: number of discrete actions, or
         action_dim: entries of a real-valued action; one of the two.
         shared: policy and value are heads on the same features; else the value has its own, with
             a copy of ``trunk``.
         log_std: initial logarithms of a Gaussian's standard deviations.
         reward_scale: scales rewards before the value learns from them; ``None`` leaves them.
-        options: of ``ObservationEncoder``.
+        observation_shape, options: of ``ObservationEncoder``.
     Shape:
         observation ``[B, *observation_shape]`` -> a distribution of batch ``[B]``, as
         ``CategoricalPolicy`` or ``GaussianPolicy`` return it, and the value ``[B]``
@@ -200,11 +184,8 @@ class ActorCriticNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if (num_actions > 0) == (action_dim > 0):
-            raise ValueError(
-                f"num_actions={num_actions}, action_dim={action_dim}: give one of them, the "
-                f"other 0"
-            )
-
+            given = f"num_actions={num_actions}, action_dim={action_dim}"
+            raise ValueError(f"{given}: give one of them, the other 0")
         self.features = ObservationEncoder(observation_shape, **options)
         own = None if shared else ObservationEncoder(observation_shape, **copy.deepcopy(options))
         self.value_features = own

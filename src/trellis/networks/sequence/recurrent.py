@@ -9,7 +9,7 @@ Sizes below 1, unknown cells and ids outside the vocabulary raise a ``ValueError
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_sequences, check_tokens
+from trellis.checks import at_least_one, check_equal, check_sequences, check_tokens
 from trellis.sequence.recurrent_stack import CellName, RecurrentStack, State
 
 
@@ -51,10 +51,8 @@ class RecurrentLM(nn.Module):
         tie: bool = False,
     ) -> None:
         super().__init__()
-        if tie and embed_dim != hidden_size:
-            raise ValueError(
-                f"tie=True: embed_dim={embed_dim} and hidden_size={hidden_size} must be equal"
-            )
+        if tie:
+            check_equal("tie=True", embed_dim=embed_dim, hidden_size=hidden_size)
         self.embedding = token_embedding(num_tokens, embed_dim)
         self.rnn = RecurrentStack(
             embed_dim, hidden_size, cell=cell, num_layers=num_layers, dropout=dropout

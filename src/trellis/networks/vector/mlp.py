@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_sizes, check_vectors, probability
+from trellis.checks import check_sizes, check_vectors, check_widths, probability
 from trellis.nn.activation import Activation, Maxout, activation_module
 from trellis.nn.initialization import Initialization, initialize_
 from trellis.nn.sparse import SparseLinear
@@ -53,8 +53,7 @@ class MLP(nn.Module):
         super().__init__()
         check_sizes(in_channels, out_channels)
         probability("dropout", dropout)
-        for width in hidden_channels:
-            at_least_one("a width of hidden_channels", width)
+        check_widths(hidden_channels)
         self.in_channels = in_channels
         layers: list[nn.Module] = []
         for a, b in pairwise((in_channels, *hidden_channels)):

@@ -213,7 +213,7 @@ def test_a_glow_resumes_with_its_norms_set() -> None:
 
 @pytest.mark.parametrize("network", [NICE, RealNVP, CouplingNSF])
 def test_one_number_cannot_be_coupled(network: type[Flow]) -> None:
-    with pytest.raises(ValueError, match="channels=1: coupling needs at least two entries"):
+    with pytest.raises(ValueError, match="channels=1: give at least 2, one to condition on"):
         network((1,))
 
 

@@ -72,7 +72,9 @@ def test_lenet5_takes_the_size_its_padding_fits(size: int, padding: int) -> None
     ("size", "padding", "takes"), [((32, 32), 2, 28), ((28, 28), 0, 32), ((28, 27), 2, 28)]
 )
 def test_lenet5_names_other_sizes(size: tuple[int, int], padding: int, takes: int) -> None:
-    with pytest.raises(ValueError, match=f"padding={padding} takes {takes} x {takes} images"):
+    with pytest.raises(
+        ValueError, match=rf"LeNet5\(padding={padding}\): give x \[B, 1, {takes}, {takes}\]"
+    ):
         LeNet5(1, 10, padding=padding)(torch.zeros(1, 1, *size))
 
 

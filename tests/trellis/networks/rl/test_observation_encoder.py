@@ -21,7 +21,9 @@ def test_vectors_go_through_hidden_layers() -> None:
 def test_states_become_one_hot() -> None:
     trunk = ObservationEncoder((), num_observations=4, hidden_channels=())
     assert trunk(torch.tensor([2, 0])).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
-    with pytest.raises(ValueError, match="observation 4: num_observations=4 leaves 0 to 3"):
+    with pytest.raises(
+        ValueError, match="observation 4 is out of range: num_observations=4 takes 0 to 3"
+    ):
         trunk(torch.tensor([1, 4]))
     with pytest.raises(ValueError, match="observation of torch.float32: give numbers of states"):
         OneHot(3)(torch.zeros(2))
@@ -101,7 +103,7 @@ def test_orthogonal_start() -> None:
     [
         ((5, 3), {}, r"observation_shape=\(5, 3\): only vectors and images .* from \[B, 5, 3\]"),
         ((3, 16, 16), {}, "at least 36 x 36 have a default trunk; give one"),
-        ((), {}, r"observation_shape=\(\) with num_observations=0: give the number of states"),
+        ((), {}, r"num_observations=0: give at least 1, the number of states"),
         ((4,), {"num_observations": 3}, r"the number of a state has the shape \(\)"),
         ((4,), {"hidden_channels": (8, 0)}, "a width of hidden_channels=0: give at least 1"),
         ((5, 3), {"trunk": nn.Linear(4, 2)}, r"trunk Linear does not take .* \[2, 5, 3\]"),
@@ -114,5 +116,5 @@ def test_shapes_without_a_trunk_that_fits(shape, options, message) -> None:
 
 
 def test_observations_of_another_shape() -> None:
-    with pytest.raises(ValueError, match=r"observation \[2, 3\] .*: give \[B, 4\]"):
+    with pytest.raises(ValueError, match=r"observation \[2, 3\] .*: give observation \[B, 4\]"):
         ObservationEncoder((4,))(torch.zeros(2, 3))

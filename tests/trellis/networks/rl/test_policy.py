@@ -139,8 +139,14 @@ def test_a_graph_network_as_trunk() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: CategoricalPolicy((4,), 0), "num_actions=0: .* real-valued actions a Gaussian"),
-        (lambda: GaussianPolicy((4,), 0), "action_dim=0: .* discrete actions a Categorical"),
+        (
+            lambda: CategoricalPolicy((4,), 0),
+            "num_actions=0: .* a GaussianPolicy for real-valued actions",
+        ),
+        (
+            lambda: GaussianPolicy((4,), 0),
+            "action_dim=0: .* a CategoricalPolicy for discrete actions",
+        ),
         (lambda: SquashedGaussianPolicy((4,), (), ()), "for discrete actions use Categorical"),
         (lambda: SquashedGaussianPolicy((4,), (1.0,), (-1.0,)), "finite and in order"),
         (lambda: DeterministicPolicy((4,), (0.0,), (float("inf"),)), "finite and in order"),

@@ -122,8 +122,11 @@ def test_apart_each_has_a_trunk_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: QNetwork((4,), 0), "num_actions=0: QNetwork values discrete actions"),
-        (lambda: StateActionValue((4,), 0), "action_dim=0: .* for discrete actions a QNetwork"),
+        (
+            lambda: QNetwork((4,), 0),
+            "num_actions=0: .* a StateActionValue for real-valued actions",
+        ),
+        (lambda: StateActionValue((4,), 0), "action_dim=0: .* a QNetwork for discrete actions"),
         (lambda: ActorCriticNetwork((4,)), "num_actions=0, action_dim=0: give one of them"),
         (lambda: ActorCriticNetwork((4,), 2, 1), "num_actions=2, action_dim=1: give one of them"),
         (lambda: Value((4, 4)), "have a default trunk; give one from"),

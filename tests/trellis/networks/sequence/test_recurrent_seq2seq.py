@@ -390,7 +390,7 @@ def test_sequences_that_are_none_are_named(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"attention": DotAttention}, "query_dim=6 and key_dim=12 differ"),
+        ({"attention": DotAttention}, "query_dim=6 and key_dim=12 must be equal"),
         ({"attend": "during"}, "attend='during': choose from before, after"),
         ({"cell": "rnn"}, "cell='rnn': choose from elman, lstm, gru"),
         ({"num_layers": 0}, "num_layers=0: give at least 1"),
