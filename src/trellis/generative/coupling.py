@@ -5,6 +5,7 @@ context features. A conditioner is any network with P outputs for each transform
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
@@ -12,14 +13,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least, at_least_one
 from trellis.generative.conditioning import append_context
 from trellis.generative.transform import Elementwise, Transform
 
 _Direction = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # Elementwise.forward or .inverse
 
 
-class Coupling(Transform):
+class _ConditionedHalf(Transform):
+    """One half of the entries stays as it is and conditions the transform of the other.
+
+    Args:
+        elementwise: the transform f of an entry.
+        conditioner: from the half that stays, and the context, to the parameters of f.
+        swap: exchange the halves.
+    """
+
+    def __init__(self, elementwise: Elementwise, conditioner: nn.Module, swap: bool) -> None:
+        super().__init__()
+        self.elementwise, self.conditioner, self.swap = elementwise, conditioner, swap
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._transformed(self.elementwise.forward, x, context)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._transformed(self.elementwise.inverse, z, context)
+
+    @abstractmethod
+    def _transformed(
+        self, transform: _Direction, x: Tensor, context: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The entries after f in one direction, and the log-determinant."""
+
+
+class Coupling(_ConditionedHalf):
     r"""The first half stays as it is and conditions the transform of the second, or vice versa.
 
     .. math:: z_1 = x_1, \quad z_2 = f(x_2; \theta(x_1))
@@ -49,15 +76,8 @@ class Coupling(Transform):
         *,
         swap: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(elementwise, conditioner, swap)
         self.split = sorted(coupled_sizes(channels, swap=swap), reverse=True)
-        self.elementwise, self.conditioner, self.swap = elementwise, conditioner, swap
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._transformed(self.elementwise.forward, x, context)
-
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._transformed(self.elementwise.inverse, z, context)
 
     def _transformed(
         self, transform: _Direction, x: Tensor, context: Tensor | None
@@ -80,11 +100,8 @@ def coupled_sizes(channels: int, *, swap: bool = False) -> tuple[int, int]:
     >>> coupled_sizes(5), coupled_sizes(5, swap=True)
     ((3, 2), (2, 3))
     """
-    if channels < 2:
-        raise ValueError(
-            f"channels={channels}: coupling needs at least two entries, one to condition on and "
-            f"one to transform; use an autoregressive flow"
-        )
+    reason = ", one to condition on and one to transform; or use an autoregressive flow"
+    at_least(2, "channels", channels, reason)
     first = channels - channels // 2
     return (channels - first, first) if swap else (first, channels - first)
 
@@ -117,7 +134,7 @@ def build_coupling(
     return Coupling(channels, elementwise, conditioner, swap=swap)
 
 
-class CheckerboardCoupling(Transform):
+class CheckerboardCoupling(_ConditionedHalf):
     """The white squares of an image stay as they are and condition the transform of the black.
 
     Args:
@@ -139,15 +156,8 @@ class CheckerboardCoupling(Transform):
         *,
         swap: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(elementwise, conditioner, swap)
         at_least_one("channels", channels)
-        self.elementwise, self.conditioner, self.swap = elementwise, conditioner, swap
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._transformed(self.elementwise.forward, x, context)
-
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._transformed(self.elementwise.inverse, z, context)
 
     def _transformed(
         self, transform: _Direction, x: Tensor, context: Tensor | None

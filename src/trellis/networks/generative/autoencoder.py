@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_examples, num_entries
+from trellis.checks import at_least_one, check_examples, check_widths, num_entries
 from trellis.generative.convolution import ConvolutionalDecoder, ConvolutionalEncoder
 from trellis.nn.activation import Activation, activation_module
 
@@ -59,8 +59,7 @@ class MLPAutoencoder(nn.Module):
         super().__init__()
         entries = num_entries(shape)
         at_least_one("latent_dim", latent_dim)
-        for width in hidden_channels:
-            at_least_one("a width of hidden_channels", width)
+        check_widths(hidden_channels)
         self.shape, self.latent_dim = tuple(shape), latent_dim
         widths = [entries, *hidden_channels, latent_dim]
         self.encoder = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))

@@ -9,16 +9,16 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from trellis.checks import check_examples, choose_from, num_entries
-from trellis.generative.conditioning import one_hot_labels
 from trellis.generative.transform import Transform
+from trellis.networks.generative.sampler import Sampler
 
 Base = Literal["normal", "logistic"]
 
 
-class Flow(nn.Module):
+class Flow(Sampler):
     r"""A density by change of variables, given a transform to the base distribution.
 
     .. math:: \log p(x) = \log p_0(f(x)) + \log |\det \partial f / \partial x|
@@ -46,8 +46,7 @@ class Flow(nn.Module):
         num_classes: int = 0,
         base: Base = "normal",
     ) -> None:
-        super().__init__()
-        self.shape, self.num_classes = tuple(shape), num_classes
+        super().__init__(shape, num_classes)
         self.base = choose_from("base", base, Base)
         self.transform = transform
 
@@ -64,28 +63,13 @@ class Flow(nn.Module):
         return -(F.softplus(z) + F.softplus(-z)).sum(1)
 
     def _context(self, y: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        context = one_hot_labels(y, self.num_classes, type(self).__name__)
+        context = self._one_hot(y)
         return None if context is None else context.to(dtype)
 
-    @torch.no_grad()
-    def sample(
-        self,
-        num_samples: int,
-        y: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Draw examples: the inverse transform of noise from the base distribution.
-
-        Args:
-            num_samples: N.
-            y: labels, for a conditional network.
-            generator: of the random numbers, on the network's device; torch's own by default.
-        Shape:
-            y ``[N]`` -> ``[N, *shape]``
-        """
+    def _draw(self, count: int, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """The inverse transform of noise from the base distribution, ``[N, *shape]``."""
         like = next(self.parameters())
-        size = (num_samples, num_entries(self.shape))
+        size = (count, num_entries(self.shape))
         z = torch.empty(size, dtype=like.dtype, device=like.device)
         if self.base == "normal":
             z.normal_(generator=generator)

@@ -60,7 +60,7 @@ class MAF(Flow):
         max_scale: the largest factor by which one transform scales an entry.
         options: of ``autoregressive_transforms``.
     Shape:
-        x ``[B, *shape]``, y ``[B]`` -> log-densities ``[B]`` in nats
+        see ``Flow``
     Raises:
         ValueError: a size below 1 or an unknown name.
 
@@ -90,7 +90,7 @@ class IAF(Flow):
         max_scale: see ``MAF``.
         options: see ``MAF``.
     Shape:
-        see ``MAF``
+        see ``Flow``
 
     Source: Kingma et al. 2016, section 3; as the inverse of MAF, Papamakarios et al. 2017, 3.5.
     """
@@ -118,7 +118,7 @@ class NSF(Flow):
         bound: entries outside [-bound, bound] pass unchanged: standardise the data or widen it.
         options: of ``autoregressive_transforms``.
     Shape:
-        see ``MAF``
+        see ``Flow``
     Raises:
         ValueError: see ``MAF``; or a bound that is not positive.
 

@@ -71,7 +71,7 @@ class NICE(Flow):
         options: of ``coupling_transforms``; with three couplings or more every entry can
             influence every other.
     Shape:
-        x ``[B, *shape]``, y ``[B]`` -> log-densities ``[B]`` in nats
+        see ``Flow``
     Raises:
         ValueError: an example of one entry, a size below 1, an unknown name.
 
@@ -99,7 +99,7 @@ class RealNVP(Flow):
         max_scale: the largest factor by which one coupling scales an entry.
         options: of ``coupling_transforms``.
     Shape:
-        see ``NICE``
+        see ``Flow``
     Raises:
         ValueError: see ``NICE``.
 
@@ -130,7 +130,7 @@ class CouplingNSF(Flow):
         bound: entries outside [-bound, bound] pass unchanged.
         options: of ``coupling_transforms``.
     Shape:
-        see ``NICE``
+        see ``Flow``
     Raises:
         ValueError: see ``NICE``; or a bound that is not positive.
 

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, check_examples, num_entries
-from trellis.generative.conditioning import append_context, one_hot_labels
+from trellis.generative.conditioning import append_context
 from trellis.generative.gaussian import gaussian_kl, gaussian_log_prob
+from trellis.networks.generative.sampler import Sampler
 from trellis.networks.generative.vae import Latents
 from trellis.networks.vector.mlp import MLP
 from trellis.nn.activation import Activation
 
 
-class HierarchicalVAE(nn.Module):
+class HierarchicalVAE(Sampler):
     r"""Variational autoencoder with a hierarchy of two latent variables.
 
     .. math::
@@ -30,9 +31,7 @@ class HierarchicalVAE(nn.Module):
     :math:`p(x \mid z_1)`.
 
     Args:
-        shape: of an example, which is flattened inside.
-        num_parameters: see ``VAE``.
-        num_classes: see ``VAE``.
+        shape, num_parameters, num_classes: see ``VAE``.
         latent_dim: dimensions of the upper latent variable z2, L.
         lower_dim: dimensions of the lower latent variable z1, M.
         hidden_channels: widths of the hidden layers between x and z1.
@@ -58,12 +57,11 @@ class HierarchicalVAE(nn.Module):
         upper_channels: Sequence[int] = (100, 100),
         activation: Activation = "tanh",
     ) -> None:
-        super().__init__()
+        super().__init__(shape, num_classes)
         entries = num_entries(shape)
-        at_least_one("num_parameters", num_parameters)
         at_least_one("lower_dim", lower_dim)
-        self.shape, self.num_parameters = tuple(shape), num_parameters
-        self.num_classes, self.latent_dim = num_classes, at_least_one("latent_dim", latent_dim)
+        self.num_parameters = at_least_one("num_parameters", num_parameters)
+        self.latent_dim = at_least_one("latent_dim", latent_dim)
 
         def mlp(in_channels: int, out_channels: int, widths: Sequence[int]) -> MLP:
             return MLP(
@@ -78,7 +76,7 @@ class HierarchicalVAE(nn.Module):
         )
 
     def forward(self, x: Tensor, y: Tensor | None = None, num_samples: int = 1) -> Latents:
-        labels = self._labels(y)
+        labels = self._one_hot(y)
         mean, log_scale = self._encode_lower(x, labels)
         noise = torch.randn(num_samples, *mean.shape, device=mean.device, dtype=mean.dtype)
         z1 = torch.addcmul(mean, log_scale.exp(), noise)  # [K, B, M]
@@ -103,37 +101,30 @@ class HierarchicalVAE(nn.Module):
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log-scale of q(z2 | z1) at the mean of q(z1 | x), ``[B, L]`` each."""
-        mean, _ = self._encode_lower(x, self._labels(y))
+        mean, _ = self._encode_lower(x, self._one_hot(y))
         return self._halves(self.upper_encoder, mean)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Parameters ``[B, P, *shape]`` of p(x | z1) at the mean of p(z1 | z2), z2 ``[B, L]``."""
         check_examples(z, (self.latent_dim,), "HierarchicalVAE's decoder")
         mean, _ = self._halves(self.upper_decoder, z)
-        return self._decode_lower(mean, self._labels(y))
+        return self._decode_lower(mean, self._one_hot(y))
 
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Parameters ``[B, P, *shape]`` of p(x | z1) at the mean of q(z1 | x)."""
-        labels = self._labels(y)
+        labels = self._one_hot(y)
         return self._decode_lower(self._encode_lower(x, labels)[0], labels)
 
-    @torch.no_grad()
-    def sample(
-        self,
-        num_samples: int,
-        y: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Parameters ``[N, P, *shape]`` of p(x | z1), z1 from the prior; see ``Flow.sample``."""
+    def _draw(self, count: int, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """Parameters ``[N, P, *shape]`` of p(x | z1), z1 from the prior."""
         device = next(self.parameters()).device
 
         def noise(width: int) -> Tensor:
-            return torch.randn(num_samples, width, generator=generator, device=device)
+            return torch.randn(count, width, generator=generator, device=device)
 
         mean, log_scale = self._halves(self.upper_decoder, noise(self.latent_dim))
         z1 = torch.addcmul(mean, log_scale.exp(), noise(mean.size(-1)))
-        return self._decode_lower(z1, self._labels(y))
+        return self._decode_lower(z1, self._one_hot(y))
 
     def _encode_lower(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and log-scale of q(z1 | x), ``[B, M]`` each."""
@@ -151,6 +142,3 @@ class HierarchicalVAE(nn.Module):
         """Parameters of p(x | z1)."""
         parameters = self.decoder(append_context(z1, labels))
         return parameters.view(-1, self.num_parameters, *self.shape)
-
-    def _labels(self, y: Tensor | None) -> Tensor | None:
-        return one_hot_labels(y, self.num_classes, "HierarchicalVAE")

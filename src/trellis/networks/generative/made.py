@@ -11,25 +11,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_examples, choose_from, num_entries
-from trellis.generative.conditioning import one_hot_labels
+from trellis.checks import at_least_one, check_examples, check_widths, choose_from, num_entries
 from trellis.generative.masked import MaskedLinear, MaskedMLP
 from trellis.generative.pixel_levels import as_levels
 from trellis.generative.pixel_likelihood import bernoulli
+from trellis.networks.generative.sampler import Sampler
 from trellis.nn.activation import Activation
 
 Order = Literal["natural", "random"]
 
 
-class MADE(nn.Module):
+class MADE(Sampler):
     r"""Autoregressive Bernoulli distributions, whose logits are computed in one pass.
 
     .. math:: \ln p(x \mid y) = \sum_d x_d \ln \sigma(l_d) + (1 - x_d) \ln \sigma(-l_d),
         \quad l_d = f_d(x_{\text{before } d}, y)
 
     Args:
-        shape: of an example.
-        num_classes: of labels to condition on; 0 for an unconditional network.
         hidden_channels: widths of the hidden layers.
         activation: of the hidden layers.
         order: of the bits: their own, or random.
@@ -65,13 +63,11 @@ class MADE(nn.Module):
         direct: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(shape, num_classes)
         choose_from("order", order, Order)
         if at_least_one("num_masks", num_masks) > 1 and order == "natural":
             raise ValueError(f"num_masks={num_masks}: several orderings need order='random'")
-        for width in hidden_channels:
-            at_least_one("a width of hidden_channels", width)
-        self.shape, self.num_classes = tuple(shape), num_classes
+        check_widths(hidden_channels)
         features = num_entries(self.shape)
         generator = torch.Generator().manual_seed(seed)
         orders = [torch.arange(features)]
@@ -100,7 +96,7 @@ class MADE(nn.Module):
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         check_examples(x, self.shape, "MADE")
         as_levels(x, 2)
-        context, x = one_hot_labels(y, self.num_classes, "MADE"), x.flatten(1)
+        context, x = self._one_hot(y), x.flatten(1)
         count = len(self.chains)
         if count == 1:
             return self._log_prob(0, x, context)
@@ -121,27 +117,20 @@ class MADE(nn.Module):
             logits = logits + self.direct[chain](x)
         return logits.squeeze(2)
 
-    @torch.no_grad()
-    def sample(
-        self,
-        num_samples: int,
-        y: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Draw examples ``[N, *shape]``, at the cost of about one ``forward``; see ``Flow``."""
-        context = one_hot_labels(y, self.num_classes, "MADE")
-        device, count = next(self.parameters()).device, len(self.chains)
-        if count == 1:
-            chosen = torch.zeros(num_samples, dtype=torch.long, device=device)
+    def _draw(self, count: int, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """Examples ``[N, *shape]``, at the cost of about one ``forward``."""
+        context = self._one_hot(y)
+        device, orders = next(self.parameters()).device, len(self.chains)
+        if orders == 1:
+            chosen = torch.zeros(count, dtype=torch.long, device=device)
         else:
-            chosen = torch.randint(count, (num_samples,), generator=generator, device=device)
-        x = torch.empty(num_samples, num_entries(self.shape), device=device)
+            chosen = torch.randint(orders, (count,), generator=generator, device=device)
+        x = torch.empty(count, num_entries(self.shape), device=device)
         for chain in chosen.unique().tolist():
             rows = chosen == chain
             some = None if context is None else context[rows]
             x[rows] = self._sample(chain, int(rows.sum()), some, generator)
-        return x.view(num_samples, *self.shape)
+        return x.view(count, *self.shape)
 
     def _sample(
         self, chain: int, count: int, context: Tensor | None, generator: torch.Generator | None

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from trellis.checks import at_least_one, check_examples, check_labels
 from trellis.generative.pixel_levels import as_levels
+from trellis.networks.generative.sampler import Sampler
 
 
-class PixelCNN(nn.Module):
+class PixelCNN(Sampler):
     r"""Gated PixelCNN: the level of each pixel, given the rows above and the pixels to its left.
 
     .. math:: \ln p(x \mid y) = \sum_{i,j} \ln \mathrm{softmax}(l_{ij})_{k_{ij}},
@@ -27,7 +28,6 @@ class PixelCNN(nn.Module):
 
     Args:
         shape: of an image, one channel: ``(1, H, W)``.
-        num_classes: of labels to condition on; 0 for an unconditional network.
         num_levels: K, 2 for binary images, 256 for bytes.
         channels: C of both stacks.
         num_layers: gated layers after the first convolution.
@@ -61,7 +61,7 @@ class PixelCNN(nn.Module):
         kernel_size: int = 3,
         first_kernel_size: int = 7,
     ) -> None:
-        super().__init__()
+        super().__init__(shape, num_classes)
         if len(shape) != 3 or shape[0] != 1 or min(shape) < 1:
             raise ValueError(f"shape={tuple(shape)}: give images of one channel, (1, H, W)")
         if num_levels < 2:
@@ -74,7 +74,7 @@ class PixelCNN(nn.Module):
         ):
             if size < 3 or size % 2 == 0:
                 raise ValueError(f"{name}={size}: give an odd number, at least 3")
-        self.shape, self.num_classes, self.num_levels = tuple(shape), num_classes, num_levels
+        self.num_levels = num_levels
         self.radius = first_kernel_size // 2
         self.above = nn.Conv2d(1, channels, (self.radius, first_kernel_size))
         self.left = nn.Conv2d(1, channels, (1, self.radius))
@@ -116,26 +116,19 @@ class PixelCNN(nn.Module):
     def _gated(self) -> list["_GatedLayer"]:
         return cast(list[_GatedLayer], list(self.layers))
 
-    @torch.no_grad()
-    def sample(
-        self,
-        num_samples: int,
-        y: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Draw images ``[N, 1, H, W]``, pixel by pixel; see ``Flow.sample``.
+    def _draw(self, count: int, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """Images ``[N, 1, H, W]``, pixel by pixel.
 
         Features are cached: each is computed once, as in one ``forward``.
         """
         check_labels(y, self.num_classes, "PixelCNN")
         (_, height, width), r = self.shape, self.radius
         # The zeros around the image are the padding.
-        image = self.left.weight.new_zeros(num_samples, 1, height + r, width + 2 * r)
-        rows = [self._zeros(num_samples, layer.radius, width) for layer in self._gated()]
+        image = self.left.weight.new_zeros(count, 1, height + r, width + 2 * r)
+        rows = [self._zeros(count, layer.radius, width) for layer in self._gated()]
         for i in range(height):
             links = self._next_row(image[:, :, i : i + r], rows, y)
-            columns = [self._zeros(num_samples, 1, layer.radius) for layer in self._gated()]
+            columns = [self._zeros(count, 1, layer.radius) for layer in self._gated()]
             for j in range(width):
                 left = image[:, :, i + r : i + r + 1, j : j + r]
                 here = [link[..., j : j + 1] for link in links]

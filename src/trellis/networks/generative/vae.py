@@ -4,7 +4,7 @@ Legend: B examples of shape ``shape``, K samples of the latent variable of each,
 dimensions, P parameters of the likelihood for each entry of an example.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, check_examples, num_entries
-from trellis.generative.conditioning import append_context, one_hot_labels
+from trellis.generative.conditioning import append_context
 from trellis.generative.convolution import ConvolutionalDecoder, ConvolutionalEncoder
 from trellis.generative.gaussian import gaussian_kl, gaussian_log_prob
+from trellis.networks.generative.sampler import Sampler
 from trellis.networks.vector.mlp import MLP
 from trellis.nn.activation import Activation
 
@@ -37,15 +38,13 @@ class Latents(NamedTuple):
     kl: Tensor
 
 
-class _GaussianVAE(nn.Module, ABC):
+class _GaussianVAE(Sampler):
     """One latent variable for each example, with a standard Gaussian prior.
 
     A subclass builds the encoder and the decoder, and defines the input of the encoder.
 
     Args:
-        shape: of an example, which is flattened inside.
         num_parameters: of the likelihood for each entry, P.
-        num_classes: of labels to condition on; 0 for an unconditional network.
         latent_dim: L.
     """
 
@@ -55,11 +54,10 @@ class _GaussianVAE(nn.Module, ABC):
     def __init__(
         self, shape: tuple[int, ...], num_parameters: int, num_classes: int, latent_dim: int
     ) -> None:
-        super().__init__()
+        super().__init__(shape, num_classes)
         num_entries(shape)
-        at_least_one("num_parameters", num_parameters)
-        self.shape, self.num_parameters = tuple(shape), num_parameters
-        self.num_classes, self.latent_dim = num_classes, at_least_one("latent_dim", latent_dim)
+        self.num_parameters = at_least_one("num_parameters", num_parameters)
+        self.latent_dim = at_least_one("latent_dim", latent_dim)
 
     @abstractmethod
     def _entries(self, x: Tensor) -> Tensor:
@@ -81,34 +79,24 @@ class _GaussianVAE(nn.Module, ABC):
     def encode(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log-scale of q(z | x), ``[B, L]`` each."""
         check_examples(x, self.shape, type(self).__name__)
-        entries = append_context(self._entries(x), self._labels(y))
+        entries = append_context(self._entries(x), self._one_hot(y))
         mean, log_scale = self.encoder(entries).chunk(2, -1)
         return mean, log_scale
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Parameters ``[B, P, *shape]`` of p(x | z) for latent variables ``[B, L]``."""
         check_examples(z, (self.latent_dim,), f"{type(self).__name__}'s decoder")
-        parameters = self.decoder(append_context(z, self._labels(y)))
+        parameters = self.decoder(append_context(z, self._one_hot(y)))
         return parameters.view(-1, self.num_parameters, *self.shape)
 
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Parameters ``[B, P, *shape]`` of p(x | z) at the mean of q(z | x)."""
         return self.decode(self.encode(x, y)[0], y)
 
-    def _labels(self, y: Tensor | None) -> Tensor | None:
-        return one_hot_labels(y, self.num_classes, type(self).__name__)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        num_samples: int,
-        y: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Parameters ``[N, P, *shape]`` of p(x | z), z from the prior; see ``Flow.sample``."""
+    def _draw(self, count: int, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """Parameters ``[N, P, *shape]`` of p(x | z), z from the prior."""
         device = next(self.parameters()).device
-        z = torch.randn(num_samples, self.latent_dim, generator=generator, device=device)
+        z = torch.randn(count, self.latent_dim, generator=generator, device=device)
         return self.decode(z, y)
 
 

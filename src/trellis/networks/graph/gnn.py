@@ -7,6 +7,7 @@ for bags of words) and ``edge_index [2, E]`` to logits ``[N, out_channels]``; ed
 output. Sizes below 1, and x or edges of another shape, raise a ``ValueError``.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
@@ -35,7 +36,31 @@ class Layered(Protocol):
         """Outputs ``[N, channels[k]]`` of the layers; the last is that of the network."""
 
 
-class _Stack(nn.Module):
+class NodeNetwork(nn.Module, ABC):
+    """Base of the networks of nodes; the arguments that all of them take are documented here.
+
+    Args:
+        in_channels: features of a node.
+        out_channels: number of classes, or width of an embedding.
+        hidden_channels: width of the hidden layers.
+        num_layers: convolutions, at least 1.
+        dropout: probability before each convolution.
+    Shape:
+        x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
+    """
+
+    in_channels: int
+    channels: tuple[int, ...]
+
+    @abstractmethod
+    def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:
+        """Outputs ``[N, channels[k]]`` of the layers, of which the last is the network's."""
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.embeddings(x, edge_index)[-1]
+
+
+class _Stack(NodeNetwork):
     """Convolutions with dropout before each and an activation after all but the last.
 
     Args:
@@ -72,23 +97,11 @@ class _Stack(nn.Module):
             outputs.append(x)
         return [*outputs, last(dropout(x, self.dropout, self.training), *edges)]
 
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        return self.embeddings(x, edge_index)[-1]
-
 
 class GCN(_Stack):
     r"""Graph convolutional network.
 
     .. math:: X' = \hat D^{-1/2} \hat A \hat D^{-1/2} X W, \quad \hat A = A + I
-
-    Args:
-        in_channels: features of a node.
-        out_channels: number of classes.
-        hidden_channels: width of the hidden layers.
-        num_layers: convolutions, at least 1.
-        dropout: probability before each convolution.
-    Shape:
-        x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
 
     Source: Kipf and Welling 2017, eq. 2 and 9.
     """
@@ -136,16 +149,11 @@ class GAT(_Stack):
     ``forward``: it cannot run on the meta device, and on a GPU it waits once for each layer.
 
     Args:
-        in_channels: features of a node.
-        out_channels: number of classes.
         hidden_channels: width of one head.
         num_heads: attention heads of the hidden layers.
         num_out_heads: attention heads of the last layer.
-        num_layers: convolutions, at least 1.
         dropout: probability before each convolution and of the attention weights.
         v2: the attention of GATv2, where the non-linearity comes before ``a``.
-    Shape:
-        x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
 
     Source: Velickovic et al. 2018, eq. 1-6; Brody et al. 2022, eq. 7 (v2).
     """
@@ -182,14 +190,7 @@ class GraphSAGE(_Stack):
     .. math:: x_i' = W \frac{1}{|N(i)|} \sum_{j \in N(i)} x_j + B x_i
 
     Args:
-        in_channels: features of a node.
-        out_channels: number of classes.
-        hidden_channels: width of the hidden layers.
-        num_layers: convolutions, at least 1.
-        dropout: probability before each convolution.
         normalize: scale the output of each layer to unit length.
-    Shape:
-        x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
 
     Source: Hamilton et al. 2017, algorithm 1, on all neighbours instead of a sample. The paper's
     ``W [x_i, mean]`` is ``B x_i + W mean`` here. Without ``normalize`` this is the neighbourhood
@@ -220,14 +221,9 @@ class GIN(_Stack):
 
     Args:
         in_channels: features of a node; a sparse x is converted to dense.
-        out_channels: number of classes, or width of an embedding.
         hidden_channels: width of the hidden layers, and within each MLP.
-        num_layers: convolutions, at least 1.
-        dropout: probability before each convolution.
         eps: additional weight of the node itself; 0 is the paper's GIN-0.
         train_eps: learn ``eps`` in every layer (GIN-eps).
-    Shape:
-        x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
 
     Source: Xu et al. 2019, eq. 4.1 and section 7, whose five layers include the input.
     """
@@ -257,9 +253,6 @@ class NodeMLP(_Stack):
     biases), and dropout in the same places.
 
     Args:
-        in_channels: features of a node.
-        out_channels: number of classes.
-        hidden_channels: width of the hidden layers.
         num_layers: linear maps, at least 1.
         dropout: probability before each map.
     Shape:
@@ -282,7 +275,7 @@ class NodeMLP(_Stack):
         initialize_(self, "xavier")
 
 
-class GatedGraphNet(nn.Module):
+class GatedGraphNet(NodeNetwork):
     r"""Gated graph network: a GRU updates each node's state with its neighbours' messages.
 
     .. math::
@@ -293,13 +286,9 @@ class GatedGraphNet(nn.Module):
     with the message as the GRU's input. All T updates share one ``W`` and one GRU.
 
     Args:
-        in_channels: features of a node.
-        out_channels: number of classes.
         hidden_channels: width of the state.
         num_layers: updates T, at least 1.
         dropout: probability before the first and the last linear map.
-    Shape:
-        x ``[N, in_channels]``, edge_index ``[2, E]`` -> ``[N, out_channels]``
 
     Source: Li et al. 2016, section 3. Deviates: a linear map from x to the state, where the paper
     pads x with zeros; one type of edge.
@@ -330,9 +319,6 @@ class GatedGraphNet(nn.Module):
         for _ in range(self.num_layers):
             states.append(self.convolution(states[-1], edge_index))
         return [*states[1:], self.output(dropout(states[-1], self.dropout, self.training))]
-
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        return self.embeddings(x, edge_index)[-1]
 
 
 def _two_maps(in_channels: int, hidden_channels: int, out_channels: int) -> nn.Sequential:

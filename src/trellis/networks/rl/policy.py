@@ -5,12 +5,13 @@ by ``trellis.networks.rl.observation_encoder.ObservationEncoder`` and take its o
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
 
+from trellis.checks import at_least_one
 from trellis.networks.rl.observation_encoder import ObservationEncoder, head
 from trellis.nn.activation import Activation
 from trellis.rl.distribution import FastCategorical, SquashedGaussian, at_least_float32
@@ -27,9 +28,8 @@ class CategoricalPolicy(nn.Module):
     r"""Discrete actions: :math:`\pi(a \mid s) = \text{softmax}(f(s))_a`.
 
     Args:
-        observation_shape: of one observation.
         num_actions: number of actions.
-        options: of ``ObservationEncoder``.
+        observation_shape, options: of ``ObservationEncoder``.
     Shape:
         observation ``[B, *observation_shape]`` -> ``Categorical`` of batch ``[B]``
     Raises:
@@ -58,10 +58,9 @@ class GaussianPolicy(nn.Module):
     environment's bounds.
 
     Args:
-        observation_shape: of one observation.
         action_dim: A.
         log_std: initial logarithms of the standard deviations.
-        options: of ``ObservationEncoder``.
+        observation_shape, options: of ``ObservationEncoder``.
     Shape:
         observation ``[B, *observation_shape]`` -> ``Independent(Normal)`` over ``[A]`` of batch
         ``[B]``
@@ -90,24 +89,19 @@ class GaussianPolicy(nn.Module):
         return self.head(self.features(observation))
 
 
-class SquashedGaussianPolicy(nn.Module):
-    r"""Stochastic real actions between bounds: a Gaussian through a tanh.
+class _BoundedPolicy(nn.Module):
+    """Features of an observation, the bounds of actions, and a head for them.
 
     Args:
-        observation_shape: of one observation.
         action_low: lower bound of each entry of an action.
         action_high: upper bound of each.
-        options: of ``ObservationEncoder``.
-    Shape:
-        observation ``[B, *observation_shape]`` -> ``SquashedGaussian`` over ``[A]`` of batch
-        ``[B]``
+        observation_shape, options: of ``ObservationEncoder``.
     Raises:
         ValueError: bounds that are missing, infinite or in the wrong order, or what
             ``ObservationEncoder`` refuses.
-
-    Source: Haarnoja et al. 2018 (soft actor-critic), appendix C.
     """
 
+    outputs_per_entry: ClassVar[int]
     action_low: Tensor
     action_high: Tensor
 
@@ -123,11 +117,26 @@ class SquashedGaussianPolicy(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        _register_bounds(self, action_low, action_high)
+        _check_bounds(action_low, action_high)
+        self.register_buffer("action_low", torch.tensor(action_low, dtype=torch.float))
+        self.register_buffer("action_high", torch.tensor(action_high, dtype=torch.float))
         self.features = ObservationEncoder(
             observation_shape, hidden_channels=hidden_channels, activation=activation, **options
         )
-        self.head = self.features.head(2 * len(action_low), POLICY_GAIN)
+        self.head = self.features.head(self.outputs_per_entry * len(action_low), POLICY_GAIN)
+
+
+class SquashedGaussianPolicy(_BoundedPolicy):
+    r"""Stochastic real actions between bounds: a Gaussian through a tanh.
+
+    Shape:
+        observation ``[B, *observation_shape]`` -> ``SquashedGaussian`` over ``[A]`` of batch
+        ``[B]``
+
+    Source: Haarnoja et al. 2018 (soft actor-critic), appendix C.
+    """
+
+    outputs_per_entry = 2
 
     def forward(self, observation: Tensor) -> SquashedGaussian:
         both = at_least_float32(self.head(self.features(observation)))
@@ -136,44 +145,18 @@ class SquashedGaussianPolicy(nn.Module):
         return SquashedGaussian(mean, log_std, self.action_low, self.action_high)
 
 
-class DeterministicPolicy(nn.Module):
+class DeterministicPolicy(_BoundedPolicy):
     r"""Deterministic real actions between bounds: :math:`a = c + h \tanh f(s)`.
 
     Here c is the middle of the bounds and h half of their distance.
 
-    Args:
-        observation_shape: of one observation.
-        action_low: lower bound of each entry of an action.
-        action_high: upper bound of each.
-        options: of ``ObservationEncoder``.
     Shape:
         observation ``[B, *observation_shape]`` -> ``[B, A]``
-    Raises:
-        ValueError: as ``SquashedGaussianPolicy``.
 
     Source: Lillicrap et al. 2016 (DDPG), section 7.
     """
 
-    action_low: Tensor
-    action_high: Tensor
-
-    @options_of(ObservationEncoder)
-    def __init__(
-        self,
-        observation_shape: Sequence[int],
-        action_low: Sequence[float],
-        action_high: Sequence[float],
-        *,
-        hidden_channels: Sequence[int] = (256, 256),
-        activation: Activation = "relu",
-        **options: Any,
-    ) -> None:
-        super().__init__()
-        _register_bounds(self, action_low, action_high)
-        self.features = ObservationEncoder(
-            observation_shape, hidden_channels=hidden_channels, activation=activation, **options
-        )
-        self.head = self.features.head(len(action_low), POLICY_GAIN)
+    outputs_per_entry = 1
 
     def forward(self, observation: Tensor) -> Tensor:
         middle = (self.action_high + self.action_low) / 2
@@ -196,11 +179,7 @@ class CategoricalHead(nn.Module):
 
     def __init__(self, in_channels: int, num_actions: int, orthogonal: bool = True) -> None:
         super().__init__()
-        if num_actions < 1:
-            raise ValueError(
-                f"num_actions={num_actions}: give at least 1, or for real-valued actions a "
-                f"GaussianPolicy"
-            )
+        at_least_one("num_actions", num_actions, ", or a GaussianPolicy for real-valued actions")
         self.linear = head(in_channels, num_actions, POLICY_GAIN if orthogonal else None)
 
     def forward(self, features: Tensor) -> Categorical:
@@ -225,11 +204,7 @@ class GaussianHead(nn.Module):
         self, in_channels: int, action_dim: int, orthogonal: bool = True, log_std: float = 0.0
     ) -> None:
         super().__init__()
-        if action_dim < 1:
-            raise ValueError(
-                f"action_dim={action_dim}: give at least 1, or for discrete actions a "
-                f"CategoricalPolicy"
-            )
+        at_least_one("action_dim", action_dim, ", or a CategoricalPolicy for discrete actions")
         self.linear = head(in_channels, action_dim, POLICY_GAIN if orthogonal else None)
         self.log_std = nn.Parameter(torch.full((action_dim,), float(log_std)))
 
@@ -239,7 +214,7 @@ class GaussianHead(nn.Module):
         return Independent(normal, 1, validate_args=False)
 
 
-def _register_bounds(policy: nn.Module, low: Sequence[float], high: Sequence[float]) -> None:
+def _check_bounds(low: Sequence[float], high: Sequence[float]) -> None:
     # On the CPU, so that they can be read even if the network is built on the meta device.
     lower, upper = (torch.tensor(each, dtype=torch.float, device="cpu") for each in (low, high))
     fit = lower.shape == upper.shape and lower.dim() == 1 and lower.numel() > 0
@@ -248,5 +223,3 @@ def _register_bounds(policy: nn.Module, low: Sequence[float], high: Sequence[flo
             f"action_low={tuple(low)}, action_high={tuple(high)}: give both bounds of each entry "
             f"of an action, finite and in order; for discrete actions use CategoricalPolicy"
         )
-    policy.register_buffer("action_low", torch.tensor(low, dtype=torch.float))
-    policy.register_buffer("action_high", torch.tensor(high, dtype=torch.float))
