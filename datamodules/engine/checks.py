@@ -1,5 +1,7 @@
 """Checks of values, made once when data is read: the first wrong example is named."""
 
+from pathlib import Path
+
 from torch import Tensor
 
 
@@ -37,3 +39,9 @@ def check_labels(y: Tensor, num_classes: int, source: str) -> None:
         raise ValueError(
             f"{source}: label {int(y[row])} of example {row} is not in 0..{num_classes - 1}"
         )
+
+
+def in_line(path: Path | str, line: int, problem: str, column: str | None = None) -> ValueError:
+    """The error about what stands in a line of a file, or in one of its columns."""
+    where = f"{path}, line {line}" + (f", column {column!r}" if column is not None else "")
+    return ValueError(f"{where}: {problem}")

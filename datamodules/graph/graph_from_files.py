@@ -9,7 +9,9 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import coalesce, to_undirected
 
+from trellis.checks import fraction
 from trellis.datamodules.engine.base import SPLITS
+from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.labels import as_number, check_class_names
 from trellis.datamodules.graph.tables import Row, read_rows
 from trellis.datamodules.graph.whole_graph import WholeGraph, check_masks
@@ -61,8 +63,7 @@ class GraphFromFiles(WholeGraph):
     ) -> None:
         super().__init__(steps_per_epoch)
         for name, value in (("train_fraction", train_fraction), ("val_fraction", val_fraction)):
-            if not 0 < value < 1:
-                raise ValueError(f"{name}={value}: give a fraction between 0 and 1")
+            fraction(name, value)
         if train_fraction + val_fraction >= 1:
             raise ValueError(
                 f"train_fraction={train_fraction} and val_fraction={val_fraction} leave no test "
@@ -107,10 +108,8 @@ class GraphFromFiles(WholeGraph):
                 self._check_weights(line, cells)
             for column, cell in zip(("source", "target"), cells, strict=False):
                 if cell not in ids:
-                    raise ValueError(
-                        f"{self.edges}, line {line}, column {column!r}: {cell!r} is not a node "
-                        f"id: add the node or remove the edge (a header must be source,target)"
-                    )
+                    fix = "add the node or remove the edge (a header must be source,target)"
+                    raise in_line(self.edges, line, f"{cell!r} is not a node id: {fix}", column)
             ends.append((ids[cells[0]], ids[cells[1]]))
         edge_index = torch.tensor(ends, dtype=torch.long).view(-1, 2).t().contiguous()
         if self.undirected:
@@ -119,12 +118,10 @@ class GraphFromFiles(WholeGraph):
 
     def _check_weights(self, line: int, cells: list[str]) -> None:
         if len(cells) != 3:
-            raise ValueError(f"{self.edges}, line {line}: {len(cells)} cells: give source,target")
+            raise in_line(self.edges, line, f"{len(cells)} cells: give source,target")
         if not self.ignore_weights:
-            raise ValueError(
-                f"{self.edges}, line {line}: 3 cells: give source,target; networks take no "
-                f"weights of edges: leave them out with ignore_weights=true"
-            )
+            weights = "networks take no weights of edges: leave them out with ignore_weights=true"
+            raise in_line(self.edges, line, f"3 cells: give source,target; {weights}")
 
 
 def _read_table(path: Path, label: str) -> tuple[list[str], list[Row]]:
@@ -142,7 +139,7 @@ def _read_table(path: Path, label: str) -> tuple[list[str], list[Row]]:
         raise ValueError(f"{path}: no feature columns: add at least one beside id and label")
     for line, cells in rows:
         if len(cells) != len(header):
-            raise ValueError(f"{path}, line {line}: {len(cells)} cells for {len(header)} columns")
+            raise in_line(path, line, f"{len(cells)} cells for {len(header)} columns")
     return header, rows
 
 
@@ -151,9 +148,7 @@ def _read_ids(path: Path, rows: list[Row]) -> dict[str, int]:
     for number, (line, cells) in enumerate(rows):
         if cells[0] in ids:
             first = rows[ids[cells[0]]][0]
-            raise ValueError(
-                f"{path}, line {line}: node id {cells[0]!r} is also on line {first}: remove one"
-            )
+            raise in_line(path, line, f"node id {cells[0]!r} is also on line {first}: remove one")
         ids[cells[0]] = number
     return ids
 
@@ -178,10 +173,8 @@ def _read_labels(path: Path, column: str, names: list[str]) -> tuple[Tensor, tup
 def _read_split(path: Path, rows: list[Row], column: int, y: Tensor) -> list[Tensor]:
     for line, cells in rows:
         if cells[column] not in (*SPLITS, ""):
-            raise ValueError(
-                f"{path}, line {line}, column 'split': {cells[column]!r}: "
-                f"give train, val, test or an empty cell"
-            )
+            fix = "give train, val, test or an empty cell"
+            raise in_line(path, line, f"{cells[column]!r}: {fix}", "split")
     labelled = y >= 0
     return [
         labelled & torch.tensor([cells[column] == split for _, cells in rows]) for split in SPLITS
@@ -211,10 +204,8 @@ def _read_features(
     for line, cells in rows:
         for column in columns:
             if not _finite(cells[column]):
-                raise ValueError(
-                    f"{path}, line {line}, column {header[column]!r}: {cells[column]!r} is not a "
-                    f"finite number: replace it"
-                )
+                problem = f"{cells[column]!r} is not a finite number: replace it"
+                raise in_line(path, line, problem, header[column])
     raise AssertionError("one cell is not a finite number")
 
 

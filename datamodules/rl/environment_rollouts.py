@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from trellis.checks import at_least
 from trellis.datamodules.rl.environment_data import EnvironmentData
 from trellis.rl.collector import Rollout
 from trellis.rl.spaces import bytes_to_float
@@ -47,12 +48,9 @@ class EnvironmentRollouts(EnvironmentData):
         **common: Any,
     ) -> None:
         super().__init__(environment, num_envs, num_steps, **common)
-        if total_steps < num_envs * num_steps:
-            raise ValueError(
-                f"total_steps={total_steps}: one rollout has num_envs * num_steps = "
-                f"{num_envs * num_steps}"
-            )
-        self.num_batches = total_steps // (num_envs * num_steps)
+        rollout = num_envs * num_steps
+        at_least(rollout, "total_steps", total_steps, ", num_envs * num_steps of one rollout")
+        self.num_batches = total_steps // rollout
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if not isinstance(batch, Rollout):

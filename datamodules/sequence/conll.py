@@ -8,28 +8,22 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from trellis.checks import at_least_one
-from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.base import Split
+from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.labels import check_class_names, is_header
-from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.sequence.budget import Order, budget_loader
-from trellis.datamodules.sequence.text_files import (
-    STAGES,
-    learn_tokenizer,
-    read_lines,
-    require_ids,
-)
+from trellis.datamodules.sequence.labelled_files import LabelledFiles
+from trellis.datamodules.sequence.text_files import read_lines
 from trellis.files import FilePath
 from trellis.sequence.batches import Ragged
 from trellis.sequence.masking import IGNORED
-from trellis.sequence.tokenizer import BOS, EOS, PAD, UNKNOWN, TokenizerFactory, WordTokenizer
+from trellis.sequence.tokenizer import BOS, EOS, UNKNOWN, TokenizerFactory, WordTokenizer
 from trellis.spec import LabelledTokenSpec
 
 # In CoNLL-U, the ids of multiword tokens and of empty nodes.
 _NO_WORD = re.compile(r"\d+[-.]\d+")
 
 
-class CoNLL(DataModule):
+class CoNLL(LabelledFiles):
     """Sentences with a tag for each word, from files in columns.
 
     Batch: ``(tokens, tags)``, both ``[B, T]``. A sentence is enclosed in ``bos_id`` and
@@ -41,9 +35,6 @@ class CoNLL(DataModule):
     ``word_column=1``, ``tag_column=3`` and ``comment="# "``.
 
     Args:
-        train: path of the training file, in UTF-8; compressed if it ends in ``.gz``.
-        val: path of the validation file.
-        test: path of the test file; ``None`` uses ``val``.
         word_column: column of the words, counted from 0, or from the end if negative.
         tag_column: column of the tags.
         comment: lines that begin with this are skipped; empty skips none.
@@ -51,7 +42,6 @@ class CoNLL(DataModule):
         tokenizer: learnt from the training words and applied to each word; ``None`` makes every
             word a token.
         lowercase: convert words to lower case.
-        max_tokens: in a batch, padding included.
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file is empty or not UTF-8; a line has another number of columns than the
@@ -74,41 +64,24 @@ class CoNLL(DataModule):
         lowercase: bool = False,
         max_tokens: int = 4096,
     ) -> None:
-        super().__init__()
-        at_least_one("max_tokens", max_tokens)
-        self.paths = {"train": Path(train), "val": Path(val), "test": Path(test or val)}
+        factory = tokenizer or partial(WordTokenizer, split_punctuation=False)
+        super().__init__(train, val, test, factory, lowercase, max_tokens)
         self.columns, self.comment = (word_column, tag_column), comment
-        self.classes, self.lowercase, self.max_tokens = tuple(classes), lowercase, max_tokens
-        self.factory = tokenizer or partial(WordTokenizer, split_punctuation=False)
-        self.splits: dict[str, tuple[Ragged, Ragged]] = {}
+        self.classes = tuple(classes)
 
-    def setup(self, stage: str | None = None) -> None:
-        wanted = [split for split in STAGES[stage] if split not in self.splits]
-        read = {split: self._read(split) for split in wanted}
-        if self.spec is None:
-            self._learn(read["train"] if "train" in read else self._read("train"))
-        for split in wanted:
-            self.splits[split] = self._encoded(split, read[split])
-
-    def _read(self, split: Split) -> "list[Sentence]":
+    def read(self, split: Split) -> "list[Sentence]":
         return read_columns(self.paths[split], *self.columns, comment=self.comment)
 
-    def _learn(self, sentences: "list[Sentence]") -> None:
-        self.tokenizer = learn_tokenizer(
-            self.factory,
-            [" ".join(sentence.words) for sentence in sentences],
-            lowercase=self.lowercase,
-            folder=self.paths["train"].parent,
-        )
-        require_ids(self.tokenizer, "pad_id", "bos_id", "eos_id")
+    def learn(self, train: "list[Sentence]") -> None:
+        self.learn_tokenizer([" ".join(sentence.words) for sentence in train])
         if not self.classes:
-            tags = [tag for sentence in sentences for tag in sentence.tags]
+            tags = [tag for sentence in train for tag in sentence.tags]
             check_class_names(tags, str(self.paths["train"]))
             self.classes = tuple(sorted(set(tags)))
         self.spec = LabelledTokenSpec(self.tokenizer.spec, len(self.classes), self.classes)
 
-    def _encoded(self, split: Split, sentences: "list[Sentence]") -> tuple[Ragged, Ragged]:
-        words = list({word for sentence in sentences for word in sentence.words})
+    def encode(self, split: Split, contents: "list[Sentence]") -> tuple[Ragged, Ragged]:
+        words = list({word for sentence in contents for word in sentence.words})
         # A word that the tokenizer drops still has a tag to predict.
         pieces = {
             word: ids or [UNKNOWN]
@@ -116,39 +89,25 @@ class CoNLL(DataModule):
         }
         label = {name: index for index, name in enumerate(self.classes)}
         tokens, tags = [], []
-        for sentence in sentences:
+        for sentence in contents:
             ids, labels = [BOS], [IGNORED]
             for number, (word, tag) in enumerate(zip(*sentence[1:], strict=True)):
                 if tag not in label:
-                    raise ValueError(
-                        f"{self.paths[split]}, line {sentence.line + number}: tag {tag!r} is none "
-                        f"of {', '.join(self.classes)}; list all tags in classes"
-                    )
+                    known = f"{', '.join(self.classes)}; list all tags in classes"
+                    line = sentence.line + number
+                    raise in_line(self.paths[split], line, f"tag {tag!r} is none of {known}")
                 ids += pieces[word]
                 labels += [label[tag]] + [IGNORED] * (len(pieces[word]) - 1)
             if len(ids) >= self.max_tokens:
-                raise ValueError(
-                    f"{self.paths[split]}, line {sentence.line}: a sentence of {len(ids) + 1:,} "
-                    f"tokens, more than max_tokens={self.max_tokens}: raise it or split the "
-                    f"sentence"
-                )
+                limit = f"max_tokens={self.max_tokens}: raise it or split the sentence"
+                problem = f"a sentence of {len(ids) + 1:,} tokens, more than {limit}"
+                raise in_line(self.paths[split], sentence.line, problem)
             tokens.append([*ids, EOS])
             tags.append([*labels, IGNORED])
         return Ragged(tokens), Ragged(tags)
 
-    def loader(self, split: Split) -> Loader[tuple[Tensor, Tensor]]:
-        return self._loader(split, "shuffled" if split == "train" else "sorted")
-
-    def predict_dataloader(self) -> Loader[tuple[Tensor, Tensor]]:
-        return self._loader("test", "as given")
-
-    def _loader(self, split: Split, order: Order) -> Loader[tuple[Tensor, Tensor]]:
-        tokens, tags = self.splits[split]
-
-        def batch(indices: Tensor) -> tuple[Tensor, Tensor]:
-            return tokens.padded(indices, PAD), tags.padded(indices, IGNORED)
-
-        return budget_loader(tokens.lengths, batch, self.max_tokens, order)
+    def labels_of(self, labels: Ragged, indices: Tensor) -> Tensor:
+        return labels.padded(indices, IGNORED)
 
 
 class Sentence(NamedTuple):
@@ -179,9 +138,8 @@ def read_columns(path: Path, word_column: int, tag_column: int, comment: str) ->
             continue
         expected = expected or len(columns)
         if len(columns) != expected:
-            raise ValueError(
-                f"{path}, line {number}: {len(columns)} columns instead of {expected}: {line!r}"
-            )
+            problem = f"{len(columns)} columns instead of {expected}: {line!r}"
+            raise in_line(path, number, problem)
         for name, column in (("word_column", word_column), ("tag_column", tag_column)):
             if not -expected <= column < expected:
                 raise ValueError(f"{name}={column}: {path} has {expected} columns")

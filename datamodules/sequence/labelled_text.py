@@ -6,23 +6,21 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.base import Split
+from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.labels import check_class_names, is_header
-from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.sequence.budget import Order, budget_loader, check_budget
-from trellis.datamodules.sequence.text_files import (
-    STAGES,
-    learn_tokenizer,
-    read_lines,
-    require_ids,
-)
+from trellis.datamodules.sequence.budget import check_budget
+from trellis.datamodules.sequence.labelled_files import LabelledFiles
+from trellis.datamodules.sequence.text_files import read_lines
 from trellis.files import FilePath
 from trellis.sequence.batches import Ragged
-from trellis.sequence.tokenizer import BOS, EOS, PAD, TokenizerFactory, WordTokenizer
+from trellis.sequence.tokenizer import BOS, EOS, TokenizerFactory, WordTokenizer
 from trellis.spec import LabelledTokenSpec
 
+Lines = tuple[int, list[str], list[str]]  # number of the first one, labels, texts
 
-class LabelledText(DataModule):
+
+class LabelledText(LabelledFiles):
     """Texts to classify, from files whose lines are ``label<TAB>text``.
 
     Batch: ``(tokens, labels)`` with ``tokens [B, T]`` from ``bos_id`` to ``eos_id`` and
@@ -30,14 +28,8 @@ class LabelledText(DataModule):
     both columns, such as ``label<TAB>text``, is not read.
 
     Args:
-        train: path of the training file, in UTF-8; compressed if it ends in ``.gz``.
-        val: path of the validation file.
-        test: path of the test file; ``None`` uses ``val``.
-        tokenizer: learnt from the training texts.
-        lowercase: convert texts to lower case.
         max_length: longer texts are truncated, and their number is logged; ``None``: a text
             longer than ``max_tokens`` is an error.
-        max_tokens: in a batch, padding included.
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file is empty or not UTF-8, a line has no label, no text, or a label that is
@@ -55,30 +47,23 @@ class LabelledText(DataModule):
         max_length: int | None = None,
         max_tokens: int = 4096,
     ) -> None:
-        super().__init__()
         check_budget(max_tokens, max_length)
-        self.paths = {"train": Path(train), "val": Path(val), "test": Path(test or val)}
-        self.factory, self.lowercase = tokenizer, lowercase
-        self.max_length, self.max_tokens = max_length, max_tokens
-        self.splits: dict[str, tuple[Ragged, Tensor]] = {}
+        super().__init__(train, val, test, tokenizer, lowercase, max_tokens)
+        self.max_length = max_length
 
-    def setup(self, stage: str | None = None) -> None:
-        wanted = [split for split in STAGES[stage] if split not in self.splits]
-        read = {split: read_labelled(self.paths[split]) for split in wanted}
-        if self.spec is None:
-            _, labels, texts = read.get("train") or read_labelled(self.paths["train"])
-            folder = self.paths["train"].parent
-            self.tokenizer = learn_tokenizer(
-                self.factory, texts, lowercase=self.lowercase, folder=folder
-            )
-            require_ids(self.tokenizer, "pad_id", "bos_id", "eos_id")
-            check_class_names(labels, str(self.paths["train"]))
-            classes = tuple(sorted(set(labels)))
-            self.spec = LabelledTokenSpec(self.tokenizer.spec, len(classes), classes)
-        for split in wanted:
-            first, labels, texts = read[split]
-            tokens = self._tokens(split, texts, first)
-            self.splits[split] = tokens, self._labels(split, labels, first)
+    def read(self, split: Split) -> Lines:
+        return read_labelled(self.paths[split])
+
+    def learn(self, train: Lines) -> None:
+        _, labels, texts = train
+        self.learn_tokenizer(texts)
+        check_class_names(labels, str(self.paths["train"]))
+        classes = tuple(sorted(set(labels)))
+        self.spec = LabelledTokenSpec(self.tokenizer.spec, len(classes), classes)
+
+    def encode(self, split: Split, contents: Lines) -> tuple[Ragged, Tensor]:
+        first, labels, texts = contents
+        return self._tokens(split, texts, first), self._labels(split, labels, first)
 
     def _tokens(self, split: Split, texts: list[str], first: int) -> Ragged:
         rows, path = self.tokenizer.encode_batch(texts), self.paths[split]
@@ -86,10 +71,9 @@ class LabelledText(DataModule):
         too_long = [line for line, row in enumerate(rows, first) if len(row) + 2 > limit]
         if too_long and self.max_length is None:
             line = too_long[0]
-            raise ValueError(
-                f"{path}, line {line}: a text of {len(rows[line - first]) + 2:,} tokens, more "
-                f"than max_tokens={limit}: raise it, or truncate texts with max_length"
-            )
+            advice = "raise it, or truncate texts with max_length"
+            count = f"{len(rows[line - first]) + 2:,} tokens"
+            raise in_line(path, line, f"a text of {count}, more than max_tokens={limit}: {advice}")
         if too_long:
             rank_zero_info(
                 f"{path}: {len(too_long):,} of {len(rows):,} texts are truncated to "
@@ -101,28 +85,15 @@ class LabelledText(DataModule):
         index = {name: number for number, name in enumerate(self.spec.classes)}
         for line, label in enumerate(labels, first):
             if label not in index:
-                raise ValueError(
-                    f"{self.paths[split]}, line {line}: label {label!r} is not in the training "
-                    f"file, which has {', '.join(index)}"
-                )
+                known = f"the training file, which has {', '.join(index)}"
+                raise in_line(self.paths[split], line, f"label {label!r} is not in {known}")
         return torch.tensor([index[label] for label in labels])
 
-    def loader(self, split: Split) -> Loader[tuple[Tensor, Tensor]]:
-        return self._loader(split, "shuffled" if split == "train" else "sorted")
-
-    def predict_dataloader(self) -> Loader[tuple[Tensor, Tensor]]:
-        return self._loader("test", "as given")
-
-    def _loader(self, split: Split, order: Order) -> Loader[tuple[Tensor, Tensor]]:
-        tokens, labels = self.splits[split]
-
-        def batch(indices: Tensor) -> tuple[Tensor, Tensor]:
-            return tokens.padded(indices, PAD), labels[indices]
-
-        return budget_loader(tokens.lengths, batch, self.max_tokens, order)
+    def labels_of(self, labels: Tensor, indices: Tensor) -> Tensor:
+        return labels[indices]
 
 
-def read_labelled(path: Path) -> tuple[int, list[str], list[str]]:
+def read_labelled(path: Path) -> Lines:
     """The number of the first line below the header, labels and texts of a file.
 
     Raises:
@@ -133,7 +104,7 @@ def read_labelled(path: Path) -> tuple[int, list[str], list[str]]:
     for number, line in enumerate(read_lines(path), 1):
         label, _, text = (part.strip() for part in line.partition("\t"))
         if not label or not text:
-            raise ValueError(f"{path}, line {number}: {line[:60]!r} is not label<TAB>text")
+            raise in_line(path, number, f"{line[:60]!r} is not label<TAB>text")
         if number > 1 or not is_header(label, text):
             labels.append(label)
             texts.append(text)

@@ -2,12 +2,10 @@
 
 from typing import Literal
 
-from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.downloads import fetch
-from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.sequence.parallel_text import AlignedTexts
+from trellis.datamodules.sequence.parallel_text import AlignedTexts, TranslatedText
 from trellis.files import FilePath, data_root
-from trellis.sequence.batches import TokenPairs
 from trellis.sequence.subword import BPETokenizer
 from trellis.sequence.tokenizer import TokenizerFactory
 
@@ -32,7 +30,7 @@ FILES = {
 NAMES: dict[Split, str] = {"train": "train", "val": "val", "test": "test_2016_flickr"}
 
 
-class Multi30k(DataModule):
+class Multi30k(TranslatedText):
     """29,000 captions of photographs and their translations.
 
     Batch: ``TokenPairs``; those of evaluation have ``references``. Words below include
@@ -87,12 +85,3 @@ class Multi30k(DataModule):
     def prepare_data(self) -> None:
         names = [path.name for paths in self.texts.files.values() for path in paths]
         fetch(self.raw, {name: FILES[name] for name in names}, URLS)
-
-    def setup(self, stage: str | None = None) -> None:
-        self.spec = self.texts.setup(stage)
-
-    def loader(self, split: Split) -> Loader[TokenPairs]:
-        return self.texts.loader(split)
-
-    def predict_dataloader(self) -> Loader[TokenPairs]:
-        return self.texts.loader("test", "as given")

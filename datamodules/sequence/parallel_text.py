@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.budget import Order, budget_loader, check_budget
 from trellis.datamodules.sequence.text_files import (
@@ -99,18 +100,15 @@ class AlignedTexts:
         """Training pairs to use; others are an error unless an option leaves them out."""
         names = " and ".join(str(path) for path in self.files["train"])
         if bool(empty.any()) and not self.drop_empty:
-            raise ValueError(
-                f"{names}: line {_first(empty)} is empty in one of them, the first of "
-                f"{int(empty.sum()):,}; correct the files, or leave such pairs out with "
-                f"drop_empty=True"
-            )
+            advice = "correct the files, or leave such pairs out with drop_empty=True"
+            problem = f"empty in one of them, the first of {int(empty.sum()):,}; {advice}"
+            raise in_line(names, _first(empty), problem)
         too_long = longer > (self.max_length or self.max_tokens)
         if bool(too_long.any()) and self.max_length is None:
             line = _first(too_long)
-            raise ValueError(
-                f"{names}: line {line} has {int(longer[line - 1]):,} tokens, more than "
-                f"max_tokens={self.max_tokens}: raise it, or leave long pairs out with max_length"
-            )
+            advice = "raise it, or leave long pairs out with max_length"
+            limit = f"max_tokens={self.max_tokens}: {advice}"
+            raise in_line(names, line, f"{int(longer[line - 1]):,} tokens, more than {limit}")
         kept = (~(empty | too_long)).nonzero().flatten()
         if len(kept) < len(empty):
             rank_zero_info(
@@ -143,7 +141,22 @@ class AlignedTexts:
         )
 
 
-class ParallelText(DataModule):
+class TranslatedText(DataModule):
+    """Base of the data modules of translations; a subclass sets ``texts``."""
+
+    texts: AlignedTexts
+
+    def setup(self, stage: str | None = None) -> None:
+        self.spec = self.texts.setup(stage)
+
+    def loader(self, split: Split) -> Loader[TokenPairs]:
+        return self.texts.loader(split)
+
+    def predict_dataloader(self) -> Loader[TokenPairs]:
+        return self.texts.loader("test", "as given")
+
+
+class ParallelText(TranslatedText):
     """Any pair of text files, in which line n of one is the translation of line n of the other.
 
     Batch: ``TokenPairs``; see ``AlignedTexts``. Predictions are made in the order of the file.
@@ -183,15 +196,6 @@ class ParallelText(DataModule):
             max_length=max_length,
             drop_empty=drop_empty,
         )
-
-    def setup(self, stage: str | None = None) -> None:
-        self.spec = self.texts.setup(stage)
-
-    def loader(self, split: Split) -> Loader[TokenPairs]:
-        return self.texts.loader(split)
-
-    def predict_dataloader(self) -> Loader[TokenPairs]:
-        return self.texts.loader("test", "as given")
 
 
 class _Pairs(NamedTuple):

@@ -6,11 +6,16 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least, at_least_one
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.synthetic_pairs import padded
-from trellis.datamodules.sequence.text_files import learn_tokenizer, read_lines, require_ids
+from trellis.datamodules.sequence.text_files import (
+    learn_tokenizer,
+    read_lines,
+    require_ids,
+    too_short,
+)
 from trellis.files import FilePath
 from trellis.random import hashed_integers
 from trellis.sequence.batches import SentencePairs
@@ -52,10 +57,7 @@ class SentenceOrder(DataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if max_length < 5:
-            raise ValueError(
-                f"max_length={max_length}: give at least 5, for two words and three special tokens"
-            )
+        at_least(5, "max_length", max_length, ", for two words and three special tokens")
         self.path, self.factory, self.lowercase = Path(path), tokenizer, lowercase
         self.longest = (max_length - 3) // 2
         self.batch_size, self.seed = at_least_one("batch_size", batch_size), seed
@@ -69,10 +71,8 @@ class SentenceOrder(DataModule):
         parts = {"train": lines[:cut], "val": lines[cut:]}
         for name, part in parts.items():
             if not len(_followed(part)) or sum(map(bool, part)) < 3:
-                raise ValueError(
-                    f"{self.path} is too short: its {len(part)} lines of {name} hold too few "
-                    f"consecutive sentences"
-                )
+                lines_of = f"its {len(part)} lines of {name}"
+                raise too_short(self.path, f"{lines_of} hold too few consecutive sentences")
         folder = self.path.parent
         self.tokenizer = learn_tokenizer(
             self.factory, parts["train"], lowercase=self.lowercase, folder=folder

@@ -1,15 +1,16 @@
 """Pairs of spans of a text of any size, for BERT's pretraining."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from trellis.checks import at_least_one
-from trellis.datamodules.engine.base import DataModule, Split
+from trellis.checks import at_least, at_least_one
+from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.sequence.text_files import require_ids
+from trellis.datamodules.sequence.mapped_text import MappedText
+from trellis.datamodules.sequence.text_files import require_ids, too_short
 from trellis.datamodules.sequence.tokenised_text import TokenisedText
 from trellis.datamodules.sequence.windows import MappedTokens
 from trellis.files import FilePath
@@ -19,7 +20,7 @@ from trellis.sequence.subword import WordPieceTokenizer
 from trellis.sequence.tokenizer import BOS, EOS, TokenizerFactory
 
 
-class SpanOrder(DataModule):
+class SpanOrder(MappedText):
     """Pairs of spans from a text file, or a folder of ``.txt`` files, larger than memory.
 
     Batch: ``SentencePairs`` as of ``SentenceOrder``, whose sentences are spans of
@@ -29,14 +30,10 @@ class SpanOrder(DataModule):
 
     Args:
         path: of a file or a folder, in UTF-8.
-        cache_dir: see ``TextCorpus``.
         tokenizer: see ``TextCorpus``; has a ``mask_id``.
-        lowercase: convert the text to lower case.
-        max_length: of a pair.
-        batch_size: pairs per batch.
+        max_length, batch_size, seed: see ``SentenceOrder``.
         steps_per_epoch: batches of training pairs; ``None``: as many as cover the text once.
-        held_out, sample_bytes, num_workers: see ``TextCorpus``.
-        seed: of the pairs.
+        cache_dir, lowercase, held_out, sample_bytes, num_workers: see ``TextCorpus``.
     Raises:
         FileNotFoundError: there is no text.
         ValueError: the text is empty, compressed, not UTF-8 or too short, or the tokenizer has
@@ -61,10 +58,7 @@ class SpanOrder(DataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if max_length < 5:
-            raise ValueError(
-                f"max_length={max_length}: give at least 5, for two tokens and three special ones"
-            )
+        at_least(5, "max_length", max_length, ", for two tokens and three special ones")
         self.path, self.length = Path(path), (max_length - 3) // 2
         if steps_per_epoch is not None:
             at_least_one("steps_per_epoch", steps_per_epoch)
@@ -79,29 +73,14 @@ class SpanOrder(DataModule):
             sample_bytes=sample_bytes,
             num_workers=num_workers,
         )
-        self.parts: dict[str, MappedTokens] = {}
 
-    def prepare_data(self) -> None:
-        self.text.prepare()
-
-    def setup(self, stage: str | None = None) -> None:
-        if self.parts:
-            return
-        self.tokenizer, parts = self.text.open()
+    def check(self, parts: Mapping[str, MappedTokens]) -> None:
         require_ids(self.tokenizer, "mask_id")
         for name, tokens in parts.items():
             if len(tokens) <= 2 * self.length:
-                raise ValueError(
-                    f"{self.path} is too short: {len(tokens)} tokens of {name}, and two spans "
-                    f"are {2 * self.length}; give a smaller max_length, or more text"
-                )
-        self.spec, self.parts = self.tokenizer.spec, parts
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.text.state()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.text.compare(state_dict)
+                spans = f"two spans are {2 * self.length}"
+                fix = "give a smaller max_length, or more text"
+                raise too_short(self.path, f"{len(tokens)} tokens of {name}, and {spans}; {fix}")
 
     def loader(self, split: Split) -> Loader[SentencePairs]:
         train, length = split == "train", self.length

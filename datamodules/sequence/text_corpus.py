@@ -1,13 +1,14 @@
 """Language modelling on text of any size."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.sequence.mapped_text import MappedText
 from trellis.datamodules.sequence.tiny_shakespeare import CHECKSUM, URLS
 from trellis.datamodules.sequence.tokenised_text import TokenisedText
 from trellis.datamodules.sequence.windows import MappedTokens, Windows
@@ -16,7 +17,7 @@ from trellis.sequence.subword import BPETokenizer
 from trellis.sequence.tokenizer import TokenizerFactory
 
 
-class TextCorpus(DataModule):
+class TextCorpus(MappedText):
     """A text file, or a folder of ``.txt`` files, larger than memory, for language modelling.
 
     Batch: tokens ``[B, context + 1]``, as of ``TinyShakespeare``, and the very same on a text in
@@ -32,18 +33,12 @@ class TextCorpus(DataModule):
         path: of a file or a folder, in UTF-8; ``None``: that of ``TinyShakespeare``.
         data_dir: of that file.
         cache_dir: folder of the tokens; ``None``: ``tokens`` beside ``path``.
-        context: length of the input.
-        batch_size: windows per batch.
-        steps_per_epoch: batches of training windows from random positions; ``None``: as many as
-            cover the text once.
-        stream: train on ``batch_size`` parts of the text in parallel; see ``TinyShakespeare``.
+        context, batch_size, steps_per_epoch, stream, lowercase, seed: see ``TinyShakespeare``.
         tokenizer: learnt from the training part, or from ``sample_bytes`` of it.
-        lowercase: convert the text to lower case.
         held_out: share of the text, from its end, for validation and test.
         sample_bytes: of the text that the vocabulary is learnt from, at most: whole if it is
             smaller, otherwise blocks of 64 KB at random places, the same in each run.
         num_workers: processes that tokenise; ``None``: as many as there are processors.
-        seed: of the random positions; ``None`` uses that of ``seed_everything``.
     Raises:
         FileNotFoundError: there is no text.
         ValueError: the text is empty, compressed, not UTF-8 or too short, or has a character
@@ -80,26 +75,14 @@ class TextCorpus(DataModule):
             sample_bytes=sample_bytes,
             num_workers=num_workers,
         )
-        self.parts: dict[str, MappedTokens] = {}
 
     def prepare_data(self) -> None:
         if self.downloads:
             fetch(self.path.parent, {self.path.name: CHECKSUM}, URLS)
-        self.text.prepare()
+        super().prepare_data()
 
-    def setup(self, stage: str | None = None) -> None:
-        if self.parts:
-            return
-        self.tokenizer, parts = self.text.open()
+    def check(self, parts: Mapping[str, MappedTokens]) -> None:
         self.windows.check(len(parts["train"]), len(parts["val"]), str(self.path))
-        self.spec = self.tokenizer.spec
-        self.parts = parts
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.text.state()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.text.compare(state_dict)
 
     def loader(self, split: Split) -> Loader[Tensor]:
         train = split == "train"

@@ -54,6 +54,11 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in lines]
 
 
+def too_short(text: Path | str, problem: str) -> ValueError:
+    """The error about a text with less in it than a data module needs."""
+    return ValueError(f"{text} is too short: {problem}")
+
+
 def learn_tokenizer(
     factory: TokenizerFactory, texts: Sequence[str], *, lowercase: bool, folder: Path
 ) -> Tokenizer:

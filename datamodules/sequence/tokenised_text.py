@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, fraction
 from trellis.datamodules.engine.downloads import file_digest
 from trellis.datamodules.sequence.text_files import learn_tokenizer
 from trellis.datamodules.sequence.windows import MappedTokens
@@ -87,12 +87,11 @@ class TokenisedText:
         sample_bytes: int,
         num_workers: int | None,
     ) -> None:
-        if not 0 < held_out < 1:
-            raise ValueError(f"held_out={held_out}: give a share between 0 and 1")
         if path.suffix in (".gz", ".bz2", ".xz", ".zip"):
             raise ValueError(f"path={str(path)!r} is compressed: unpack it, and give the text")
         self.path, self.factory, self.lowercase = path, tokenizer, lowercase
-        self.held_out, self.sample_bytes = held_out, at_least_one("sample_bytes", sample_bytes)
+        self.held_out = fraction("held_out", held_out)
+        self.sample_bytes = at_least_one("sample_bytes", sample_bytes)
         workers = (os.cpu_count() or 1) if num_workers is None else num_workers
         self.num_workers = at_least_one("num_workers", workers)
         try:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trellis.checks import at_least_one
 from trellis.datamodules.engine.loader import Loader, rank_and_world
+from trellis.datamodules.sequence.text_files import too_short
 from trellis.random import hashed_integers
 
 RESIDENT = 1 << 26  # bytes of a mapping that may stay in memory; see MappedTokens
@@ -119,10 +120,9 @@ class Windows:
             ValueError: there are not; names the text and the numbers.
         """
         if train <= self.context or held_out < 2:
-            raise ValueError(
-                f"{name} is too short: {train} tokens to train on and {held_out} to validate; "
-                f"context={self.context} needs {self.context + 1} and 2"
-            )
+            needed = f"context={self.context} needs {self.context + 1} and 2"
+            found = f"{train} tokens to train on and {held_out} to validate"
+            raise too_short(name, f"{found}; {needed}")
 
     def loader(self, tokens: Tokens, *, train: bool, name: str) -> Loader[Tensor]:
         """Batches of one split.
@@ -162,10 +162,8 @@ class Windows:
         count = self.batch_size if whole else world * self.batch_size
         length = (len(tokens) - 1) // count
         if length < (1 if whole else context):
-            raise ValueError(
-                f"{name} is too short: {len(tokens)} tokens for {count} "
-                f"streams of context={context}"
-            )
+            streams = f"{count} streams of context={context}"
+            raise too_short(name, f"{len(tokens)} tokens for {streams}")
         rows = torch.arange(count) * length  # the last target of one is the next's first
         steps = -(-length // context) if whole else length // context
 

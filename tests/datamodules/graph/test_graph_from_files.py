@@ -223,8 +223,8 @@ def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train_fraction": 1.0}, "train_fraction=1.0: give a fraction between 0 and 1"),
-        ({"val_fraction": 0.0}, "val_fraction=0.0: give a fraction"),
+        ({"train_fraction": 1.0}, "train_fraction=1.0: give a number between 0 and 1"),
+        ({"val_fraction": 0.0}, "val_fraction=0.0: give a number"),
         ({"train_fraction": 0.7, "val_fraction": 0.3}, "leave no test nodes"),
     ],
 )

@@ -186,7 +186,7 @@ def test_evaluation_episodes_are_the_same_each_time() -> None:
         ({"num_steps": 0}, "num_steps=0: give at least 1"),
         ({"num_envs": 0}, "num_envs=0"),
         ({"num_val_episodes": 0}, "num_val_episodes=0"),
-        ({"total_steps": 9}, "total_steps=9.*= 10"),
+        ({"total_steps": 9}, "total_steps=9: give at least 10"),
         ({"environment": "CartPol-v1"}, "did you mean CartPole-v1"),
     ],
 )

@@ -171,7 +171,7 @@ def test_an_empty_side_is_refused_or_left_out_and_counted(
     files: dict, tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = with_line(files, tmp_path, 17, text)
-    with pytest.raises(ValueError, match=r"line 17 is empty .* first of 1; .* drop_empty=True"):
+    with pytest.raises(ValueError, match=r"line 17: empty .* first of 1; .* drop_empty=True"):
         ready(files)
     with caplog.at_level(logging.INFO):
         data = ready(files, drop_empty=True)
@@ -196,7 +196,7 @@ def test_a_side_longer_than_the_budget_is_refused_or_left_out(
     files: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = with_line(files, tmp_path, 3, "eins " * 1500)
-    with pytest.raises(ValueError, match=r"line 3 has 1,501 tokens, more .*40: .* max_length"):
+    with pytest.raises(ValueError, match=r"line 3: 1,501 tokens, more .*40: .* max_length"):
         ready(files)
     with caplog.at_level(logging.INFO):
         data = ready(files, max_length=10)

@@ -341,7 +341,7 @@ def test_text_that_is_not_utf8_is_found_by_line_and_column(tmp_path: Path) -> No
         (" \n", {}, r"text\.txt is empty: give a file with text"),
         ("a", {}, r"text\.txt is (empty|too short)"),
         ("ab" * 4, {}, r"too short: 7 tokens to train on and 1 .* context=8 needs 9 and 2"),
-        (TEXT, {"held_out": 1.0}, r"held_out=1\.0: give a share between 0 and 1"),
+        (TEXT, {"held_out": 1.0}, r"held_out=1\.0: give a number between 0 and 1"),
         (TEXT, {"num_workers": 0}, "num_workers=0: give at least 1"),
         (TEXT, {"sample_bytes": 0}, "sample_bytes=0: give at least 1"),
         (TEXT, {"context": 0}, "context=0: give at least 1"),
