@@ -90,3 +90,14 @@ def validation_batches(trainer: L.Trainer) -> Iterator[Any]:
         for batch in islice(loader, None if limit == float("inf") else int(limit)):
             converted = trainer.precision_plugin.convert_input(batch)
             yield trainer.strategy.batch_to_device(converted)
+
+
+def require_objective(caller: str, objective: L.LightningModule, *kinds: type) -> None:
+    """Refuse objectives of other kinds.
+
+    Raises:
+        ValueError: names the caller, the kinds and the objective.
+    """
+    if not isinstance(objective, kinds):
+        known = " and ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"{caller} works with {known}, not with {type(objective).__name__}")

@@ -11,8 +11,12 @@ import torch
 from torch import Tensor
 
 from trellis.analysis.images import image_picture
-from trellis.checks import at_least_one
-from trellis.lightning_modules.callbacks.after_fit import PictureAfterFit, evaluation
+from trellis.checks import at_least, at_least_one
+from trellis.lightning_modules.callbacks.after_fit import (
+    PictureAfterFit,
+    evaluation,
+    require_objective,
+)
 from trellis.lightning_modules.callbacks.generative_pictures import (
     data_spec,
     first_examples,
@@ -73,9 +77,7 @@ class Interpolations(PictureAfterFit):
 
     def __init__(self, num_pairs: int = 5, steps: int = 10) -> None:
         self.num_pairs = at_least_one("num_pairs", num_pairs)
-        if steps < 2:
-            raise ValueError(f"steps={steps}: give at least 2, for both ends")
-        self.steps = steps
+        self.steps = at_least(2, "steps", steps, ", for both ends")
 
     def check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """See ``PictureAfterFit``."""
@@ -176,7 +178,5 @@ def _require(
 ) -> None:
     """Refuse objectives of other kinds, and data other than images."""
     name = type(callback).__name__
-    if not isinstance(pl_module, kinds):
-        known = " and ".join(kind.__name__ for kind in kinds)
-        raise ValueError(f"{name} works with {known}, not with {type(pl_module).__name__}")
+    require_objective(name, pl_module, *kinds)
     require_images(name, data_spec(trainer, pl_module))

@@ -36,10 +36,7 @@ class ConfusionMatrix(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         empty_figure(1, 1)  # fails now, not after the training, where matplotlib is missing
         if not isinstance(pl_module, Classifier):
-            raise ValueError(
-                f"ConfusionMatrix needs an objective that classifies, such as Classification or "
-                f"Tagging; {type(pl_module).__name__} does not"
-            )
+            raise _does_not("classifies, such as Classification or Tagging", self, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -120,10 +117,7 @@ class GraphPicture(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         empty_figure(1, 1)  # fails now, not after the training, where matplotlib is missing
         if not isinstance(pl_module, Classifier) or pl_module.spec_type is not NodeSpec:
-            raise ValueError(
-                f"GraphPicture needs an objective that classifies nodes, such as "
-                f"NodeClassification; {type(pl_module).__name__} does not"
-            )
+            raise _does_not("classifies nodes, such as NodeClassification", self, pl_module)
 
     @report
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -171,3 +165,8 @@ def _predicted_and_labels(
 
 def _spec(pl_module: L.LightningModule) -> Any:
     return pl_module.spec
+
+
+def _does_not(needed: str, callback: L.Callback, pl_module: L.LightningModule) -> ValueError:
+    name, objective = type(callback).__name__, type(pl_module).__name__
+    return ValueError(f"{name} needs an objective that {needed}; {objective} does not")

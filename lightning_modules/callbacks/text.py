@@ -10,7 +10,12 @@ from torch import Tensor
 from trellis.analysis.alignments import alignment_picture
 from trellis.analysis.pictures import empty_figure
 from trellis.checks import at_least_one
-from trellis.lightning_modules.callbacks.after_fit import evaluation, report, validation_batches
+from trellis.lightning_modules.callbacks.after_fit import (
+    evaluation,
+    report,
+    require_objective,
+    validation_batches,
+)
 from trellis.lightning_modules.engine.logging import log_picture, log_table
 from trellis.lightning_modules.sequence.causal_lm import CausalLM
 from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
@@ -38,7 +43,7 @@ class Alignments(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         empty_figure(1, 1)  # fails now, not after the training, where matplotlib is missing
-        _require(self, pl_module, SequenceToSequence)
+        require_objective(type(self).__name__, pl_module, SequenceToSequence)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         network: Any = pl_module.network
@@ -82,7 +87,7 @@ class Translations(L.Callback):
         self.num_rows = at_least_one("num_rows", num_rows)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        _require(self, pl_module, SequenceToSequence)
+        require_objective(type(self).__name__, pl_module, SequenceToSequence)
 
     @report
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -128,7 +133,7 @@ class SampledText(L.Callback):
         self.temperature, self.top_k, self.seed = temperature, top_k, seed
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        _require(self, pl_module, CausalLM)
+        require_objective(type(self).__name__, pl_module, CausalLM)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # What cannot be sampled is refused now, not after the training.
@@ -199,14 +204,6 @@ def _first_pairs(trainer: L.Trainer, number: int) -> Iterator[TokenPairs]:
         number -= len(pairs.source)
         if number == 0:
             return
-
-
-def _require(callback: L.Callback, pl_module: L.LightningModule, kind: type) -> None:
-    if not isinstance(pl_module, kind):
-        raise ValueError(
-            f"{type(callback).__name__} works with {kind.__name__}, "
-            f"not with {type(pl_module).__name__}"
-        )
 
 
 def _spec(pl_module: L.LightningModule) -> Any:

@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from trellis.lightning_modules.commands.checkpoint_parser import checkpoint_parser
 from trellis.lightning_modules.commands.generate_samples import check_output, write_samples
 
 if TYPE_CHECKING:
@@ -49,13 +50,11 @@ def main(words: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trellis generate", description=__doc__)
+    samplers = "an objective that draws samples, such as DensityEstimation, Variational or GAN"
+    parser = checkpoint_parser("generate", __doc__, f"of a CausalLM, or of {samplers}")
     add = parser.add_argument
-    add("checkpoint", help="of a CausalLM, or of an objective that draws samples, such as "
-        "DensityEstimation, Variational or GAN")  # fmt: skip
     add("--num", "--num_samples", type=int, help="texts (1) or samples (64)")
     add("--seed", type=int, default=0, help="of the random numbers (0)")
-    add("--device", default="cpu", help="cpu, cuda or another of torch's (cpu)")
     add = parser.add_argument_group("text").add_argument
     add("--prompt", help="start of the text; by default a line break or, if the vocabulary has "
         "none, its token for the beginning of a sequence")  # fmt: skip

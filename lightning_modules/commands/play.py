@@ -5,6 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from trellis.lightning_modules.commands.checkpoint_parser import checkpoint_parser
+
 
 def main(words: list[str]) -> None:
     """Play episodes and print their returns; film one of them where ``--video`` is given.
@@ -45,9 +47,8 @@ def main(words: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trellis play", description=__doc__)
+    parser = checkpoint_parser("play", __doc__, "of an agent, such as PPO")
     add = parser.add_argument
-    add("checkpoint", help="of an agent, such as PPO")
     add("--episodes", type=int, default=10, help="each in an environment of its own (10)")
     add(
         "--seed",
@@ -56,7 +57,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--sample", action="store_true", help="sample actions instead of the most probable ones")
     add("--video", help="play a single episode and film it as a .gif")
-    add("--device", default="cpu", help="cpu, cuda or another of torch's (cpu)")
     return parser
 
 

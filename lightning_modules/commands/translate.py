@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from trellis.files import decode_utf8
+from trellis.lightning_modules.commands.checkpoint_parser import checkpoint_parser
 
 if TYPE_CHECKING:
     from trellis.lightning_modules.sequence.translation import Translator
@@ -56,9 +57,8 @@ def main(words: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trellis translate", description=__doc__)
+    parser = checkpoint_parser("translate", __doc__, "of a SequenceToSequence")
     add = parser.add_argument
-    add("checkpoint", help="of a SequenceToSequence")
     add("file", help="UTF-8, a sentence a line; - reads standard input")
     add("--output", help="file to write instead of standard output")
     add("--num_beams", type=int, default=5, help="hypotheses side by side; 1 is greedy (5)")
@@ -68,7 +68,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--max_source_tokens", type=int, default=1000, help="longer lines are cut (1000)")
     add("--max_tokens", type=int, default=1024, help="of the lines read together, padding "
         "included (1024)")  # fmt: skip
-    add("--device", default="cpu", help="cpu, cuda or another of torch's (cpu)")
     return parser
 
 

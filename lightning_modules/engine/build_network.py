@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from trellis.spec import TensorSpec
+
 
 def channels(spec: Any, outputs: int = 1) -> dict[str, int]:
     """What a ``NetworkFactory`` is called with.
@@ -15,6 +17,25 @@ def channels(spec: Any, outputs: int = 1) -> dict[str, int]:
         outputs: numbers wanted for each of the data's ``out_channels``.
     """
     return {"in_channels": spec.in_channels, "out_channels": spec.out_channels * outputs}
+
+
+TARGETS = {"labels": "class labels", "real": "real-valued targets"}
+
+
+def require_targets(spec: TensorSpec, kind: str, caller: str, advice: str) -> None:
+    """Refuse data whose targets are of the other kind.
+
+    Args:
+        spec: of the data.
+        kind: of targets that is needed, ``"labels"`` or ``"real"``.
+        caller: who needs them and a verb, for the message.
+        advice: what to do.
+    Raises:
+        ValueError: names both kinds.
+    """
+    if spec.targets != kind:
+        has = f"{TARGETS[spec.targets]} (spec.targets={spec.targets!r})"
+        raise ValueError(f"{caller} {TARGETS[kind]}, but the data has {has}: {advice}")
 
 
 def build_network(
@@ -38,22 +59,23 @@ def build_network(
             f"{asked}: network is a {made} that is already built; give the class, or "
             f"functools.partial({made}, ...), which is called with the sizes of the data"
         )
-    name = getattr(factory, "func", factory)
-    name = getattr(name, "__name__", name)
+    made_by = getattr(factory, "func", factory)
+    name = str(getattr(made_by, "__name__", made_by))
     if (signature := _refusal(factory, **sizes)) is not None:
-        raise ValueError(
-            f"{asked} calls network({', '.join(f'{size}=...' for size in sizes)}), but {name} "
-            f"takes {signature}: choose a network that fits"
-        )
+        call = ", ".join(f"{size}=..." for size in sizes)
+        raise _cannot_call(asked, call, name, signature)
     network = factory(**sizes)
     if not isinstance(network, nn.Module):
         raise ValueError(f"{asked}: {name} made a {type(network).__name__}, not a network")
     if (signature := _refusal(network.forward, *inputs)) is not None:
-        raise ValueError(
-            f"{asked} calls network({', '.join(inputs)}), but {type(network).__name__}.forward "
-            f"takes {signature}: choose a network that fits"
-        )
+        forward = f"{type(network).__name__}.forward"
+        raise _cannot_call(asked, ", ".join(inputs), forward, signature)
     return network
+
+
+def _cannot_call(asked: str, call: str, name: str, signature: inspect.Signature) -> ValueError:
+    takes = f"{name} takes {signature}: choose a network that fits"
+    return ValueError(f"{asked} calls network({call}), but {takes}")
 
 
 def _refusal(function: Any, *args: Any, **options: Any) -> inspect.Signature | None:

@@ -13,7 +13,7 @@ from trellis.hyperparameters import INSTANTIATOR
 from trellis.lightning_modules.engine.checkpoint_file import verify
 from trellis.lightning_modules.engine.objective import Objective
 from trellis.lightning_modules.engine.rebuild import checked, rebuilt
-from trellis.lightning_modules.engine.registry import registered_class
+from trellis.lightning_modules.engine.registry import refused, registered_class
 from trellis.lightning_modules.engine.upgrade import FORMAT, upgrade
 from trellis.lightning_modules.engine.vouching import forget_unsigned
 from trellis.signature import arguments_of
@@ -44,9 +44,7 @@ def read(
     try:
         checkpoint = torch.load(path, map_location=device, weights_only=True, mmap=not weights)
     except Exception as error:  # UnpicklingError and whatever a forged file provokes
-        raise ValueError(
-            f"{path} is refused, it holds more than plain data: {_first_line(error)}"
-        ) from None
+        raise refused(str(path), f"it holds more than plain data: {_first_line(error)}") from None
     about = checkpoint.get("trellis") if isinstance(checkpoint, dict) else None
     if not isinstance(about, dict) or not isinstance(about.get("format"), int):
         raise ValueError(f"{path} was not written by trellis: it names no objective")
@@ -129,10 +127,8 @@ def _objective_class(hparams: dict[str, Any], path: str | Path) -> type[Objectiv
         )
     cls = registered_class(name, str(path))
     if not issubclass(cls, Objective):
-        raise ValueError(
-            f"{path} is refused: {name} is not a trellis objective; load it with "
-            f"{cls.__name__}.load_from_checkpoint(path)"
-        )
+        advice = f"load it with {cls.__name__}.load_from_checkpoint(path)"
+        raise refused(str(path), f"{name} is not a trellis objective; {advice}")
     return cls
 
 

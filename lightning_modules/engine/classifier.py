@@ -8,7 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from trellis.checks import probability
+from trellis.checks import at_least, probability
 from trellis.lightning_modules.engine.evaluation import (
     IGNORED,
     Accuracy,
@@ -67,11 +67,8 @@ class Classifier(Objective):
         Raises:
             ValueError: there are fewer than two classes.
         """
-        if spec.out_channels < 2:
-            raise ValueError(
-                f"{type(self).__name__}: out_channels={spec.out_channels}: "
-                f"give data with at least 2 classes"
-            )
+        name = f"{type(self).__name__}: out_channels"
+        at_least(2, name, spec.out_channels, ", by data of more classes")
         return {"loss": BatchMean(), "accuracy": Accuracy()}
 
     def forward(self, *inputs: Tensor) -> Tensor:

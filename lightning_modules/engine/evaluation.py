@@ -1,5 +1,7 @@
 """Losses and metrics that several objectives share, and the random numbers of evaluations."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,20 +10,34 @@ from torchmetrics import Metric
 from trellis.sequence.masking import IGNORED
 
 
-class BatchMean(Metric):
+class Totals(Metric):
+    """Base of the metrics that add up over batches and processes.
+
+    Args:
+        counts: names of the integers that it adds up.
+        sums: names of the real numbers.
+    """
+
+    full_state_update = False
+
+    def __init__(self, *counts: str, sums: Sequence[str] = ()) -> None:
+        super().__init__()
+        for names, zero in ((counts, torch.tensor(0)), (sums, torch.tensor(0.0))):
+            for name in names:
+                self.add_state(name, zero.clone(), dist_reduce_fx="sum")
+
+
+class BatchMean(Totals):
     """Mean over examples, from the means over batches; a single NaN makes it NaN.
 
     ``torchmetrics.MeanMetric`` skips NaN with a warning, or else ignores the weights.
     """
 
-    full_state_update = False
     total: Tensor
     count: Tensor
 
     def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+        super().__init__("count", sums=("total",))
 
     def update(self, mean: Tensor, num_examples: int | Tensor) -> None:
         """Count a batch."""
@@ -41,21 +57,18 @@ class Perplexity(BatchMean):
         return super().compute().exp()
 
 
-class Accuracy(Metric):
+class Accuracy(Totals):
     """Share of the labels that were predicted; those of -100 are ignored.
 
     Unlike ``torchmetrics.classification.MulticlassAccuracy`` with an ``ignore_index``, it does
     not synchronise an accelerator.
     """
 
-    full_state_update = False
     correct: Tensor
     count: Tensor
 
     def __init__(self) -> None:
-        super().__init__()
-        for name in ("correct", "count"):
-            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+        super().__init__("correct", "count")
 
     def update(self, predicted: Tensor, labels: Tensor) -> None:
         """Count a batch: classes of one shape."""

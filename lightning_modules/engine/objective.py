@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 from torchmetrics import Metric, MetricCollection
 
 from trellis.hyperparameters import PlainHyperparameters, importable_name, to_plain
+from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
 from trellis.lightning_modules.engine.lightning_private import (
     LightStep,
@@ -62,6 +63,8 @@ class Objective(PlainHyperparameters, LightStep, ABC):
     monitor_mode: ClassVar[Literal["min", "max"]] = "min"
     # Whether a backward pass reaches some of the parameters only, as of one network among several.
     partial_losses: ClassVar[bool] = False
+    network_factory: Any  # where there is one network
+    network: Any
 
     def __init__(
         self,
@@ -97,6 +100,10 @@ class Objective(PlainHyperparameters, LightStep, ABC):
     @abstractmethod
     def evaluate(self, batch: Any, stage: Stage) -> None:
         """Count one batch in the metrics of ``stage``, which ``evaluated`` gives."""
+
+    def build_network(self, sizes: Mapping[str, int], *inputs: str) -> None:
+        """Make ``network`` of these sizes with its factory, to be called with these inputs."""
+        self.network = build_network(self.network_factory, sizes, *inputs, objective=self)
 
     def configure_model(self) -> None:
         """Build networks and metrics once; Lightning calls this before anything needs them.
@@ -224,20 +231,20 @@ class Objective(PlainHyperparameters, LightStep, ABC):
     def _refuse_trainer_options(self) -> None:
         """The trainer clips and accumulates for one optimiser that steps once a batch."""
         name, clip = type(self).__name__, self.trainer.gradient_clip_val
+        batches, callbacks = self.trainer.accumulate_grad_batches, self.trainer.callbacks  # type: ignore[attr-defined]
+        problem = ""
         if clip:
             own = "max_grad_norm" in self.hparams
             advice = f"give the model max_grad_norm={clip} instead" if own else "leave it out"
-            raise ValueError(f"gradient_clip_val={clip}: {name} makes its own steps; {advice}")
-        if (batches := self.trainer.accumulate_grad_batches) != 1:
-            raise ValueError(
-                f"accumulate_grad_batches={batches}: {name} steps with every batch; "
-                f"give the data a larger batch_size or num_steps instead"
-            )
-        if any(isinstance(each, LearningRateFinder) for each in self.trainer.callbacks):  # type: ignore[attr-defined]
-            raise ValueError(
-                f"LearningRateFinder: {name} makes its own steps, and hands it no loss; try "
-                f"learning rates by hand"
-            )
+            problem = f"gradient_clip_val={clip}: {name} makes its own steps; {advice}"
+        elif batches != 1:
+            advice = "give the data a larger batch_size or num_steps instead"
+            problem = f"accumulate_grad_batches={batches}: {name} steps with every batch; {advice}"
+        elif any(isinstance(each, LearningRateFinder) for each in callbacks):
+            reason = "makes its own steps, and hands it no loss; try learning rates by hand"
+            problem = f"LearningRateFinder: {name} {reason}"
+        if problem:
+            raise ValueError(problem)
 
     def on_fit_start(self) -> None:
         # trellis.load hands an objective over for use; Lightning would train it without dropout.

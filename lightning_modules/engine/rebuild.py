@@ -18,7 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 
 from trellis.hyperparameters import BOOKKEEPING
-from trellis.lightning_modules.engine.registry import registered_class, trusted_packages
+from trellis.lightning_modules.engine.registry import refused, registered_class, trusted_packages
 from trellis.signature import arguments_of, constructors
 
 # Packages of environments, which only register what they have when they are imported.
@@ -137,7 +137,7 @@ def _check(value: Any, hint: Any, where: str, source: str) -> None:
     elif isinstance(value, Mapping):
         record = next((each for each in _members(hint) if is_dataclass(each)), None)
         if record is None and not _takes(hint, _is_mapping):
-            raise ValueError(f"{source} is refused: {where} takes no mapping without a class_path")
+            raise refused(source, f"{where} takes no mapping without a class_path")
         hints = typing.get_type_hints(record) if record is not None else {}
         for key, item in value.items():
             _require_plain_key(key, where, source, dotted=record is None)
@@ -149,10 +149,8 @@ def _check(value: Any, hint: Any, where: str, source: str) -> None:
         if _takes_no_text(hint) or (_takes(hint, _is_object) and re.search(r"[./\\:]", value)):
             raise ValueError(_no_class(value, where, source))
         if not _means_itself(value):
-            raise ValueError(
-                f"{source} is refused: {where} is a text that reads as more than a word: "
-                f"{value[:60]!r}"
-            )
+            reason = "is a text that reads as more than a word"
+            raise refused(source, f"{where} {reason}: {value[:60]!r}")
     else:
         _require_plain(value, where, source)
         _require_known_environment(value, where, source)
@@ -163,15 +161,15 @@ def _described(
 ) -> tuple[type, Mapping[str, Any]]:
     """The class that a mapping names, and its arguments."""
     if not _takes(hint, _is_object):
-        raise ValueError(f"{source} is refused: {where} takes no object, but names a class")
+        raise refused(source, f"{where} takes no object, but names a class")
     if extra := set(value) - {"class_path", "init_args"}:
-        raise ValueError(f"{source} is refused: {where} has {sorted(extra)[0]!r} beside its class")
+        raise refused(source, f"{where} has {sorted(extra)[0]!r} beside its class")
     init_args = value.get("init_args") or {}
     if not isinstance(init_args, Mapping):
-        raise ValueError(f"{source} is refused: the init_args of {where} are no mapping")
+        raise refused(source, f"the init_args of {where} are no mapping")
     cls = registered_class(value["class_path"], source)
     if not any(_provides(cls, each) for each in _members(hint)):
-        raise ValueError(f"{source} is refused: {where} takes no {cls.__name__}")
+        raise refused(source, f"{where} takes no {cls.__name__}")
     return cls, init_args
 
 
@@ -295,10 +293,8 @@ def _require_known_environment(value: Any, where: str, source: str) -> None:
     if where.endswith(".environment") and isinstance(value, str) and ":" in value:
         package = value.partition(":")[0].partition(".")[0]
         if package not in (*ENVIRONMENTS, *trusted_packages()):
-            raise ValueError(
-                f"{source} is refused: {where} is {value!r}, from a package that is not trusted. "
-                f"If you know it, set TRELLIS_TRUST={package}"
-            )
+            reason = f"{where} is {value!r}, from a package that is not trusted"
+            raise refused(source, f"{reason}. If you know it, set TRELLIS_TRUST={package}")
 
 
 def _require_plain_key(key: Any, where: str, source: str, dotted: bool = False) -> None:
@@ -306,12 +302,12 @@ def _require_plain_key(key: Any, where: str, source: str, dotted: bool = False) 
     if dotted and type(key) in _PLAIN and not str(key).startswith("__"):
         return
     if not isinstance(key, str) or not key.isidentifier() or key.startswith("__"):
-        raise ValueError(f"{source} is refused: {where} has {key!r}, which names no argument")
+        raise refused(source, f"{where} has {key!r}, which names no argument")
 
 
 def _require_plain(value: Any, where: str, source: str) -> None:
     if type(value) not in _PLAIN:
-        raise ValueError(f"{source} is refused: {where} holds a {type(value).__name__}")
+        raise refused(source, f"{where} holds a {type(value).__name__}")
 
 
 def _first_line(error: Exception) -> str:

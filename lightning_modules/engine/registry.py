@@ -37,24 +37,25 @@ def registered_class(name: str, source: str = "the checkpoint") -> type:
         ValueError: another package's, a function, or nothing of that name.
     """
     if not isinstance(name, str) or "." not in name:
-        raise ValueError(f"{source} is refused: it names {name!r}, which is no class")
+        raise refused(source, f"it names {name!r}, which is no class")
     package = name.partition(".")[0]
     if package == "trellis":
         return _ours(name, source)
     if package in ("torch", "lightning", "torch_geometric"):
         found = _libraries().get(name) or _pyg(name)
         if found is None:
-            raise ValueError(
-                f"{source} is refused: {name} is not among the classes of {package} that a "
-                f"checkpoint may name"
-            )
+            reason = f"is not among the classes of {package} that a checkpoint may name"
+            raise refused(source, f"{name} {reason}")
         return found
     if package not in trusted_packages():
-        raise ValueError(
-            f"{source} is refused: it names {name}, from a package that is not trusted. If it is "
-            f"your own, set TRELLIS_TRUST={package}"
-        )
+        fix = f"If it is your own, set TRELLIS_TRUST={package}"
+        raise refused(source, f"it names {name}, from a package that is not trusted. {fix}")
     return _trusted(name, package, source)
+
+
+def refused(source: str, reason: str) -> ValueError:
+    """The error about a checkpoint, or other ``source``, that may not be loaded for a reason."""
+    return ValueError(f"{source} is refused: {reason}")
 
 
 def trusted_packages() -> list[str]:
@@ -69,9 +70,7 @@ def _ours(name: str, source: str) -> type:
         module, _, attribute = path.rpartition(".")
         found = getattr(import_module(module), attribute)
     if not isinstance(found, type):
-        raise ValueError(
-            f"{source} is refused: {name} is no class that a checkpoint may name; see trellis list"
-        )
+        raise refused(source, f"{name} is no class that a checkpoint may name; see trellis list")
     return found
 
 
@@ -81,13 +80,11 @@ def _trusted(name: str, package: str, source: str) -> type:
     try:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError):
-        raise ValueError(f"{source} is refused: {name} is not installed here") from None
+        raise refused(source, f"{name} is not installed here") from None
     home = getattr(found, "__module__", "") or ""
     if not isinstance(found, type) or home.partition(".")[0] != package:
-        raise ValueError(
-            f"{source} is refused: {name} is no class of {package}; a function that was given as "
-            f"a factory is given again on loading"
-        )
+        fix = "a function that was given as a factory is given again on loading"
+        raise refused(source, f"{name} is no class of {package}; {fix}")
     return found
 
 

@@ -1,6 +1,5 @@
 """Autoencoders: reconstruction, denoising, sparsity and contraction."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
@@ -9,10 +8,9 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from trellis.checks import choose_from, probability
+from trellis.checks import choose_from, fraction, not_negative, probability
 from trellis.generative.code_penalties import activation_kl, squared_jacobian
-from trellis.generative.pixel_likelihood import LIKELIHOODS
-from trellis.lightning_modules.engine.build_network import build_network
+from trellis.generative.pixel_likelihood import LIKELIHOODS, refuse_values
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.networks.generative.autoencoder import MLPAutoencoder
@@ -79,32 +77,19 @@ class Autoencoder(Objective):
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec)
         choose_from("likelihood", likelihood, ("unit_gaussian", "bernoulli"))
-        at_least_zero = {
-            "gaussian_noise": gaussian_noise,
-            "sparsity": sparsity,
-            "contraction": contraction,
-        }
-        for name, value in at_least_zero.items():
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name}={value}: give at least 0")
-        if sparsity_target is not None and not 0 < sparsity_target < 1:
-            raise ValueError(
-                f"sparsity_target={sparsity_target}: give a mean activation in (0, 1)"
-            )
+        if sparsity_target is not None:
+            fraction("sparsity_target", sparsity_target)
         self.masking = probability("masking", masking)
         self.network_factory, self.likelihood = network, LIKELIHOODS[likelihood]
         self.likelihood_name = likelihood
-        self.gaussian_noise, self.sparsity = gaussian_noise, sparsity
-        self.sparsity_target, self.contraction = sparsity_target, contraction
+        self.gaussian_noise = not_negative("gaussian_noise", gaussian_noise)
+        self.sparsity, self.sparsity_target = not_negative("sparsity", sparsity), sparsity_target
+        self.contraction = not_negative("contraction", contraction)
 
     def build(self, spec: TensorSpec) -> None:
-        if self.likelihood_name == "bernoulli" and spec.values in ("real", "logit"):
-            raise ValueError(
-                f"likelihood='bernoulli' is not defined for {spec.values!r} values; give data "
-                f"with pixels='unit' or a binary kind, or unit_gaussian"
-            )
+        refuse_values(self.likelihood_name, spec.values)
         sizes: dict[str, Any] = {"shape": spec.shape}
-        self.network = build_network(self.network_factory, sizes, "x", objective=self)
+        self.build_network(sizes, "x")
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
         return {"reconstruction_nats": BatchMean(), "squared_error": BatchMean()}

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from trellis.generative.bits_per_dim import bits_per_dim
-from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Stage
 from trellis.lightning_modules.generative.generative_objective import GenerativeObjective
@@ -32,14 +31,12 @@ class DensityEstimation(GenerativeObjective):
 
     .. math:: L = -\tfrac1B \sum_b \ln p(x_b) \quad\text{or}\quad -\tfrac1B \sum_b \ln p(x_b | y_b)
 
-    Batch: ``(x, y)`` with examples ``x [B, *shape]`` and labels ``y [B]``, which are used by a
-    conditional network only. Evaluation reports L as ``nll_nats``, summed over the dimensions. If
-    the values are binary or stand for bytes, it also reports ``bits_per_dim``, see the function
-    of this name; with values in [0, 1] only for a discrete network.
+    Evaluation reports L as ``nll_nats``, summed over the dimensions. If the values are binary or
+    stand for bytes, it also reports ``bits_per_dim``, see the function of this name; with values
+    in [0, 1] only for a discrete network.
 
     Args:
         network: from ``(shape, [num_classes])`` to a density.
-        conditional: condition the network on the labels.
     Raises:
         ValueError: a network that does not fit or cannot draw samples, or ``conditional`` with
             data without classes.
@@ -61,9 +58,7 @@ class DensityEstimation(GenerativeObjective):
 
     def build(self, spec: TensorSpec) -> None:
         labels = ("y",) if self.conditional else ()
-        self.network = build_network(
-            self.network_factory, self.sizes(spec), "x", *labels, objective=self
-        )
+        self.build_network(self.sizes(spec), "x", *labels)
         if not callable(getattr(self.network, "sample", None)):
             raise ValueError(
                 f"DensityEstimation draws samples by network.sample(num_samples), which "

@@ -57,11 +57,10 @@ class DiscriminatorFactory(Protocol):
 class GAN(GenerativeObjective):
     """Trains a generator against a discriminator, or against a Wasserstein critic.
 
-    Batch: ``(x, y)`` with examples ``x [B, *shape]`` and labels ``y [B]``, which are used by a
-    conditional pair only. Every batch trains the discriminator, every ``critic_steps``-th batch
-    the generator too, on the same generated examples. Only the steps of the generator count for
-    ``global_step``, ``max_steps``, schedulers, checkpoints and weight averaging. The x-axis of a
-    logger is in batches, as everywhere.
+    Every batch trains the discriminator, every ``critic_steps``-th batch the generator too, on
+    the same generated examples. Only the steps of the generator count for ``global_step``,
+    ``max_steps``, schedulers, checkpoints and weight averaging. The x-axis of a logger is in
+    batches, as everywhere.
 
     Evaluation reports the discriminator's mean logits of real and of generated examples, and
     ``val/generator_steps``. By that monitor the best checkpoint is the latest one; a loss of
@@ -82,7 +81,6 @@ class GAN(GenerativeObjective):
         instance_noise: standard deviation of the noise added to all inputs of the discriminator.
         max_grad_norm: clip the gradients of each network to this norm; ``None`` does not clip
             them. Replaces the trainer's ``gradient_clip_val``.
-        conditional: condition both networks on the labels.
     Raises:
         ValueError: a count below 1, a negative weight, ``conditional`` with data without classes,
             or gradient clipping or accumulation by the trainer, which assume one optimiser.

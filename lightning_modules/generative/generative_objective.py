@@ -7,7 +7,9 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from trellis.checks import at_least
 from trellis.labels import balanced_labels
+from trellis.lightning_modules.engine.build_network import require_targets
 from trellis.lightning_modules.engine.objective import Objective
 from trellis.spec import TensorSpec
 
@@ -16,6 +18,9 @@ class GenerativeObjective(Objective):
     """Base of the objectives that draw samples, given labels if they are conditional.
 
     A subclass builds its networks with ``sizes`` and defines ``draw``.
+
+    Batch: ``(x, y)`` with examples ``x [B, *shape]`` and labels ``y [B]``, which are used by
+    conditional networks only.
 
     Args:
         conditional: condition the networks on the labels.
@@ -41,16 +46,9 @@ class GenerativeObjective(Objective):
         """
         if not self.conditional:
             return {"shape": spec.shape}
-        if spec.targets != "labels":
-            raise ValueError(
-                f"conditional=True: the data has real-valued targets (spec.targets="
-                f"{spec.targets!r}), but class labels are needed; leave it out"
-            )
-        if spec.out_channels < 2:
-            raise ValueError(
-                f"conditional=True: the data has out_channels={spec.out_channels}, but "
-                f"labels of at least 2 classes are needed; leave it out"
-            )
+        require_targets(spec, "labels", "conditional=True needs", "leave it out")
+        reason = ", the classes of the data, or leave it out"
+        at_least(2, "conditional=True: out_channels", spec.out_channels, reason)
         return {"shape": spec.shape, "num_classes": spec.out_channels}
 
     def sample(

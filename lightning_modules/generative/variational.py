@@ -1,6 +1,5 @@
 """Variational inference: latent-variable models, trained by a lower bound on the likelihood."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -9,23 +8,16 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from trellis.checks import at_least_one, choose_from
+from trellis.checks import at_least_one, choose_from, not_negative
 from trellis.generative.bits_per_dim import bits_per_dim
 from trellis.generative.bounds import iwae
-from trellis.generative.pixel_likelihood import LIKELIHOODS, Likelihood
-from trellis.lightning_modules.engine.build_network import build_network
+from trellis.generative.pixel_likelihood import LIKELIHOODS, Likelihood, refuse_values
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Stage
 from trellis.lightning_modules.generative.generative_objective import GenerativeObjective
 from trellis.networks.generative.vae import VAE, Latents
 from trellis.spec import TensorSpec, Values
 
-# Kinds of values for which a likelihood is not defined, and what to give instead.
-REFUSED: dict[str, tuple[tuple[Values, ...], str]] = {
-    "bernoulli": (("real", "logit"), "data with pixels='unit' or a binary kind, or gaussian"),
-    "discretized_logistic": (("real", "dequantized", "logit"), "data with pixels='unit'"),
-    "categorical": (("real", "dequantized", "logit"), "data with pixels='unit'"),
-}
 # Kinds of values for which it is a probability, or the density of dequantized levels.
 WITH_BITS: dict[str, tuple[Values, ...]] = {
     "bernoulli": ("binary",),
@@ -62,16 +54,12 @@ class Variational(GenerativeObjective):
     importance-weighted bound, ``nll_isK_nats``. If the values are bits or levels,
     ``bits_per_dim_bound`` is ``neg_elbo_nats`` in bits per dimension.
 
-    Batch: ``(x, y)`` with examples ``x [B, *shape]`` and labels ``y [B]``, which are used by a
-    conditional network only.
-
     Args:
         network: from ``(shape, num_parameters, [num_classes])`` to a latent-variable model.
         likelihood: of an example given the latent variable.
         beta: weight of the KL divergence in training.
         beta_steps: training steps over which that weight increases linearly from 0.
         num_samples: samples of the latent variable for each example, K.
-        conditional: condition the network on the labels.
         test_samples: samples for each example from which ``test`` estimates the likelihood, as
             ``nll_isK_nats``; 0 leaves it out.
     Raises:
@@ -99,30 +87,17 @@ class Variational(GenerativeObjective):
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec, conditional)
         choose_from("likelihood", likelihood, Likelihood)
-        for name, value in (
-            ("beta", beta),
-            ("beta_steps", beta_steps),
-            ("test_samples", test_samples),
-        ):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name}={value}: give at least 0")
         self.network_factory, self.likelihood_name = network, likelihood
         self.likelihood = LIKELIHOODS[likelihood]
-        self.beta, self.beta_steps = beta, beta_steps
+        self.beta = not_negative("beta", beta)
+        self.beta_steps = not_negative("beta_steps", beta_steps)
         self.num_samples = at_least_one("num_samples", num_samples)
-        self.test_samples = test_samples
+        self.test_samples = not_negative("test_samples", test_samples)
 
     def build(self, spec: TensorSpec) -> None:
-        refused, fix = REFUSED.get(self.likelihood_name, ((), ""))
-        if spec.values in refused:
-            raise ValueError(
-                f"likelihood={self.likelihood_name!r} is not defined for {spec.values!r} values; "
-                f"give {fix}"
-            )
+        refuse_values(self.likelihood_name, spec.values)
         sizes = self.sizes(spec) | {"num_parameters": self.likelihood.num_parameters}
-        self.network = build_network(
-            self.network_factory, sizes, "x", "y", "num_samples", objective=self
-        )
+        self.build_network(sizes, "x", "y", "num_samples")
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
         names = ["neg_elbo_nats", "reconstruction_nats", "kl_nats"]

@@ -7,7 +7,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from trellis.lightning_modules.engine.build_network import build_network, channels
+from trellis.lightning_modules.engine.build_network import channels
 from trellis.lightning_modules.engine.classifier import Classifier, Split
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.graph.graph_network import GraphNetwork
@@ -43,9 +43,7 @@ class GraphClassification(Classifier):
         super().__init__(network, optimizer, lr_scheduler, spec)
 
     def build(self, spec: GraphSpec) -> None:
-        self.network = build_network(
-            self.network_factory, channels(spec), "x", "edge_index", "batch", objective=self
-        )
+        self.build_network(channels(spec), "x", "edge_index", "batch")
         self._counts = "num_graphs" in inspect.signature(self.network.forward).parameters
 
     def logits_and_labels(self, batch: Batch, split: Split) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch_geometric.data import Data
 
-from trellis.lightning_modules.engine.build_network import build_network, channels
+from trellis.lightning_modules.engine.build_network import channels
 from trellis.lightning_modules.engine.classifier import Classifier, Split
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.graph.gnn import GCN
@@ -35,9 +35,7 @@ class NodeClassification(Classifier):
         super().__init__(network, optimizer, lr_scheduler, spec)
 
     def build(self, spec: NodeSpec) -> None:
-        self.network = build_network(
-            self.network_factory, channels(spec), "x", "edge_index", objective=self
-        )
+        self.build_network(channels(spec), "x", "edge_index")
 
     def logits_and_labels(self, batch: Data, split: Split) -> tuple[Tensor, Tensor]:
         logits, y = self(batch.x, batch.edge_index), batch.y

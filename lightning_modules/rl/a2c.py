@@ -34,7 +34,6 @@ class A2C(ActorCriticObjective):
         value_coef: weight of half the squared error of the value.
         entropy_coef: weight of the policy's entropy, in nats.
         standardize: scale the advantages of each rollout to mean 0 and standard deviation 1.
-        options: of ``ActorCriticObjective``.
     Raises:
         ValueError: a number out of range, or clipping and accumulation by the trainer.
 

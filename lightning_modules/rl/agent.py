@@ -101,6 +101,11 @@ class AgentObjective(Objective):
         """
         return self.act(observations)
 
+    def other_actions(self, spec: EnvironmentSpec, learns: str, are: str, take: str) -> ValueError:
+        """The error about an environment with actions that the agent cannot learn."""
+        actions = f"those of {spec.environment} {are}"
+        return ValueError(f"{type(self).__name__} learns {learns}; {actions}: take {take}")
+
     def metrics(self, spec: EnvironmentSpec) -> Mapping[str, Metric]:
         return {"return": BatchMean(), "episode_length": BatchMean()}
 

@@ -27,16 +27,12 @@ class DDPG(ContinuousControlObjective):
     Q' and pi' are target networks. Where an episode terminated, y is r alone; after a time limit
     the value is bootstrapped.
 
-    Batch: a ``ReplayBlock``, whose updates count as one step. With priorities in the data, w are
-    the importance weights of its samples, and their TD errors become the new priorities. The
-    critic sees actions in the environment's units.
-
-    Logged and evaluated: as ``AgentObjective``, and both losses of the last update.
+    Batch: as ``ContinuousControlObjective``. Logged and evaluated: as ``AgentObjective``, and both
+    losses of the last update.
 
     Args:
         noise: standard deviation of the exploration noise, in halves of the actions' range, as in
             TD3's and stable-baselines3's code: 1 is from the middle to a bound.
-        options: of ``ContinuousControlObjective``.
 
     Source: Lillicrap et al. 2016, algorithm 1. Deviates: the noise is Gaussian and independent
     from step to step (Fujimoto et al. 2018, section 6); actions enter the critic's first layer.

@@ -8,7 +8,6 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, choose_from, probability
-from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.rl.agent import AgentObjective, observation_sizes
 from trellis.networks.rl.value import QNetwork
 from trellis.rl.replay import Transitions
@@ -59,7 +58,6 @@ class DQN(AgentObjective):
         epsilon: share of random actions at the end of exploration; it starts at 1.
         exploration: share of the run in which it falls linearly to ``epsilon``.
         loss: ``"mse"``, or ``"huber"``, whose gradient is at most 1.
-        options: of ``AgentObjective``.
     Raises:
         ValueError: a number out of range, an unknown loss, an environment with real-valued
             actions, or clipping and accumulation by the trainer.
@@ -96,12 +94,10 @@ class DQN(AgentObjective):
 
     def build(self, spec: EnvironmentSpec) -> None:
         if not spec.num_actions:
-            raise ValueError(
-                f"DQN learns discrete actions; those of {spec.environment} are real-valued: take "
-                f"DDPG, TD3 or SAC"
-            )
+            take = "DDPG, TD3 or SAC"
+            raise self.other_actions(spec, "discrete actions", "are real-valued", take)
         sizes = {**observation_sizes(spec), "num_actions": spec.num_actions}
-        self.network = build_network(self.network_factory, sizes, "observation", objective=self)
+        self.build_network(sizes, "observation")
         self.target = frozen_copy(self.network)
 
     def forward(self, observation: Tensor) -> Tensor:

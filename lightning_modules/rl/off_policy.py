@@ -58,6 +58,10 @@ class ContinuousControlObjective(AgentObjective):
     ``training_step`` and ``_targets`` of the critics, and gives both kinds of network their
     optimisers.
 
+    Batch: a ``ReplayBlock``, whose updates count as one step. With priorities in the data, w in a
+    loss are the importance weights of its samples, and their TD errors become the new priorities.
+    Critics see actions in the environment's units.
+
     Args:
         policy: from the sizes of an environment to a network that acts.
         critic: from the sizes of an environment to the value of an action, called once for each.
@@ -65,7 +69,6 @@ class ContinuousControlObjective(AgentObjective):
         critic_optimizer: from the critics' parameters to an optimiser.
         n_step: rewards of a target.
         tau: share of the way that the target networks move in each of their updates, in [0, 1].
-        options: of ``AgentObjective``.
     Raises:
         ValueError: as ``AgentObjective``, or an environment whose actions are discrete or have no
             bounds.
@@ -111,7 +114,7 @@ class ContinuousControlObjective(AgentObjective):
         Raises:
             ValueError: discrete or unbounded actions, or a policy that returns something else.
         """
-        _check_bounded(spec, type(self).__name__)
+        self._check_bounded(spec)
         bounds = {"action_low": spec.action_low, "action_high": spec.action_high}
         for name, bound in bounds.items():
             self.register_buffer(name, torch.tensor(bound), persistent=False)
@@ -129,6 +132,15 @@ class ContinuousControlObjective(AgentObjective):
                 f"{type(output).__name__}: take a {better}"
             )
         return policy
+
+    def _check_bounded(self, spec: EnvironmentSpec) -> None:
+        if spec.num_actions:
+            raise self.other_actions(spec, "real-valued actions", "are discrete", "DQN or PPO")
+        bounds = torch.tensor([spec.action_low, spec.action_high], device="cpu")
+        if not bounds.diff(dim=0).isfinite().all():
+            reach = f"reach from {spec.action_low} to {spec.action_high}"
+            take = "a wrapper with bounds, or PPO"
+            raise self.other_actions(spec, "actions between bounds", reach, take)
 
     def build_critic(self, spec: EnvironmentSpec) -> nn.Module:
         """A value of actions that shares no parameter with another network."""
@@ -170,20 +182,6 @@ class ContinuousControlObjective(AgentObjective):
         self.step(optimizer, loss)
         block.update_priorities(batch, errors)
         return loss
-
-
-def _check_bounded(spec: EnvironmentSpec, name: str) -> None:
-    if spec.num_actions:
-        raise ValueError(
-            f"{name} learns real-valued actions; those of {spec.environment} are discrete: take "
-            f"DQN or PPO"
-        )
-    bounds = torch.tensor([spec.action_low, spec.action_high], device="cpu")
-    if not bounds.diff(dim=0).isfinite().all():
-        raise ValueError(
-            f"{name} learns actions between bounds; those of {spec.environment} reach from "
-            f"{spec.action_low} to {spec.action_high}: give it a wrapper with bounds, or take PPO"
-        )
 
 
 @torch.no_grad()

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from trellis.checks import probability
-from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.rl.agent import AgentObjective, choose, observation_sizes
 from trellis.networks.rl.value import ActorCriticNetwork
 from trellis.rl.collector import Rollout
@@ -48,7 +47,6 @@ class ActorCriticObjective(AgentObjective):
     Args:
         network: from the sizes of an environment to a policy with a value.
         lam: lambda of the advantages, in [0, 1].
-        options: of ``AgentObjective``.
     """
 
     learns_from = "rollouts"
@@ -67,7 +65,7 @@ class ActorCriticObjective(AgentObjective):
     def build(self, spec: EnvironmentSpec) -> None:
         actions = {"num_actions": spec.num_actions, "action_dim": len(spec.action_low)}
         sizes = {**observation_sizes(spec), **actions}
-        self.network = build_network(self.network_factory, sizes, "observation", objective=self)
+        self.build_network(sizes, "observation")
 
     def forward(self, observation: Tensor) -> tuple[Distribution, Tensor]:
         """The distribution over actions and the value of ``observation [B, *shape]``."""

@@ -44,7 +44,6 @@ class PPO(ActorCriticObjective):
         value_clip: largest change of a value that is rewarded; ``None`` does not clip.
         value_coef: weight of the value's loss.
         entropy_coef: weight of the policy's entropy, in nats.
-        options: of ``ActorCriticObjective``.
     Raises:
         ValueError: a number out of range, or clipping and accumulation by the trainer.
 

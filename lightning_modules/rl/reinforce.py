@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from trellis.checks import choose_from, not_negative
-from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.rl.agent import AgentObjective, choose, observation_sizes
 from trellis.networks.rl.policy import CategoricalPolicy
 from trellis.rl.collector import Rollout
@@ -49,7 +48,6 @@ class REINFORCE(AgentObjective):
             ``GaussianPolicy``.
         baseline: b, the mean of the returns of the rollout, or none.
         entropy_coef: weight of the policy's entropy, in nats.
-        options: of ``AgentObjective``.
     Raises:
         ValueError: a number out of range, an unknown baseline, or clipping and accumulation by
             the trainer; in ``fit`` a rollout in which no episode ends.
@@ -77,7 +75,7 @@ class REINFORCE(AgentObjective):
     def build(self, spec: EnvironmentSpec) -> None:
         discrete, real = {"num_actions": spec.num_actions}, {"action_dim": len(spec.action_low)}
         sizes = {**observation_sizes(spec), **(discrete if spec.num_actions else real)}
-        self.network = build_network(self.network_factory, sizes, "observation", objective=self)
+        self.build_network(sizes, "observation")
 
     def forward(self, observation: Tensor) -> Distribution:
         """The distribution over actions for ``observation [B, *shape]``."""

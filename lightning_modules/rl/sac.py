@@ -36,20 +36,17 @@ class SAC(ContinuousControlObjective):
     terminated, y is r alone; after a time limit the value is bootstrapped.
 
     Densities are those of actions scaled to [-1, 1], so that H means the same in every
-    environment; critics see actions in the environment's units.
+    environment.
 
-    Batch: a ``ReplayBlock``, whose updates count as one step. With priorities in the data, w are
-    the importance weights of its samples, and their TD errors become the new priorities.
-
-    Logged and evaluated: as ``AgentObjective``, and of the last update the losses of critics and
-    policy, the entropy and alpha. Deterministic actions are the mode of the policy.
+    Batch: as ``ContinuousControlObjective``. Logged and evaluated: as ``AgentObjective``, and of
+    the last update the losses of critics and policy, the entropy and alpha. Deterministic actions
+    are the mode of the policy.
 
     Args:
         policy: from the sizes of an environment to distributions over actions.
         alpha_optimizer: from the logarithm of alpha to an optimiser.
         alpha: a constant entropy temperature; ``None`` learns it, starting from 1.
         target_entropy: H in nats, of actions in [-1, 1]; ``None`` is -1 for each entry.
-        options: of ``ContinuousControlObjective``.
 
     Source: Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", algorithm 1.
     Deviates: the loss of alpha has its logarithm in place of it, as the authors' code; squared

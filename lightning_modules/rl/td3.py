@@ -31,11 +31,8 @@ class TD3(ContinuousControlObjective):
     update of the critics, starting with the first. Where an episode terminated, y is r alone;
     after a time limit the value is bootstrapped.
 
-    Batch: a ``ReplayBlock``, whose updates count as one step. With priorities in the data, w are
-    the importance weights of its samples, and their TD errors become the new priorities. The
-    critics see actions in the environment's units.
-
-    Logged and evaluated: as ``AgentObjective``, and the last losses of critics and policy.
+    Batch: as ``ContinuousControlObjective``. Logged and evaluated: as ``AgentObjective``, and the
+    last losses of critics and policy.
 
     Args:
         noise: standard deviation of the exploration noise. All noise is measured in halves of the
@@ -44,7 +41,6 @@ class TD3(ContinuousControlObjective):
         target_noise: standard deviation of the noise on the actions of pi'.
         target_noise_clip: its largest size.
         policy_delay: updates of the critics for each of the policy.
-        options: of ``ContinuousControlObjective``.
 
     Source: Fujimoto et al. 2018, algorithm 1.
     """

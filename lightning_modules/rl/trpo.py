@@ -64,7 +64,6 @@ class TRPO(ActorCriticObjective):
         fisher_share: share of the states, sampled for each rollout, that F is averaged over.
         num_epochs: passes of the value over a rollout.
         num_minibatches: parts of a pass, shuffled for each.
-        options: of ``ActorCriticObjective``.
     Raises:
         ValueError: a number out of range, or clipping and accumulation by the trainer; in ``fit``
             a network whose policy and value share parameters.

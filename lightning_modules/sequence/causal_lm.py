@@ -10,7 +10,6 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.evaluation import BatchMean, Perplexity
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.networks.sequence.gpt import GPT
@@ -64,9 +63,7 @@ class CausalLM(Objective):
 
     def build(self, spec: TokenSpec) -> None:
         sizes = {"num_tokens": spec.num_tokens}
-        self.network = build_network(
-            self.network_factory, sizes, "tokens", "state", objective=self
-        )
+        self.build_network(sizes, "tokens", "state")
         self.ignored = -100 if spec.pad_id is None else spec.pad_id
 
     def metrics(self, spec: TokenSpec) -> Mapping[str, Metric]:

@@ -9,8 +9,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from trellis.lightning_modules.engine.build_network import build_network
-from trellis.lightning_modules.engine.evaluation import cross_entropy
+from trellis.lightning_modules.engine.evaluation import Totals, cross_entropy
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.networks.sequence.bert import BertPretraining
 from trellis.sequence.batches import SentencePairs
@@ -66,9 +65,7 @@ class MaskedLM(Objective):
             missing = "mask_id" if spec.mask_id is None else "pad_id"
             raise ValueError(f"MaskedLM: spec has no {missing}; give the data's tokenizer one")
         sizes = {"num_tokens": spec.num_tokens, "pad_id": spec.pad_id}
-        self.network = build_network(
-            self.network_factory, sizes, "tokens", "segments", "chosen", objective=self
-        )
+        self.build_network(sizes, "tokens", "segments", "chosen")
 
     def metrics(self, spec: TokenSpec) -> Mapping[str, Metric]:
         return {"predictions": MaskedLMScores()}
@@ -146,10 +143,9 @@ class MaskedPredictions(NamedTuple):
         return cross_entropy(self.order_logits, self.in_order)
 
 
-class MaskedLMScores(Metric):
+class MaskedLMScores(Totals):
     """Loss in nats, perplexity and accuracy of masked tokens, accuracy of the order."""
 
-    full_state_update = False
     token_loss: Tensor
     num_tokens: Tensor
     correct_tokens: Tensor
@@ -158,11 +154,8 @@ class MaskedLMScores(Metric):
     correct_pairs: Tensor
 
     def __init__(self) -> None:
-        super().__init__()
-        for name in ("token_loss", "order_loss"):
-            self.add_state(name, torch.tensor(0.0), dist_reduce_fx="sum")
-        for name in ("num_tokens", "correct_tokens", "num_pairs", "correct_pairs"):
-            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+        counts = ("num_tokens", "correct_tokens", "num_pairs", "correct_pairs")
+        super().__init__(*counts, sums=("token_loss", "order_loss"))
 
     def update(self, batch: MaskedPredictions) -> None:
         """Count a batch; all masked tokens have the same weight, and so have all pairs."""

@@ -6,7 +6,6 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.classifier import Classifier, Split
 from trellis.lightning_modules.engine.objective import Objective
 from trellis.networks.sequence.recurrent import RecurrentClassifier
@@ -44,7 +43,7 @@ class SequenceClassification(Classifier):
         super().__init__(network, optimizer, lr_scheduler, spec)
 
     def build(self, spec: LabelledTokenSpec) -> None:
-        self.network = build_token_network(self.network_factory, spec, self)
+        self.build_network(token_sizes(spec, self), "tokens")
 
     def logits_and_labels(
         self, batch: tuple[Tensor, Tensor], split: Split
@@ -58,20 +57,17 @@ class SequenceClassification(Classifier):
         return self(tokens), y
 
 
-def build_token_network(
-    factory: TokenNetworkFactory, spec: LabelledTokenSpec, objective: Objective
-) -> nn.Module:
-    """The network that ``factory`` makes for these tokens and classes.
+def token_sizes(spec: LabelledTokenSpec, objective: Objective) -> dict[str, int]:
+    """What a ``TokenNetworkFactory`` is called with.
 
     Raises:
-        ValueError: the tokens have no ``pad_id``, or see ``build_network``.
+        ValueError: the tokens have no ``pad_id``.
     """
     if spec.tokens.pad_id is None:
         name = type(objective).__name__
         raise ValueError(f"{name}: spec.tokens has no pad_id; give the data's tokenizer one")
-    sizes = {
+    return {
         "num_tokens": spec.tokens.num_tokens,
         "out_channels": spec.out_channels,
         "pad_id": spec.tokens.pad_id,
     }
-    return build_network(factory, sizes, "tokens", objective=objective)

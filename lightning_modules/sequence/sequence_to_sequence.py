@@ -10,8 +10,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from trellis.checks import at_least_one, probability
-from trellis.lightning_modules.engine.build_network import build_network
+from trellis.checks import at_least_one, not_negative, probability
 from trellis.lightning_modules.engine.evaluation import BatchMean, Perplexity
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.lightning_modules.sequence.text_scores import TextScores
@@ -83,10 +82,7 @@ class SequenceToSequence(Objective):
         self.scheduled_sampling = probability("scheduled_sampling", scheduled_sampling)
         self.num_beams = at_least_one("num_beams", num_beams)
         self.max_new_tokens = at_least_one("max_new_tokens", max_new_tokens)
-        if scheduled_sampling_steps < 0:
-            raise ValueError(
-                f"scheduled_sampling_steps={scheduled_sampling_steps}: give at least 0"
-            )
+        not_negative("scheduled_sampling_steps", scheduled_sampling_steps)
         self.network_factory, self.length_penalty = network, length_penalty
         self.scheduled_sampling_steps = scheduled_sampling_steps
 
@@ -101,9 +97,7 @@ class SequenceToSequence(Objective):
             "source_pad_id": _given("pad_id", source.pad_id),
             "target_pad_id": self.pad_id,
         }
-        self.network = build_network(
-            self.network_factory, sizes, "source", "target", objective=self
-        )
+        self.build_network(sizes, "source", "target")
         self._tokenizer = from_json(target.tokenizer) if target.tokenizer else None
 
     def on_fit_start(self) -> None:

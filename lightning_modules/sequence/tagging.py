@@ -8,9 +8,10 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from trellis.lightning_modules.engine.classifier import Classifier, Split
+from trellis.lightning_modules.engine.evaluation import Totals
 from trellis.lightning_modules.sequence.sequence_classification import (
     TokenNetworkFactory,
-    build_token_network,
+    token_sizes,
 )
 from trellis.networks.sequence.recurrent import RecurrentTagger
 from trellis.sequence.entities import Tags, bio_tags, entity_counts
@@ -43,7 +44,7 @@ class Tagging(Classifier):
         super().__init__(network, optimizer, lr_scheduler, spec)
 
     def build(self, spec: LabelledTokenSpec) -> None:
-        self.network = build_token_network(self.network_factory, spec, self)
+        self.build_network(token_sizes(spec, self), "tokens")
 
     def metrics(self, spec: LabelledTokenSpec) -> Mapping[str, Metric]:
         metrics = super().metrics(spec)
@@ -63,7 +64,7 @@ class Tagging(Classifier):
         return self(tokens), tags
 
 
-class EntityScores(Metric):
+class EntityScores(Totals):
     """Precision, recall and F1 of whole entities in a split; 0 where there are none.
 
     Args:
@@ -74,7 +75,6 @@ class EntityScores(Metric):
     Source: Tjong Kim Sang and De Meulder 2003, section 2.3.
     """
 
-    full_state_update = False
     correct: Tensor
     predicted: Tensor
     gold: Tensor
@@ -83,13 +83,11 @@ class EntityScores(Metric):
     begins: Tensor
 
     def __init__(self, classes: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__("correct", "predicted", "gold")
         if (tags := bio_tags(classes)) is None:
             raise ValueError(f"classes={list(classes)}: give O, B-KIND and I-KIND")
         for name, table in tags._asdict().items():
             self.register_buffer(name, table, persistent=False)
-        for name in ("correct", "predicted", "gold"):
-            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, gold: Tensor) -> None:
         """Count the sentences of a batch, ``[B, T]`` each."""

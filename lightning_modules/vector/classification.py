@@ -4,7 +4,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
-from trellis.lightning_modules.engine.build_network import build_network, channels
+from trellis.lightning_modules.engine.build_network import channels, require_targets
 from trellis.lightning_modules.engine.classifier import Classifier, Split
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.vector.mlp import MLP
@@ -35,12 +35,9 @@ class Classification(Classifier):
         super().__init__(network, optimizer, lr_scheduler, spec, label_smoothing)
 
     def build(self, spec: TensorSpec) -> None:
-        if spec.targets != "labels":
-            raise ValueError(
-                f"Classification predicts class labels, but the data has real-valued targets "
-                f"(spec.targets={spec.targets!r}): use Regression, or data with labels"
-            )
-        self.network = build_network(self.network_factory, channels(spec), "x", objective=self)
+        advice = "use Regression, or data with labels"
+        require_targets(spec, "labels", "Classification predicts", advice)
+        self.build_network(channels(spec), "x")
 
     def logits_and_labels(
         self, batch: tuple[Tensor, Tensor], split: Split

@@ -16,7 +16,7 @@ from trellis.functional.likelihood import (
     gumbel_nll,
     heteroscedastic_gaussian_nll,
 )
-from trellis.lightning_modules.engine.build_network import build_network, channels
+from trellis.lightning_modules.engine.build_network import channels, require_targets
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.networks.factory import NetworkFactory
@@ -90,15 +90,9 @@ class Regression(Objective):
         return _FAMILIES[self.likelihood]
 
     def build(self, spec: TensorSpec) -> None:
-        if spec.targets != "real":
-            raise ValueError(
-                f"Regression predicts real numbers, but the data has class labels "
-                f"(spec.targets={spec.targets!r}): use Classification, or data with real-valued "
-                f"targets, whose TensorSpec says targets='real'"
-            )
-        self.network = build_network(
-            self.network_factory, channels(spec, self._family.num_parameters), "x", objective=self
-        )
+        advice = "use Classification, or data whose TensorSpec says targets='real'"
+        require_targets(spec, "real", "Regression predicts", advice)
+        self.build_network(channels(spec, self._family.num_parameters), "x")
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
         return {"nll_nats": BatchMean(), "rmse": MeanSquaredError(squared=False)}

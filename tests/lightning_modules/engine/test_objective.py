@@ -77,7 +77,7 @@ MISFITS = {
     ),
     "labels for a regression": (
         Regression(MLP), Points(),
-        "Regression predicts real numbers, .* class labels .*: use Classification",
+        "Regression predicts real-valued targets, .* class labels .*: use Classification",
     ),
 }  # fmt: skip
 
@@ -109,9 +109,7 @@ def test_labels_out_of_range_are_named(label, tmp_path):
 
 
 def test_two_classes_at_least(tmp_path):
-    with pytest.raises(
-        ValueError, match="Classification: out_channels=1: give data with at least 2"
-    ):
+    with pytest.raises(ValueError, match="Classification: out_channels=1: give at least 2"):
         fit_one(Classification(mlp), Points(num_classes=1), tmp_path)
 
 

@@ -212,7 +212,7 @@ def test_a_checkpoint_brings_it_back(tmp_path: Path) -> None:
         ({"gaussian_noise": -0.1}, "gaussian_noise=-0.1: give at least 0"),
         ({"sparsity": math.nan}, "sparsity=nan"),
         ({"contraction": -1.0}, "contraction=-1.0"),
-        ({"sparsity_target": 1.0}, r"sparsity_target=1.0: give a mean activation in \(0, 1\)"),
+        ({"sparsity_target": 1.0}, r"sparsity_target=1.0: give a number between 0 and 1"),
         ({"network": partial(MLPAutoencoder, latent_dim=0)}, "latent_dim=0"),
         (
             {"likelihood": "bernoulli", "spec": TensorSpec(64, 10)},
@@ -229,5 +229,5 @@ def test_pixels_and_codes_outside_the_unit_interval_are_refused(batch) -> None:
     x, y = batch
     with pytest.raises(ValueError, match=r"x lies in .*a bernoulli likelihood takes \[0, 1\]"):
         ready(likelihood="bernoulli").training_step((x * 3 - 1, y), 0)
-    with pytest.raises(ValueError, match="codes lie in .*code_activation='sigmoid'"):
+    with pytest.raises(ValueError, match="code lies in .*code_activation='sigmoid'"):
         ready(sparsity=1.0, sparsity_target=0.1).training_step(batch, 0)

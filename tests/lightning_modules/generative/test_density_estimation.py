@@ -224,7 +224,7 @@ class Entrywise(Gaussian):
     [
         (Silent, {}, "draws samples by network.sample.num_samples., which Silent does not have"),
         (SmallCNN, {}, r"DensityEstimation calls network\(shape=...\), but SmallCNN takes"),
-        (Gaussian, {"conditional": True}, "conditional=True: the data has out_channels=1, but"),
+        (Gaussian, {"conditional": True}, "conditional=True: out_channels=1: give at least 2"),
     ],
 )
 def test_networks_that_do_not_fit_are_refused(

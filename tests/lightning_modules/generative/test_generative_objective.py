@@ -59,9 +59,12 @@ def test_without_labels_all_classes_are_drawn(make) -> None:
 
 
 def test_labels_need_classes(make) -> None:
-    with pytest.raises(ValueError, match="conditional=True: the data has out_channels=1, but"):
+    with pytest.raises(ValueError, match="conditional=True: out_channels=1: give at least 2"):
         make(TensorSpec(3, 1), True)
-    with pytest.raises(ValueError, match="conditional=True: the data has real-valued targets"):
+    with pytest.raises(
+        ValueError,
+        match="conditional=True needs class labels, but the data has real-valued targets",
+    ):
         make(TensorSpec(3, 2, targets="real"), True)
     make(TensorSpec(3, 2, targets="real"), False)
     with pytest.raises(ValueError, match="y is given, but conditional=False: leave y out"):

@@ -314,7 +314,7 @@ def test_samples_are_means_in_the_units_of_the_data(trained) -> None:
 def test_labels_are_for_conditional_ones_alone() -> None:
     with pytest.raises(ValueError, match="y is given, but conditional=False"):
         ready().sample(2, torch.tensor([0, 1]))
-    with pytest.raises(ValueError, match="conditional=True: the data has out_channels=1"):
+    with pytest.raises(ValueError, match="conditional=True: out_channels=1: give at least 2"):
         ready(TensorSpec(64, 1, values="binary"), conditional=True)
 
 

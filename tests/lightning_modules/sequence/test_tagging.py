@@ -163,7 +163,7 @@ def test_no_entities_score_zero():
         (LabelledTokenSpec(TokenSpec(9), 3), "Tagging: spec.tokens has no pad_id"),
         (
             LabelledTokenSpec(TokenSpec(9, pad_id=PAD), 1),
-            "Tagging: out_channels=1: give data with at",
+            "Tagging: out_channels=1: give at least 2",
         ),
     ],
 )
