@@ -46,13 +46,10 @@ class DigitsGraph(WholeGraph):
         super().__init__(steps_per_epoch)
         if not 1 <= labels_per_class <= 140:
             raise ValueError(f"labels_per_class={labels_per_class}: give 1 to 140")
-        self.neighbours, self.labels_per_class = neighbours, labels_per_class
-        self.seed = seed
+        self.neighbours, self.labels_per_class, self.seed = neighbours, labels_per_class, seed
         self.spec = NodeSpec(64, 10, tuple(str(digit) for digit in range(10)))
 
-    def setup(self, stage: str | None = None) -> None:
-        if self.data is not None:
-            return
+    def read(self) -> Data:
         x, y = load_digits()
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(self.seed))
         train_mask = torch.zeros(len(y), dtype=torch.bool)
@@ -69,4 +66,4 @@ class DigitsGraph(WholeGraph):
             test_mask=~(train_mask | val_mask),
         )
         check_masks(data, "DigitsGraph")
-        self.data = data
+        return data

@@ -74,9 +74,7 @@ class GraphFromFiles(WholeGraph):
         self.ignore_weights = ignore_weights
         self.fractions = train_fraction, val_fraction
 
-    def setup(self, stage: str | None = None) -> None:
-        if self.data is not None:
-            return
+    def read(self) -> Data:
         header, rows = _read_table(self.nodes, self.label)
         ids = _read_ids(self.nodes, rows)
         label = header.index(self.label)
@@ -96,7 +94,7 @@ class GraphFromFiles(WholeGraph):
         )
         check_masks(data, str(self.nodes))
         self.spec = NodeSpec(len(features), len(classes), classes)
-        self.data = data
+        return data
 
     def _read_edges(self, ids: dict[str, int]) -> Tensor:
         rows = read_rows(self.edges, "edges", ids)

@@ -1,5 +1,7 @@
 """Zachary's karate club, a small graph."""
 
+from torch_geometric.data import Data
+
 from trellis.datamodules.graph.whole_graph import WholeGraph
 from trellis.spec import NodeSpec
 
@@ -25,16 +27,12 @@ class KarateClub(WholeGraph):
     Source: Zachary 1977; communities and labels of Kipf and Welling 2017, appendix A.
     """
 
-    def __init__(self, steps_per_epoch: int = 1) -> None:
-        super().__init__(steps_per_epoch)
-        self.spec = NodeSpec(34, 4)
+    spec = NodeSpec(34, 4)
 
-    def setup(self, stage: str | None = None) -> None:
-        if self.data is not None:
-            return
+    def read(self) -> Data:
         from torch_geometric import datasets
 
         data = datasets.KarateClub()[0]
         data.val_mask = data.train_mask.clone()
         data.test_mask = ~data.train_mask
-        self.data = data
+        return data

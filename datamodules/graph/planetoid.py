@@ -80,9 +80,7 @@ class Planetoid(WholeGraph):
         files = {f"ind.{self.graph.lower()}.{part}": checksums[part] for part in PARTS}
         fetch(self.raw, files, ("https://github.com/kimiyoung/planetoid/raw/master/data",))
 
-    def setup(self, stage: str | None = None) -> None:
-        if self.data is not None:
-            return
+    def read(self) -> Data:
         data = self._read()
         classes = CLASSES[self.graph]
         check_features(data.x, str(self.raw))
@@ -91,7 +89,7 @@ class Planetoid(WholeGraph):
         x = data.x / data.x.sum(dim=-1, keepdim=True).clamp(min=1)
         data.x = to_csr(x) if self.sparse else x
         self.spec = NodeSpec(x.size(1), len(classes), classes)
-        self.data = data
+        return data
 
     def _read(self) -> Data:
         prefix = self.graph.lower()

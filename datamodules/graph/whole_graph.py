@@ -1,5 +1,7 @@
 """One graph, given whole at each step, whose splits are masks over its nodes."""
 
+from abc import abstractmethod
+
 from torch_geometric.data import Data
 
 from trellis.checks import at_least_one
@@ -8,7 +10,7 @@ from trellis.datamodules.engine.loader import Loader
 
 
 class WholeGraph(DataModule):
-    """Base of the data that is one graph: ``setup`` sets ``data``, and every batch is all of it.
+    """Base of the data that is one graph: a subclass reads it, and every batch is all of it.
 
     Args:
         steps_per_epoch: training steps per epoch, each on the whole graph.
@@ -20,6 +22,14 @@ class WholeGraph(DataModule):
         super().__init__()
         self.steps_per_epoch = at_least_one("steps_per_epoch", steps_per_epoch)
         self.data: Data | None = None
+
+    @abstractmethod
+    def read(self) -> Data:
+        """The graph with ``train_mask``, ``val_mask`` and ``test_mask``; called once."""
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.data is None:
+            self.data = self.read()
 
     def loader(self, split: Split) -> Loader[Data]:
         data = self.data

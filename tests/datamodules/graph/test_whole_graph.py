@@ -28,13 +28,16 @@ def test_training_nodes_are_in_no_other_split(split: str) -> None:
 
 
 class Mine(WholeGraph):
-    def setup(self, stage=None) -> None:
-        self.data = Data(x=torch.rand(3, 2))
+    def read(self) -> Data:
+        return Data(x=torch.rand(3, 2))
 
 
-def test_a_graph_is_yielded_as_often_as_asked() -> None:
+def test_a_graph_is_read_once_and_yielded_as_often_as_asked() -> None:
     data = Mine(steps_per_epoch=3)
-    data.setup()
+    data.setup("fit")
+    graph = data.data
+    data.setup("test")
+    assert data.data is graph
     assert [id(batch) for batch in data.loader("train")] == [id(data.data)] * 3
     assert [id(batch) for batch in data.loader("val")] == [id(data.data)]
     with pytest.raises(ValueError, match="steps_per_epoch=0: give at least 1"):
