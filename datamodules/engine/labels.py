@@ -34,26 +34,23 @@ def check_class_names(labels: Sequence[str], source: str) -> None:
         ValueError: a label is a missing value, all are real numbers, or most are different.
     """
     classes = sorted(set(labels))
-    missing = [name for name in classes if name in MISSING]
     numbers = [number for name in classes if (number := as_number(name)) is not None]
-    problem = None
-    if missing:
-        problem = (
-            f"label {missing[0]!r} stands for a missing value, {labels.count(missing[0])} times: "
-            f"leave such examples out or without a label, or rename the class"
+    if missing := [name for name in classes if name in MISSING]:
+        raise ValueError(
+            f"{source}: label {missing[0]!r} stands for a missing value, "
+            f"{labels.count(missing[0])} times: leave such examples out or without a label, or "
+            f"rename the class"
         )
-    elif len(numbers) == len(classes) and any(number % 1 for number in numbers):
-        problem = (
-            f"the labels are {len(classes)} real numbers, such as {classes[-1]}: give classes, "
-            f"such as ranges of these numbers with names"
+    if len(numbers) == len(classes) and any(number % 1 for number in numbers):
+        raise ValueError(
+            f"{source}: the labels are {len(classes)} real numbers, such as {classes[-1]}: give "
+            f"classes, such as ranges of these numbers with names"
         )
-    elif len(labels) >= 10 and len(classes) > len(labels) / 2:
-        problem = (
-            f"{len(labels)} examples have {len(classes)} different labels, such as "
+    if len(labels) >= 10 and len(classes) > len(labels) / 2:
+        raise ValueError(
+            f"{source}: {len(labels)} examples have {len(classes)} different labels, such as "
             f"{classes[0][:40]!r}: is this the column of the labels? Give classes"
         )
-    if problem is not None:
-        raise ValueError(f"{source}: {problem}")
 
 
 def as_number(name: str) -> float | None:

@@ -232,19 +232,20 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         """The trainer clips and accumulates for one optimiser that steps once a batch."""
         name, clip = type(self).__name__, self.trainer.gradient_clip_val
         batches, callbacks = self.trainer.accumulate_grad_batches, self.trainer.callbacks  # type: ignore[attr-defined]
-        problem = ""
         if clip:
             own = "max_grad_norm" in self.hparams
             advice = f"give the model max_grad_norm={clip} instead" if own else "leave it out"
-            problem = f"gradient_clip_val={clip}: {name} makes its own steps; {advice}"
-        elif batches != 1:
-            advice = "give the data a larger batch_size or num_steps instead"
-            problem = f"accumulate_grad_batches={batches}: {name} steps with every batch; {advice}"
-        elif any(isinstance(each, LearningRateFinder) for each in callbacks):
-            reason = "makes its own steps, and hands it no loss; try learning rates by hand"
-            problem = f"LearningRateFinder: {name} {reason}"
-        if problem:
-            raise ValueError(problem)
+            raise ValueError(f"gradient_clip_val={clip}: {name} makes its own steps; {advice}")
+        if batches != 1:
+            raise ValueError(
+                f"accumulate_grad_batches={batches}: {name} steps with every batch; give the data "
+                f"a larger batch_size or num_steps instead"
+            )
+        if any(isinstance(each, LearningRateFinder) for each in callbacks):
+            raise ValueError(
+                f"LearningRateFinder: {name} makes its own steps, and hands it no loss; try "
+                f"learning rates by hand"
+            )
 
     def on_fit_start(self) -> None:
         # trellis.load hands an objective over for use; Lightning would train it without dropout.
