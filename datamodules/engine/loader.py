@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from trellis.checks import at_least_one
+from trellis.processes import rank_and_world
 
 Batch = TypeVar("Batch")
 # From an order of example indices to batches: length buckets, token budgets.
@@ -153,10 +153,3 @@ class _Share(Sequence[Tensor]):
         if isinstance(number, slice):
             return _Share(self.cut, self.total, self.numbers[number])
         return self.cut(self.numbers[number] % self.total)
-
-
-def rank_and_world() -> tuple[int, int]:
-    """Number of this process, and of all processes."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from trellis.checks import at_least_one
 from trellis.datamodules.engine.base import DataModule, Split
-from trellis.datamodules.engine.loader import Loader, rank_and_world
+from trellis.datamodules.engine.loader import Loader
 from trellis.files import TYPED_ONLY
+from trellis.processes import of_all_processes, rank_and_world
 from trellis.rl.collector import Collector
 from trellis.rl.vector_environments import (
     EVALUATION_SEEDS,
@@ -204,12 +204,8 @@ class EnvironmentData(DataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """The states of all processes: each has environments of its own."""
-        own, (_, world) = self.own_state(), rank_and_world()
-        if world == 1 or not own:
-            return own
-        states: list[Any] = [None] * world
-        dist.all_gather_object(states, own)
-        return {"processes": states}
+        states = of_all_processes(self.own_state())
+        return states[0] if len(states) == 1 or not states[0] else {"processes": states}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         if state_dict and self._collector is not None:

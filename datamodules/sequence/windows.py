@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from trellis.checks import at_least_one
-from trellis.datamodules.engine.loader import Loader, rank_and_world
+from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.text_files import too_short
+from trellis.processes import rank_and_world
 from trellis.random import hashed_integers
 
 RESIDENT = 1 << 26  # bytes of a mapping that may stay in memory; see MappedTokens

@@ -4,8 +4,9 @@ from typing import Any
 
 import lightning as L
 import torch
-import torch.distributed as dist
 from lightning.fabric.utilities.apply_func import move_data_to_device
+
+from trellis.processes import of_all_processes
 
 
 class GatherPredictions(L.Callback):
@@ -32,8 +33,7 @@ class GatherPredictions(L.Callback):
         if trainer.world_size == 1:
             return
         own: list[Any] = trainer.predict_loop.predictions
-        gathered: list[Any] = [None] * trainer.world_size
-        dist.all_gather_object(gathered, move_data_to_device(own, torch.device("cpu")))
+        gathered = of_all_processes(move_data_to_device(own, torch.device("cpu")))
         in_turn = [batch for each in zip(*gathered, strict=True) for batch in each]
         loader: Any = trainer.predict_dataloaders
         own[:] = [batch for number, batch in enumerate(in_turn) if not loader.repeats(number)]

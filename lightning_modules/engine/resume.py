@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 import lightning as L
 import numpy as np
 import torch
-import torch.distributed as dist
 from lightning.pytorch.callbacks import (
     BaseFinetuning,
     EarlyStopping,
@@ -26,6 +25,7 @@ from trellis.lightning_modules.engine.lightning_private import (
 )
 from trellis.lightning_modules.engine.run_config import KEY, saved_run
 from trellis.lightning_modules.engine.upgrade import description
+from trellis.processes import of_all_processes
 
 RESULT = "trellis_result"  # in a checkpoint whose weights are the outcome of a run, not its state
 Kind = TypeVar("Kind", bound=L.Callback)
@@ -61,19 +61,15 @@ class ExactResume(L.Callback):
         progress = trainer.fit_loop.epoch_loop.batch_progress
         processed: int = progress.current.processed  # type: ignore[attr-defined]
         mid_epoch = not progress.is_last_batch or progress.current.ready > processed
-        states: list[Any] = [_random_states()]
+        own = _random_states()
         if mid_epoch and processed % trainer.accumulate_grad_batches:
-            states[0]["gradients"] = {
+            own["gradients"] = {
                 name: parameter.grad
                 for name, parameter in pl_module.named_parameters()
                 if parameter.grad is not None
             }
-        if trainer.world_size > 1:
-            gathered: list[Any] = [None] * trainer.world_size
-            dist.all_gather_object(gathered, states[0])
-            states = gathered
         checkpoint["trellis_random_states"] = {
-            "ranks": states,
+            "ranks": of_all_processes(own),
             "mid_epoch": mid_epoch,
             "metrics": {
                 name: value.detach().clone()

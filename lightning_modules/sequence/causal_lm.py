@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from trellis.lightning_modules.engine.evaluation import BatchMean, Perplexity
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.networks.sequence.gpt import GPT
+from trellis.processes import of_all_processes, rank_and_world
 from trellis.spec import TokenSpec
 
 
@@ -122,12 +123,17 @@ class CausalLM(Objective):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         if self.carry_state:
-            checkpoint["trellis"]["carried"] = list(self._carried)
+            # Each process has rows of its own.
+            carried = of_all_processes(list(self._carried))
+            checkpoint["trellis"]["carried"] = {"processes": carried}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         if self.attached_trainer is not None and (saved := checkpoint["trellis"].get("carried")):
-            self._carried = _Carried(*saved)
+            rank, _ = rank_and_world()
+            # Until there were several processes, a checkpoint held the state of one.
+            states = saved["processes"] if isinstance(saved, dict) else [saved]
+            self._carried = _Carried(*states[min(rank, len(states) - 1)])
 
 
 class _Carried(NamedTuple):

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from trellis.datamodules.engine.base import DataModule, tensor_loader
-from trellis.datamodules.engine.loader import Loader, rank_and_world
+from trellis.datamodules.engine.loader import Loader
+from trellis.processes import rank_and_world
 from trellis.sequence.batches import Ragged, SentencePairs
 from trellis.spec import LabelledTokenSpec, TokenSpec
 

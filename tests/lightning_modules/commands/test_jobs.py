@@ -97,7 +97,7 @@ def test_ctrl_c_keeps_what_is_done_and_goes_on_from_there(
     row: Row, tmp_path: Path, whom: str
 ) -> None:
     path = Path(row.config)
-    path.write_text(path.read_text().replace("max_epochs: 6", "max_epochs: 60"))
+    path.write_text(path.read_text().replace("max_epochs: 6", "max_epochs: 400"))
     process = started(tmp_path)
     end = time.monotonic() + 120
     while not (done := kept_in(tmp_path)):

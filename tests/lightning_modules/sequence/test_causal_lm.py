@@ -3,6 +3,7 @@
 import math
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 import trellis
 from trellis.datamodules.engine.base import DataModule
 from trellis.datamodules.engine.loader import Loader
+from trellis.lightning_modules.sequence import causal_lm
 from trellis.lightning_modules.sequence.causal_lm import CausalLM
 from trellis.networks.sequence.gpt import GPT
 from trellis.networks.sequence.recurrent import RecurrentLM
@@ -198,3 +200,23 @@ def test_batches_of_another_kind_are_refused(tmp_path: Path) -> None:
     for step in (objective.training_step, objective.predict_step):
         with pytest.raises(ValueError, match=r"token ids \[B, T \+ 1\], .* of SentencePairs"):
             step(pairs, 0)
+
+
+def test_each_process_goes_on_with_the_states_of_its_own_rows(monkeypatch) -> None:
+    def attached() -> CausalLM:
+        objective = CausalLM(gru, adam, carry_state=True)
+        trainer = SimpleNamespace(state=SimpleNamespace(fn="validate"))
+        monkeypatch.setattr(type(objective), "attached_trainer", trainer)
+        return objective
+
+    def both(own: list) -> list:
+        return [own, [torch.ones(1), torch.tensor([2]), True]]
+
+    monkeypatch.setattr(causal_lm, "of_all_processes", both)
+    checkpoint: dict = {"hyper_parameters": {}}
+    attached().on_save_checkpoint(checkpoint)
+    for rank, last in ((0, None), (1, torch.tensor([2]))):
+        monkeypatch.setattr(causal_lm, "rank_and_world", lambda rank=rank: (rank, 2))
+        objective = attached()
+        objective.on_load_checkpoint(checkpoint)
+        assert objective._carried.last == last
