@@ -51,7 +51,8 @@ class BestAndLastCheckpoint(Checkpoint):
     def __init__(
         self, monitor: str | None = None, mode: Literal["min", "max"] | None = None
     ) -> None:
-        self.monitor, self.mode = monitor, mode
+        self.monitor, self.mode = self._given = monitor, mode
+        self._module: L.LightningModule | None = None  # that the best state is one of
         self._waiting: dict[str, Any] | None = None
         self._may_write_best = self._may_write_last = -math.inf
         self._ended = False  # no step follows
@@ -59,9 +60,13 @@ class BestAndLastCheckpoint(Checkpoint):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit":
+            if pl_module is not self._module:  # scores of another one say nothing about it
+                self._module, self._waiting = pl_module, None
+                self.best_model_path, self.best_model_score, self.last_model_path = "", None, ""
+            monitor, mode = self._given
             # A module that is no Objective may name no monitor: its newest state is the best.
-            self.monitor = self.monitor or getattr(pl_module, "monitor", None)
-            self.mode = self.mode or getattr(pl_module, "monitor_mode", "min")
+            self.monitor = monitor or getattr(pl_module, "monitor", None)
+            self.mode = mode or getattr(pl_module, "monitor_mode", "min")
             # Several processes cannot save once one of them fails: so they do it after one step.
             pause = 60 if trainer.world_size == 1 else 0
             self._may_write_last, self._ended = time.monotonic() + pause, False

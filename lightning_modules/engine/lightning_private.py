@@ -98,6 +98,15 @@ def restarts_in_epoch(trainer: L.Trainer) -> bool:
     return trainer.fit_loop.restarted_mid_epoch or trainer.fit_loop.restarted_on_epoch_end
 
 
+def forget_earlier_data(trainer: L.Trainer) -> None:
+    """Leave the trainer the data module of the call under way, if it was given one.
+
+    Lightning keeps the one of an earlier call, sets it up again and saves its state.
+    """
+    attached: Any = trainer._data_connector._datahook_selector
+    trainer.datamodule = attached.datamodule  # type: ignore[attr-defined]
+
+
 def build_model(trainer: L.Trainer) -> None:
     """Call ``configure_model`` with the devices and precision that Lightning calls it with."""
     _call_configure_model(trainer)

@@ -25,6 +25,7 @@ from trellis.lightning_modules.engine.finite_guard import FiniteGuard
 from trellis.lightning_modules.engine.lightning_private import (
     LightStep,
     build_model,
+    forget_earlier_data,
     logs_this_step,
     look_for_unused_parameters,
 )
@@ -217,6 +218,7 @@ class Objective(PlainHyperparameters, LightStep, ABC):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_callbacks(self) -> list[L.Callback]:
+        forget_earlier_data(self.trainer)  # called before Lightning sets data up
         if not self.automatic_optimization:
             self._refuse_trainer_options()
         if self.partial_losses:

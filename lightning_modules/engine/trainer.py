@@ -146,6 +146,7 @@ class Trainer(L.Trainer):
             elif isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run_dir / "checkpoints")
         self._validates = None
+        self.datamodule = None  # of an earlier call, which Lightning would set up again
         if spawns_processes(self) and not self.fast_dev_run:  # type: ignore[attr-defined]
             _ = self.run_folder.path  # known here, too
         try:

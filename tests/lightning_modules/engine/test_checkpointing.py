@@ -204,6 +204,24 @@ def test_a_resumed_run_remembers_the_best(tmp_path):
     assert keeper.best_model_path == first.checkpoint_callback.best_model_path
 
 
+class Accurate(Classification):
+    monitor, monitor_mode = "val/accuracy", "max"
+
+
+def test_another_objective_has_a_best_of_its_own(tmp_path):
+    trainer = fit(tmp_path, epochs=1)
+    keeper, first = trainer.checkpoint_callback, trainer.model
+    keeper.best_model_score = 0.0  # no loss is less
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(first, datamodule=Digits())
+    assert keeper.best_model_score == 0.0, "the same one trains on"
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(Accurate(optimizer=sgd), datamodule=Digits())
+    assert (keeper.monitor, keeper.mode) == ("val/accuracy", "max")
+    assert keeper.best_model_score == float(trainer.callback_metrics["val/accuracy"]) > 0
+    assert_equal(weights_in(keeper.best_model_path), trainer.model.state_dict())
+
+
 class Break(L.Callback):
     """Makes a weight NaN in the third step, which then ends with ``error``."""
 

@@ -182,6 +182,18 @@ def test_steps_of_an_optimiser_count_once_or_not_at_all(
     )
 
 
+def test_the_data_module_of_an_earlier_call_is_forgotten(tmp_path: Path) -> None:
+    trainer, loader = steps(Classification(mlp), tmp_path), Points().train_dataloader()
+    trainer._data_connector.attach_data(trainer.model, loader)
+    assert trainer.datamodule is not None, "Lightning forgets it: forget_earlier_data is in vain"
+    lightning_private.forget_earlier_data(trainer)
+    assert trainer.datamodule is None
+    given = Points()
+    trainer._data_connector.attach_data(trainer.model, datamodule=given)
+    lightning_private.forget_earlier_data(trainer)
+    assert trainer.datamodule is given, "Lightning keeps the data module of a call elsewhere"
+
+
 def test_a_trainer_that_spawns_is_told_from_one_that_does_not(tmp_path: Path) -> None:
     assert not lightning_private.spawns_processes(quiet_trainer(tmp_path))
     spawning = quiet_trainer(tmp_path, strategy="ddp_fork", devices=2)

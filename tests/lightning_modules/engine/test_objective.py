@@ -123,6 +123,31 @@ def test_sizes_are_needed(tmp_path):
     quiet_trainer(tmp_path, max_epochs=1).fit(given, loader, loader)
 
 
+@pytest.mark.parametrize("kind", [trellis.Trainer, L.Trainer])
+def test_a_trainer_that_is_used_again_forgets_the_data_of_before(kind, tmp_path):
+    trainer = kind(
+        default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, max_epochs=1,
+    )  # fmt: skip
+    old = SmallGraph()
+    trainer.fit(NodeClassification(GCN), datamodule=old)
+    old.setup = partial(pytest.fail, "the old data are set up again")
+    loader = Points().train_dataloader()
+    trainer.fit_loop.max_epochs = 2
+    with pytest.raises(ValueError, match="sizes of the data are unknown"):
+        trainer.fit(Classification(mlp), loader, loader)
+    objective = Classification(mlp, spec=TensorSpec(6, 3))
+    trainer.fit(objective, loader, loader)
+    for use in (trainer.validate, trainer.test, trainer.predict):
+        use(objective, loader)
+    saved = tmp_path / "own.ckpt"
+    trainer.save_checkpoint(saved)
+    assert torch.load(saved, weights_only=True)["trellis"]["data"] is None
+    trainer.test(objective, Points())  # data modules may stand where loaders do
+    with pytest.raises(ValueError, match="it was built for other data than Points"):
+        trainer.test(objective, datamodule=Points(num_classes=2))
+
+
 def test_built_once_and_used_without_a_trainer():
     objective = Classification(mlp, spec=TensorSpec(6, 3))
     objective.configure_model()

@@ -67,6 +67,16 @@ def test_the_trainer_resumes_a_plain_module_exactly(tmp_path: Path) -> None:
     assert best["global_step"] == 20
 
 
+def test_a_trainer_that_is_used_again_forgets_the_data_of_before(tmp_path: Path) -> None:
+    trainer, data = quiet_trainer(tmp_path, max_epochs=1), PlainData()
+    trainer.fit(Plain(), datamodule=data)
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(Plain(), data.train_dataloader(), data.val_dataloader())
+    assert trainer.datamodule is None
+    last = torch.load(trainer.checkpoint_callback.last_model_path, weights_only=True)
+    assert last["trellis"]["data"] is None
+
+
 def test_a_plain_module_is_stopped_before_nan_reaches_its_weights(tmp_path: Path) -> None:
     class Bad(Plain):
         def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
