@@ -11,6 +11,7 @@ import lightning as L
 import pytest
 import torch
 from learning_cases import Case, Kill, Run, assert_equal_weights, quiet_trainer, run
+from rollout_cases import GAMMA, LAM, advantages
 from torch import Tensor, nn
 
 import trellis
@@ -322,6 +323,53 @@ def test_reinforce_leaves_out_what_it_does_not_know() -> None:
         rollout.actions[:4].flatten()
     )
     torch.testing.assert_close(log_prob, taken)
+
+
+@pytest.mark.parametrize("baseline", ["mean", "none"])
+def test_the_loss_of_reinforce_by_hand(baseline: str) -> None:
+    data = rollouts(num_steps=7, options={"length": 3})
+    data.trainer = environment_cases.Still()
+    data.setup("fit")
+    objective = KINDS["reinforce"](spec=data.spec, gamma=0.5, baseline=baseline, entropy_coef=0.3)
+    objective.configure_model()
+    rollout, losses = next(iter(data.train_dataloader())), []
+    with pytest.MonkeyPatch.context() as patch:
+        without_a_trainer(patch)
+        patch.setattr(AgentObjective, "step", lambda *args: losses.append(args[-1]))
+        objective.training_step(rollout, 0)
+    # Episodes of four steps; what follows them has no end.
+    returns = [1 + 2 / 2 + 3 / 4 + 4 / 8, 2 + 3 / 2 + 4 / 4, 3 + 4 / 2, 4]
+    expected, known = 0.0, [(t, n) for t in range(4) for n in range(3)]
+    for t, n in known:
+        policy = objective(rollout.observations[t, n][None])
+        advantage = returns[t] - (sum(returns) / 4 if baseline == "mean" else 0)
+        entropy = -(policy.probs * policy.logits).sum()
+        expected -= advantage * policy.logits[0, rollout.actions[t, n]] + 0.3 * entropy
+    torch.testing.assert_close(losses[0], expected / len(known))
+
+
+def test_what_a_rollout_teaches_by_loops() -> None:
+    data = rollouts(num_steps=9, options={"length": 1})
+    data.trainer = environment_cases.Still()
+    data.setup("fit")
+    rollout = next(iter(data.train_dataloader()))
+    assert rollout.terminated.any()
+    assert rollout.truncated.any()
+    assert not rollout.terminated[-1].all()  # the value of what comes next counts
+    torch.manual_seed(0)
+    network = small(observation_shape=data.spec.observation_shape, num_actions=2)
+    objective = PPO(gamma=GAMMA, lam=LAM)
+    objective.network = network
+    found = objective.evaluate_rollout(rollout)
+    worth = sorted(advantages(network, rollout).items())
+    assert len(found.actions) == len(worth) < rollout.mask.numel()
+    for row, ((t, n), advantage) in enumerate(worth):
+        policy, value = network(rollout.observations[t, n][None])
+        assert found.actions[row] == rollout.actions[t, n]
+        assert torch.equal(found.observations[row], rollout.observations[t, n])
+        log_prob = policy.logits[0, rollout.actions[t, n]].item()
+        expected = (advantage, advantage + value.item(), value.item(), log_prob)
+        assert [float(field[row]) for field in found[2:]] == pytest.approx(expected, abs=1e-5)
 
 
 # Mnih et al. 2016, section 8, with the weights and the clipping of OpenAI's baselines (a2c.py);
