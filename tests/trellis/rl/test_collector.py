@@ -25,6 +25,22 @@ def test_a_rollout_begins_where_the_last_one_ended() -> None:
     assert expected.terminated.any()
 
 
+def test_returns_of_episodes_by_loops() -> None:
+    collector, found = Collector("CartPole-v1", 3, seed=(4, 0)), []
+    running = [0.0] * 3
+    for steps in (1, 40, 19, 60):
+        rollout = collector.collect(coin, steps)
+        over = rollout.terminated | rollout.truncated
+        for t in range(steps):
+            for n in range(3):
+                running[n] += rollout.rewards[t, n].item()
+                if over[t, n]:
+                    found.append(running[n])
+                    running[n] = 0.0
+        assert rollout.recent_returns.tolist() == found
+    assert len(found) > 6
+
+
 def test_the_state_goes_into_another_collector() -> None:
     one = Collector("CartPole-v1", 2, seed=(1, 0))
     one.collect(coin, 30)
@@ -39,6 +55,9 @@ def test_the_state_goes_into_another_collector() -> None:
     assert other.steps == 60
     assert bool(fresh.mask[0].all())
     assert not torch.equal(fresh.observations[0], expected.observations[0])
+    start = Collector("CartPole-v1", 2, seed=(2, 0)).collect(coin, 30)
+    assert not torch.equal(fresh.observations[0], start.observations[0]), "the same episodes again"
+    assert not torch.equal(fresh.actions, start.actions)
     with pytest.raises(ValueError, match="made in CartPole-v1, this run is in Acrobot-v1"):
         Collector("Acrobot-v1", 2).load_state_dict(state)
 

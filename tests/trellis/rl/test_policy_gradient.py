@@ -34,6 +34,19 @@ def test_policy_gradient_of_a_bandit_with_two_arms() -> None:
     assert logits.grad.tolist() == [0.25, -0.25]
 
 
+def test_what_is_learned_from_gets_no_gradient() -> None:
+    """Advantages and returns come from a value that the loss is not to change."""
+    learned, goal = torch.zeros(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    for loss in (
+        policy_gradient_loss(learned, goal),
+        clipped_surrogate_loss(learned, torch.zeros(3), goal, clip=0.2),
+        clipped_value_loss(learned, torch.zeros(3), goal, clip=0.2),
+    ):
+        loss.backward()
+        assert learned.grad is not None
+        assert goal.grad is None
+
+
 @pytest.mark.parametrize("advantage", [2.0, -2.0])
 @pytest.mark.parametrize("ratio", [0.5, 0.95, 1.0, 1.1, 1.7])
 def test_clipped_surrogate_case_by_case(advantage: float, ratio: float) -> None:
