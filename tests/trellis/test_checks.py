@@ -7,11 +7,16 @@ import torch
 
 from trellis.checks import (
     check_examples,
+    check_images,
     check_labels,
+    check_permutation,
+    check_sequences,
     check_tokens,
     choose_from,
     not_negative,
     num_entries,
+    positive,
+    probability,
 )
 
 
@@ -33,6 +38,43 @@ def test_nothing_negative_passes(value: float) -> None:
     assert not_negative("beta", 0) == 0
     with pytest.raises(ValueError, match=r"beta=.*: give at least 0"):
         not_negative("beta", value)
+
+
+@pytest.mark.parametrize("value", [-1e-9, 1.000001, float("nan")])
+def test_probabilities_are_0_to_1(value: float) -> None:
+    assert [probability("gamma", end) for end in (0, 0.5, 1)] == [0, 0.5, 1]
+    with pytest.raises(ValueError, match=r"gamma=.*: give a probability, 0 to 1"):
+        probability("gamma", value)
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, float("nan")])
+def test_a_limit_is_positive_or_none(value: float) -> None:
+    assert [positive("clip", limit) for limit in (None, 1e-9)] == [None, 1e-9]
+    with pytest.raises(ValueError, match=r"clip=.*: give more than 0, or leave it out"):
+        positive("clip", value)
+
+
+def test_images_are_large_enough_on_both_sides() -> None:
+    check_images(torch.zeros(1, 3, 8, 9), 3, "Net", least=8)
+    for wrong in ((1, 3, 8, 7), (1, 3, 7, 8), (1, 1, 8, 8), (3, 8, 8)):
+        with pytest.raises(ValueError, match=r"give x \[B, 3, H, W\] with H and W at least 8"):
+            check_images(torch.zeros(wrong), 3, "Net", least=8)
+
+
+def test_a_sequence_is_as_long_as_its_last_token() -> None:
+    tokens = torch.tensor([[5, 0, 6, 0], [7, 8, 9, 1], [0, 0, 2, 0]])
+    assert check_sequences("source", tokens, pad_id=0).tolist() == [3, 4, 3]
+    assert check_sequences("source", tokens.to("meta"), pad_id=0).shape == (3,)
+    with pytest.raises(ValueError, match=r"source: sequence 1 is nothing but padding"):
+        check_sequences("source", torch.tensor([[1, 0], [0, 0]]), pad_id=0)
+
+
+def test_a_permutation_has_each_number_once() -> None:
+    check_permutation("order", torch.tensor([2, 0, 1]), 3)
+    check_permutation("order", torch.empty(3, dtype=torch.long, device="meta"), 3)
+    for wrong in ([0, 0, 1], [1, 2, 3], [0, 1]):
+        with pytest.raises(ValueError, match="order=.*: give each of 0 to 2 once"):
+            check_permutation("order", torch.tensor(wrong), 3)
 
 
 def test_entries_are_counted() -> None:
