@@ -29,6 +29,13 @@ def ready(folder: Path, text: str | None = TEXT, **options) -> TextCorpus:
     return data
 
 
+def folder_of(folder: Path, **options) -> TextCorpus:
+    data = TextCorpus(str(folder), tokenizer=CharTokenizer, context=8, **options)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
 def whole(data: TextCorpus, split: str) -> list[int]:
     tokens = data.parts[split]
     return tokens.rows(torch.tensor([0]), len(tokens))[0].tolist()
@@ -91,17 +98,52 @@ def test_a_folder_is_its_texts_in_alphabetical_order(tmp_path: Path) -> None:
         ("d.txt", ""),
     ):
         written(tmp_path, name, text)
-    data = TextCorpus(str(tmp_path), tokenizer=CharTokenizer, context=8, held_out=0.2)
-    data.prepare_data()
-    data.setup()
+    data = folder_of(tmp_path, held_out=0.2)
     ids = whole(data, "train") + whole(data, "val")
     assert data.tokenizer.decode(ids) == "hello" * 9 + "world" * 9
     assert len(data.parts["val"]) == 18
     written(tmp_path, "aa.txt", "d")
-    data = TextCorpus(str(tmp_path), tokenizer=CharTokenizer, context=8, held_out=0.2)
-    data.prepare_data()
-    data.setup()
+    data = folder_of(tmp_path, held_out=0.2)
     assert len(data.parts["train"]) + len(data.parts["val"]) == 91
+
+
+def test_a_text_that_is_gone_from_its_folder_is_gone(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        written(tmp_path, name, f"{name} " * 20)
+    assert len(folder_of(tmp_path).parts["train"]) == 216
+    (tmp_path / "b.txt").unlink()
+    data = folder_of(tmp_path)
+    assert data.tokenizer.decode(whole(data, "train")) == ("a.txt " * 20)[:108]
+
+
+def test_a_sample_reaches_into_every_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenised, "BLOCK", 100)
+    texts = {"a.txt": "a" * 250, "b.txt": "b" * 250, "c.txt": "c" * 250}
+    for name, text in texts.items():
+        written(tmp_path, name, text)
+    # Eight of nine blocks: at least two of each text.
+    data = folder_of(tmp_path, sample_bytes=740, held_out=0.01)
+    assert data.tokenizer.decode(whole(data, "train") + whole(data, "val")) == "".join(
+        texts.values()
+    )
+
+
+def test_a_run_that_is_killed_at_the_end_leaves_no_counts_of_another_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_) -> None:
+        raise InterruptedError
+
+    ready(tmp_path, TEXT)
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenised, "atomic_write_text", killed)
+        with pytest.raises(InterruptedError):
+            ready(tmp_path, TEXT.upper())
+    data = TextCorpus(str(tmp_path / "text.txt"), tokenizer=CharTokenizer, context=8)
+    with pytest.raises(FileNotFoundError, match="is not tokenised"):
+        data.setup()
+    data = ready(tmp_path, None)
+    assert data.tokenizer.decode(whole(data, "train")) == TEXT.upper()[: int(0.9 * len(TEXT))]
 
 
 def test_tokenised_once_in_the_smallest_type(tmp_path: Path, said: list[str]) -> None:
