@@ -43,7 +43,17 @@ def test_epochs_differ_and_a_seed_repeats_them() -> None:
     first = orders(0)
     assert first == orders(0)
     assert first[0] != first[1] != first[2]
-    assert first != orders(1)
+    second = orders(1)
+    assert all(one != other for one in first for other in second), "not the epochs of each other"
+
+
+def test_resuming_takes_the_seed_of_the_checkpoint() -> None:
+    whole, other = (numbers(50, batch_size=7, shuffle=True, seed=seed) for seed in (5, 6))
+    other.load_state_dict(whole.state_dict())
+    assert served(other) == served(whole)
+    other.set_epoch(1)
+    whole.set_epoch(1)
+    assert served(other) == served(whole)
 
 
 def test_the_seed_of_seed_everything_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +192,14 @@ def test_a_plan_cuts_the_order() -> None:
 def test_what_cannot_be_served_is_refused(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Loader(fetch=lambda indices: indices, **options)
+
+
+def test_tensors_are_shuffled_to_train_alone() -> None:
+    x = torch.arange(50)
+    for train in (True, False):
+        parts = [part for part, _ in tensor_loader(x, x, batch_size=7, train=train)]
+        assert torch.equal(torch.cat(parts), x) != train
+        assert torch.equal(torch.cat(parts).sort().values, x)
 
 
 def test_tensor_batches_pair_each_example_with_its_target() -> None:

@@ -59,6 +59,21 @@ def test_single_values_use_the_running_statistics(norm: type, shape: tuple, copi
     assert layer.training
 
 
+def test_one_image_or_text_has_statistics_of_its_own() -> None:
+    for norm, shape in ((nn.BatchNorm1d, (1, 3, 4)), (nn.BatchNorm2d, (1, 3, 2, 2))):
+        layer, plain, one = norm(3), norm(3), torch.randn(shape)
+        normalize_single_values(layer)
+        torch.testing.assert_close(layer(one), plain(one))
+        torch.testing.assert_close(layer.state_dict(), plain.state_dict())
+
+
+def test_evaluation_of_one_example_stays_evaluation() -> None:
+    layer = nn.BatchNorm1d(3).eval()
+    normalize_single_values(layer)
+    layer(torch.randn(1, 3))
+    assert not layer.training
+
+
 def test_an_error_inside_leaves_training_on() -> None:
     layer = nn.BatchNorm1d(3)
     normalize_single_values(layer)
