@@ -54,6 +54,28 @@ def test_checkpoints_of_compiled_and_eager_runs_interchange(tmp_path) -> None:
             torch.testing.assert_close(resumed.weights[key], right)
 
 
+class Hot(L.LightningModule):
+    """A network, and a method beside it that is to be compiled, too."""
+
+    compiled = ("halved",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = torch.nn.Linear(2, 2)
+
+    def halved(self, x):
+        return self.network(x) / 2 if torch.compiler.is_compiling() else None
+
+
+def test_the_methods_that_a_module_names_are_compiled() -> None:
+    module, x = Hot(), torch.ones(1, 2)
+    keys = list(module.state_dict())
+    assert module.halved(x) is None
+    CompileInPlace("eager").on_fit_start(None, module)
+    torch.testing.assert_close(module.halved(x), module.network(x) / 2)
+    assert list(module.state_dict()) == keys
+
+
 def test_without_a_compiler_a_line_says_so_and_the_run_goes_on(
     tmp_path, monkeypatch, capsys
 ) -> None:

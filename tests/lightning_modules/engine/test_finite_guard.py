@@ -166,6 +166,7 @@ def test_a_gradient_scaler_does_this_itself():
     assert guard._total is None, "nothing gathered, and nothing was raised"
 
 
+@pytest.mark.parametrize("written", [True, False])
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -174,8 +175,10 @@ def test_a_gradient_scaler_does_this_itself():
     ],
     ids=["decay", "infinite"],
 )
-def test_what_the_step_itself_breaks_is_never_written(optimizer, tmp_path):
-    trainer = quiet_trainer(tmp_path, max_steps=1, limit_val_batches=0)
+def test_what_the_step_itself_breaks_is_never_written(optimizer, written, tmp_path):
+    """Nor is it the end of a run that writes nothing."""
+    options = {"limit_val_batches": 0, "enable_checkpointing": written}
+    trainer = quiet_trainer(tmp_path, max_steps=1, **options)
     with pytest.raises(FloatingPointError, match="became NaN or infinite in the step itself"):
         trainer.fit(Classification(mlp, optimizer), datamodule=Points())
     assert not list(tmp_path.rglob("*.ckpt"))
@@ -197,23 +200,35 @@ def test_running_statistics_are_looked_at_too(tmp_path):
         trainer.fit(Classification(Normalized), datamodule=Points())
 
 
-def test_a_run_that_diverges_does_not_end_well():
-    guard, module = FiniteGuard(), SimpleNamespace(monitor="val/loss", monitor_mode="min")
-
-    def validate(score: float, mode: str = "min") -> None:
-        module.monitor_mode = mode
-        trainer = SimpleNamespace(
-            callback_metrics={"val/loss": torch.tensor(score)},
-            sanity_checking=False,
-            global_step=7,
-        )
+def validated(guard: FiniteGuard, *scores: float, mode: str = "min") -> None:
+    """Validations of one run that ended with these scores."""
+    module = SimpleNamespace(monitor="val/loss", monitor_mode=mode)
+    for score in scores:
+        metrics = {"val/loss": torch.tensor(score)}
+        trainer = SimpleNamespace(callback_metrics=metrics, sanity_checking=False, global_step=7)
         guard.on_validation_end(trainer, module)
 
-    for score in (0.7, 5.0, 1e5, 0.6):  # a bad start is not the end
-        validate(score)
-    validate(1e9, mode="max")
+
+def test_a_run_that_diverges_does_not_end_well():
+    guard = FiniteGuard()
+    validated(guard, 0.7, 5.0, 1e5, 0.6)  # a bad start is not the end
+    validated(guard, 1e9, mode="max")
     with pytest.raises(FloatingPointError, match="step 7.*diverged.*from 0.7 to 2.5e"):
-        validate(2.5e20)
+        validated(guard, 2.5e20)
+
+
+@pytest.mark.parametrize("scores", [(1e-9, 0.5), (-100.0, 5e6), (0.0, 9e5)])
+def test_a_small_or_negative_first_score_is_no_divergence(scores):
+    validated(FiniteGuard(), *scores)
+    with pytest.raises(FloatingPointError, match="diverged"):
+        validated(FiniteGuard(), scores[0], 2e8)
+
+
+def test_each_run_has_a_first_score_of_its_own():
+    guard = FiniteGuard()
+    validated(guard, 0.7)
+    guard.on_fit_start(Fake(), nn.Module())
+    validated(guard, 1e9, 2e9)
 
 
 def test_the_sum_of_finite_half_precision_gradients_does_not_overflow():
