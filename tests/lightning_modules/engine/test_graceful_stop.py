@@ -2,13 +2,17 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from trellis.datamodules.vector.digits import Digits
-from trellis.lightning_modules.engine import checkpointing
+from trellis.lightning_modules.engine import checkpointing, graceful_stop
+from trellis.lightning_modules.engine.graceful_stop import GracefulStop, Stopped
 from trellis.lightning_modules.engine.trainer import Trainer
 from trellis.lightning_modules.vector.classification import Classification
 
@@ -96,4 +100,74 @@ def test_a_run_that_ends_by_itself_gives_the_handlers_back(tmp_path):
         enable_model_summary=False, max_epochs=1, limit_train_batches=1, limit_val_batches=0,
     )  # fmt: skip
     trainer.fit(Classification(), datamodule=Digits())
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.fixture
+def _put_handlers_back(_handlers_come_back):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def at_a_boundary(stop: GracefulStop, monkeypatch, *others: int) -> None:
+    """Between two steps of this process and of others, which got these signals."""
+
+    def reduce(value, reduce_op):
+        together = torch.stack([value, *map(torch.tensor, others)])
+        return {"max": together.max, "min": together.min, "sum": together.sum}[reduce_op]()
+
+    monkeypatch.setattr(graceful_stop, "is_over", lambda trainer: False)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"), reduce=reduce, launcher=None)
+    stop.on_boundary(SimpleNamespace(strategy=strategy, world_size=1 + len(others)), None)
+
+
+@pytest.mark.usefixtures("_put_handlers_back")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_all_processes_stop_whichever_got_the_signal(number, monkeypatch):
+    error = Stopped if number == signal.SIGINT else SIGTERMException
+    at_a_boundary(GracefulStop(), monkeypatch, 0)
+    with pytest.raises(error):
+        at_a_boundary(GracefulStop(), monkeypatch, number)
+    asked = GracefulStop()
+    asked._handle(number, None)
+    with pytest.raises(error):
+        at_a_boundary(asked, monkeypatch, 0)
+    assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("_put_handlers_back")
+def test_sigterm_after_ctrl_c_is_no_second_one(monkeypatch):
+    stop = GracefulStop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+        stop._handle(number, None)
+    with pytest.raises(Stopped):
+        at_a_boundary(stop, monkeypatch)
+
+
+@pytest.mark.usefixtures("_put_handlers_back")
+def test_the_next_run_is_not_stopped_by_the_signal_of_the_last(tmp_path, monkeypatch):
+    stop = GracefulStop()
+    stop._handle(signal.SIGINT, None)
+    trainer = Trainer(default_root_dir=tmp_path, accelerator="cpu", logger=False)
+    stop.on_train_start(trainer, Classification())
+    at_a_boundary(stop, monkeypatch)
+    stop._handle(signal.SIGINT, None)  # the first one again
+
+
+@pytest.mark.usefixtures("_put_handlers_back")
+def test_in_another_thread_signals_are_left_alone(tmp_path, monkeypatch):
+    """Python lets the main one alone handle them."""
+    trainer = Trainer(default_root_dir=tmp_path, accelerator="cpu", logger=False)
+    before = signal.getsignal(signal.SIGINT)
+
+    def train() -> None:
+        stop = GracefulStop()
+        stop.on_train_start(trainer, Classification())
+        with pytest.raises(Stopped):
+            at_a_boundary(stop, monkeypatch, signal.SIGINT)
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(train).result()
     assert signal.getsignal(signal.SIGINT) is before
