@@ -1,12 +1,15 @@
 """best.ckpt and last.ckpt: which state, how often, and what an interruption leaves."""
 
+import errno
 import math
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.optim import SGD
 
 from trellis.datamodules.vector.digits import Digits
@@ -152,6 +155,58 @@ def test_an_exception_writes_what_waits(tmp_path, monkeypatch):
         fit(tmp_path, score, keeper, epochs=5)
     assert_equal(weights_in(keeper.best_model_path), score.weights[1])
     assert keeper.last_model_path == ""  # no run passes through the middle of a validation
+
+
+class Ends(L.Callback):
+    """Ends the third validation with an error."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def on_validation_batch_start(self, trainer, *args) -> None:
+        if trainer.global_step == 6:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "best"), [(OSError(errno.ENOSPC, "full"), 0), (OSError(errno.EIO, "broken"), 1)]
+)
+def test_a_full_disk_is_not_written_to_again(error, best, tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(checkpointing, "time", clock)
+    score, keeper = Score([1, 2], clock), Slow(clock, monitor="score", mode="max")
+    with pytest.raises(OSError, match=error.strerror):
+        fit(tmp_path, score, Ends(error), keeper, epochs=5)
+    assert len(keeper.written) == best + 1
+    assert_equal(weights_in(keeper.best_model_path), score.weights[best])
+
+
+def test_sigterm_in_a_validation_leaves_no_state_that_no_run_passes(tmp_path):
+    score, keeper = Score([1, 2]), BestAndLastCheckpoint("score", "max")
+    with pytest.raises((SIGTERMException, SystemExit)):
+        fit(tmp_path, score, Ends(SIGTERMException()), keeper, epochs=5)
+    assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["best.ckpt"]
+
+
+def test_the_end_is_written_once(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(checkpointing, "time", clock)
+    keeper = Slow(clock, monitor="score", mode="max")
+    fit(tmp_path, Score([0] * 9, clock), keeper, epochs=9, max_steps=3)
+    assert [entry for entry in keeper.written if entry[0] == "last.ckpt"] == [("last.ckpt", 3, 3)]
+
+
+def test_the_best_of_a_resumed_run_lies_beside_its_last(tmp_path):
+    def resumed() -> str:
+        keeper = BestAndLastCheckpoint("score", "max")
+        keeper.best_model_score = 1.0  # and no path: the checkpoint is somebody else's
+        keeper.on_fit_start(SimpleNamespace(ckpt_path=str(tmp_path / "last.ckpt")), None)
+        return keeper.best_model_path
+
+    (tmp_path / "last.ckpt").touch()
+    assert resumed() == ""
+    (tmp_path / "best.ckpt").touch()
+    assert resumed() == str(tmp_path / "best.ckpt")
 
 
 def test_last_is_written_once_a_minute(tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ from torch import nn
 import trellis
 from trellis.datamodules.sequence.date_formats import DateFormats
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
+from trellis.lightning_modules.engine.objective import clip_gradients
 from trellis.lightning_modules.engine.resume import ExactResume
 from trellis.lightning_modules.graph.graph_classification import GraphClassification
 from trellis.lightning_modules.graph.node_classification import NodeClassification
@@ -231,6 +232,51 @@ def test_an_interrupted_evaluation_leaves_no_counts_behind(tmp_path):
     fresh.configure_model()
     fresh.load_state_dict(interrupted.objective.state_dict())
     assert after == quiet_trainer(tmp_path).validate(fresh, **options)
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 3.0, 100.0, None])
+def test_gradients_are_scaled_down_and_never_up(max_norm):
+    parts, others = ([nn.Parameter(torch.zeros(n)) for n in (3, 4, 2)] for _ in range(2))
+    for part, other in zip(parts[:2], others[:2], strict=True):
+        part.grad = torch.randn(len(part), generator=torch.Generator().manual_seed(len(part)))
+        other.grad = part.grad.clone()
+    clip_gradients(torch.optim.SGD(parts, lr=1.0), max_norm)
+    if max_norm is not None:
+        nn.utils.clip_grad_norm_(others, max_norm)
+    for part, other in zip(parts[:2], others[:2], strict=True):
+        torch.testing.assert_close(part.grad, other.grad)
+    assert parts[2].grad is None
+
+
+class Process:
+    """One of several, as an evaluation sees it."""
+
+    def __init__(self, rank: int, world: int) -> None:
+        self.global_rank, self.world_size = rank, world
+
+
+class Three:
+    """A loader of three batches; two processes serve a fourth one, which is the first again."""
+
+    def repeats(self, number: int) -> bool:
+        return number >= 3
+
+
+def test_processes_draw_what_one_would_and_count_no_batch_twice():
+    objective = Classification(mlp, spec=TensorSpec(6, 3))
+    objective.configure_model()
+    drawn, counted = {}, {}
+    for rank, world in ((0, 1), (0, 2), (1, 2)):
+        process = Process(rank, world)  # of which the objective keeps no reference
+        objective.trainer = process
+        for index in range(4 // world):
+            with objective._batch_of(Three(), index):
+                key = world, index * world + rank
+                drawn[key] = float(torch.rand(()))
+                counted[key] = objective.evaluated("val") is objective.val_metrics
+    assert len({drawn[1, number] for number in range(4)}) == 4
+    assert all(drawn[1, number] == drawn[2, number] for number in range(4))
+    assert [counted[2, number] for number in range(4)] == [True, True, True, False]
 
 
 def test_training_is_logged_on_the_steps_that_reach_a_logger(tmp_path):
