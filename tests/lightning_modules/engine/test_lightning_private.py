@@ -1,6 +1,7 @@
 """Private names of Lightning still mean what ``lightning_private`` takes them for."""
 
 import inspect
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,83 @@ def test_steps_of_an_optimiser_count_once_or_not_at_all(
     assert trainer.global_step == steps, (
         "Lightning counts an optimiser's steps elsewhere than in _on_before_step, _on_after_step"
     )
+
+
+class Dumps(L.Callback):
+    """Where the loops are in the last hook of each batch, and in the boundary after it."""
+
+    def __init__(self) -> None:
+        self.inside: list[Any] = []
+        self.after: list[Any] = []
+
+    def on_train_start(self, trainer: L.Trainer, *args: Any) -> None:
+        lightning_private.announce_boundaries(trainer)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        dumped = lightning_private.dump_checkpoint(trainer)
+        self.inside.append(deepcopy(dumped["loops"]["fit_loop"]))
+
+    def on_boundary(self, trainer: L.Trainer, *args: Any) -> None:
+        if not trainer.is_last_batch:  # after that the epoch is over, too
+            dumped = lightning_private.dump_between_steps(trainer)
+            self.after.append(deepcopy(dumped["loops"]["fit_loop"]))
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_dump_between_steps_has_the_form_of_one_in_the_last_hook(
+    tmp_path: Path, accumulated: int
+) -> None:
+    dumps, options = Dumps(), {"limit_train_batches": 5, "limit_val_batches": 0}
+    trainer = quiet_trainer(
+        tmp_path, callbacks=[dumps], max_epochs=1, accumulate_grad_batches=accumulated, **options
+    )
+    trainer.fit(Classification(mlp), datamodule=Points())
+    assert len(dumps.inside) == 5
+    assert dumps.after == dumps.inside[:-1], "Lightning counts batches elsewhere"
+
+
+class Noted(L.Callback):
+    """After which steps a run is over, and which plateaus wait after a validation."""
+
+    def __init__(self) -> None:
+        self.over: list[tuple[int, bool]] = []
+        self.waiting: list[tuple[int, list[int]]] = []
+
+    def on_train_start(self, trainer: L.Trainer, *args: Any) -> None:
+        lightning_private.announce_boundaries(trainer)
+
+    def on_boundary(self, trainer: L.Trainer, *args: Any) -> None:
+        self.over.append((trainer.global_step, lightning_private.is_over(trainer)))
+
+    def on_validation_end(self, trainer: L.Trainer, *args: Any) -> None:
+        if not trainer.sanity_checking:
+            waiting = lightning_private.waiting_plateaus(trainer)
+            self.waiting.append((trainer.current_epoch, waiting))
+
+
+@pytest.mark.parametrize(
+    ("options", "last"),
+    [({"max_epochs": 2}, 6), ({"max_steps": 4, "max_epochs": -1}, 4), ({"max_steps": 3}, 3)],
+)
+def test_a_run_is_over_after_its_last_step(
+    tmp_path: Path, options: dict[str, Any], last: int
+) -> None:
+    noted, short = Noted(), {"limit_train_batches": 3, "limit_val_batches": 0}
+    trainer = quiet_trainer(tmp_path, callbacks=[noted], **short, **options)
+    trainer.fit(Classification(mlp), datamodule=Points())
+    assert {step for step, _ in noted.over} == set(range(1, last + 1))
+    assert all(over == (step == last) for step, over in noted.over)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_plateau_waits_for_each_validation(tmp_path: Path, every: int) -> None:
+    noted, short = Noted(), {"limit_train_batches": 1, "limit_val_batches": 1}
+    trainer = quiet_trainer(
+        tmp_path, callbacks=[noted], max_epochs=4, check_val_every_n_epoch=every, **short
+    )
+    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0)
+    trainer.fit(Classification(mlp, lr_scheduler=plateau), datamodule=Points())
+    assert noted.waiting == [(epoch, [0]) for epoch in range(every - 1, 4, every)]
 
 
 def test_the_data_module_of_an_earlier_call_is_forgotten(tmp_path: Path) -> None:
