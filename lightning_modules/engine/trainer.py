@@ -159,6 +159,7 @@ class Trainer(L.Trainer):
                 self.run_folder.discard()
             raise
         finally:
+            callbacks = self.callbacks  # type: ignore[attr-defined]  # by now Lightning has another list
             callbacks[:] = [c for c in callbacks if not isinstance(c, _InitialWeights)]
 
 

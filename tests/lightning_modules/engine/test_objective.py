@@ -24,7 +24,7 @@ from torch import nn
 import trellis
 from trellis.datamodules.sequence.date_formats import DateFormats
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
-from trellis.lightning_modules.engine.objective import clip_gradients
+from trellis.lightning_modules.engine.objective import clip_gradients, plan
 from trellis.lightning_modules.engine.resume import ExactResume
 from trellis.lightning_modules.graph.graph_classification import GraphClassification
 from trellis.lightning_modules.graph.node_classification import NodeClassification
@@ -32,6 +32,7 @@ from trellis.lightning_modules.vector.classification import Classification
 from trellis.lightning_modules.vector.regression import Regression
 from trellis.networks.graph.gnn import GCN
 from trellis.networks.vector.mlp import MLP
+from trellis.optim.schedule import Schedule
 from trellis.spec import TensorSpec
 
 
@@ -246,6 +247,28 @@ def test_gradients_are_scaled_down_and_never_up(max_norm):
     for part, other in zip(parts[:2], others[:2], strict=True):
         torch.testing.assert_close(part.grad, other.grad)
     assert parts[2].grad is None
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "interval"),
+    [
+        (partial(Schedule, total_steps=9), "step"),
+        (partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1.0, total_steps=9), "step"),
+        (partial(torch.optim.lr_scheduler.StepLR, step_size=2), "epoch"),
+    ],
+)
+def test_schedules_of_steps_are_stepped_with_each_step(scheduler, interval):
+    objective = Classification(mlp, adam, scheduler, spec=TensorSpec(6, 3))
+    objective.configure_model()
+    assert objective.configure_optimizers()["lr_scheduler"]["interval"] == interval
+
+
+def test_a_schedule_keeps_the_length_it_was_given():
+    optimizer = adam([nn.Parameter(torch.zeros(1))])
+    given, asked = Schedule(optimizer, total_steps=7), Schedule(optimizer)
+    for each in (given, asked):
+        plan(each, lambda: 99)
+    assert (given.total_steps, asked.total_steps) == (7, 99)
 
 
 class Process:

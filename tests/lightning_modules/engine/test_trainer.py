@@ -1,9 +1,11 @@
 """The trainer's defaults, and that what is given takes their place."""
 
+from functools import partial
 from pathlib import Path
 
 import lightning as L
 import pytest
+import torch
 from learning_cases import Points, mlp
 from lightning.pytorch.profilers import PassThroughProfiler, SimpleProfiler
 
@@ -55,3 +57,24 @@ def test_whether_training_validates_is_looked_up_once(limit, tmp_path, monkeypat
     assert seen.steps == ([2, 4, 6, 8] if limit else [])
     assert len(asked) >= 8, "Lightning asks no more after each step: nothing is spared"
     assert len(looked) <= 2, "once before the first step and once after it"
+
+
+def test_weights_to_start_from_are_those_of_one_run(tmp_path: Path) -> None:
+    def trainer() -> Trainer:
+        return Trainer(
+            default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_progress_bar=False,
+            enable_model_summary=False, max_epochs=1, limit_train_batches=1, limit_val_batches=0,
+        )  # fmt: skip
+
+    still = partial(torch.optim.SGD, lr=0.0)
+    first, second, objective = trainer(), trainer(), Classification(mlp, still)
+    first.fit(Classification(mlp, still), datamodule=Points())
+    saved = first.checkpoint_callback.last_model_path
+    second.fit(objective, datamodule=Points(), init_from=saved)
+    for name, value in first.model.named_parameters():
+        assert torch.equal(objective.get_parameter(name), value)
+    with torch.no_grad():
+        for parameter in objective.parameters():
+            parameter.fill_(1.0)
+    second.fit(objective, datamodule=Points())
+    assert all(bool((parameter == 1).all()) for parameter in objective.parameters())
