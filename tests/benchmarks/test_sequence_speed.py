@@ -75,12 +75,14 @@ def plain_loop(
     return [*times, time.perf_counter()]
 
 
-def trained(objective: Objective, data: DataModule, steps: int, root: Path) -> list[float]:
+def trained(
+    objective: Objective, data: DataModule, steps: int, root: Path, *, compiled: bool = False
+) -> list[float]:
     """The same through ``Trainer.fit``."""
     watch = Stopwatch()
     trainer = Trainer(
         default_root_dir=root, accelerator="cpu", max_steps=steps, gradient_clip_val=1.0,
-        limit_val_batches=0, enable_model_summary=False, callbacks=[watch],
+        limit_val_batches=0, enable_model_summary=False, callbacks=[watch], compile=compiled,
     )  # fmt: skip
     trainer.fit(objective, datamodule=data)
     assert trainer.global_step == steps
@@ -111,29 +113,32 @@ def threads(number: int) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def gpt_step(data: TinyShakespeare, root: Path) -> tuple[float, float]:
-    """Milliseconds a step, through ``Trainer.fit`` and in a plain loop."""
-    fit = step_ms(trained(CausalLM(gpt, adamw, schedule), data, GPT_STEPS, root))
+def gpt_steps(data: TinyShakespeare, root: Path) -> dict[str, float]:
+    """Milliseconds a step, through ``Trainer.fit`` and in a plain eager loop."""
+    fit, compiled = (
+        step_ms(trained(CausalLM(gpt, adamw, schedule), data, GPT_STEPS, root, compiled=each))
+        for each in (False, True)
+    )
     network = gpt(data.spec.num_tokens)
     plain = plain_loop(network, data.train_dataloader(), GPT_STEPS, next_token_loss)
-    print(f"GPT, {torch.get_num_threads()} threads: fit {fit:.1f} ms, plain {step_ms(plain):.1f}")
-    return fit, step_ms(plain)
+    found = {"trellis": fit, "trellis, compiled": compiled, "plain loop": step_ms(plain)}
+    print(f"GPT: {', '.join(f'{side} {ms:.1f} ms' for side, ms in found.items())}")
+    return found
 
 
 def test_gpt_step(tmp_path: Path, data_dir: Path) -> None:
     data = TinyShakespeare(str(data_dir), steps_per_epoch=GPT_STEPS)
     data.setup()
     with threads(1):
-        rounds = [gpt_step(data, tmp_path) for _ in range(ROUNDS)]
-    sides = {"trellis": [fit for fit, _ in rounds], "plain loop": [plain for _, plain in rounds]}
+        rounds = [gpt_steps(data, tmp_path) for _ in range(ROUNDS)]
+    sides = {side: [each[side] for each in rounds] for side in rounds[0]}
     report("Character GPT, a step", "ms", sides)
-    assert median(fit / plain for fit, plain in rounds) <= 1.03
-    # For the eye: two threads wait for each other at random, a third of a step or not at all.
-    with threads(2):
-        gpt_step(data, tmp_path)
+    assert median(each["trellis"] / each["plain loop"] for each in rounds) <= 1 / 0.98
+    assert median(each["plain loop"] / each["trellis, compiled"] for each in rounds) >= 1.25
 
 
-def test_sequence_to_sequence_tokens(tmp_path: Path, data_dir: Path) -> None:
+@pytest.mark.parametrize("number", [1, 2])
+def test_sequence_to_sequence_tokens(number: int, tmp_path: Path, data_dir: Path) -> None:
     bpe = partial(BPETokenizer, num_tokens=8000)
     data = Multi30k(str(data_dir), tokenizer=bpe, max_tokens=4096)
     data.setup()
@@ -148,7 +153,7 @@ def test_sequence_to_sequence_tokens(tmp_path: Path, data_dir: Path) -> None:
     batches = islice(data.train_dataloader(), PAIR_STEPS)
     tokens = sum(int((batch.target[:, 1:] != 0).sum()) for batch in batches)
     ratios, rates, others = [], [], []
-    with threads(2):
+    with threads(number):
         for _ in range(ROUNDS):
             objective = SequenceToSequence(transformer, adamw, schedule, label_smoothing=0.1)
             fit = trained(objective, data, PAIR_STEPS, tmp_path)
@@ -159,6 +164,6 @@ def test_sequence_to_sequence_tokens(tmp_path: Path, data_dir: Path) -> None:
             others.append(tokens / PAIR_STEPS * 1000 / step_ms(plain))
             print(f"pairs: fit {rates[-1]:,.0f} target tokens/s, {ratios[-1]:.2f} of a plain loop")
     sides = {"trellis": rates, "plain loop": others}
-    report("Transformer on Multi30k, two threads", "target tokens/s", sides)
-    assert median(ratios) >= 0.95
-    assert max(rates) >= LEAST
+    report(f"Transformer on Multi30k, {number} thread(s)", "target tokens/s", sides)
+    assert median(ratios) >= 0.97
+    assert max(rates) >= LEAST / (3 - number)

@@ -22,7 +22,7 @@ from trellis.networks.vector.mlp import MLP
 from trellis.spec import TensorSpec
 
 EPOCHS, STEPS, BATCH = 3, 2000, 32
-LIMIT = 0.8  # ms a step; Lightning with its own defaults adds 2.5
+LIMIT = 0.4  # ms a step; Lightning with its own defaults adds 2.5
 
 network = partial(MLP, hidden_channels=(32,))
 
