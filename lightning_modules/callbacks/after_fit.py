@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from trellis.analysis.pictures import empty_figure
 from trellis.lightning_modules.engine.logging import log_picture
+from trellis.lightning_modules.engine.sharding import gathered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,12 +25,13 @@ Hook = Callable[[Any, L.Trainer, L.LightningModule], None]
 
 def report(hook: Hook) -> Hook:
     """Decorates a hook that shows something: by the first process, and not in ``fast_dev_run``."""
+    by_the_first = rank_zero_only(hook)
 
-    @rank_zero_only
     @wraps(hook)
     def unless_tried_out(self: Any, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            hook(self, trainer, pl_module)
+            with gathered(pl_module):
+                by_the_first(self, trainer, pl_module)
 
     return unless_tried_out
 
@@ -71,7 +73,7 @@ def evaluation(pl_module: L.LightningModule) -> Iterator[None]:
     A checkpoint that is written later must not depend on it.
     """
     modes = {module: module.training for module in pl_module.modules()}
-    with isolate_rng(), torch.no_grad():
+    with isolate_rng(), torch.no_grad(), gathered(pl_module):
         pl_module.eval()
         try:
             yield

@@ -24,6 +24,7 @@ from trellis.lightning_modules.engine.lightning_private import (
     is_over,
 )
 from trellis.lightning_modules.engine.resume import RESULT
+from trellis.lightning_modules.engine.sharding import all_finite
 
 
 class BestAndLastCheckpoint(Checkpoint):
@@ -208,7 +209,7 @@ def _changes_weights_at_the_end(trainer: L.Trainer) -> bool:
 
 
 def _is_finite(module: torch.nn.Module) -> bool:
-    return all(bool(torch.isfinite(value).all()) for value in module.state_dict().values())
+    return all(all_finite(value) for value in module.state_dict().values())
 
 
 def _equal(a: dict[str, Any], b: dict[str, Any]) -> bool:

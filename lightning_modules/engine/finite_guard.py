@@ -7,6 +7,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from trellis.lightning_modules.engine.sharding import all_finite, local, total_of_parts
+
 DIVERGED = 1e6  # times the first score: no run comes back from there
 
 
@@ -36,7 +38,7 @@ class FiniteGuard(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         gradients = [
-            grad if grad.layout == torch.strided else grad.coalesce().values()
+            local(grad) if grad.layout == torch.strided else grad.coalesce().values()
             for group in optimizer.param_groups
             for parameter in group["params"]
             if (grad := parameter.grad) is not None and grad.numel()
@@ -47,7 +49,8 @@ class FiniteGuard(L.Callback):
         # CPU the largest entry takes 20 times as long to find.
         sums = [grad.sum(dtype=_wide(grad.dtype)) for grad in gradients]
         if self._on_cpu(sums[0]):
-            self._raise_unless_finite(sum(each.item() for each in sums), trainer, pl_module)
+            number = sum(each.item() for each in sums)
+            self._raise_unless_finite(total_of_parts(trainer, number), trainer, pl_module)
             return
         total = torch.stack(sums).sum()
         self._total = total if self._total is None else self._total + total
@@ -89,7 +92,7 @@ class FiniteGuard(L.Callback):
         """Read what was gathered since the last reading."""
         total, self._total = self._total, None
         if total is not None:
-            self._raise_unless_finite(total.item(), trainer, pl_module)
+            self._raise_unless_finite(total_of_parts(trainer, total.item()), trainer, pl_module)
 
     def _raise_unless_finite(
         self, total: float, trainer: L.Trainer, pl_module: L.LightningModule
@@ -100,10 +103,10 @@ class FiniteGuard(L.Callback):
         bad = [
             name
             for name, parameter in named.items()
-            if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
+            if parameter.grad is not None and not all_finite(parameter.grad)
         ]
         # Weights that an earlier step broke show in the gradients of another network first.
-        broken = [name for name, value in named.items() if not torch.isfinite(value).all()]
+        broken = [name for name, value in named.items() if not all_finite(value)]
         weights = f", nor are the weights of {_some(broken)}" if broken else ""
         raise FloatingPointError(
             f"step {trainer.global_step}: the gradient is not finite in {_some(bad)}{weights}; "
@@ -118,7 +121,7 @@ def _require_finite_state(trainer: L.Trainer, pl_module: L.LightningModule) -> N
         return
     state = pl_module.state_dict().items()
     numbers = [(name, v) for name, v in state if torch.is_tensor(v) and v.is_floating_point()]
-    bad = [name for name, value in numbers if not torch.isfinite(value).all()]
+    bad = [name for name, value in numbers if not all_finite(value)]
     if bad:
         raise FloatingPointError(
             f"step {trainer.global_step}: {_some(bad)} became NaN or infinite in the step itself; "

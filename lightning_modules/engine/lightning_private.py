@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer.call import _call_configure_model
 from torch.optim import Optimizer
@@ -181,6 +181,16 @@ def look_for_unused_parameters(trainer: L.Trainer) -> None:
     """
     if isinstance(trainer.strategy, DDPStrategy):
         trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+
+def one_group_of_all_processes(strategy: ModelParallelStrategy) -> None:
+    """Let all processes share one copy of the weights; Lightning's default is those of a node."""
+    strategy._data_parallel_size = strategy.num_nodes * strategy.num_processes
+
+
+def bare_optimizer(optimizer: Optimizer | LightningOptimizer) -> Optimizer:
+    """The optimiser that Lightning has wrapped."""
+    return optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
 
 
 class LightStep(L.LightningModule):

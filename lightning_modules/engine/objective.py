@@ -30,6 +30,7 @@ from trellis.lightning_modules.engine.lightning_private import (
     look_for_unused_parameters,
 )
 from trellis.lightning_modules.engine.resume import ExactResume, compare_options
+from trellis.lightning_modules.engine.sharding import shard
 from trellis.lightning_modules.engine.single_values import normalize_single_values
 from trellis.lightning_modules.engine.upgrade import description
 from trellis.optim.schedule import Schedule
@@ -110,11 +111,15 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         """Build networks and metrics once; Lightning calls this before anything needs them.
 
         Raises:
-            ValueError: the data are of another kind, or other than those it was built for.
+            ValueError: the data are of another kind, or other than those it was built for; see
+                also ``shard``.
         """
         spec = self._agreed_spec()
-        if self._built:
-            return
+        if not self._built:
+            self._build(spec)
+        shard(self)
+
+    def _build(self, spec: Any) -> None:
         self.spec = spec
         self.hparams["spec"] = to_plain(self.spec)
         self.build(self.spec)
@@ -125,6 +130,14 @@ class Objective(PlainHyperparameters, LightStep, ABC):
             for prefix in ("val/", "test/")
         )
         self._built = True
+
+    def why_not_sharded(self) -> str | None:
+        """Why its networks cannot be divided among processes, as words after its name."""
+        if not self.automatic_optimization:
+            return "makes its own steps, with networks that are copied or called in turns"
+        if self.partial_losses:
+            return "has losses that reach some of the weights only"
+        return None
 
     def _agreed_spec(self) -> Any:
         datamodule = getattr(self.attached_trainer, "datamodule", None)

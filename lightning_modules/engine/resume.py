@@ -24,6 +24,7 @@ from trellis.lightning_modules.engine.lightning_private import (
     waiting_plateaus,
 )
 from trellis.lightning_modules.engine.run_config import KEY, saved_run
+from trellis.lightning_modules.engine.sharding import as_part, local
 from trellis.lightning_modules.engine.upgrade import description
 from trellis.processes import of_all_processes
 
@@ -64,7 +65,7 @@ class ExactResume(L.Callback):
         own = _random_states()
         if mid_epoch and processed % trainer.accumulate_grad_batches:
             own["gradients"] = {
-                name: parameter.grad
+                name: local(parameter.grad)
                 for name, parameter in pl_module.named_parameters()
                 if parameter.grad is not None
             }
@@ -159,7 +160,7 @@ class ExactResume(L.Callback):
         if self._state is not None:
             for name, gradient in self._state.get("gradients", {}).items():
                 parameter = pl_module.get_parameter(name)
-                parameter.grad = gradient.to(parameter, copy=True)
+                parameter.grad = as_part(gradient, parameter)
             self._restore()
 
     def _restore(self) -> None:

@@ -25,6 +25,7 @@ from trellis.lightning_modules.engine.progress import ProgressLine
 from trellis.lightning_modules.engine.resume import ExactResume
 from trellis.lightning_modules.engine.run_config import plain_options
 from trellis.lightning_modules.engine.run_folder import RunFolder, RunLogger
+from trellis.lightning_modules.engine.sharding import check_shardable, load_whole
 from trellis.lightning_modules.engine.wandb_run import WandbRun
 
 
@@ -140,6 +141,8 @@ class Trainer(L.Trainer):
         given = {type(callback) for callback in callbacks}
         if not isinstance(model, Objective):  # which brings these by itself
             callbacks += [make() for make in (ExactResume, FiniteGuard) if make not in given]
+        else:
+            check_shardable(self, model)
         for callback in callbacks:
             if isinstance(callback, WandbRun):
                 callback.begin(self, ckpt_path)
@@ -179,7 +182,7 @@ class _InitialWeights(Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         weights = read(self.path, rebuilt=())["state_dict"]
         try:
-            pl_module.load_state_dict(weights)
+            load_whole(pl_module, weights)
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip()
             raise ValueError(f"init_from={self.path}: its weights do not fit: {first}") from None

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from trellis.checks import at_least_one, not_negative, probability
 from trellis.lightning_modules.engine.evaluation import BatchMean, Perplexity
 from trellis.lightning_modules.engine.objective import Objective, Stage
+from trellis.lightning_modules.engine.sharding import gathered
 from trellis.lightning_modules.sequence.text_scores import TextScores
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
 from trellis.sequence.batches import TokenPairs
@@ -130,6 +131,11 @@ class SequenceToSequence(Objective):
             label_smoothing=label_smoothing,
         )
 
+    def why_not_sharded(self) -> str | None:
+        if self.scheduled_sampling:
+            return "with scheduled_sampling calls its decoder once for each token"
+        return super().why_not_sharded()
+
     def training_step(self, batch: TokenPairs, batch_idx: int) -> Tensor:
         share = self._sampling_probability()
         if share > 0:
@@ -184,7 +190,8 @@ class SequenceToSequence(Objective):
         count = int((labels != self.pad_id).sum())
         metrics["loss"].update(loss, count)
         metrics["perplexity"].update(loss, count)
-        generated = self.generate(batch.source).best()
+        with gathered(self.network):  # one process may need more tokens than another
+            generated = self.generate(batch.source).best()
         targets = [self._target(ids) for ids in labels.tolist()]
         matches = sum(map(operator.eq, generated, targets)) / len(targets)
         metrics["exact_match"].update(torch.tensor(matches), len(targets))
@@ -198,7 +205,8 @@ class SequenceToSequence(Objective):
 
     def predict_step(self, batch: TokenPairs, batch_idx: int) -> list[str] | list[list[int]]:
         """The text generated from each source; its token ids where there is no tokenizer."""
-        generated = self.generate(batch.source).best()
+        with gathered(self.network):  # one process may need more tokens than another
+            generated = self.generate(batch.source).best()
         if self._tokenizer is None:
             return generated
         return [self._tokenizer.decode(ids) for ids in generated]

@@ -1,11 +1,12 @@
 """All that touches private names of torch; no other file does.
 
-Optimisers of torch rest on these functions, which run over many small tensors at once; there is
-no public form of them. Each has a test in ``test_torch_private.py``.
+Optimisers of torch rest on most of these functions, which run over many small tensors at once;
+there is no public form of them. Each has a test in ``test_torch_private.py``.
 """
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -32,3 +33,11 @@ def copy_(targets: Tensors, sources: Tensors) -> None:
 def lerp_(targets: Tensors, sources: Tensors, weight: float) -> None:
     """Move each target towards its source by ``weight``, a share of the way."""
     torch._foreach_lerp_(targets, sources, weight)
+
+
+def begin_as_root(network: FSDPModule) -> None:
+    """Make ``network`` the root of the sharded modules in it, as its first ``forward`` would.
+
+    Else one of them that is called before would take itself for the root.
+    """
+    network._get_fsdp_state()._lazy_init()

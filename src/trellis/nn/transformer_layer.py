@@ -5,7 +5,7 @@ Legend: B sequences, T tokens, S memory tokens, D embed_dim, H heads, d = D / H.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -155,6 +155,8 @@ class EncoderLayers(nn.ModuleList):
     Raises:
         ValueError: there are none.
     """
+
+    block_classes: ClassVar[tuple[type[nn.Module], ...]] = (EncoderLayer,)
 
     def __init__(self, options: LayerOptions, num_layers: int) -> None:
         at_least_one("num_layers", num_layers)

@@ -1,7 +1,7 @@
 """Generative pre-trained transformer: a causal language model."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -51,6 +51,8 @@ class GPT(nn.Module):
     >>> logits.shape, cached_length(state)
     (torch.Size([2, 1, 65]), 11)
     """
+
+    block_classes: ClassVar[tuple[type[nn.Module], ...]] = (CausalLayer,)
 
     def __init__(
         self,

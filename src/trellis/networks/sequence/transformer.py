@@ -1,12 +1,12 @@
 """Encoder-decoder transformers."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, cast
+from typing import ClassVar, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, check_sequences, check_tokens, choose_from
-from trellis.nn.attention import KeyValues
+from trellis.nn.attention import CrossAttention, KeyValues
 from trellis.nn.positional import Positions, position_module
 from trellis.nn.transformer_layer import (
     DecoderLayer,
@@ -66,6 +66,9 @@ class TransformerSeq2Seq(nn.Module):
     >>> network(source, target).shape
     torch.Size([2, 5, 60])
     """
+
+    # The memory is projected for all decoder layers before the first of them runs.
+    block_classes: ClassVar[tuple[type[nn.Module], ...]] = (DecoderLayer, CrossAttention)
 
     def __init__(
         self,
