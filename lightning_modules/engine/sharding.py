@@ -133,14 +133,17 @@ def shard(objective: L.LightningModule) -> None:
             "--trainer.strategy sharded"
         )
     for network in networks(objective):
-        if not isinstance(network, FSDPModule) and any(True for _ in network.parameters()):
-            _shard_network(network, mesh["data_parallel"])
+        if isinstance(network, FSDPModule):
+            network.reshard()  # an evaluation leaves what is outside of the blocks whole
+        elif any(True for _ in network.parameters()):
+            shard_network(network, mesh["data_parallel"])
     for name, parameter in objective.named_parameters():
         if not isinstance(parameter, DTensor):
             raise ValueError(f"strategy=sharded: {name} belongs to no network of the objective")
 
 
-def _shard_network(network: nn.Module, mesh: DeviceMesh) -> None:
+def shard_network(network: nn.Module, mesh: DeviceMesh) -> None:
+    """Divide one network over the processes of a one-dimensional mesh; see ``shard``."""
     blocks = block_modules(network)
     if not blocks:
         raise ValueError(
