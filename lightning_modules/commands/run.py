@@ -146,6 +146,8 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     # Data in memory is indexed by trellis's own loader: workers would only slow it down.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Caches of keys and values are views, and nothing changes them in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
 
 
 def _is_news(record: logging.LogRecord) -> bool:

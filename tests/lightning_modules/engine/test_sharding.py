@@ -16,6 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 import trellis
 from trellis.datamodules.sequence import CopyReverse, TinyShakespeare
+from trellis.lightning_modules.callbacks import Alignments, SampledText, Translations
 from trellis.lightning_modules.engine.objective import Objective, clip_gradients
 from trellis.lightning_modules.engine.sharding import block_modules, gathered, shard_network
 from trellis.lightning_modules.generative import GAN
@@ -33,6 +34,7 @@ from trellis.networks.sequence import (
 from trellis.torch_private import total_norm
 
 SIZES: dict[str, Any] = {"embed_dim": 8, "num_heads": 2, "num_layers": 2, "dropout": 0.0}
+PADDED: dict[str, Any] = {**SIZES, "pad_id": 0, "head_dropout": 0.0}
 gpt = partial(GPT, context=8, **SIZES)
 transformer = partial(TransformerSeq2Seq, feedforward_dim=12, **SIZES)
 tokens = torch.randint(1, 11, (4, 8), generator=torch.Generator().manual_seed(0))
@@ -40,8 +42,8 @@ images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 NETWORKS: dict[str, tuple[Any, tuple[Tensor, ...]]] = {
     "GPT": (partial(gpt, 11), (tokens,)),
     "BertPretraining": (partial(BertPretraining, 11, pad_id=0, **SIZES), (tokens,)),
-    "BertClassifier": (partial(BertClassifier, 11, 3, pad_id=0, head_dropout=0.0, **SIZES), (tokens,)),
-    "BertTagger": (partial(BertTagger, 11, 3, pad_id=0, head_dropout=0.0, **SIZES), (tokens,)),
+    "BertClassifier": (partial(BertClassifier, 11, 3, **PADDED), (tokens,)),
+    "BertTagger": (partial(BertTagger, 11, 3, **PADDED), (tokens,)),
     "TransformerSeq2Seq": (
         partial(transformer, 11, 11, source_pad_id=0, target_pad_id=0, tie="all"),
         (tokens, tokens.flip(1)),
@@ -91,6 +93,7 @@ def of_networks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]
     return in_two_processes(gradients, tmp_path_factory.mktemp("networks"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_and_their_norm_are_those_of_one_process(name, of_networks) -> None:
     make, inputs = NETWORKS[name]
@@ -148,26 +151,17 @@ def fit(folder: Path, world: int, steps: int = 6, **options: Any) -> dict[str, A
     trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
     weights = {name: whole(value).clone() for name, value in module.state_dict().items()}
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    last = trainer.checkpoint_callback.last_model_path
-    return {"losses": watch.losses, "weights": weights, "metrics": metrics, "last": last}
+    files = trainer.checkpoint_callback
+    last, best = files.last_model_path, files.best_model_path
+    return {
+        "losses": watch.losses, "weights": weights, "metrics": metrics, "last": last, "best": best
+    }  # fmt: skip
 
 
 def language_runs(folder: Path) -> dict[str, Any]:
     found = {"straight": fit(folder, 2)}
     before = fit(folder, 2, steps=4)
     found["resumed"] = fit(folder, 2, ckpt_path=before["last"])
-    # Gradients that were being accumulated are in the checkpoint too.
-    found["accumulated"] = fit(folder, 2, steps=3, accumulate_grad_batches=2)
-    module, data = language(folder, 4)
-    trainer = quiet_trainer(folder / "new", devices=2, strategy="sharded", max_steps=1)
-    trainer.fit(module, datamodule=data, init_from=before["last"])
-    found["test"] = trainer.test(module, datamodule=data, verbose=False)[0]
-    found["test_best"] = trainer.test(
-        module, datamodule=data, ckpt_path=found["straight"]["last"], verbose=False
-    )[0]
-    with gathered(module), torch.no_grad():  # calls that the other process does not make
-        text = torch.ones(1, 2 + dist.get_rank(), dtype=torch.long)
-        found["alone"] = [module.network(text)[0].sum() for _ in range(1 + dist.get_rank())]
     try:
         fit(folder, 2, break_at=2)
     except FloatingPointError as error:
@@ -198,11 +192,6 @@ def test_a_checkpoint_is_one_file_with_the_weights_as_trained(runs) -> None:
     loaded = trellis.load(straight["last"])
     for name, value in loaded.state_dict().items():
         assert torch.equal(value, straight["weights"][name])
-    (metrics,) = quiet_trainer(folder).test(
-        loaded, datamodule=language(folder, 8)[1], verbose=False
-    )
-    for found in pair:
-        assert found["test_best"] == pytest.approx(metrics, rel=1e-5)
 
 
 def test_a_resumed_run_is_bit_equal(runs) -> None:
@@ -218,8 +207,100 @@ def test_nan_in_the_part_of_one_process_ends_both_alike(runs) -> None:
     assert "step 2: the gradient is not finite in network.tokens.weight;" in messages.pop()
 
 
-def test_within_gathered_a_process_calls_the_network_alone(runs) -> None:
-    assert [len(each["alone"]) for each in runs[1]] == [1, 2]
+def more_runs(folder: Path) -> dict[str, Any]:
+    found = {"accumulated": fit(folder, 2, accumulate_grad_batches=2)}
+    # It was written after three batches: half of a gradient is in it.
+    best = Path(found["accumulated"]["best"])
+    assert torch.load(best)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] % 2
+    found["resumed"] = fit(folder, 2, accumulate_grad_batches=2, ckpt_path=str(best))
+    module, data = language(folder, 4)
+    callbacks = [SampledText("to be", num_rows=2, max_new_tokens=4)]
+    options = {"devices": 2, "strategy": "sharded", "max_steps": 1, "callbacks": callbacks}
+    trainer = quiet_trainer(folder / "new", **options)
+    trainer.fit(module, datamodule=data, init_from=best)
+    with gathered(module), torch.no_grad():  # calls that the other process does not make
+        text = torch.ones(1, 2 + dist.get_rank(), dtype=torch.long)
+        found["alone"] = [module.network(text)[0].sum() for _ in range(1 + dist.get_rank())]
+    trainer = quiet_trainer(folder / "new", **options)
+    trainer.fit(module, datamodule=data)  # once more, with the same module
+    found["last"] = trainer.checkpoint_callback.last_model_path
+    found["test"] = trainer.test(module, datamodule=data, verbose=False)[0]
+    found["test_best"] = trainer.test(module, datamodule=data, ckpt_path=best, verbose=False)[0]
+    found["pairs"] = translate(folder, 2)
+    for name in ("bf16-mixed", "bf16-true", "64-true"):
+        found[name] = fit(folder, 2, precision=name)
+    found["compiled"] = fit(folder, 2, compile="aot_eager")
+    return found
+
+
+def translate(folder: Path, world: int) -> dict[str, Any]:
+    """Sentences of different lengths: a process may generate more tokens than the other."""
+    L.seed_everything(0, verbose=False)
+    data = CopyReverse(
+        length=6, min_length=2, num_train=32, num_val=10, num_test=10, batch_size=8 // world
+    )
+    module = SequenceToSequence(transformer, partial(torch.optim.Adam, lr=0.0), max_new_tokens=9)
+    trainer = quiet_trainer(
+        folder / "pairs", devices=world, strategy="sharded" if world == 2 else "auto",
+        max_epochs=1, callbacks=[Alignments(2), Translations(3)],
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    predicted = trainer.predict(module, datamodule=data)
+    metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+    return {"metrics": metrics, "predicted": sum(predicted, [])}
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    folder = tmp_path_factory.mktemp("more")
+    (folder / "text.txt").write_text("to be or not to be, that is the question\n" * 20)
+    return folder, in_two_processes(more_runs, folder)
+
+
+@pytest.mark.long
+def test_half_of_a_gradient_is_in_a_checkpoint(more) -> None:
+    for found in more[1]:
+        straight, resumed = found["accumulated"], found["resumed"]
+        assert resumed["losses"] == straight["losses"][-len(resumed["losses"]) :]
+        for name, value in resumed["weights"].items():
+            assert torch.equal(value, straight["weights"][name])
+
+
+@pytest.mark.long
+def test_two_processes_test_like_one(more) -> None:
+    folder, pair = more
+    for key, path in (("test", pair[0]["last"]), ("test_best", pair[0]["accumulated"]["best"])):
+        (expected,) = quiet_trainer(folder).test(
+            trellis.load(path), datamodule=language(folder, 8)[1], verbose=False
+        )
+        for found in pair:
+            assert found[key] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.long
+def test_within_gathered_a_process_calls_the_network_alone(more) -> None:
+    assert [len(each["alone"]) for each in more[1]] == [1, 2]
+
+
+@pytest.mark.long
+def test_sentences_of_different_lengths_are_generated(more) -> None:
+    folder, pair = more
+    one = translate(folder / "one", 1)
+    for found in pair:
+        assert found["pairs"]["predicted"] == one["predicted"]
+        assert found["pairs"]["metrics"] == pytest.approx(one["metrics"], rel=1e-5)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("how", "tolerance"),
+    [("bf16-mixed", 0.02), ("bf16-true", 0.1), ("64-true", 0.2), ("compiled", 1e-5)],
+)
+def test_precisions_and_compiled_runs(how: str, tolerance: float, more) -> None:
+    folder, pair = more
+    one = fit(folder, 1)
+    for found in pair:
+        assert found[how]["losses"] == pytest.approx(one["losses"], rel=tolerance)
 
 
 def sharded(folder: Path, **options: Any) -> Any:
