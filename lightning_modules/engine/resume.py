@@ -89,6 +89,8 @@ class ExactResume(L.Callback):
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        if trainer.state.fn != "fit":
+            return  # evaluations take the weights alone
         if RESULT in checkpoint:
             raise ValueError(
                 "the checkpoint holds the result of a run whose callbacks have put other weights "

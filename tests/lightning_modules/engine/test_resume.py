@@ -10,11 +10,12 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from learning_cases import CASES, assert_equal_weights, run
+from learning_cases import CASES, assert_equal_weights, quiet_trainer, run
 from lightning.pytorch.callbacks import WeightAveraging
 
 from trellis.lightning_modules.engine import checkpointing
 from trellis.lightning_modules.engine.checkpointing import BestAndLastCheckpoint
+from trellis.lightning_modules.engine.resume import RESULT
 
 every_case = pytest.mark.parametrize("name", CASES)
 # What stops a run matters little to an objective: `make test-all` tries each against each.
@@ -272,3 +273,23 @@ def test_every_checkpoint_on_the_way(name, every, tmp_path, monkeypatch, uninter
         step = torch.load(copy, weights_only=True)["global_step"]
         later = [m for m in whole.recorder.metrics if m["step"] > step]
         assert resumed.recorder.metrics[-len(later) :] == later
+
+
+@pytest.mark.parametrize("entry", ["two processes", "a result"])
+def test_what_cannot_be_resumed_can_be_evaluated(entry, tmp_path) -> None:
+    first = run(CASES["classification"], tmp_path, max_epochs=1)
+    content = torch.load(first.last, weights_only=True)
+    if entry == "two processes":
+        content["trellis_random_states"]["ranks"] *= 2
+    else:
+        content[RESULT] = True
+    changed = tmp_path / "changed.ckpt"
+    torch.save(content, changed)
+    with pytest.raises(ValueError, match="init_from"):
+        raise run(CASES["classification"], tmp_path, ckpt_path=changed).error
+    trainer = quiet_trainer(tmp_path)
+    options = {"datamodule": CASES["classification"].data(), "verbose": False}
+    expected = trainer.test(first.objective, **options)
+    assert (
+        trainer.test(CASES["classification"].objective(), ckpt_path=changed, **options) == expected
+    )
