@@ -61,7 +61,7 @@ def test_layers_are_listed_and_are_no_configs_of_the_ledger() -> None:
 
 @pytest.mark.parametrize(
     ("layer", "missing"),
-    [("gpu", "gpu backend"), ("fsdp", "gpu backend"), ("tpu", "torch_xla")],
+    [("gpu", "gpu backend"), ("tpu", "torch_xla")],
 )
 def test_missing_hardware_is_named_in_one_line(
     layer: str, missing: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,

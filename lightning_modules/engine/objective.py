@@ -132,11 +132,7 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         self._built = True
 
     def why_not_sharded(self) -> str | None:
-        """Why its networks cannot be divided among processes, as words after its name."""
-        if not self.automatic_optimization:
-            return "makes its own steps, with networks that are copied or called in turns"
-        if self.partial_losses:
-            return "has losses that reach some of the weights only"
+        """What keeps it from training in parts, as words after its name; see ``FullySharded``."""
         return None
 
     def _agreed_spec(self) -> Any:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
     WeightAveraging,
 )
-from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, StrategyRegistry
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
@@ -36,19 +36,12 @@ class FullySharded(ModelParallelStrategy):
     whole only while it computes; see ``shard``. Everything else is as with ``ddp``: each process
     has its share of the data, and a checkpoint is one file with whole weights, like that of one
     process. It is put together in the memory of the first process.
-
-    Raises:
-        ValueError: a precision other than those of ``PRECISIONS``.
     """
 
     def __init__(self) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
 
     def setup_environment(self) -> None:
-        if (given := self.precision_plugin.precision) not in PRECISIONS:
-            raise ValueError(
-                f"precision={given}: strategy=sharded trains in {', '.join(PRECISIONS)}"
-            )
         one_group_of_all_processes(self)
         super().setup_environment()
 
@@ -94,13 +87,27 @@ def check_shardable(trainer: L.Trainer, objective: Any) -> None:
     """Refuse before the start what cannot be trained in parts.
 
     Raises:
-        ValueError: the objective cannot, or a callback copies or changes weights.
+        ValueError: the objective cannot, a callback copies or changes weights, the precision is
+            not one of ``PRECISIONS``, or the strategy is another one that shards.
     """
-    if not isinstance(trainer.strategy, ModelParallelStrategy):
+    strategy = trainer.strategy
+    if not isinstance(strategy, (ModelParallelStrategy, FSDPStrategy)):
         return
-    if (reason := objective.why_not_sharded()) is not None:
-        name = type(objective).__name__
+    if not isinstance(strategy, FullySharded):
+        raise ValueError(
+            f"{type(strategy).__name__} writes checkpoints that trellis does not read: shard with "
+            f"--trainer.strategy sharded"
+        )
+    name = type(objective).__name__
+    reason = objective.why_not_sharded()
+    if not objective.automatic_optimization:
+        reason = "makes its own steps, with networks that are copied or called in turns"
+    if reason is not None:
         raise ValueError(f"strategy=sharded: {name} {reason}; train with --trainer.strategy ddp")
+    if trainer.precision not in PRECISIONS:
+        raise ValueError(
+            f"precision={trainer.precision}: strategy=sharded trains in {', '.join(PRECISIONS)}"
+        )
     kinds = (ModelPruning, StochasticWeightAveraging, WeightAveraging)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, kinds):
@@ -121,17 +128,11 @@ def shard(objective: L.LightningModule) -> None:
     Args:
         objective: its ``device_mesh`` says whether and how to shard.
     Raises:
-        ValueError: a network without ``block_classes``, weights that belong to no network, or
-            tensor parallelism.
+        ValueError: a network without ``block_classes``, or weights that belong to no network.
     """
     mesh = objective.device_mesh
-    if mesh is None or not isinstance(mesh, DeviceMesh):
+    if mesh is None:
         return
-    if mesh["tensor_parallel"].size() > 1:
-        raise ValueError(
-            "tensor_parallel_size: no network of trellis declares how to divide its layers; give "
-            "--trainer.strategy sharded"
-        )
     for network in networks(objective):
         if isinstance(network, FSDPModule):
             network.reshard()  # an evaluation leaves what is outside of the blocks whole

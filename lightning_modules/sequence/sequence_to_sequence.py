@@ -134,7 +134,7 @@ class SequenceToSequence(Objective):
     def why_not_sharded(self) -> str | None:
         if self.scheduled_sampling:
             return "with scheduled_sampling calls its decoder once for each token"
-        return super().why_not_sharded()
+        return None
 
     def training_step(self, batch: TokenPairs, batch_idx: int) -> Tensor:
         share = self._sampling_probability()

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,15 @@ def in_two_processes(function: Callable[..., Any], folder: Path, *args: Any) -> 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    start_processes(
-        _enter, (port, function, folder, args), nprocs=2, start_method="fork", join=True
+    pair = start_processes(
+        _enter, (port, function, folder, args), nprocs=2, start_method="fork", join=False
     )
+    end = time.monotonic() + 600
+    while not pair.join(timeout=5):
+        if time.monotonic() > end:
+            for process in pair.processes:
+                process.kill()
+            raise TimeoutError(f"{function.__name__}: the two processes wait for each other")
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 

@@ -1,8 +1,11 @@
 """torch's private functions over many tensors still do what their names say."""
 
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
-from trellis.torch_private import copy_, lerp_, scale_, total_norm
+from trellis.torch_private import begin_as_root, copy_, lerp_, scale_, total_norm
 
 CHANGED = "torch changed a private function that trellis.torch_private uses: "
 
@@ -31,3 +34,17 @@ def test_copy_and_lerp_move_the_first_towards_the_second() -> None:
     torch.testing.assert_close(targets, expected, msg=f"{CHANGED}_foreach_lerp_")
     copy_(targets, sources)
     torch.testing.assert_close(targets, sources, msg=f"{CHANGED}_foreach_copy_")
+
+
+def test_a_part_that_is_called_first_does_not_take_itself_for_the_root() -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+        fully_shard(network[0], mesh=mesh)
+        fully_shard(network, mesh=mesh)
+        begin_as_root(network)
+        network[0](torch.ones(1, 2))
+        network(torch.ones(1, 2))  # else: the state has already been lazily initialized
+    finally:
+        dist.destroy_process_group()

@@ -10,6 +10,7 @@ import lightning as L
 import pytest
 import torch
 from learning_cases import Points, mlp, quiet_trainer
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities import signature_utils
 
 from trellis.lightning_modules.engine import lightning_private
@@ -372,3 +373,19 @@ def test_a_boundary_comes_after_all_that_follows_a_batch_or_an_epoch(tmp_path: P
         "validation", (1, False), "validation", "epoch", (2, False),
         "validation", (3, False), "validation", "epoch", (4, True),
     ], "Lightning's on_advance_end is no longer the last thing of a batch or an epoch"  # fmt: skip
+
+
+def test_all_processes_share_one_copy_of_the_weights(tmp_path: Path) -> None:
+    trainer = quiet_trainer(tmp_path, strategy="sharded", devices=2)
+    assert trainer.strategy._data_parallel_size == "auto", (
+        "ModelParallelStrategy keeps its size elsewhere than in _data_parallel_size"
+    )
+    lightning_private.one_group_of_all_processes(trainer.strategy)
+    assert trainer.strategy._data_parallel_size == 2
+
+
+def test_the_optimiser_that_lightning_has_wrapped() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    wrapped = LightningOptimizer(optimizer)
+    assert lightning_private.bare_optimizer(wrapped) is optimizer, "it is no longer in _optimizer"
+    assert lightning_private.bare_optimizer(optimizer) is optimizer

@@ -1,5 +1,7 @@
 """Two processes with half of the weights each learn what one process learns, and save it whole."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import torch.distributed as dist
 from forked_pair import in_two_processes
 from learning_cases import quiet_trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 
@@ -18,7 +21,12 @@ import trellis
 from trellis.datamodules.sequence import CopyReverse, TinyShakespeare
 from trellis.lightning_modules.callbacks import Alignments, SampledText, Translations
 from trellis.lightning_modules.engine.objective import Objective, clip_gradients
-from trellis.lightning_modules.engine.sharding import block_modules, gathered, shard_network
+from trellis.lightning_modules.engine.sharding import (
+    block_modules,
+    gathered,
+    shard,
+    shard_network,
+)
 from trellis.lightning_modules.generative import GAN
 from trellis.lightning_modules.rl import DQN
 from trellis.lightning_modules.sequence import CausalLM, SequenceToSequence
@@ -31,6 +39,7 @@ from trellis.networks.sequence import (
     BertTagger,
     TransformerSeq2Seq,
 )
+from trellis.spec import TokenSpec
 from trellis.torch_private import total_norm
 
 SIZES: dict[str, Any] = {"embed_dim": 8, "num_heads": 2, "num_layers": 2, "dropout": 0.0}
@@ -326,6 +335,33 @@ def test_objectives_that_cannot_be_sharded_are_refused(module, said, tmp_path) -
 def test_callbacks_on_whole_weights_are_refused(callback, tmp_path) -> None:
     with pytest.raises(ValueError, match=f"{type(callback).__name__} works on whole weights"):
         sharded(tmp_path, callbacks=[callback]).fit(CausalLM(gpt), datamodule=CopyReverse())
+
+
+def test_other_precisions_and_strategies_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"precision=16-true: strategy=sharded trains in 32-true"):
+        sharded(tmp_path, precision="16-true").fit(CausalLM(gpt), datamodule=CopyReverse())
+    trainer = quiet_trainer(tmp_path, devices=2, strategy=ModelParallelStrategy())
+    with pytest.raises(ValueError, match=r"^ModelParallelStrategy writes .*\.strategy sharded$"):
+        trainer.fit(CausalLM(gpt), datamodule=CopyReverse())
+
+
+def test_weights_outside_of_the_networks_are_refused() -> None:
+    module = CausalLM(gpt, spec=TokenSpec(11))
+    module.configure_model()
+    module.scale = nn.Parameter(torch.ones(1))
+    with dist_of_one():
+        module._device_mesh = init_device_mesh("cpu", (1,), mesh_dim_names=("data_parallel",))
+        with pytest.raises(ValueError, match=r"scale belongs to no network"):
+            shard(module)
+
+
+@contextmanager
+def dist_of_one() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def test_a_network_without_blocks_is_refused() -> None:
