@@ -26,6 +26,7 @@ extras = {
     "tensorboard": ["tensorboard>=2.15"],
 }
 extras["all"] = sorted({requirement for group in extras.values() for requirement in group})
+extras["ray"] = ["ray[train]>=2.60"]  # docs/ray.md
 # Measured against, in tests and in benchmarks only.
 extras["dev"] = [*extras["all"], "build", "mypy", "pytest", "pytest-xdist", "ruff",
                  "types-PyYAML", "zuko>=1.6"]  # fmt: skip
