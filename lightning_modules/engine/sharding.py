@@ -45,6 +45,12 @@ class FullySharded(ModelParallelStrategy):
         one_group_of_all_processes(self)
         super().setup_environment()
 
+    def on_validation_end(self) -> None:
+        # An evaluation leaves what is outside of the blocks whole; callbacks look for the parts.
+        for network in networks(self.lightning_module):
+            if isinstance(network, FSDPModule):
+                network.reshard()
+
     @property
     def lightning_restore_optimizer(self) -> bool:
         return True

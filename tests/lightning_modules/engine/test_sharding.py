@@ -12,7 +12,11 @@ import torch
 import torch.distributed as dist
 from forked_pair import in_two_processes
 from learning_cases import quiet_trainer
-from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.callbacks import (
+    BaseFinetuning,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -141,6 +145,17 @@ class Watch(L.Callback):
             next(pl_module.parameters()).grad.to_local()[0] = float("nan")
 
 
+class Thaw(BaseFinetuning):
+    """The first layer learns from the second epoch on."""
+
+    def freeze_before_training(self, pl_module) -> None:
+        self.freeze(pl_module.network.layers[0])
+
+    def finetune_function(self, pl_module, epoch, optimizer) -> None:
+        if epoch == 1:
+            self.unfreeze_and_add_param_group(pl_module.network.layers[0], optimizer, lr=0.5)
+
+
 def language(folder: Path, batch_size: int) -> tuple[Objective, Any]:
     data = TinyShakespeare(path=folder / "text.txt", batch_size=batch_size, context=8, seed=0)
     return CausalLM(gpt, partial(torch.optim.SGD, lr=1.0, momentum=0.9)), data
@@ -149,11 +164,11 @@ def language(folder: Path, batch_size: int) -> tuple[Objective, Any]:
 def fit(folder: Path, world: int, steps: int = 6, **options: Any) -> dict[str, Any]:
     """A run of the language model; batches of all processes together have 8 texts."""
     L.seed_everything(0, verbose=False)
-    watch = Watch(options.pop("break_at", None))
+    callbacks = [watch := Watch(options.pop("break_at", None)), *options.pop("callbacks", ())]
     ckpt_path = options.pop("ckpt_path", None)
     module, data = language(folder, 8 // world)
     trainer = quiet_trainer(
-        folder / f"{world}", callbacks=[watch], max_steps=steps, max_epochs=-1, devices=world,
+        folder / f"{world}", callbacks=callbacks, max_steps=steps, max_epochs=-1, devices=world,
         strategy="sharded" if world == 2 else "auto", gradient_clip_val=0.1,
         val_check_interval=3, limit_val_batches=4 // world, num_sanity_val_steps=0, **options,
     )  # fmt: skip
@@ -238,6 +253,7 @@ def more_runs(folder: Path) -> dict[str, Any]:
     found["pairs"] = translate(folder, 2)
     for name in ("bf16-mixed", "bf16-true", "64-true"):
         found[name] = fit(folder, 2, precision=name)
+    found["thawed"] = fit(folder, 2, callbacks=[Thaw()], limit_train_batches=3)
     found["compiled"] = fit(folder, 2, compile="aot_eager")
     return found
 
@@ -310,6 +326,14 @@ def test_precisions_and_compiled_runs(how: str, tolerance: float, more) -> None:
     one = fit(folder, 1)
     for found in pair:
         assert found[how]["losses"] == pytest.approx(one["losses"], rel=tolerance)
+
+
+@pytest.mark.long
+def test_layers_that_learn_later(more) -> None:
+    folder, pair = more
+    one = fit(folder, 1, callbacks=[Thaw()], limit_train_batches=3)
+    for found in pair:
+        assert found["thawed"]["losses"] == pytest.approx(one["losses"], rel=1e-5)
 
 
 def sharded(folder: Path, **options: Any) -> Any:
