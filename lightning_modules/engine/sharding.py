@@ -47,6 +47,7 @@ class FullySharded(ModelParallelStrategy):
 
     def on_validation_end(self) -> None:
         # An evaluation leaves what is outside of the blocks whole; callbacks look for the parts.
+        assert self.lightning_module is not None
         for network in networks(self.lightning_module):
             if isinstance(network, FSDPModule):
                 network.reshard()

@@ -131,7 +131,7 @@ def test_sparse_gradients_and_unused_parameters(tmp_path):
 class Fake:
     """As much of a trainer as the guard looks at."""
 
-    precision_plugin = None
+    precision_plugin = strategy = None
     global_step = 0
 
 
