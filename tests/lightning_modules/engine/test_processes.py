@@ -38,8 +38,14 @@ COMMAND = (
 def start(folder: Path, strategy: str, ranks: list[int]) -> "subprocess.Popen[str]":
     (folder / "trouble.py").write_text(TROUBLE)
     (folder / "command.py").write_text(COMMAND)
+    config, data = "graph/mlp_digits.yaml", []
+    if strategy == "sharded":  # which needs a network with blocks
+        config = "sequence/transformer_reverse.yaml"
+        data = ["--data.num_train=64", "--data.num_val=8", "--data.batch_size=8"]
+        data += ["--model.lr_scheduler=null"]  # it would plan a run that ends
     words = [
-        f"--config={configs_dir() / 'graph/mlp_digits.yaml'}",
+        f"--config={configs_dir() / config}",
+        *data,
         "--trainer.accelerator=cpu",
         "--trainer.devices=2",
         f"--trainer.strategy={strategy}",
@@ -95,6 +101,7 @@ def only_run(folder: Path) -> Path:
         ("ddp", [0]),
         ("ddp", [0, 1]),
         ("ddp_fork", [1]),
+        ("sharded", [1]),
     ],
 )
 def test_an_error_in_one_process_ends_all_with_one_message(
@@ -109,7 +116,7 @@ def test_an_error_in_one_process_ends_all_with_one_message(
     trellis.load(only_run(tmp_path) / "checkpoints/last.ckpt")
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "ddp_fork"])
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_fork", "sharded"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("whom", ["launcher", "one", "all"])
 def test_a_signal_ends_all_after_the_same_step(
