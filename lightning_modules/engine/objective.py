@@ -36,7 +36,6 @@ from trellis.lightning_modules.engine.upgrade import description
 from trellis.optim.schedule import Schedule
 from trellis.random import isolated_rng
 from trellis.spec import differences
-from trellis.torch_private import scale_, total_norm
 
 Stage = Literal["val", "test"]
 
@@ -360,31 +359,6 @@ class BuildFirst(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         build_model(trainer)
-
-
-def clip_gradients(optimizer: Optimizer, max_norm: float | None) -> None:
-    """Scale the gradients of one optimiser down to a common norm; ``None`` leaves them.
-
-    For objectives that step by themselves; the trainer's ``gradient_clip_val`` serves the others.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if max_norm is None or not gradients:
-        return
-    scale_(gradients, (max_norm / (total_norm(gradients) + 1e-6)).clamp(max=1.0))
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Gradients pass through ``network``, none are computed for its parameters."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_()
 
 
 def _without_long_texts(plain: Any) -> Any:

@@ -24,11 +24,10 @@ from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.lightning_private import do_not_count
 from trellis.lightning_modules.engine.objective import (
     Stage,
-    clip_gradients,
-    frozen,
     plan,
     steps_often,
 )
+from trellis.lightning_modules.engine.own_steps import clip_gradients, frozen
 from trellis.lightning_modules.generative.generative_objective import GenerativeObjective
 from trellis.networks.generative.gan import MLPDiscriminator, MLPGenerator
 from trellis.spec import TensorSpec

@@ -18,7 +18,8 @@ from torchmetrics import Metric
 from trellis.checks import positive, probability
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.lightning_private import counted_as_one
-from trellis.lightning_modules.engine.objective import Objective, Stage, clip_gradients, plan
+from trellis.lightning_modules.engine.objective import Objective, Stage, plan
+from trellis.lightning_modules.engine.own_steps import clip_gradients
 from trellis.rl.collector import Rollout
 from trellis.rl.replay_block import ReplayBlock
 from trellis.rl.reward_scale import RewardScale

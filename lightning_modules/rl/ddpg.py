@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trellis.checks import not_negative
-from trellis.lightning_modules.engine.objective import frozen
+from trellis.lightning_modules.engine.own_steps import frozen
 from trellis.lightning_modules.rl.off_policy import (
     BoundedPolicyFactory,
     ContinuousControlObjective,

@@ -8,7 +8,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from trellis.checks import positive
-from trellis.lightning_modules.engine.objective import frozen
+from trellis.lightning_modules.engine.own_steps import frozen
 from trellis.lightning_modules.rl.agent import choose
 from trellis.lightning_modules.rl.off_policy import (
     BoundedPolicyFactory,

@@ -24,7 +24,8 @@ from torch.distributed.device_mesh import init_device_mesh
 import trellis
 from trellis.datamodules.sequence import CopyReverse, TinyShakespeare
 from trellis.lightning_modules.callbacks import Alignments, SampledText, Translations
-from trellis.lightning_modules.engine.objective import Objective, clip_gradients
+from trellis.lightning_modules.engine.objective import Objective
+from trellis.lightning_modules.engine.own_steps import clip_gradients
 from trellis.lightning_modules.engine.sharding import (
     block_modules,
     gathered,
