@@ -24,7 +24,8 @@ from torch import nn
 import trellis
 from trellis.datamodules.sequence.date_formats import DateFormats
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
-from trellis.lightning_modules.engine.objective import clip_gradients, plan
+from trellis.lightning_modules.engine.objective import plan
+from trellis.lightning_modules.engine.own_steps import clip_gradients
 from trellis.lightning_modules.engine.resume import ExactResume
 from trellis.lightning_modules.graph.graph_classification import GraphClassification
 from trellis.lightning_modules.graph.node_classification import NodeClassification
