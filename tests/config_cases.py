@@ -18,13 +18,14 @@ NAMES = [f"{path.parent.name}/{path.name}" for path in CONFIGS]
 
 
 class StopAfter(L.Callback):
-    """Press Ctrl-C as the given step ends; a GAN may take several batches for one."""
+    """Press Ctrl-C once as the given step ends; a GAN may take several batches for one."""
 
     def __init__(self, step: int) -> None:
-        self.step = step
+        self.step, self.pressed = step, False
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
-        if trainer.global_step == self.step:
+        if trainer.global_step == self.step and not self.pressed:
+            self.pressed = True
             os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -55,7 +56,8 @@ def fit(cli: TrellisCLI, stop: int, ckpt_path: str | None = None) -> dict[str, t
     cli.trainer.callbacks.insert(0, StopAfter(stop))
     with pytest.raises(SystemExit):
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=ckpt_path)
-    assert cli.trainer.global_step == stop
+    several = cli.trainer.world_size > 1  # which hear of each other's signals a batch later
+    assert cli.trainer.global_step in (stop, stop + several)
     return cli.model.state_dict()
 
 

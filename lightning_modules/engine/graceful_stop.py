@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
@@ -36,14 +37,19 @@ class GracefulStop(L.Callback):
     the former handlers back, and that ends a run of one process between two steps on SIGTERM.
 
     Several processes stop after the same step, whichever of them gets the signal, or SIGTERM:
-    they ask each other after each one, as Lightning's would do before it.
+    they ask each other after each one, as Lightning's would do before it. The answers are read
+    after the next step, so that nobody waits for them: they stop a step later than one alone.
     """
 
     def __init__(self) -> None:
         self._asked = 0  # by this signal
+        self._group: Any = None  # of all processes
+        self._vote: tuple[Any, torch.Tensor] | None = None  # under way
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._asked = 0
+        self._asked, self._vote = 0, None
+        # Apart from the gradients, and on the host, where reading the answer waits for no GPU.
+        self._group = dist.new_group(backend="gloo") if trainer.world_size > 1 else None
         announce_boundaries(trainer)
         if in_main_thread():
             signal.signal(signal.SIGINT, self._handle)
@@ -60,14 +66,19 @@ class GracefulStop(L.Callback):
         self._asked = number
         rank_zero_info("\nStopping after this step; Ctrl-C again stops at once, without saving.")
 
+    def _asked_of_any(self) -> int:
+        """The signal that any process had by the boundary before this one."""
+        own = torch.tensor(self._asked)
+        work = dist.all_reduce(own, dist.ReduceOp.MAX, self._group, async_op=True)
+        before, self._vote = self._vote, (work, own)
+        if before is None:
+            return 0
+        before[0].wait()
+        return int(before[1])
+
     def on_boundary(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop here if a signal has asked for it; a run that is over ends by itself."""
-        asked = self._asked
-        if trainer.world_size > 1:
-            device = trainer.strategy.root_device
-            asked = int(
-                trainer.strategy.reduce(torch.tensor(asked, device=device), reduce_op="max")
-            )
+        asked = self._asked if trainer.world_size == 1 else self._asked_of_any()
         if not asked or is_over(trainer):
             return
         if in_main_thread():  # else another process has got the signal

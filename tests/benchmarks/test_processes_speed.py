@@ -25,7 +25,7 @@ from trellis.networks.sequence.transformer import TransformerSeq2Seq
 from trellis.sequence.subword import BPETokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
-ROUNDS = 3
+ROUNDS = 2
 adam = partial(torch.optim.Adam, lr=1e-3, fused=True)
 
 
@@ -48,10 +48,9 @@ def translation(data_dir: str, processes: int) -> tuple[Any, Any]:
     return SequenceToSequence(network, adam), data
 
 
-def seconds(folder: Path, make: Any, data_dir: str, processes: int, steps: int) -> list[float]:
+def seconds(folder: Path, objective: Any, data: Any, processes: int, steps: int) -> list[float]:
     """Of each step but the first ones, in one of the processes."""
     torch.set_num_threads(1)
-    objective, data = make(data_dir, processes)
     ticks = Ticks(NoTurns(), "", 1)  # type: ignore[arg-type]
     trainer = Trainer(
         default_root_dir=folder / str(processes), accelerator="cpu", max_steps=steps,
@@ -59,21 +58,24 @@ def seconds(folder: Path, make: Any, data_dir: str, processes: int, steps: int) 
         enable_model_summary=False, enable_progress_bar=False, callbacks=[ticks],
     )  # fmt: skip
     trainer.fit(objective, datamodule=data)
-    return ticks.steps[5:]
+    return ticks.steps[3:]
 
 
 def _alone(_: int, folder: Path, *args: Any) -> None:
     torch.save(seconds(folder, *args), folder / "alone.pt")
 
 
-@pytest.mark.parametrize(("make", "size", "steps"), [(vae, 512, 60), (translation, 4096, 15)])
+@pytest.mark.parametrize(("make", "size", "steps"), [(vae, 512, 60), (translation, 4096, 9)])
 def test_two_processes_beside_one(
     make: Any, size: int, steps: int, tmp_path: Path, data_dir: str
 ) -> None:
     sides: dict[str, list[float]] = {"two processes": [], "one process": []}
+    two, one = make(data_dir, 2), make(data_dir, 1)
+    for _, data in (two, one):
+        data.setup()
     for _ in range(ROUNDS):
-        both = in_two_processes(seconds, tmp_path, make, data_dir, 2, steps)
-        start_processes(_alone, (tmp_path, make, data_dir, 1, steps), start_method="fork")
+        both = in_two_processes(seconds, tmp_path, *two, 2, steps)
+        start_processes(_alone, (tmp_path, *one, 1, steps), start_method="fork")
         sides["two processes"].append(size / median(both[0]))
         sides["one process"].append(size / median(torch.load(tmp_path / "alone.pt")))
     report(f"Training with two processes: {make.__name__}", "samples/s", sides)

@@ -113,27 +113,36 @@ def _put_handlers_back(_handlers_come_back):
 
 def at_a_boundary(stop: GracefulStop, monkeypatch, *others: int) -> None:
     """Between two steps of this process and of others, which got these signals."""
-
-    def reduce(value, reduce_op):
-        together = torch.stack([value, *map(torch.tensor, others)])
-        return {"max": together.max, "min": together.min, "sum": together.sum}[reduce_op]()
-
     monkeypatch.setattr(graceful_stop, "is_over", lambda trainer: False)
-    strategy = SimpleNamespace(root_device=torch.device("cpu"), reduce=reduce, launcher=None)
+    strategy = SimpleNamespace(launcher=None)
     stop.on_boundary(SimpleNamespace(strategy=strategy, world_size=1 + len(others)), None)
+
+
+def after_a_step(stop: GracefulStop, monkeypatch, *others: int) -> None:
+    """The boundary at which several processes ask each other, and the next one."""
+
+    def all_reduce(own, operation, group, async_op):
+        assert async_op
+        assert operation == torch.distributed.ReduceOp.MAX
+        together = torch.stack([own, *map(torch.tensor, others)]).max()
+        return SimpleNamespace(wait=lambda: own.copy_(together))
+
+    monkeypatch.setattr(graceful_stop.dist, "all_reduce", all_reduce)
+    at_a_boundary(stop, monkeypatch, *others)  # the answers are not there yet
+    at_a_boundary(stop, monkeypatch, *others)
 
 
 @pytest.mark.usefixtures("_put_handlers_back")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_all_processes_stop_whichever_got_the_signal(number, monkeypatch):
     error = Stopped if number == signal.SIGINT else SIGTERMException
-    at_a_boundary(GracefulStop(), monkeypatch, 0)
+    after_a_step(GracefulStop(), monkeypatch, 0)
     with pytest.raises(error):
-        at_a_boundary(GracefulStop(), monkeypatch, number)
+        after_a_step(GracefulStop(), monkeypatch, number)
     asked = GracefulStop()
     asked._handle(number, None)
     with pytest.raises(error):
-        at_a_boundary(asked, monkeypatch, 0)
+        after_a_step(asked, monkeypatch, 0)
     assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
 
 
@@ -169,7 +178,7 @@ def test_in_another_thread_signals_are_left_alone(tmp_path, monkeypatch):
         stop = GracefulStop()
         stop.on_train_start(trainer, Classification())
         with pytest.raises(Stopped):
-            at_a_boundary(stop, monkeypatch, signal.SIGINT)
+            after_a_step(stop, monkeypatch, signal.SIGINT)
 
     with ThreadPoolExecutor() as pool:
         pool.submit(train).result()
