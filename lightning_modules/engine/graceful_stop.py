@@ -48,8 +48,9 @@ class GracefulStop(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._asked, self._vote = 0, None
-        # Apart from the gradients, and on the host, where reading the answer waits for no GPU.
-        self._group = dist.new_group(backend="gloo") if trainer.world_size > 1 else None
+        if trainer.world_size > 1 and self._group is None and dist.is_initialized():
+            # Apart from the gradients, and on the host, where reading an answer waits for no GPU.
+            self._group = dist.new_group(backend="gloo")
         announce_boundaries(trainer)
         if in_main_thread():
             signal.signal(signal.SIGINT, self._handle)
@@ -66,9 +67,12 @@ class GracefulStop(L.Callback):
         self._asked = number
         rank_zero_info("\nStopping after this step; Ctrl-C again stops at once, without saving.")
 
-    def _asked_of_any(self) -> int:
+    def _asked_of_any(self, trainer: L.Trainer) -> int:
         """The signal that any process had by the boundary before this one."""
         own = torch.tensor(self._asked)
+        if self._group is None:  # the processes of a TPU form no group of torch's
+            strategy = trainer.strategy
+            return int(strategy.reduce(own.to(strategy.root_device), reduce_op="max"))
         work = dist.all_reduce(own, dist.ReduceOp.MAX, self._group, async_op=True)
         before, self._vote = self._vote, (work, own)
         if before is None:
@@ -78,7 +82,7 @@ class GracefulStop(L.Callback):
 
     def on_boundary(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop here if a signal has asked for it; a run that is over ends by itself."""
-        asked = self._asked if trainer.world_size == 1 else self._asked_of_any()
+        asked = self._asked if trainer.world_size == 1 else self._asked_of_any(trainer)
         if not asked or is_over(trainer):
             return
         if in_main_thread():  # else another process has got the signal

@@ -41,8 +41,8 @@ class EndTogether(L.Callback):
         self._failed, self._over = False, threading.Event()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if trainer.world_size == 1 or self._store is not None:
-            return
+        if trainer.world_size == 1 or self._store is not None or not dist.is_initialized():
+            return  # the processes of a TPU form no group of torch's, and have no store
         environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
         self._store = dist.TCPStore(
             environment.main_address,

@@ -42,7 +42,8 @@ class ActorCriticFactory(Protocol):
 class ActorCriticObjective(AgentObjective):
     """Base of the agents that learn a policy and a value from each rollout.
 
-    A subclass defines ``training_step``.
+    A subclass defines ``training_step``. It reads, once a rollout, which steps only reset an
+    environment: those are left out.
 
     Args:
         network: from the sizes of an environment to a policy with a value.

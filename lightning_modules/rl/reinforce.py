@@ -38,8 +38,9 @@ class REINFORCE(AgentObjective):
     .. math:: L = -\frac1B \sum_i (G_i - b) \log \pi(a_i \mid s_i) - c_e H(\pi)
 
     Batch: a ``Rollout`` with several episodes of each environment; each rollout is one step. The
-    steps of episodes that do not end in it are left out, as their returns are unknown. A time
-    limit counts as an end. For a learned baseline take ``A2C`` with ``lam=1``.
+    steps of episodes that do not end in it are left out, as their returns are unknown, and so are
+    those that only reset an environment, which is read once a rollout. A time limit counts as an
+    end. For a learned baseline take ``A2C`` with ``lam=1``.
 
     Logged and evaluated: as ``AgentObjective``, and the loss and the entropy.
 

@@ -32,7 +32,8 @@ class MaskedLM(Objective):
     """Cross-entropy of masked tokens, plus that of the order of two sentences, in nats.
 
     Batch: ``SentencePairs``. Tokens are masked anew in each training step; in evaluation the
-    mask depends on the batch alone, so that epochs and runs can be compared.
+    mask depends on the batch alone, so that epochs and runs can be compared. A step reads which
+    tokens are masked, and so waits for an accelerator: logits are made of those alone.
 
     Args:
         network: from ``(num_tokens, pad_id)`` to a module
@@ -90,7 +91,6 @@ class MaskedLM(Objective):
             probability=self.mask_probability,
             generator=generator,
         )
-        # Waits for an accelerator once; logits of the other six in seven tokens would cost more.
         chosen = masked.labels != IGNORED
         token_logits, order_logits = self(masked.tokens, batch.segments, chosen)
         return MaskedPredictions(token_logits, masked.labels[chosen], order_logits, batch.in_order)

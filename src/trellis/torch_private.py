@@ -4,9 +4,13 @@ Optimisers of torch rest on most of these functions, which run over many small t
 there is no public form of them. Each has a test in ``test_torch_private.py``.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
+
+if TYPE_CHECKING:  # takes a second, and most who import this file shard nothing
+    from torch.distributed.fsdp import FSDPModule
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -35,7 +39,7 @@ def lerp_(targets: Tensors, sources: Tensors, weight: float) -> None:
     torch._foreach_lerp_(targets, sources, weight)
 
 
-def begin_as_root(network: FSDPModule) -> None:
+def begin_as_root(network: "FSDPModule") -> None:
     """Make ``network`` the root of the sharded modules in it, as its first ``forward`` would.
 
     Else one of them that is called before would take itself for the root.

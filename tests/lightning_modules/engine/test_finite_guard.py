@@ -229,6 +229,8 @@ def test_each_run_has_a_first_score_of_its_own():
     validated(guard, 0.7)
     guard.on_fit_start(Fake(), nn.Module())
     validated(guard, 1e9, 2e9)
+    with pytest.raises(FloatingPointError, match="diverged.*from 1e"):
+        validated(guard, 1e16)
 
 
 def test_the_sum_of_finite_half_precision_gradients_does_not_overflow():

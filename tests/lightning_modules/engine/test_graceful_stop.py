@@ -114,7 +114,12 @@ def _put_handlers_back(_handlers_come_back):
 def at_a_boundary(stop: GracefulStop, monkeypatch, *others: int) -> None:
     """Between two steps of this process and of others, which got these signals."""
     monkeypatch.setattr(graceful_stop, "is_over", lambda trainer: False)
-    strategy = SimpleNamespace(launcher=None)
+
+    def reduce(value, reduce_op):
+        together = torch.stack([value, *map(torch.tensor, others)])
+        return {"max": together.max, "min": together.min, "sum": together.sum}[reduce_op]()
+
+    strategy = SimpleNamespace(root_device=torch.device("cpu"), reduce=reduce, launcher=None)
     stop.on_boundary(SimpleNamespace(strategy=strategy, world_size=1 + len(others)), None)
 
 
@@ -128,6 +133,7 @@ def after_a_step(stop: GracefulStop, monkeypatch, *others: int) -> None:
         return SimpleNamespace(wait=lambda: own.copy_(together))
 
     monkeypatch.setattr(graceful_stop.dist, "all_reduce", all_reduce)
+    stop._group = object()
     at_a_boundary(stop, monkeypatch, *others)  # the answers are not there yet
     at_a_boundary(stop, monkeypatch, *others)
 
@@ -144,6 +150,13 @@ def test_all_processes_stop_whichever_got_the_signal(number, monkeypatch):
     with pytest.raises(error):
         after_a_step(asked, monkeypatch, 0)
     assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("_put_handlers_back")
+def test_processes_without_a_group_of_torch_stop_at_once(monkeypatch):
+    at_a_boundary(GracefulStop(), monkeypatch, 0)
+    with pytest.raises(Stopped):
+        at_a_boundary(GracefulStop(), monkeypatch, signal.SIGINT)
 
 
 @pytest.mark.usefixtures("_put_handlers_back")
