@@ -18,7 +18,11 @@ from trellis.lightning_modules.engine.compiling import CompileInPlace
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
 from trellis.lightning_modules.engine.gather import GatherPredictions
 from trellis.lightning_modules.engine.graceful_stop import GracefulStop
-from trellis.lightning_modules.engine.lightning_private import spawns_processes
+from trellis.lightning_modules.engine.lightning_private import (
+    restore_empty_hooks,
+    skip_empty_hooks,
+    spawns_processes,
+)
 from trellis.lightning_modules.engine.objective import Objective
 from trellis.lightning_modules.engine.processes import EndTogether, signals_passed_on
 from trellis.lightning_modules.engine.progress import ProgressLine
@@ -68,7 +72,7 @@ class Trainer(L.Trainer):
         callbacks = _listed(callbacks)
         if not any(isinstance(callback, GracefulStop) for callback in callbacks):
             callbacks.append(GracefulStop())
-        callbacks += [EndTogether(), GatherPredictions()]
+        callbacks += [_ShortSteps(), EndTogether(), GatherPredictions()]
         if compile is not False:
             callbacks.append(CompileInPlace(compile))
         if enable_checkpointing and not any(isinstance(c, Checkpoint) for c in callbacks):
@@ -163,6 +167,7 @@ class Trainer(L.Trainer):
             raise
         finally:
             callbacks = self.callbacks  # type: ignore[attr-defined]  # by now Lightning has another list
+            restore_empty_hooks(callbacks)
             callbacks[:] = [c for c in callbacks if not isinstance(c, _InitialWeights)]
 
 
@@ -173,6 +178,11 @@ class _NoProfiler(PassThroughProfiler):
 
     def profile(self, action_name: str) -> Any:
         return self.nothing
+
+
+class _ShortSteps(Callback):
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        skip_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
 
 
 class _InitialWeights(Callback):

@@ -305,6 +305,30 @@ def test_lightning_shares_no_sigterm_of_its_own(tmp_path: Path) -> None:
     assert trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor() is None
 
 
+def test_lightning_passes_over_the_hooks_that_callbacks_leave_empty(tmp_path: Path) -> None:
+    class Counts(L.Callback):
+        batches = 0
+
+        def on_train_batch_end(self, *args: Any) -> None:
+            self.batches += 1
+            assert self.on_before_backward is None
+
+    class Empty(L.Callback):
+        @property
+        def state_key(self) -> str:
+            hook = inspect.stack()[1].frame.f_locals.get("hook_name")
+            assert hook not in lightning_private.STEP_HOOKS, "Lightning names empty hooks again"
+            return super().state_key
+
+    told: list[str] = []
+    by_name = L.pytorch.callbacks.LambdaCallback(on_before_backward=lambda *args: told.append(""))
+    callbacks = [Counts(), Empty(), by_name]
+    steps(Classification(mlp), tmp_path, callbacks=callbacks)
+    assert callbacks[0].batches == len(told) == 3
+    for callback in callbacks:
+        assert callable(callback.on_after_backward)
+
+
 def test_only_slurm_requeues(tmp_path: Path) -> None:
     environment = L.pytorch.plugins.environments.SLURMEnvironment
     trainer = quiet_trainer(tmp_path, strategy="ddp_fork", devices=2)
