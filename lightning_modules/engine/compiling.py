@@ -3,16 +3,17 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from torch import nn
+from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from trellis.index import did_you_mean
+from trellis.torch_private import trace_gradients
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
@@ -22,9 +23,14 @@ class CompileInPlace(L.Callback):
 
     Each network is compiled by ``Module.compile``, which wraps nothing: state dicts have the same
     keys, and a checkpoint of a compiled run goes on eagerly and the other way round. So are the
-    methods that an objective names in ``compiled``, such as its losses. What torch cannot compile
-    runs eagerly, and so do methods of a network other than ``forward``, such as ``encode`` and
-    ``decode``. Random numbers inside of compiled code, those of dropout, may be other ones.
+    methods that an objective names in ``compiled``. Those that it names in ``differentiated``, its
+    losses for ``AgentObjective.descend``, are compiled in one graph with their gradients, where
+    one process computes them and nothing scales them; hooks before and after a backward pass are
+    not called there.
+
+    What torch cannot compile runs eagerly, and so do methods of a network other than ``forward``,
+    such as ``encode`` and ``decode``. Random numbers inside of compiled code, those of dropout,
+    may be other ones.
 
     Args:
         how: a mode of ``torch.compile``, or a backend such as ``aot_eager``; true is the default
@@ -44,10 +50,54 @@ class CompileInPlace(L.Callback):
             return
         for network in networks(pl_module):
             network.compile(**self.options)
-        for name in getattr(pl_module, "compiled", ()):
-            function = getattr(type(pl_module), name).__get__(pl_module)
+        losses: Sequence[str] = getattr(pl_module, "differentiated", ())
+        for name in (*getattr(pl_module, "compiled", ()), *losses):
+            function: Any = getattr(type(pl_module), name).__get__(pl_module)
+            if name in losses and _computes_gradients_alone(trainer):
+                function = CompiledLoss(function, self.options)
+            else:
+                function = torch.compile(function, **self.options)
             # An attribute of the object hides the method of its class.
-            object.__setattr__(pl_module, name, torch.compile(function, **self.options))
+            object.__setattr__(pl_module, name, function)
+
+
+def _computes_gradients_alone(trainer: L.Trainer) -> bool:
+    """Whether gradients are those that one process computes, neither reduced nor scaled."""
+    return trainer.world_size == 1 and getattr(trainer.precision_plugin, "scaler", None) is None
+
+
+class CompiledLoss:
+    """A loss compiled in one graph with its gradients.
+
+    A call of two compiled graphs, of the loss and of its backward pass, costs small networks more
+    than it saves.
+
+    Args:
+        losses: from any inputs to tensors by name, among them ``"loss"``.
+        options: of ``torch.compile``.
+    """
+
+    def __init__(
+        self, losses: Callable[..., dict[str, Tensor]], options: dict[str, Any] | None = None
+    ) -> None:
+        self._losses = losses
+        trace_gradients()
+        self._compiled = torch.compile(self._with_gradients, **(options or {}))
+
+    def backward(self, parameters: Sequence[Tensor], *inputs: Any) -> dict[str, Tensor]:
+        """Set the gradients of ``parameters``; returns what ``losses`` does, detached."""
+        values, gradients = self._compiled(parameters, *inputs)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        # A CUDA graph writes its next results into the same memory.
+        return {name: v.clone() if v.is_cuda else v for name, v in values.items()}
+
+    def _with_gradients(
+        self, parameters: Sequence[Tensor], *inputs: Any
+    ) -> tuple[dict[str, Tensor], Sequence[Tensor]]:
+        values = self._losses(*inputs)
+        gradients = torch.autograd.grad(values["loss"], parameters, allow_unused=True)
+        return {name: value.detach() for name, value in values.items()}, gradients
 
 
 def compile_options(how: bool | str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from trellis.lightning_modules.rl.on_policy import (
     ActorCriticFactory,
     ActorCriticObjective,
     flatten_steps,
+    steps_to_learn_from,
 )
 from trellis.networks.rl.value import ActorCriticNetwork
 from trellis.rl.collector import Rollout
@@ -40,6 +41,8 @@ class A2C(ActorCriticObjective):
     Source: Mnih et al. 2016, algorithm S3, with synchronous environments.
     """
 
+    differentiated = ("_losses",)
+
     def __init__(
         self,
         network: ActorCriticFactory = ActorCriticNetwork,
@@ -60,12 +63,12 @@ class A2C(ActorCriticObjective):
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
         if not bool(rollout.mask.any()):  # all environments were only reset
             return
-        losses = self._losses(self.scale_rewards(rollout))
+        rollout, rows = self.scale_rewards(rollout), steps_to_learn_from(rollout)
         with self.one_step() as [optimizer]:
-            self.step(optimizer, losses["loss"])
+            losses = self.descend(optimizer, self._losses, rollout, rows)
         self.end_step(rollout, **losses)
 
-    def _losses(self, rollout: Rollout) -> dict[str, Tensor]:
+    def _losses(self, rollout: Rollout, rows: Tensor | None) -> dict[str, Tensor]:
         shape = rollout.rewards.shape
         distribution, values = self.network(rollout.observations[:-1].flatten(0, 1))
         log_prob = distribution.log_prob(rollout.actions.flatten(0, 1))
@@ -73,7 +76,7 @@ class A2C(ActorCriticObjective):
             entropy = distribution.entropy()
         old_values, advantages = self.values_and_advantages(rollout, values)
         log_prob, entropy, values, advantages, returns = flatten_steps(
-            rollout.mask,
+            rows,
             log_prob.view(shape),
             entropy.view(shape),
             values.view(shape),

@@ -1,7 +1,7 @@
 """The base of the objectives of agents: acting, evaluation by episodes, updates counted as one."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from trellis.checks import positive, probability
+from trellis.lightning_modules.engine.compiling import CompiledLoss
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.lightning_private import counted_as_one
 from trellis.lightning_modules.engine.objective import Objective, Stage, plan
@@ -36,8 +37,8 @@ class AgentObjective(Objective):
     networks in ``training_step``. It passes ``**options`` on to this class, which documents them::
 
         with self.one_step() as [optimizer]:
-            self.step(optimizer, loss)
-        self.end_step(batch, loss=loss)
+            losses = self.descend(optimizer, self._losses, batch)
+        self.end_step(batch, **losses)
 
     Its data module calls ``act`` and ``explore`` and reads ``learns_from``, ``gamma``, ``n_step``,
     ``spec``, ``device`` and ``dtype``, nothing else.
@@ -186,6 +187,32 @@ class AgentObjective(Objective):
         self.optimizer_zero_grad(self.current_epoch, 0, optimizer.optimizer)
         self.manual_backward(loss)
         optimizer.step()
+
+    def descend(
+        self,
+        optimizer: LightningOptimizer,
+        losses: Callable[..., dict[str, Tensor]],
+        *inputs: Any,
+    ) -> dict[str, Tensor]:
+        """One step of the optimiser along the gradient of the loss of ``inputs``.
+
+        Args:
+            optimizer: of the parameters that learn.
+            losses: a method of this objective that it names in ``differentiated``: tensors by
+                name, among them ``"loss"``. Compiled, it is one graph with its gradients.
+            inputs: of ``losses``.
+        Returns:
+            what ``losses`` returned before the step, detached.
+        """
+        if isinstance(losses, CompiledLoss):
+            groups = optimizer.param_groups
+            parameters = [p for group in groups for p in group["params"] if p.requires_grad]
+            values = losses.backward(parameters, *inputs)
+            optimizer.step()
+            return values
+        values = losses(*inputs)
+        self.step(optimizer, values["loss"])
+        return {name: value.detach() for name, value in values.items()}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Callbacks come first: FiniteGuard has seen the gradients as they were.

@@ -68,15 +68,16 @@ class DDPG(ContinuousControlObjective):
     def training_step(self, block: ReplayBlock, batch_idx: int) -> None:
         with self.one_step() as [optimizer, critic_optimizer]:
             for batch in block:
-                targets = self._targets(batch.transitions)
-                loss = self.update_critics([self.critic], critic_optimizer, block, batch, targets)
+                loss = self.update_critics([self.critic], critic_optimizer, block, batch)
                 observations = batch.transitions.observations
                 with frozen(self.critic):
-                    policy_loss = -self.critic(observations, self.policy(observations)).mean()
-                self.step(optimizer, policy_loss)
+                    losses = self.descend(optimizer, self._policy_losses, observations)
                 polyak_update_(self.target_critic, self.critic, self.tau)
                 polyak_update_(self.target_policy, self.policy, self.tau)
-        self.end_step(block, critic_loss=loss, policy_loss=policy_loss)
+        self.end_step(block, critic_loss=loss, policy_loss=losses["loss"])
+
+    def _policy_losses(self, observations: Tensor) -> dict[str, Tensor]:
+        return {"loss": -self.critic(observations, self.policy(observations)).mean()}
 
     @torch.no_grad()
     def _targets(self, transitions: Transitions) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from trellis.checks import at_least_one, choose_from, probability
 from trellis.lightning_modules.rl.agent import AgentObjective, observation_sizes
 from trellis.networks.rl.value import QNetwork
-from trellis.rl.replay import Transitions
+from trellis.rl.replay import ReplayBatch, Transitions
 from trellis.rl.replay_block import ReplayBlock
 from trellis.rl.target import frozen_copy, polyak_update_
 from trellis.spec import EnvironmentSpec
@@ -67,7 +67,7 @@ class DQN(AgentObjective):
     """
 
     learns_from = "replay"
-    compiled = ("_values", "_targets")
+    differentiated = ("_losses",)
     network: nn.Module
 
     def __init__(
@@ -131,18 +131,19 @@ class DQN(AgentObjective):
     def training_step(self, block: ReplayBlock, batch_idx: int) -> None:
         with self.one_step() as [optimizer]:
             for number, batch in enumerate(block, 1):
-                values = self._values(batch.transitions)
-                targets = self._targets(batch.transitions)
-                loss = batch.mean(self.error_loss(values, targets, reduction="none"))
-                self.step(optimizer, loss)
-                block.update_priorities(batch, values - targets)
+                losses = self.descend(optimizer, self._losses, batch)
+                block.update_priorities(batch, losses["errors"])
                 if (self.global_step * len(block) + number) % self.target_period == 0:
                     polyak_update_(self.target, self.network, self.tau)
-        self.end_step(block, loss=loss, value=values.mean())
+        self.end_step(block, loss=losses["loss"], value=losses["value"])
 
-    def _values(self, transitions: Transitions) -> Tensor:
+    def _losses(self, batch: ReplayBatch) -> dict[str, Tensor]:
+        transitions = batch.transitions
         values = self.network(transitions.observations)
-        return values.gather(-1, transitions.actions[:, None]).squeeze(-1)
+        values = values.gather(-1, transitions.actions[:, None]).squeeze(-1)
+        targets = self._targets(transitions)
+        loss = batch.mean(self.error_loss(values, targets, reduction="none"))
+        return {"loss": loss, "errors": values - targets, "value": values.mean()}
 
     @torch.no_grad()
     def _targets(self, transitions: Transitions) -> Tensor:

@@ -5,7 +5,7 @@ B counts transitions, K critics, A is the number of entries of an action.
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -17,7 +17,7 @@ from trellis.checks import at_least_one, probability
 from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.rl.agent import AgentObjective, observation_sizes
 from trellis.networks.rl.value import StateActionValue
-from trellis.rl.replay import ReplayBatch
+from trellis.rl.replay import ReplayBatch, Transitions
 from trellis.rl.replay_block import ReplayBlock
 from trellis.spec import EnvironmentSpec
 
@@ -75,7 +75,7 @@ class ContinuousControlObjective(AgentObjective):
     """
 
     learns_from = "replay"
-    compiled = ("_targets",)
+    differentiated = ("_critic_losses", "_policy_losses")
     partial_losses = True
     policy: nn.Module
     action_low: Tensor
@@ -100,6 +100,10 @@ class ContinuousControlObjective(AgentObjective):
     def forward(self, observation: Tensor) -> Any:
         """What the policy returns for ``observation [B, *shape]``: actions or distributions."""
         return self.policy(observation)
+
+    @abstractmethod
+    def _targets(self, transitions: Transitions, *inputs: Any) -> Tensor:
+        """What the critics learn, without gradient, ``[B]``."""
 
     @abstractmethod
     def training_step(self, block: ReplayBlock, batch_idx: int) -> None:
@@ -155,11 +159,11 @@ class ContinuousControlObjective(AgentObjective):
 
     def update_critics(
         self,
-        critics: Iterable[nn.Module],
+        critics: Sequence[nn.Module],
         optimizer: LightningOptimizer,
         block: ReplayBlock,
         batch: ReplayBatch,
-        targets: Tensor,
+        *inputs: Any,
     ) -> Tensor:
         r"""One step along the mean squared error of each critic, summed over critics.
 
@@ -172,16 +176,21 @@ class ContinuousControlObjective(AgentObjective):
             optimizer: of the critics.
             block: that the batch is from.
             batch: B transitions and their weights w.
-            targets: y, without gradient, ``[B]``.
+            inputs: of ``_targets``, which makes y, after the transitions.
         Returns:
             the loss before the step.
         """
+        losses = self.descend(optimizer, self._critic_losses, critics, batch, *inputs)
+        block.update_priorities(batch, losses["errors"])
+        return losses["loss"]
+
+    def _critic_losses(
+        self, critics: Sequence[nn.Module], batch: ReplayBatch, *inputs: Any
+    ) -> dict[str, Tensor]:
+        targets = self._targets(batch.transitions, *inputs)
         observations, actions = batch.transitions.observations, batch.transitions.actions
         errors = torch.stack([critic(observations, actions) for critic in critics]) - targets
-        loss = batch.mean(errors.square()).sum()
-        self.step(optimizer, loss)
-        block.update_priorities(batch, errors)
-        return loss
+        return {"loss": batch.mean(errors.square()).sum(), "errors": errors}
 
 
 @torch.no_grad()

@@ -110,7 +110,8 @@ class ActorCriticObjective(AgentObjective):
             log_prob = distribution.log_prob(rollout.actions.flatten(0, 1))
         values, advantages = self.values_and_advantages(rollout, values)
         fields = (advantages, advantages + values, values, log_prob.view_as(values))
-        steps = flatten_steps(rollout.mask, rollout.observations[:-1], rollout.actions, *fields)
+        rows = steps_to_learn_from(rollout)
+        steps = flatten_steps(rows, rollout.observations[:-1], rollout.actions, *fields)
         return Experience(*steps)
 
     def scale_rewards(self, rollout: Rollout) -> Rollout:
@@ -152,14 +153,18 @@ class Experience(NamedTuple):
         return (Experience(*part) for part in zip(*fields, strict=True))
 
 
-def flatten_steps(mask: Tensor, *fields: Tensor) -> list[Tensor]:
-    """The steps where ``mask`` is true, in one dimension.
+def steps_to_learn_from(rollout: Rollout) -> Tensor | None:
+    """Their numbers ``[B]`` among all ``T * N``; ``None`` if those are all."""
+    if bool(rollout.mask.all()):
+        return None
+    return rollout.mask.flatten().nonzero().squeeze(1)
+
+
+def flatten_steps(rows: Tensor | None, *fields: Tensor) -> list[Tensor]:
+    """The steps of a rollout in one dimension, without those that are not to be learned from.
 
     Shape:
-        mask ``[T, N]``, fields ``[T, N, ...]`` -> ``[B, ...]`` each
+        rows ``[B]``, fields ``[T, N, ...]`` -> ``[B, ...]`` each
     """
     flat = [field.flatten(0, 1) for field in fields]
-    if bool(mask.all()):
-        return flat
-    rows = mask.flatten().nonzero().squeeze(1)
-    return [field.index_select(0, rows) for field in flat]
+    return flat if rows is None else [field.index_select(0, rows) for field in flat]

@@ -51,7 +51,7 @@ class PPO(ActorCriticObjective):
     details of PPO", 1 to 11). Deviates: after a time limit the value is bootstrapped.
     """
 
-    compiled = ("_losses",)
+    differentiated = ("_losses",)
     network: Any  # with policy and value, which nn.Module does not declare
 
     def __init__(
@@ -84,12 +84,11 @@ class PPO(ActorCriticObjective):
         with self.one_step() as [optimizer]:
             for _ in range(self.num_epochs):
                 for minibatch in experience.shuffled(parts):
-                    log_prob, losses = self._losses(minibatch)
-                    self.step(optimizer, losses["loss"])
-        change = self._policy_change(log_prob.detach(), minibatch.log_prob)
+                    losses = self.descend(optimizer, self._losses, minibatch)
+        change = self._policy_change(losses.pop("log_prob"), minibatch.log_prob)
         self.end_step(rollout, **losses, **change)
 
-    def _losses(self, minibatch: Experience) -> tuple[Tensor, dict[str, Tensor]]:
+    def _losses(self, minibatch: Experience) -> dict[str, Tensor]:
         distribution, values = self.network(minibatch.observations)
         log_prob = distribution.log_prob(minibatch.actions)
         advantages = standardized(minibatch.advantages)
@@ -97,11 +96,12 @@ class PPO(ActorCriticObjective):
         limit = float("inf") if self.value_clip is None else self.value_clip
         value_loss = clipped_value_loss(values, minibatch.values, minibatch.returns, limit)
         entropy = distribution.entropy().mean()
-        return log_prob, {
+        return {
             "loss": policy_loss + self.value_coef * value_loss - self.entropy_coef * entropy,
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
+            "log_prob": log_prob,
         }
 
     def _policy_change(self, log_prob: Tensor, old_log_prob: Tensor) -> dict[str, Tensor]:

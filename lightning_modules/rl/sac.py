@@ -95,15 +95,15 @@ class SAC(ContinuousControlObjective):
         with self.one_step() as [optimizer, critic_optimizer, *alpha_optimizer]:
             for batch in block:
                 alpha = self.log_alpha.detach().exp()
-                targets = self._targets(batch.transitions, alpha)
-                loss = self.update_critics(self.critics, critic_optimizer, block, batch, targets)
-                observations = batch.transitions.observations
-                policy_loss, entropy = self._policy_loss(observations, alpha)
-                self.step(optimizer, policy_loss)
+                loss = self.update_critics(self.critics, critic_optimizer, block, batch, alpha)
+                with frozen(self.critics):
+                    observations = batch.transitions.observations
+                    losses = self.descend(optimizer, self._policy_losses, observations, alpha)
+                entropy = losses["entropy"]
                 for each in alpha_optimizer:
                     self.step(each, self.log_alpha * (entropy - self.target_entropy))
                 polyak_update_(self.target_critics, self.critics, self.tau)
-        values = {"critic_loss": loss, "policy_loss": policy_loss, "entropy": entropy}
+        values = {"critic_loss": loss, "policy_loss": losses["loss"], "entropy": entropy}
         self.end_step(block, alpha=self.log_alpha.exp(), **values)
 
     @torch.no_grad()
@@ -113,11 +113,10 @@ class SAC(ContinuousControlObjective):
         values = minimum_value(self.target_critics, observations, actions)
         return transitions.targets(values - alpha * log_prob)
 
-    def _policy_loss(self, observations: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    def _policy_losses(self, observations: Tensor, alpha: Tensor) -> dict[str, Tensor]:
         actions, log_prob = self._sample(observations)
-        with frozen(self.critics):
-            values = minimum_value(self.critics, observations, actions)
-        return (alpha * log_prob - values).mean(), -log_prob.detach().mean()
+        values = minimum_value(self.critics, observations, actions)
+        return {"loss": (alpha * log_prob - values).mean(), "entropy": -log_prob.mean()}
 
     def _sample(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Actions, and the logarithms of their densities when scaled to [-1, 1]."""

@@ -80,18 +80,18 @@ class TD3(ContinuousControlObjective):
     def training_step(self, block: ReplayBlock, batch_idx: int) -> None:
         with self.one_step() as [optimizer, critic_optimizer]:
             for number, batch in enumerate(block):
-                targets = self._targets(batch.transitions)
-                loss = self.update_critics(self.critics, critic_optimizer, block, batch, targets)
+                loss = self.update_critics(self.critics, critic_optimizer, block, batch)
                 if (self.global_step * len(block) + number) % self.policy_delay == 0:
                     observations = batch.transitions.observations
                     with frozen(self.critics):
-                        values = self.critics[0](observations, self.policy(observations))
-                    policy_loss = -values.mean()
-                    self.step(optimizer, policy_loss)
-                    self._policy_loss["policy_loss"] = policy_loss.detach()
+                        losses = self.descend(optimizer, self._policy_losses, observations)
+                    self._policy_loss["policy_loss"] = losses["loss"]
                     polyak_update_(self.target_critics, self.critics, self.tau)
                     polyak_update_(self.target_policy, self.policy, self.tau)
         self.end_step(block, critic_loss=loss, **self._policy_loss)
+
+    def _policy_losses(self, observations: Tensor) -> dict[str, Tensor]:
+        return {"loss": -self.critics[0](observations, self.policy(observations)).mean()}
 
     @torch.no_grad()
     def _targets(self, transitions: Transitions) -> Tensor:

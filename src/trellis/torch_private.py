@@ -39,6 +39,13 @@ def lerp_(targets: Tensors, sources: Tensors, weight: float) -> None:
     torch._foreach_lerp_(targets, sources, weight)
 
 
+def trace_gradients() -> None:
+    """Let ``torch.compile`` take ``torch.autograd.grad`` into its graphs, from now on."""
+    import torch._dynamo.config  # takes a second, and most who import this file compile nothing
+
+    torch._dynamo.config.trace_autograd_ops = True
+
+
 def begin_as_root(network: "FSDPModule") -> None:
     """Make ``network`` the root of the sharded modules in it, as its first ``forward`` would.
 

@@ -5,7 +5,14 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from trellis.torch_private import begin_as_root, copy_, lerp_, scale_, total_norm
+from trellis.torch_private import (
+    begin_as_root,
+    copy_,
+    lerp_,
+    scale_,
+    total_norm,
+    trace_gradients,
+)
 
 CHANGED = "torch changed a private function that trellis.torch_private uses: "
 
@@ -34,6 +41,16 @@ def test_copy_and_lerp_move_the_first_towards_the_second() -> None:
     torch.testing.assert_close(targets, expected, msg=f"{CHANGED}_foreach_lerp_")
     copy_(targets, sources)
     torch.testing.assert_close(targets, sources, msg=f"{CHANGED}_foreach_copy_")
+
+
+def test_gradients_are_part_of_a_graph() -> None:
+    def gradient(weight: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad(weight.square().sum(), weight)[0]
+
+    trace_gradients()
+    weight = torch.randn(3, requires_grad=True)
+    compiled = torch.compile(gradient, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(weight), 2 * weight.detach(), msg=f"{CHANGED}config")
 
 
 def test_a_part_that_is_called_first_does_not_take_itself_for_the_root() -> None:

@@ -1,5 +1,7 @@
 """Compiled runs: the numbers, the keys and the checkpoints of eager ones."""
 
+from types import SimpleNamespace
+
 import lightning as L
 import pytest
 import torch
@@ -74,6 +76,40 @@ def test_the_methods_that_a_module_names_are_compiled() -> None:
     CompileInPlace("eager").on_fit_start(None, module)
     torch.testing.assert_close(module.halved(x), module.network(x) / 2)
     assert list(module.state_dict()) == keys
+
+
+class Differentiated(Hot):
+    compiled, differentiated = (), ("losses",)
+
+    def losses(self, x):
+        error = self.network(x) - 1
+        return {"loss": error.square().sum(), "error": error}
+
+
+def alone_or_not(world_size: int = 1, scaler: object = None) -> SimpleNamespace:
+    return SimpleNamespace(world_size=world_size, precision_plugin=SimpleNamespace(scaler=scaler))
+
+
+def test_a_loss_is_one_graph_with_its_gradients() -> None:
+    module, x = Differentiated(), torch.randn(3, 2)
+    parameters = list(module.parameters())
+    values = module.losses(x)
+    expected = torch.autograd.grad(values["loss"], parameters)
+    CompileInPlace("eager").on_fit_start(alone_or_not(), module)
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    found = module.losses.backward(parameters, x)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before + 1
+    torch.testing.assert_close([each.grad for each in parameters], list(expected))
+    torch.testing.assert_close(found, {name: v.detach() for name, v in values.items()})
+    assert not any(value.requires_grad for value in found.values())
+
+
+@pytest.mark.parametrize("options", [{"world_size": 2}, {"scaler": object()}])
+def test_gradients_that_others_reduce_or_scale_come_from_a_backward_pass(options) -> None:
+    module = Differentiated()
+    CompileInPlace("eager").on_fit_start(alone_or_not(**options), module)
+    module.losses(torch.ones(1, 2))["loss"].backward()
+    assert module.network.weight.grad is not None
 
 
 def test_without_a_compiler_a_line_says_so_and_the_run_goes_on(
