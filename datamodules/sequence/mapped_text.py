@@ -2,23 +2,46 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from trellis.datamodules.engine.base import DataModule
+from trellis.datamodules.engine.downloads import fetch
+from trellis.datamodules.sequence.tiny_shakespeare import CHECKSUM, URLS
 from trellis.datamodules.sequence.tokenised_text import TokenisedText
 from trellis.datamodules.sequence.windows import MappedTokens
+from trellis.files import FilePath, data_root
+from trellis.sequence.tokenizer import TokenizerFactory
 
 
 class MappedText(DataModule):
-    """Base of the data modules of a text that is tokenised into a file; a subclass sets ``text``.
+    """Base of the data modules of a text that is tokenised into a file.
 
     A checkpoint holds what the tokens were made of, which has to be the same when it is resumed.
+
+    Args:
+        path, data_dir, cache_dir, tokenizer: see ``TextCorpus``.
+        options: of ``TokenisedText``.
     """
 
-    text: TokenisedText
     parts: Mapping[str, MappedTokens] = {}
 
+    def __init__(
+        self,
+        path: FilePath | None,
+        data_dir: FilePath | None,
+        cache_dir: FilePath | None,
+        tokenizer: TokenizerFactory,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.path = Path(path) if path else data_root(data_dir) / "tinyshakespeare" / "input.txt"
+        self.downloads = path is None
+        self.text = TokenisedText(self.path, cache_dir, tokenizer, **options)
+
     def prepare_data(self) -> None:
+        if self.downloads:
+            fetch(self.path.parent, {self.path.name: CHECKSUM}, URLS)
         self.text.prepare()
 
     def setup(self, stage: str | None = None) -> None:

@@ -1,7 +1,6 @@
 """Pairs of spans of a text of any size, for BERT's pretraining."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,7 +10,6 @@ from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.mapped_text import MappedText
 from trellis.datamodules.sequence.text_files import require_ids, too_short
-from trellis.datamodules.sequence.tokenised_text import TokenisedText
 from trellis.datamodules.sequence.windows import MappedTokens
 from trellis.files import FilePath
 from trellis.random import hashed_integers
@@ -29,7 +27,7 @@ class SpanOrder(MappedText):
     pairs are drawn again in each epoch; those of validation are fixed, and cover the text once.
 
     Args:
-        path: of a file or a folder, in UTF-8.
+        path, data_dir: see ``TextCorpus``.
         tokenizer: see ``TextCorpus``; has a ``mask_id``.
         max_length, batch_size, seed: see ``SentenceOrder``.
         steps_per_epoch: batches of training pairs; ``None``: as many as cover the text once.
@@ -45,7 +43,8 @@ class SpanOrder(MappedText):
 
     def __init__(
         self,
-        path: FilePath,
+        path: FilePath | None = None,
+        data_dir: FilePath | None = None,
         cache_dir: FilePath | None = None,
         tokenizer: TokenizerFactory = WordPieceTokenizer,
         lowercase: bool = True,
@@ -57,15 +56,9 @@ class SpanOrder(MappedText):
         num_workers: int | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        at_least(5, "max_length", max_length, ", for two tokens and three special ones")
-        self.path, self.length = Path(path), (max_length - 3) // 2
-        if steps_per_epoch is not None:
-            at_least_one("steps_per_epoch", steps_per_epoch)
-        self.steps, self.seed = steps_per_epoch, seed
-        self.batch_size = at_least_one("batch_size", batch_size)
-        self.text = TokenisedText(
-            self.path,
+        super().__init__(
+            path,
+            data_dir,
             cache_dir,
             tokenizer,
             lowercase=lowercase,
@@ -73,6 +66,12 @@ class SpanOrder(MappedText):
             sample_bytes=sample_bytes,
             num_workers=num_workers,
         )
+        at_least(5, "max_length", max_length, ", for two tokens and three special ones")
+        self.length = (max_length - 3) // 2
+        if steps_per_epoch is not None:
+            at_least_one("steps_per_epoch", steps_per_epoch)
+        self.steps, self.seed = steps_per_epoch, seed
+        self.batch_size = at_least_one("batch_size", batch_size)
 
     def check(self, parts: Mapping[str, MappedTokens]) -> None:
         require_ids(self.tokenizer, "mask_id")

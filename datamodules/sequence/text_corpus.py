@@ -1,18 +1,14 @@
 """Language modelling on text of any size."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor
 
 from trellis.datamodules.engine.base import Split
-from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.mapped_text import MappedText
-from trellis.datamodules.sequence.tiny_shakespeare import CHECKSUM, URLS
-from trellis.datamodules.sequence.tokenised_text import TokenisedText
 from trellis.datamodules.sequence.windows import MappedTokens, Windows
-from trellis.files import FilePath, data_root
+from trellis.files import FilePath
 from trellis.sequence.subword import BPETokenizer
 from trellis.sequence.tokenizer import TokenizerFactory
 
@@ -62,12 +58,9 @@ class TextCorpus(MappedText):
         num_workers: int | None = None,
         seed: int | None = None,
     ) -> None:
-        super().__init__()
-        self.windows = Windows(context, batch_size, steps_per_epoch, stream, seed)
-        self.path = Path(path) if path else data_root(data_dir) / "tinyshakespeare" / "input.txt"
-        self.downloads = path is None
-        self.text = TokenisedText(
-            self.path,
+        super().__init__(
+            path,
+            data_dir,
             cache_dir,
             tokenizer,
             lowercase=lowercase,
@@ -75,11 +68,7 @@ class TextCorpus(MappedText):
             sample_bytes=sample_bytes,
             num_workers=num_workers,
         )
-
-    def prepare_data(self) -> None:
-        if self.downloads:
-            fetch(self.path.parent, {self.path.name: CHECKSUM}, URLS)
-        super().prepare_data()
+        self.windows = Windows(context, batch_size, steps_per_epoch, stream, seed)
 
     def check(self, parts: Mapping[str, MappedTokens]) -> None:
         self.windows.check(len(parts["train"]), len(parts["val"]), str(self.path))
