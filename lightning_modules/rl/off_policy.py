@@ -5,7 +5,7 @@ B counts transitions, K critics, A is the number of entries of an action.
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
@@ -159,7 +159,7 @@ class ContinuousControlObjective(AgentObjective):
 
     def update_critics(
         self,
-        critics: Sequence[nn.Module],
+        critics: Iterable[nn.Module],
         optimizer: LightningOptimizer,
         block: ReplayBlock,
         batch: ReplayBatch,
@@ -185,7 +185,7 @@ class ContinuousControlObjective(AgentObjective):
         return losses["loss"]
 
     def _critic_losses(
-        self, critics: Sequence[nn.Module], batch: ReplayBatch, *inputs: Any
+        self, critics: Iterable[nn.Module], batch: ReplayBatch, *inputs: Any
     ) -> dict[str, Tensor]:
         targets = self._targets(batch.transitions, *inputs)
         observations, actions = batch.transitions.observations, batch.transitions.actions
