@@ -91,7 +91,7 @@ class UCI(TabularData):
             with tarfile.open(self.path) as archive:
                 file = archive.extractfile(f"{self.collection}/data/{part}.txt")
                 assert file is not None, "a folder has no contents"
-                return np.loadtxt(file)
+                return np.loadtxt(file, ndmin=1)
         except (tarfile.TarError, EOFError, KeyError, ValueError) as error:
             raise damaged_file(self.path, error) from error
 
