@@ -33,7 +33,7 @@ class TabularData(DataModule):
         target: column of the class or of the real target, or several of real targets; none of
             them: ``y`` is 0.
         targets: ``labels`` or ``real``; ``None``: texts are labels, and so are whole numbers of
-            at most 20 different values.
+            at most 20 different values, each of which is there twice on average.
         batch_size: examples per batch.
         standardize: false leaves features and real targets as they are.
         missing: a value of a feature: ``error``, ``mean`` puts that of the training rows (0 in
@@ -147,8 +147,10 @@ class TabularData(DataModule):
         if table.is_category(name):
             return "labels"
         values = table.floats(name, "mend it, or give targets=labels if these are classes")
-        found = np.unique(values[~np.isnan(values)])
-        return "labels" if len(found) <= MAX_CLASSES and not (found % 1).any() else "real"
+        known = values[~np.isnan(values)]
+        found = np.unique(known)
+        few = len(found) <= min(MAX_CLASSES, len(known) / 2)
+        return "labels" if few and not (found % 1).any() else "real"
 
     def _check_classes(
         self, table: Columns, y: Tensor, division: Rows, classes: Sequence[str]

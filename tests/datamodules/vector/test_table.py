@@ -95,7 +95,7 @@ def test_real_targets_are_in_their_unit_and_rows_without_one_are_left_out(tmp_pa
 
 @pytest.mark.parametrize(
     ("values", "kind"),
-    [(["a", "b", "a"], "labels"), ([1, 2, 2], "labels"), ([0.5, 1.5, 2.0], "real"),
+    [(["a", "b", "a"], "labels"), ([1, 2, 2, 1], "labels"), ([310, 405, 180], "real"), ([0.5, 1.5, 2.0], "real"),
      ([*range(30)], "real")],
 )  # fmt: skip
 def test_the_target_says_of_which_kind_it_is(tmp_path: Path, values: list[Any], kind: str) -> None:
@@ -187,7 +187,8 @@ def test_rows_of_an_array_are_in_the_order_of_the_features(tmp_path: Path) -> No
         ("name,age\n", {}, "there is no row below the header"),
         ("", {}, "is empty: give a header"),
         ("name,kind\na,b\n", {"target": "kind"}, "there is no column of features"),
-        ("x,y\n1,2\n2,2\n", {"id": None, "target": "y"}, "all labels are '2'"),
+        ("x,y\n1,2\n2,2\n", {"id": None, "target": "y", "targets": "labels"},
+         "all labels are '2'"),
         ("x,y\n" + "".join(f"t{n},{n % 2}\n" for n in range(30)), {"id": None, "target": "y"},
          "30 training rows have 30 different texts, such as 't0': name it in ignore"),
         ("x,y,z\n1,,a\n2,,b\n", {"id": None, "target": "z"}, "column 'y': no training row has"),
