@@ -39,7 +39,8 @@ class TabularData(DataModule):
         missing: a value of a feature: ``error``, ``mean`` puts that of the training rows (0 in
             all entries of a category), ``indicator`` also adds an entry of 0 or 1 that says so.
         categories: columns of numbers that stand for categories.
-        id: column of the names of examples, which is no feature.
+        id: column of the names of examples, which is no feature; predictions carry them, or else
+            the numbers of the rows.
     Raises:
         ValueError: an option out of range.
     """
@@ -107,7 +108,15 @@ class TabularData(DataModule):
         )
         x = encoding(table)
         self.splits = {split: (x[chosen], y[chosen]) for split, chosen in division.items()}
+        ids = self._ids(table)
+        self.test_ids = [ids[row] for row in division["test"].tolist()]
         self.spec = self._spec(encoding, classes, y[division["train"]])
+
+    def _ids(self, table: Columns) -> list[str]:
+        """The column of names, or else the numbers of the rows."""
+        if self.id is not None and self.id in table:
+            return table.texts(self.id)
+        return list(map(str, range(len(table))))
 
     def _spec(self, encoding: Encoding, classes: tuple[str, ...], y: Tensor) -> TensorSpec:
         width, columns = encoding.width, encoding.to_json()
@@ -171,13 +180,12 @@ class TabularData(DataModule):
         if not getattr(spec, "columns", ""):
             raise ValueError(f"input={path}: the model was not trained on a table")
         encoding, table = Encoding.from_json(spec.columns), read_columns(path, "input")
-        named = self.id is not None and self.id in table
-        ids = table.texts(str(self.id)) if named else list(map(str, range(len(table))))
         x = encoding(encoding.fitting(table))
         y = torch.zeros(len(x), dtype=torch.long)
         if spec.targets == "real":
             y = y.new_zeros(len(x), spec.out_channels, dtype=torch.float32)
-        return Inputs(tensor_loader(x, y, batch_size=self.batch_size, train=False), ids)
+        loader = tensor_loader(x, y, batch_size=self.batch_size, train=False)
+        return Inputs(loader, self._ids(table))
 
     def loader(self, split: Split) -> Loader[tuple[Tensor, Tensor]]:
         x, y = self.splits[split]
