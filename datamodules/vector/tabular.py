@@ -140,14 +140,14 @@ class TabularData(DataModule):
         if (self.targets or self._guess(table)) == "real":
             advice = "mend it, or give targets=labels if these are classes"
             numbers = np.column_stack([table.floats(name, advice) for name in self.target])
-            known = np.flatnonzero(~np.isnan(numbers).any(1))
-            return torch.from_numpy(numbers.astype(np.float32)), torch.from_numpy(known), ()
+            rows = torch.from_numpy(np.flatnonzero(~np.isnan(numbers).any(1)))
+            return torch.from_numpy(numbers.astype(np.float32)), rows, ()
         texts = table.texts(self.target[0])
-        known = torch.tensor([row for row, text in enumerate(texts) if text], dtype=torch.long)
+        rows = torch.tensor([row for row, text in enumerate(texts) if text], dtype=torch.long)
         source = f"{table.source}, column {self.target[0]!r}"
         classes = class_names([text for text in texts if text], source)
         place = {name: label for label, name in enumerate(classes)}
-        return torch.tensor([place.get(text, -1) for text in texts]), known, classes
+        return torch.tensor([place.get(text, -1) for text in texts]), rows, classes
 
     def _guess(self, table: Columns) -> Targets:
         if len(self.target) > 1:
