@@ -32,6 +32,12 @@ class DataModule(PlainHyperparameters, L.LightningDataModule, ABC):
         super().__init__()
         self.save_hyperparameters(logger=False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the trainer learns; the CPU as long as there is none."""
+        strategy = getattr(self.trainer, "strategy", None)
+        return getattr(strategy, "root_device", torch.device("cpu"))
+
     def setup(self, stage: str | None = None) -> None:
         """Read the raw files; data that is computed needs nothing here."""
 

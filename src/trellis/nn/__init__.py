@@ -11,6 +11,14 @@ from trellis.nn.attention import (
     attention_weights,
     causal_mask,
 )
+from trellis.nn.augmentation import (
+    Augmentation,
+    Cutout,
+    RandomColour,
+    RandomCrop,
+    RandomFlip,
+    RandomRotation,
+)
 from trellis.nn.initialization import initialize_, orthogonal_
 from trellis.nn.positional import (
     LearnedPositions,
@@ -30,9 +38,11 @@ from trellis.nn.transformer_layer import (
 )
 
 __all__ = [
+    "Augmentation",
     "CausalLayer",
     "CausalSelfAttention",
     "CrossAttention",
+    "Cutout",
     "DecoderLayer",
     "EncoderLayer",
     "FeedForward",
@@ -40,6 +50,10 @@ __all__ = [
     "LearnedPositions",
     "Maxout",
     "NoPositions",
+    "RandomColour",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomRotation",
     "ResidualNorm",
     "RotaryPositions",
     "SelfAttention",
