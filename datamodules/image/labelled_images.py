@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trellis.checks import at_least_one, not_negative
-from trellis.datamodules.engine.base import SPLITS, DataModule, Split
+from trellis.datamodules.engine.base import SPLITS, DataModule, Split, held_out
 from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.image.augmented import AugmentationFactory, ImageChanges, changed_loader
@@ -98,18 +98,7 @@ class LabelledImages(DataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.splits:
             return
-        x, y = self.read("train")
-        test = self.read("test")
-        if self.num_val >= len(x):
-            raise ValueError(
-                f"num_val={self.num_val}: give less than the {len(x)} training images"
-            )
-        if self.num_val == 0:
-            self.splits = {"train": (x, y), "val": test, "test": test}
-            return
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-        train, val = order[: -self.num_val], order[-self.num_val :]
-        self.splits = {"train": (x[train], y[train]), "val": (x[val], y[val]), "test": test}
+        self.splits = held_out(*self.read("train"), *self.read("test"), self.num_val)
 
     def loader(self, split: Split) -> Loader[tuple[Tensor, Tensor]]:
         pixels, labels = self.splits[split]
