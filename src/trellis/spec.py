@@ -29,6 +29,12 @@ class TensorSpec:
         alpha: the rescaling of ``logit`` values.
         targets: ``labels [B]`` in 0 to ``out_channels - 1``, or ``real`` numbers
             ``[B, out_channels]`` (or ``[B]``, where ``out_channels`` is 1).
+        target_names: names of real targets; empty where they have none.
+        target_means: of real targets in the training split, in their unit; empty: they are
+            learnt as they are.
+        target_scales: likewise their standard deviations.
+        columns: JSON of the columns of a table and how they become ``x``; empty where examples
+            are no rows.
     """
 
     in_channels: int
@@ -38,6 +44,10 @@ class TensorSpec:
     values: Values = "real"
     alpha: float = 0.0
     targets: Targets = "labels"
+    target_names: tuple[str, ...] = ()
+    target_means: tuple[float, ...] = ()
+    target_scales: tuple[float, ...] = ()
+    columns: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
