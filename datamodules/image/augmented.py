@@ -2,13 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from trellis.checks import not_negative
 from trellis.datamodules.engine.loader import Loader
-from trellis.functional.augmentation import mix_up
 from trellis.labels import one_hot
 from trellis.nn.augmentation import Augmentation
 from trellis.random import hashed_integers
@@ -18,32 +15,28 @@ STEPS = 1 << 24  # of the uniform numbers: as many as float32 tells apart
 
 
 class ImageChanges:
-    """Augmentations one after the other, and mixup.
+    """Augmentations one after the other.
 
-    What happens to an image is a function of seed, epoch and the image; with whom it is mixed,
-    and how, of the batch too.
+    What happens to an image is a function of seed, epoch and the image; with whom ``Mixup`` mixes
+    it, of the batch too.
 
     Args:
         augmentations: factories of the augmentations.
-        mixup: both parameters of the Beta distribution of the weights; 0 mixes nothing.
         num_classes: that labels can have.
-    Raises:
-        ValueError: ``mixup`` is negative or infinite.
     """
 
-    def __init__(
-        self, augmentations: Sequence[AugmentationFactory], mixup: float, num_classes: int
-    ) -> None:
+    def __init__(self, augmentations: Sequence[AugmentationFactory], num_classes: int) -> None:
         self.steps = [make() for make in augmentations]
-        self.mixup, self.num_classes = not_negative("mixup", mixup), num_classes
+        self.mixes_labels = any(step.mixes_labels for step in self.steps)
+        self.num_classes = num_classes
 
     def __bool__(self) -> bool:
-        return bool(self.steps or self.mixup)
+        return bool(self.steps)
 
     def __call__(
         self, x: Tensor, y: Tensor, indices: Tensor, seed: int, epoch: int
     ) -> tuple[Tensor, Tensor]:
-        """Changed images, and labels or, with mixup, their probabilities.
+        """Changed images, and labels or their probabilities.
 
         Args:
             x: images in [0, 1].
@@ -58,13 +51,32 @@ class ImageChanges:
         counts = [step.num_random for step in self.steps]
         keys = (epoch, indices[:, None], torch.arange(sum(counts)))
         uniform = hashed_integers(STEPS, seed, *keys).float().div_(STEPS).to(x.device)
+        if self.mixes_labels:
+            y = one_hot(y, self.num_classes)
         for step, numbers in zip(self.steps, uniform.split(counts, 1), strict=True):
-            x = step(x, numbers)
-        if not self.mixup:
-            return x, y
-        generator = np.random.default_rng([seed, epoch, int(indices[0])])
-        weights = torch.from_numpy(generator.beta(self.mixup, self.mixup, len(x)))
-        return mix_up(x, one_hot(y, self.num_classes), weights.to(x))
+            step.to(x.device)
+            x, y = step(x, numbers), step.labels(y, numbers)
+        return x, y
+
+
+def check_augmentable(
+    augmentations: Sequence[AugmentationFactory], pixels: str, *kinds: str
+) -> None:
+    """Check that pixels are numbers that augmentations can change.
+
+    Args:
+        augmentations: that are asked for.
+        pixels: kind of the pixels.
+        kinds: that can be changed.
+    Raises:
+        ValueError: there are augmentations, and the pixels are of another kind.
+    """
+    if augmentations and pixels not in kinds:
+        wanted = " or ".join(map(repr, kinds))
+        raise ValueError(
+            f"pixels={pixels!r}: augmentations change pixels that are {wanted}; choose these, or "
+            f"leave augmentations out"
+        )
 
 
 def changed_loader(

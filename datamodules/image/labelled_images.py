@@ -2,16 +2,22 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from trellis.checks import at_least_one, not_negative
-from trellis.datamodules.engine.base import SPLITS, DataModule, Split, held_out
+from trellis.datamodules.engine.base import SPLITS, DataModule, Inputs, Split, held_out
 from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.image.augmented import AugmentationFactory, ImageChanges, changed_loader
+from trellis.datamodules.image.augmented import (
+    AugmentationFactory,
+    ImageChanges,
+    changed_loader,
+    check_augmentable,
+)
+from trellis.datamodules.image.image_files import Form, read_new_images
 from trellis.datamodules.image.pixels import VALUES, Pixels, PixelValues, image_loader
 from trellis.files import FilePath, data_root
 from trellis.spec import TensorSpec
@@ -35,15 +41,13 @@ class LabelledImages(DataModule):
             for the others see ``PixelValues``. Random values of evaluation are drawn once.
         alpha: of ``logit`` pixels.
         augmentations: random changes of the training images, in this order, such as
-            ``RandomCrop``; of ``normalized`` and ``unit`` pixels only.
-        mixup: mixes pairs of training images and their labels, which become probabilities
-            ``[B, classes]``; the weights are from a Beta distribution with both parameters
-            ``mixup``. 0 mixes nothing.
+            ``RandomCrop``; of ``normalized`` and ``unit`` pixels only. After ``Mixup`` training
+            labels are probabilities ``[B, classes]``.
     Raises:
         FileNotFoundError: the files are missing and cannot be downloaded.
         OSError: a file is damaged.
-        ValueError: ``num_val`` leaves nothing to train on, a label is out of range, ``pixels``,
-            ``alpha`` or ``mixup`` is out of range, or pixels of this kind cannot be augmented.
+        ValueError: ``num_val`` leaves nothing to train on, a label is out of range, ``pixels``
+            or ``alpha`` is out of range, or pixels of this kind cannot be augmented.
     """
 
     folder: ClassVar[str]
@@ -64,19 +68,14 @@ class LabelledImages(DataModule):
         pixels: Literal["normalized"] | Pixels = "normalized",
         alpha: float = 1e-6,
         augmentations: Sequence[AugmentationFactory] = (),
-        mixup: float = 0.0,
     ) -> None:
         super().__init__()
         self.raw = data_root(data_dir) / self.folder / "raw"
         self.batch_size = at_least_one("batch_size", batch_size)
         self.num_val = not_negative("num_val", num_val)
         self.values = None if pixels == "normalized" else PixelValues(pixels, alpha)
-        self.changes = ImageChanges(augmentations, mixup, len(self.classes))
-        if self.changes and pixels not in ("normalized", "unit"):
-            raise ValueError(
-                f"pixels={pixels!r}: augmentations and mixup change pixels that are 'normalized' "
-                f"or 'unit'; choose one of these, or leave them out"
-            )
+        check_augmentable(augmentations, pixels, "normalized", "unit")
+        self.changes = ImageChanges(augmentations, len(self.classes))
         channels, *size = self.shape
         self.spec = TensorSpec(
             channels * size[0] * size[1] if flatten else channels,
@@ -101,18 +100,27 @@ class LabelledImages(DataModule):
         self.splits = held_out(*self.read("train"), *self.read("test"), self.num_val)
 
     def loader(self, split: Split) -> Loader[tuple[Tensor, Tensor]]:
-        pixels, labels = self.splits[split]
-        train, values, fixed = split == "train", self.values, None
-        if train and self.changes:
+        if split == "train" and self.changes:
             return changed_loader(
-                pixels,
-                labels,
+                *self.splits[split],
                 self.changes,
                 self.shape,
                 self._finished,
                 batch_size=self.batch_size,
                 device=self.device,
             )
+        return self._unchanged_loader(*self.splits[split], split)
+
+    def inputs(self, path: str, spec: Any) -> Inputs:
+        channels, *size = self.shape
+        pixels, names = read_new_images(path, Form(tuple(size), channels == 1), "error")
+        labels = torch.zeros(len(pixels), dtype=torch.long)
+        return Inputs(self._unchanged_loader(pixels.flatten(1), labels, "test"), names)
+
+    def _unchanged_loader(
+        self, pixels: Tensor, labels: Tensor, split: Split
+    ) -> Loader[tuple[Tensor, Tensor]]:
+        train, values, fixed = split == "train", self.values, None
         if values is not None and values.is_fixed(train):
             fixed = values.fixed(pixels, SPLITS.index(split))
         return image_loader(

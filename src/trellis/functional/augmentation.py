@@ -120,26 +120,25 @@ def cut_out(x: Tensor, rows: Tensor, columns: Tensor, size: int) -> Tensor:
     return x * ~square[:, None]
 
 
-def mix_up(x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Mix each example with the one before it, and their labels alike.
+def mix_up(x: Tensor, weights: Tensor) -> Tensor:
+    r"""Mix each example with the one before it.
 
-    .. math:: \tilde x_i = w_i x_i + (1 - w_i) x_{i-1}, \quad
-        \tilde y_i = w_i y_i + (1 - w_i) y_{i-1}
+    .. math:: \tilde x_i = w_i x_i + (1 - w_i) x_{i-1}
 
-    The first one is mixed with the last: in a shuffled batch any other is a random partner.
+    The first one is mixed with the last: in a shuffled batch any other is a random partner. Labels
+    are mixed alike, as probabilities of the classes.
 
     Args:
-        x: examples.
-        y: probabilities of the classes, such as one-hot labels.
+        x: examples, or their labels.
         weights: w of each, in [0, 1].
     Shape:
-        x ``[B, ...]``, y ``[B, num_classes]``, weights ``[B]`` -> those of x and y
+        x ``[B, ...]``, weights ``[B]`` -> ``[B, ...]``
 
     Source: Zhang et al. 2018, section 2.
+
+    >>> mix_up(torch.tensor([[1.0], [5.0]]), torch.tensor([1.0, 0.25]))
+    tensor([[1.],
+            [2.]])
     """
-
-    def mixed(values: Tensor) -> Tensor:
-        w = weights.view(-1, *(1 for _ in values.shape[1:]))
-        return w * values + (1 - w) * values.roll(1, 0)
-
-    return mixed(x), mixed(y)
+    w = weights.view(-1, *(1 for _ in x.shape[1:]))
+    return w * x + (1 - w) * x.roll(1, 0)

@@ -14,6 +14,7 @@ from trellis.nn.attention import (
 from trellis.nn.augmentation import (
     Augmentation,
     Cutout,
+    Mixup,
     RandomColour,
     RandomCrop,
     RandomFlip,
@@ -49,6 +50,7 @@ __all__ = [
     "KeyValues",
     "LearnedPositions",
     "Maxout",
+    "Mixup",
     "NoPositions",
     "RandomColour",
     "RandomCrop",

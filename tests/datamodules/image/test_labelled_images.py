@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from image_files import write_idx_files
+from PIL import Image
 from sequence_cases import check_exact_resume
 from torch import Tensor
 
@@ -18,9 +19,10 @@ from trellis.functional import mix_up
 from trellis.lightning_modules.engine.trainer import Trainer
 from trellis.lightning_modules.vector import Classification
 from trellis.networks.image import SmallCNN
-from trellis.nn import Cutout, RandomColour, RandomCrop, RandomFlip, RandomRotation
+from trellis.nn import Cutout, Mixup, RandomColour, RandomCrop, RandomFlip, RandomRotation
 
 STEPS = (RandomCrop, RandomFlip, partial(RandomRotation, degrees=15.0), RandomColour, Cutout)
+MIXUP = partial(Mixup, alpha=0.4)
 
 
 def write_cifar(folder: Path, records: np.ndarray, leave_out: str = "") -> Path:
@@ -117,7 +119,7 @@ def test_fashion_has_the_format_of_mnist(tmp_path: Path) -> None:
 
 
 def changed(folder: Path, **options) -> FashionMNIST:
-    given = {"augmentations": STEPS, "mixup": 0.4, "num_val": 8, "batch_size": 5, **options}
+    given = {"augmentations": (*STEPS, MIXUP), "num_val": 8, "batch_size": 5, **options}
     return ready(FashionMNIST(str(folder), **given))
 
 
@@ -127,7 +129,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_only_training_images_are_changed(folder: Path) -> None:
-    plain, data = changed(folder, augmentations=(), mixup=0), changed(folder)
+    plain, data = changed(folder, augmentations=()), changed(folder)
     for split in ("val", "test"):
         for old, new in zip(plain.loader(split), data.loader(split), strict=True):
             torch.testing.assert_close(new, old)
@@ -153,7 +155,9 @@ def by_image(data: FashionMNIST) -> Tensor:
 
 
 def test_changes_belong_to_the_image_whatever_its_batch(folder: Path) -> None:
-    small, large = (by_image(changed(folder, mixup=0, batch_size=size)) for size in (3, 32))
+    small, large = (
+        by_image(changed(folder, augmentations=STEPS, batch_size=size)) for size in (3, 32)
+    )
     torch.testing.assert_close(small, large)
 
 
@@ -165,8 +169,8 @@ def test_flat_images_are_changed_as_images(folder: Path) -> None:
 
 def test_mixup_mixes_labels_as_it_mixes_images(folder: Path) -> None:
     """The weight that the images show is the one that the labels have."""
-    data = changed(folder, augmentations=(), pixels="unit", batch_size=32)
-    plain = changed(folder, augmentations=(), pixels="unit", batch_size=32, mixup=0)
+    data = changed(folder, augmentations=[MIXUP], pixels="unit", batch_size=32)
+    plain = changed(folder, augmentations=(), pixels="unit", batch_size=32)
     (x, soft), (old, y) = next(iter(data.loader("train"))), next(iter(plain.loader("train")))
     step = (old - old.roll(1, 0)).flatten(1)
     weight = ((x - old.roll(1, 0)).flatten(1) * step).sum(1) / step.square().sum(1)
@@ -183,7 +187,7 @@ def test_the_loss_of_a_mixture_is_the_mixture_of_the_losses(folder: Path, tmp_pa
     trainer.fit(objective, datamodule=changed(folder))
     logits = torch.randn(2, 10, generator=torch.Generator().manual_seed(0))
     y, w = torch.tensor([3, 5]), torch.tensor([0.25, 0.5])
-    soft = mix_up(logits, torch.eye(10)[y], w)[1]
+    soft = mix_up(torch.eye(10)[y], w)
     own = F.cross_entropy(logits, y, reduction="none")
     other = F.cross_entropy(logits, y.roll(1), reduction="none")
     expected = (w * own + (1 - w) * other).mean()
@@ -194,7 +198,24 @@ def test_the_loss_of_a_mixture_is_the_mixture_of_the_losses(folder: Path, tmp_pa
 
 
 def test_what_cannot_be_augmented_is_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match="pixels='logit': augmentations and mixup"):
+    with pytest.raises(
+        ValueError,
+        match="pixels='logit': .* are 'normalized' or 'unit'",
+    ):
         FashionMNIST(str(folder), pixels="logit", augmentations=[RandomFlip])
-    with pytest.raises(ValueError, match="mixup=-1"):
-        FashionMNIST(str(folder), mixup=-1)
+
+
+def test_new_files_are_read_as_the_test_images_are(folder: Path, tmp_path: Path) -> None:
+    """The pixels of the test split, written as files and read back, in colour, twice as large."""
+    data = changed(folder)
+    pixels, _ = data.splits["test"]
+    for number, image in enumerate(pixels[:4].view(-1, 28, 28).numpy()):
+        large = Image.fromarray(image).convert("RGB").resize((56, 56), Image.Resampling.NEAREST)
+        large.save(tmp_path / f"{number}.png")
+    fresh = FashionMNIST(str(tmp_path / "nowhere"), batch_size=3)
+    loader, names = fresh.inputs(str(tmp_path), data.spec)
+    assert names == ["0.png", "1.png", "2.png", "3.png"]
+    x = torch.cat([x for x, _ in loader])
+    expected = torch.cat([x for x, _ in data.loader("test")])[:4]
+    assert (x - expected).abs().mean() < 0.25 * expected.abs().mean()
+    assert x.shape == (4, 1, 28, 28)

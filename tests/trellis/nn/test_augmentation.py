@@ -20,6 +20,7 @@ from trellis.functional import (
 from trellis.nn import (
     Augmentation,
     Cutout,
+    Mixup,
     RandomColour,
     RandomCrop,
     RandomFlip,
@@ -111,13 +112,28 @@ def test_cutout_is_a_square_around_its_middle(x: Tensor) -> None:
 
 
 def test_mixup_is_the_convex_combination_of_the_paper(x: Tensor) -> None:
-    y = torch.eye(5)[[0, 1, 1, 4]]
     w = torch.tensor([0.0, 1.0, 0.25, 0.5])
-    mixed, labels = mix_up(x, y, w)
+    mixed = mix_up(x, w)
     for i, weight in enumerate(w.tolist()):
         torch.testing.assert_close(mixed[i], weight * x[i] + (1 - weight) * x[i - 1])
-        torch.testing.assert_close(labels[i], weight * y[i] + (1 - weight) * y[i - 1])
-    torch.testing.assert_close(labels.sum(1), torch.ones(4))
+
+
+def test_images_and_labels_are_mixed_alike(x: Tensor) -> None:
+    change, y = Mixup(1.0), torch.eye(5)[[0, 1, 2, 4]]
+    uniform = torch.rand(4, 1, generator=torch.Generator().manual_seed(0))
+    w = change.labels(y, uniform)[torch.arange(4), y.argmax(1)]
+    torch.testing.assert_close(change(x, uniform), mix_up(x, w))
+    torch.testing.assert_close(change.labels(y, uniform), mix_up(y, w))
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
+def test_proportions_have_the_moments_of_the_beta_distribution(alpha: float) -> None:
+    """Mean 1/2, variance 1 / (4 (2 alpha + 1)); uniform for alpha 1."""
+    uniform = torch.linspace(0, 1, 40_001)[:-1, None]
+    y = torch.eye(2)[torch.arange(40_000) % 2]
+    w = Mixup(alpha).labels(y, uniform)[torch.arange(40_000), y.argmax(1)]
+    assert w.mean() == pytest.approx(0.5, abs=0.01)
+    assert w.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.03)
 
 
 @pytest.mark.parametrize("make", ALL)
@@ -135,9 +151,9 @@ def test_an_image_is_changed_by_its_own_numbers_alone(
     assert together.max() <= 1
 
 
-@pytest.mark.parametrize("make", ALL)
+@pytest.mark.parametrize("make", [*ALL, Mixup])
 def test_augmentations_run_where_no_values_are(make: Callable[[], Augmentation]) -> None:
-    change = make()
+    change = make().to("meta")
     x = torch.empty(2, 3, 8, 8, device="meta")
     assert change(x, torch.empty(2, change.num_random, device="meta")).device.type == "meta"
 
@@ -159,6 +175,7 @@ def test_options_out_of_range_are_refused() -> None:
         (lambda: RandomRotation(-1), "degrees=-1"),
         (lambda: RandomColour(contrast=2), "contrast=2"),
         (lambda: Cutout(0), "size=0"),
+        (lambda: Mixup(0.0), "alpha=0.0: give more than 0"),
     ):
         with pytest.raises(ValueError, match=match):
             make()
