@@ -47,6 +47,12 @@ class DataModule(PlainHyperparameters, L.LightningDataModule, ABC):
         super().__init__()
         self.save_hyperparameters(logger=False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the trainer learns; the CPU as long as there is none."""
+        strategy = getattr(self.trainer, "strategy", None)
+        return getattr(strategy, "root_device", torch.device("cpu"))
+
     def setup(self, stage: str | None = None) -> None:
         """Read the raw files; data that is computed needs nothing here."""
 
@@ -121,3 +127,28 @@ def tensor_loader(
         batch_size=batch_size,
         shuffle=train,
     )
+
+
+def held_out(
+    x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor, num_val: int
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The splits of data with a training and a test part, of which ``num_val`` validate.
+
+    Args:
+        x: training examples.
+        y: their labels.
+        x_test: test examples.
+        y_test: their labels.
+        num_val: how many training examples, drawn with a fixed seed, validate; 0 trains on all of
+            them, and the test examples validate.
+    Raises:
+        ValueError: nothing is left to train on.
+    """
+    if num_val >= len(x):
+        raise ValueError(f"num_val={num_val}: give less than the {len(x)} training examples")
+    test = (x_test, y_test)
+    if num_val == 0:
+        return {"train": (x, y), "val": test, "test": test}
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    train, val = order[:-num_val], order[-num_val:]
+    return {"train": (x[train], y[train]), "val": (x[val], y[val]), "test": test}

@@ -18,12 +18,12 @@ Targets = Literal["labels", "real"]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Examples ``x [B, in_channels, *size]`` with targets: vectors (no size) or images.
+    """Examples ``x [B, in_channels, *size]`` with targets: vectors, signals or images.
 
     Args:
-        in_channels: features of a vector, colour channels of an image.
+        in_channels: features of a vector, channels of a signal, colours of an image.
         out_channels: number of classes, or of real targets.
-        size: height and width of an image; empty for vectors.
+        size: height and width of an image, length of a signal; empty for vectors.
         classes: class names, in order of their labels; empty for real targets.
         values: range of the numbers in ``x``.
         alpha: the rescaling of ``logit`` values.
