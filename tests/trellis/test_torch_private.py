@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from trellis.torch_private import begin_as_root, copy_, lerp_, scale_, total_norm
+from trellis.torch_private import begin_as_root, copy_, lerp_, scale_, scan, total_norm
 
 CHANGED = "torch changed a private function that trellis.torch_private uses: "
 
@@ -48,3 +48,22 @@ def test_a_part_that_is_called_first_does_not_take_itself_for_the_root() -> None
         network(torch.ones(1, 2))  # else: the state has already been lazily initialized
     finally:
         dist.destroy_process_group()
+
+
+def test_scan_is_a_loop_of_any_length() -> None:
+    class Sums(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            def step(total, each):
+                return total + each, total + each
+
+            return scan(step, x.new_zeros(2), x, backwards=True)
+
+    x = torch.arange(6.0).view(3, 2)
+    shapes = ({0: torch.export.Dim.DYNAMIC},)
+    program = torch.export.export(Sums(), (x,), dynamic_shapes=shapes).module()
+    longer = torch.arange(10.0).view(5, 2)
+    for rows in (x, longer):
+        end, sums = program(rows)
+        expected = rows.flip(0).cumsum(0).flip(0)
+        torch.testing.assert_close(sums, expected, msg=f"{CHANGED}scan")
+        torch.testing.assert_close(end, rows.sum(0), msg=f"{CHANGED}scan")
