@@ -25,6 +25,14 @@ extras = {
     # Before 0.19.5 an offline run that logs a table waits for the server.
     "wandb": ["wandb>=0.19.5,<1"],
     "tensorboard": ["tensorboard>=2.15"],
+    "mlflow": ["mlflow-skinny>=3.0,<4", "sqlalchemy>=2.0", "alembic>=1.13"],
+    "export": [
+        "onnx>=1.18",
+        "onnxruntime>=1.22",
+        "onnxscript>=0.5",
+        "safetensors>=0.5",
+        "huggingface_hub>=1.0",
+    ],
 }
 extras["all"] = sorted({requirement for group in extras.values() for requirement in group})
 extras["ray"] = ["ray[train]>=2.60"]  # docs/ray.md

@@ -40,8 +40,8 @@ FLOORS = {
         "networks.generative", "networks.rl",
     ),
     "trellis.lightning_modules": (
-        "engine", "vector", "graph", "sequence", "generative", "rl", "callbacks", "commands",
-        "cli",
+        "engine", "vector", "graph", "sequence", "generative", "rl", "callbacks", "export",
+        "commands", "cli",
     ),
     "trellis.datamodules": (
         "engine", "vector", "graph", "image", "sequence", "generative", "rl",

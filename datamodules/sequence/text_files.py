@@ -75,9 +75,12 @@ def learn_tokenizer(
         folder: of the data; the cache is ``folder/vocabularies``.
     """
     try:
-        options = json.dumps([CACHE_VERSION, to_plain(factory), lowercase])
+        plain = to_plain(factory)
     except ValueError:  # a lambda
         return factory(texts, lowercase=lowercase)
+    if "SavedTokenizer" in str(plain):  # learns nothing, and its file may be another one next time
+        return factory(texts, lowercase=lowercase)
+    options = json.dumps([CACHE_VERSION, plain, lowercase])
     path = folder / "vocabularies" / f"{_digest(options, texts)}.json"
     if (kept := _read_cache(path)) is not None:
         return kept

@@ -1,4 +1,4 @@
-"""What a run shows: pictures, samples, scores."""
+"""What a run shows: pictures, samples, scores; and which parts of a model learn."""
 
 from trellis.lightning_modules.callbacks.generative_pictures import (
     DensityPicture,
@@ -10,6 +10,7 @@ from trellis.lightning_modules.callbacks.latent_pictures import (
     LatentTraversals,
     Reconstructions,
 )
+from trellis.lightning_modules.callbacks.parameter_groups import ParameterGroups
 from trellis.lightning_modules.callbacks.pictures import (
     ConfusionMatrix,
     GraphPicture,
@@ -29,6 +30,7 @@ __all__ = [
     "LatentTraversals",
     "LearningCurves",
     "ModeCoverage",
+    "ParameterGroups",
     "Reconstructions",
     "SampleGrid",
     "SampledText",

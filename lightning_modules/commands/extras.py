@@ -22,8 +22,9 @@ def missing_extra(text: str) -> str | None:
     extras = _extras()
     for found in _MISSING.findall(text):
         package = next(filter(None, found))
-        if package in extras:
-            return f"it needs {package}: pip install 'torch-trellis[{extras[package]}]'"
+        extra = package if package in extras.values() else extras.get(package)
+        if extra is not None:  # mlflow comes as mlflow-skinny: the extra has its name
+            return f"it needs {package}: pip install 'torch-trellis[{extra}]'"
     return None
 
 

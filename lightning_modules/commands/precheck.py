@@ -13,7 +13,7 @@ from trellis.index import did_you_mean, public_names
 
 # Options of Lightning's four commands beside those of trainer, model and data.
 OPTIONS = (
-    "config", "seed_everything", "trainer", "model", "data", "ckpt_path", "init_from",
+    "config", "seed_everything", "trainer", "model", "data", "ckpt_path", "init_from", "init_map",
     "input", "weights_only", "verbose", "return_predictions", "print_config", "help",
 )  # fmt: skip
 ROOMS = {"model": "trellis.lightning_modules.", "data": "trellis.datamodules."}

@@ -18,6 +18,7 @@ from trellis.lightning_modules.commands.command_line import (
     with_known_configs,
 )
 from trellis.lightning_modules.commands.extras import missing_extra
+from trellis.lightning_modules.commands.loggers import give_mlflow_a_database
 from trellis.lightning_modules.commands.own_modules import import_own
 from trellis.lightning_modules.commands.parser import Parser
 from trellis.lightning_modules.commands.predictions import write_predictions
@@ -93,6 +94,7 @@ class TrellisCLI(TypedBeatsCheckpointCLI):
             raise ValueError(f"trainer: {config.trainer!r} is no mapping of its options")
         if config.trainer.run_name == "run":
             config.trainer.run_name = self._run_name or _short_names(config)
+        give_mlflow_a_database(config.trainer.logger, config.trainer.default_root_dir)
 
     def instantiate_classes(self) -> None:
         try:

@@ -45,6 +45,14 @@ def read(
         checkpoint = torch.load(path, map_location=device, weights_only=True, mmap=not weights)
     except Exception as error:  # UnpicklingError and whatever a forged file provokes
         raise refused(str(path), f"it holds more than plain data: {_first_line(error)}") from None
+    _upgraded(checkpoint, path)
+    for entry in rebuilt:
+        _check_section(checkpoint, entry, str(path))
+    return checkpoint
+
+
+def _upgraded(checkpoint: Any, path: str | Path) -> None:
+    """Bring a checkpoint to today's format, if trellis wrote it."""
     about = checkpoint.get("trellis") if isinstance(checkpoint, dict) else None
     if not isinstance(about, dict) or not isinstance(about.get("format"), int):
         raise ValueError(f"{path} was not written by trellis: it names no objective")
@@ -54,9 +62,6 @@ def read(
             f"upgrade torch-trellis"
         )
     upgrade(checkpoint)
-    for entry in rebuilt:
-        _check_section(checkpoint, entry, str(path))
-    return checkpoint
 
 
 def _check_section(checkpoint: dict[str, Any], entry: str, path: str) -> None:
@@ -89,7 +94,20 @@ def load(path: str | Path, **overrides: Any) -> Objective:
         FileNotFoundError, OSError: see ``verify``.
         ValueError: see ``read``; an unknown override, or one that does not fit the weights.
     """
-    checkpoint = read(path, rebuilt=())
+    return rebuild(read(path, rebuilt=()), path, **overrides)
+
+
+def rebuild(checkpoint: dict[str, Any], path: str | Path, **overrides: Any) -> Objective:
+    """The objective of a checkpoint that has been read, in evaluation mode on the CPU.
+
+    Args:
+        checkpoint: with ``trellis``, ``hyper_parameters`` and ``state_dict``.
+        path: what errors call its origin.
+        overrides: see ``load``.
+    Raises:
+        ValueError: see ``load``.
+    """
+    _upgraded(checkpoint, path)
     hparams = checkpoint.setdefault("hyper_parameters", {})
     _require_section(hparams, str(path))
     cls = _objective_class(hparams, path)

@@ -1,4 +1,4 @@
-"""Pictures and tables to whatever a run logs to: W&B, TensorBoard, and files."""
+"""Pictures and tables to whatever a run logs to: W&B, TensorBoard, MLflow, and files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from trellis.lightning_modules.engine.lightning_private import logged_step
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @rank_zero_only
 def log_picture(trainer: L.Trainer, name: str, figure: Figure) -> None:
-    """Write ``pictures/NAME.png`` in the run folder, and show it in W&B and TensorBoard.
+    """Write ``pictures/NAME.png`` in the run folder, and to W&B, TensorBoard and MLflow.
 
     A picture logged again replaces the file; loggers keep both, at their steps. Nothing happens
     with ``fast_dev_run`` and on processes other than the first.
@@ -40,13 +40,15 @@ def log_picture(trainer: L.Trainer, name: str, figure: Figure) -> None:
             logger.log_image(name, [str(path)], step=logged_step(trainer))
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_figure(name, figure, logged_step(trainer), close=False)
+        elif isinstance(logger, MLFlowLogger):
+            _to_mlflow(logger, name, path)
 
 
 @rank_zero_only
 def log_table(
     trainer: L.Trainer, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
-    """Write ``pictures/NAME.csv`` in the run folder, and show it in W&B and TensorBoard.
+    """Write ``pictures/NAME.csv`` in the run folder, and to W&B, TensorBoard and MLflow.
 
     Args:
         trainer: see ``log_picture``.
@@ -61,7 +63,8 @@ def log_table(
             raise ValueError(f"table {name}: {len(columns)} columns, but a row of {len(row)}")
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
-    with _file(trainer, name, ".csv").open("w", newline="", encoding="utf-8") as file:
+    path = _file(trainer, name, ".csv")
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)
@@ -72,6 +75,8 @@ def log_table(
         elif isinstance(logger, TensorBoardLogger):
             text = _markdown(columns, rows)
             logger.experiment.add_text(name, text, logged_step(trainer))
+        elif isinstance(logger, MLFlowLogger):
+            _to_mlflow(logger, name, path)
 
 
 def run_dir(trainer: L.Trainer) -> Path:
@@ -93,6 +98,12 @@ def _file(trainer: L.Trainer, name: str, suffix: str) -> Path:
     path = run_dir(trainer).joinpath("pictures", *parts[:-1], parts[-1] + suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _to_mlflow(logger: MLFlowLogger, name: str, path: Path) -> None:
+    """Keep a file as an artifact of the run, under the name that it has in the run folder."""
+    folder = "/".join(("pictures", *name.split("/")[:-1]))
+    logger.experiment.log_artifact(logger.run_id, str(path), folder)
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import lightning as L
@@ -22,6 +23,7 @@ from torchmetrics import Metric, MetricCollection
 from trellis.hyperparameters import PlainHyperparameters, importable_name, to_plain
 from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
+from trellis.lightning_modules.engine.grouped_parameters import grouped, require_own_rates
 from trellis.lightning_modules.engine.lightning_private import (
     LightStep,
     build_model,
@@ -64,6 +66,8 @@ class Objective(PlainHyperparameters, LightStep, ABC):
     monitor_mode: ClassVar[Literal["min", "max"]] = "min"
     # Whether a backward pass reaches some of the parameters only, as of one network among several.
     partial_losses: ClassVar[bool] = False
+    # Of parameters by prefixes of their names, see ``grouped``; ``ParameterGroups`` sets it.
+    learning_rates: Mapping[str, float] = MappingProxyType({})
     network_factory: Any  # where there is one network
     network: Any
 
@@ -185,10 +189,11 @@ class Objective(PlainHyperparameters, LightStep, ABC):
             self.hparams["optimizer"] = to_plain(self.optimizer)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.parameters())
+        optimizer = self.optimizer(grouped(self, self.learning_rates))
         if self.lr_scheduler is None:
             return optimizer
         scheduler = self.lr_scheduler(optimizer)
+        require_own_rates(scheduler, self.learning_rates)
         config: dict[str, Any] = {"scheduler": scheduler, "interval": "epoch"}
         if steps_often(scheduler):
             config["interval"] = "step"

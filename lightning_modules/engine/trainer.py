@@ -11,13 +11,13 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, P
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import PassThroughProfiler
 
-from trellis.lightning_modules.engine.checkpoint import read
 from trellis.lightning_modules.engine.checkpoint_file import AtomicCheckpointIO
 from trellis.lightning_modules.engine.checkpointing import BestAndLastCheckpoint
 from trellis.lightning_modules.engine.compiling import CompileInPlace
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
 from trellis.lightning_modules.engine.gather import GatherPredictions
 from trellis.lightning_modules.engine.graceful_stop import GracefulStop
+from trellis.lightning_modules.engine.initial_weights import InitialWeights
 from trellis.lightning_modules.engine.lightning_private import (
     restore_empty_hooks,
     skip_empty_hooks,
@@ -29,7 +29,7 @@ from trellis.lightning_modules.engine.progress import ProgressLine
 from trellis.lightning_modules.engine.resume import ExactResume
 from trellis.lightning_modules.engine.run_config import plain_options
 from trellis.lightning_modules.engine.run_folder import RunFolder, RunLogger
-from trellis.lightning_modules.engine.sharding import check_shardable, load_whole
+from trellis.lightning_modules.engine.sharding import check_shardable
 from trellis.lightning_modules.engine.wandb_run import WandbRun
 
 
@@ -124,6 +124,7 @@ class Trainer(L.Trainer):
         ckpt_path: str | Path | None = None,
         weights_only: bool | None = None,
         init_from: str | Path | None = None,
+        init_map: dict[str, str] | None = None,
     ) -> None:
         """Train ``model``.
 
@@ -135,14 +136,15 @@ class Trainer(L.Trainer):
             ckpt_path: checkpoint to resume exactly: weights, optimiser, data order, random states.
             weights_only: see Lightning.
             init_from: checkpoint to take the weights from, and nothing else.
+            init_map: which of them, prefix there -> prefix here, such as ``{network.body:
+                network.body}``; by default all. See ``ParameterGroups`` to freeze them, or to
+                give them a learning rate of their own.
         Raises:
-            ValueError: both checkpoints are given, or the weights do not fit the model.
+            ValueError: both checkpoints are given, the weights do not fit the model, or a prefix
+                that nothing has.
         """
         callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]
-        if init_from is not None:
-            if ckpt_path is not None:
-                raise ValueError("ckpt_path resumes a run, init_from starts a new one: give one")
-            callbacks.append(_InitialWeights(init_from))
+        callbacks += InitialWeights.asked_for(init_from, init_map, ckpt_path)
         given = {type(callback) for callback in callbacks}
         if not isinstance(model, Objective):  # which brings these by itself
             callbacks += [make() for make in (ExactResume, FiniteGuard) if make not in given]
@@ -169,7 +171,7 @@ class Trainer(L.Trainer):
         finally:
             callbacks = self.callbacks  # type: ignore[attr-defined]  # by now Lightning has another list
             restore_empty_hooks(callbacks)
-            callbacks[:] = [c for c in callbacks if not isinstance(c, _InitialWeights)]
+            callbacks[:] = [c for c in callbacks if not isinstance(c, InitialWeights)]
 
     def predict(
         self,
@@ -234,19 +236,6 @@ class _NoProfiler(PassThroughProfiler):
 class _ShortSteps(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         skip_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
-
-
-class _InitialWeights(Callback):
-    def __init__(self, path: str | Path) -> None:
-        self.path = path
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        weights = read(self.path, rebuilt=())["state_dict"]
-        try:
-            load_whole(pl_module, weights)
-        except RuntimeError as error:
-            first = str(error).splitlines()[1].strip()
-            raise ValueError(f"init_from={self.path}: its weights do not fit: {first}") from None
 
 
 def _listed(value: Any) -> list[Any]:

@@ -379,7 +379,9 @@ def check_sequences(name: str, tokens: Tensor, pad_id: int) -> Tensor:
     """
     column = torch.arange(1, tokens.size(1) + 1, device=tokens.device)
     lengths = (
-        (column * (tokens != pad_id)).amax(1) if tokens.size(1) else column.new_zeros(len(tokens))
+        (column * (tokens != pad_id)).amax(1)
+        if tokens.size(1)
+        else column.new_zeros(tokens.size(0))
     )
     if can_read(lengths) and (empty := (lengths == 0).nonzero()).numel():
         raise ValueError(

@@ -4,10 +4,12 @@ Optimisers of torch rest on most of these functions, which run over many small t
 there is no public form of them. Each has a test in ``test_torch_private.py``.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 if TYPE_CHECKING:  # takes a second, and most who import this file shard nothing
     from torch.distributed.fsdp import FSDPModule
@@ -44,6 +46,29 @@ def trace_gradients() -> None:
     import torch._dynamo.config  # takes a second, and most who import this file compile nothing
 
     torch._dynamo.config.trace_autograd_ops = True
+
+
+def scan(
+    step: Callable[[Any, Any], tuple[Any, Any]], start: Any, steps: Any, *, backwards: bool = False
+) -> tuple[Any, Any]:
+    """A loop over the first axis that an export keeps as one, of any number of steps.
+
+    Args:
+        step: from what is carried and one step's input to what is carried on and the output, all
+            of them tensors or tuples of tensors.
+        start: what is carried into the first step.
+        steps: inputs of all steps.
+        backwards: from the last step to the first.
+    Returns:
+        What the last step carries on, and the outputs of all steps.
+    """
+    from torch._higher_order_ops.scan import scan as loop  # takes long to import
+
+    def apart(carried: Any, inputs: Any) -> tuple[Any, Any]:  # what share memory is refused
+        carried, output = step(carried, inputs)
+        return carried, tree_map(torch.clone, output)
+
+    return loop(apart, tree_map(torch.clone, start), steps, dim=0, reverse=backwards)
 
 
 def begin_as_root(network: "FSDPModule") -> None:

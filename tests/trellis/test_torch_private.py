@@ -10,6 +10,7 @@ from trellis.torch_private import (
     copy_,
     lerp_,
     scale_,
+    scan,
     total_norm,
     trace_gradients,
 )
@@ -65,3 +66,22 @@ def test_a_part_that_is_called_first_does_not_take_itself_for_the_root() -> None
         network(torch.ones(1, 2))  # else: the state has already been lazily initialized
     finally:
         dist.destroy_process_group()
+
+
+def test_scan_is_a_loop_of_any_length() -> None:
+    class Sums(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            def step(total, each):
+                return total + each, total + each
+
+            return scan(step, x.new_zeros(2), x, backwards=True)
+
+    x = torch.arange(6.0).view(3, 2)
+    shapes = ({0: torch.export.Dim.DYNAMIC},)
+    program = torch.export.export(Sums(), (x,), dynamic_shapes=shapes).module()
+    longer = torch.arange(10.0).view(5, 2)
+    for rows in (x, longer):
+        end, sums = program(rows)
+        expected = rows.flip(0).cumsum(0).flip(0)
+        torch.testing.assert_close(sums, expected, msg=f"{CHANGED}scan")
+        torch.testing.assert_close(end, rows.sum(0), msg=f"{CHANGED}scan")

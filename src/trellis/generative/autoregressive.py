@@ -70,5 +70,5 @@ class MaskedAutoregressive(Transform):
             log_derivatives.append(log_derivative)
             return x
 
-        x = self.conditioner.generate(choose, len(z), context)
+        x = self.conditioner.generate(choose, z.size(0), context)
         return x, torch.cat(log_derivatives, 1).sum(1)

@@ -67,7 +67,7 @@ class Condition(nn.Module):
         check_labels(y, self.num_classes, self.network)
         if y is None:
             return x
-        if len(y) != len(x):
+        if y.size(0) != x.size(0):
             raise ValueError(f"y {list(y.shape)}: give one label for each of {len(x)} examples")
         label = self.embedding(y) if self.embedding else one_hot(y, self.num_classes)
         return append_context(x, label.to(x.dtype))

@@ -171,7 +171,7 @@ class CheckerboardCoupling(_ConditionedHalf):
 
 def _per_entry(parameters: Tensor, x: Tensor, count: int) -> Tensor:
     """P = ``count`` parameters for each entry of x: ``[B, P C, ...]`` -> ``[B, C, ..., P]``."""
-    return parameters.view(len(x), count, *x.shape[1:]).movedim(1, -1)
+    return parameters.view(x.size(0), count, *x.shape[1:]).movedim(1, -1)
 
 
 def checkerboard(height: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -195,10 +195,10 @@ class Squeeze(Transform):
     """
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return F.pixel_unshuffle(x, 2), x.new_zeros(len(x))
+        return F.pixel_unshuffle(x, 2), x.new_zeros(x.size(0))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return F.pixel_shuffle(z, 2), z.new_zeros(len(z))
+        return F.pixel_shuffle(z, 2), z.new_zeros(z.size(0))
 
 
 class MultiScale(Transform):
@@ -227,7 +227,7 @@ class MultiScale(Transform):
         self.shapes = [*halves, tuple(shapes[-1])]
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        factored_out, total = [], x.new_zeros(len(x))
+        factored_out, total = [], x.new_zeros(x.size(0))
         for number, level in enumerate(self.levels):
             x, log_det = level(x, context)
             total = total + log_det
@@ -238,7 +238,7 @@ class MultiScale(Transform):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         *halves, last = z.split([math.prod(shape) for shape in self.shapes], 1)
-        x, total = last.unflatten(1, self.shapes[-1]), z.new_zeros(len(z))
+        x, total = last.unflatten(1, self.shapes[-1]), z.new_zeros(z.size(0))
         for number in reversed(range(len(self.levels))):
             if number < len(halves):
                 x = torch.cat([x, halves[number].unflatten(1, self.shapes[number])], 1)

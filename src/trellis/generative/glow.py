@@ -68,7 +68,7 @@ class ActNorm(Transform):
         return x, -self._log_det(z)
 
     def _log_det(self, x: Tensor) -> Tensor:
-        return (self.log_scale.sum() * x[0, 0].numel()).expand(len(x))
+        return (self.log_scale.sum() * x[0, 0].numel()).expand(x.size(0))
 
 
 def _process_mean(average: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class InvertibleConvolution(Transform):
         return x.view_as(z), -self._log_det(z)
 
     def _log_det(self, x: Tensor) -> Tensor:
-        return (self.log_scale.sum() * x[0, 0].numel()).expand(len(x))
+        return (self.log_scale.sum() * x[0, 0].numel()).expand(x.size(0))
 
 
 def glow_step(

@@ -152,7 +152,7 @@ def categorical(x: Tensor, parameters: Tensor) -> Tensor:
 
 def _unpacked(x: Tensor, parameters: Tensor, count: int) -> tuple[Tensor, ...]:
     """Each kind of parameters by itself, ``[..., B, *shape]``."""
-    expected = (len(x), count, *x.shape[1:])
+    expected = (x.size(0), count, *x.shape[1:])
     if parameters.shape[-len(expected) :] != expected:
         raise ValueError(
             f"parameters {list(parameters.shape)} do not fit x {list(x.shape)}: give "

@@ -110,10 +110,10 @@ class Permutation(Transform):
         self.back = self.permutation.argsort()
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x.index_select(1, self.permutation), x.new_zeros(len(x))
+        return x.index_select(1, self.permutation), x.new_zeros(x.size(0))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return z.index_select(1, self.back), z.new_zeros(len(z))
+        return z.index_select(1, self.back), z.new_zeros(z.size(0))
 
 
 def evens_first(features: int) -> Permutation:
@@ -140,10 +140,10 @@ class FlatView(Transform):
         self.shape = tuple(shape)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x.flatten(1), x.new_zeros(len(x))
+        return x.flatten(1), x.new_zeros(x.size(0))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return z.unflatten(1, self.shape), z.new_zeros(len(z))
+        return z.unflatten(1, self.shape), z.new_zeros(z.size(0))
 
 
 def vector_chain(shape: Sequence[int], transforms: Iterable[Transform]) -> Chain:
@@ -173,10 +173,10 @@ class Scaling(Transform):
         self.log_scale = nn.Parameter(torch.zeros(at_least_one("features", features)))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x * self.log_scale.exp(), self.log_scale.sum().expand(len(x))
+        return x * self.log_scale.exp(), self.log_scale.sum().expand(x.size(0))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return z * (-self.log_scale).exp(), -self.log_scale.sum().expand(len(z))
+        return z * (-self.log_scale).exp(), -self.log_scale.sum().expand(z.size(0))
 
 
 class Elementwise(Protocol):

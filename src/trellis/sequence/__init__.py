@@ -39,6 +39,7 @@ from trellis.sequence.recurrent_cells import (
     unroll,
 )
 from trellis.sequence.recurrent_stack import RecurrentStack
+from trellis.sequence.saved_tokenizer import SavedTokenizer
 from trellis.sequence.subword import BPETokenizer, SubwordTokenizer, WordPieceTokenizer
 from trellis.sequence.tokenizer import (
     CharTokenizer,
@@ -70,6 +71,7 @@ __all__ = [
     "RecurrentCell",
     "RecurrentStack",
     "ReducedRankAttention",
+    "SavedTokenizer",
     "SentencePairs",
     "Step",
     "SubwordTokenizer",

@@ -40,7 +40,7 @@ class RecurrentCell(nn.Module, ABC):
 
     def zero_state(self, x: Tensor) -> State:
         """State of zeros, with a row for each row of ``x``."""
-        return (x.new_zeros(len(x), self.hidden_size),) * self.parts
+        return (x.new_zeros(x.size(0), self.hidden_size),) * self.parts
 
     @abstractmethod
     def forward(self, x: Tensor, state: State) -> State:

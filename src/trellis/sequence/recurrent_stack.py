@@ -6,13 +6,14 @@ that decoding can select rows of a state as of any other tensor.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, choose_from, probability
+from trellis.torch_private import scan
 
 CellName = Literal["elman", "lstm", "gru"]
 State = tuple[Tensor, ...]
@@ -92,7 +93,7 @@ class RecurrentStack(nn.Module):
         """The state as torch takes it, ``[L * D, B, H]``; zeros for ``None``."""
         if state is not None:
             return tuple(s.transpose(0, 1).contiguous() for s in state)
-        zeros = x.new_zeros(self.num_layers * self._directions, len(x), self.hidden_size)
+        zeros = x.new_zeros(self.num_layers * self._directions, x.size(0), self.hidden_size)
         return (zeros, zeros) if self.cell == "lstm" else (zeros,)
 
     def _kernel(
@@ -103,7 +104,9 @@ class RecurrentStack(nn.Module):
         bidirectional: bool,
         num_layers: int = 1,
     ) -> tuple[Tensor, State]:
-        """Torch's fused layers."""
+        """Torch's fused layers; in an export, loops over a number of steps that stays open."""
+        if torch.compiler.is_exporting():
+            return self._loops(x, hidden, weights, 2 if bidirectional else 1)
         dropout = self.dropout if num_layers > 1 else 0.0
         options = (True, num_layers, dropout, self.training, bidirectional, True)
         if self.cell == "lstm":
@@ -112,6 +115,39 @@ class RecurrentStack(nn.Module):
         kernel = torch.gru if self.cell == "gru" else torch.rnn_tanh
         outputs, end = kernel(x, hidden[0], weights, *options)
         return outputs, (end,)
+
+    def _loops(
+        self, x: Tensor, hidden: State, weights: list[Tensor], directions: int
+    ) -> tuple[Tensor, State]:
+        """What the fused layers compute, of which torch would unroll a fixed number of steps."""
+        ends = []
+        for first in range(0, len(weights) // len(_WEIGHTS), directions):
+            if first > 0:
+                x = F.dropout(x, self.dropout, self.training)
+            read = []
+            for direction in range(directions):
+                row = first + direction
+                own = weights[row * len(_WEIGHTS) : (row + 1) * len(_WEIGHTS)]
+                start = tuple(part[row] for part in hidden)
+                end, outputs = self._loop(x, start, own, backwards=direction == 1)
+                ends.append(end)
+                read.append(outputs)
+            x = torch.cat(read, dim=-1)
+        return x, tuple(torch.stack(part) for part in zip(*ends, strict=True))
+
+    def _loop(
+        self, x: Tensor, start: State, weights: list[Tensor], backwards: bool
+    ) -> tuple[State, Tensor]:
+        """One direction of one layer: its last state and its outputs ``[B, T, H]``."""
+        of_input, of_state, input_bias, state_bias = weights
+
+        def step(state: State, gates: Tensor) -> Any:
+            after = _STEPS[self.cell](gates, F.linear(state[0], of_state, state_bias), state)
+            return after, after[0]
+
+        gates = F.linear(x, of_input, input_bias).transpose(0, 1)  # [T, B, gates * H]
+        end, outputs = scan(step, start, gates, backwards=backwards)
+        return end, outputs.transpose(0, 1)
 
     def _read_padded(
         self, x: Tensor, state: State | None, lengths: Tensor
@@ -155,15 +191,18 @@ class RecurrentStack(nn.Module):
     ) -> tuple[Tensor, State]:
         """Each direction by itself, the second on sequences that are reversed without padding."""
         steps = torch.arange(x.size(1), device=x.device)
-        order = ((lengths.unsqueeze(1) - 1 - steps) % x.size(1)).unsqueeze(2)
+        ends_before = lengths.unsqueeze(1)
+        back = ends_before - 1 - steps
+        order = back.where(back >= 0, ends_before + steps.flip(0)).unsqueeze(2)  # padding behind
         outputs, ends = [], []
         for direction in range(self._directions):
-            inputs = x.take_along_dim(order, 1) if direction else x
+            inputs = x.gather(1, order.expand(-1, -1, x.size(2))) if direction else x
             own = weights[direction * len(_WEIGHTS) : (direction + 1) * len(_WEIGHTS)]
             hidden = tuple(part[direction, None] for part in start)
             each, end = self._kernel(inputs, hidden, own, bidirectional=False)
             ends.append((_at_end(each, lengths)[None], *end[1:]))
-            outputs.append(each.take_along_dim(order, 1) if direction else each)
+            own_order = order.expand(-1, -1, each.size(2))
+            outputs.append(each.gather(1, own_order) if direction else each)
         state = tuple(torch.cat(part) for part in zip(*ends, strict=True))
         return torch.cat(outputs, -1), state
 
@@ -223,7 +262,7 @@ class RecurrentStack(nn.Module):
 
 def _at_end(outputs: Tensor, lengths: Tensor) -> Tensor:
     """Output ``[B, H]`` at the last step of each sequence."""
-    return outputs[torch.arange(len(outputs), device=outputs.device), lengths - 1]
+    return outputs[torch.arange(outputs.size(0), device=outputs.device), lengths - 1]
 
 
 def _elman(gates: Tensor, recurrent: Tensor, state: State) -> State:

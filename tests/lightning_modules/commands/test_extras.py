@@ -52,6 +52,7 @@ RUNS = {
         "text",
     ),
     "matplotlib": ("matplotlib", ["demo"], "viz"),
+    "mlflow": ("mlflow", [*GRAPH, "--trainer.logger=MLFlowLogger"], "mlflow"),
 }  # fmt: skip
 
 
@@ -67,6 +68,9 @@ RUNS = {
         ),
         ("Requirement 'tensorboardX' not met. Requirement 'tensorboard' not met.", "tensorboard"),
         ("No module named 'sacrebleu'", "text"),
+        ("Requirement 'mlflow>=1.0.0' not met. HINT: Try `pip install -U 'mlflow'`", "mlflow"),
+        ("No module named 'onnxscript'", "export"),
+        ("No module named 'safetensors'", "export"),
         ("No module named 'mine'", None),
         ("CUDA error", None),
     ],

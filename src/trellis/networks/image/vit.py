@@ -81,6 +81,6 @@ class ViT(nn.Module):
             wanted = f"[B, {self.in_channels}, {self.image_size}, {self.image_size}]"
             raise does_not_fit("x", x, f"ViT(image_size={self.image_size})", wanted)
         patches = self.patches(x).flatten(2).transpose(1, 2)  # [B, N, D]
-        first = self.first.expand(len(x), 1, -1)
+        first = self.first.expand(x.size(0), 1, -1)
         x, _ = self.positions(torch.cat([first, patches], 1))
         return self.dropout(x)

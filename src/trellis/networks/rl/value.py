@@ -141,7 +141,7 @@ class StateActionValue(nn.Module):
         self.head = head(width, 1, 1.0 if self.features.orthogonal else None)
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        check_shape("action", action, (len(observation), self.action_dim), "each observation")
+        check_shape("action", action, (observation.size(0), self.action_dim), "each observation")
         both = torch.cat([self.features(observation), action], dim=-1)
         return at_least_float32(self.head(self.layers(both))).squeeze(-1)
 

@@ -13,6 +13,7 @@ from trellis.checks import check_sequences, check_tokens, choose_from
 from trellis.networks.sequence.recurrent import token_embedding
 from trellis.sequence.alignment import AdditiveAttention, Alignment, AlignmentFactory
 from trellis.sequence.recurrent_stack import CellName, RecurrentStack, State
+from trellis.torch_private import scan
 
 Attend = Literal["before", "after"]
 
@@ -205,16 +206,26 @@ class RecurrentSeq2Seq(nn.Module):
         self, embedded: Tensor, state: State, memory: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, Tensor, State]:
         """Outputs, contexts and weights ``[B, T, ...]`` of steps that attend first."""
-        assert self.attention is not None
+        attention = self.attention
+        assert attention is not None
         # The embeddings' part of the gates depends on no state: one product for all steps.
         known, rest = self.decoder.project(embedded.transpose(0, 1))  # [T, B, gates * H]
-        layers: Any = list(zip(*(part.unbind(1) for part in state), strict=True))
-        steps = []
-        for gates in known.unbind(0):
+        layers: Any = tuple(zip(*(part.unbind(1) for part in state), strict=True))
+
+        def step(layers: Any, gates: Tensor) -> Any:
             query = layers[-1][0].unsqueeze(1)
-            context, weights = (x.squeeze(1) for x in self.attention(query, *memory))
-            output, layers = self.decoder.step(torch.addmm(gates, context, rest), layers)
-            steps.append((output, context, weights))
-        outputs, contexts, weights = (torch.stack(x, dim=1) for x in zip(*steps, strict=True))
+            context, weights = (x.squeeze(1) for x in attention(query, *memory))
+            output, after = self.decoder.step(torch.addmm(gates, context, rest), layers)
+            return tuple(after), (output, context, weights)
+
+        if torch.compiler.is_exporting():  # the number of steps stays open
+            layers, steps = scan(step, layers, known)
+            outputs, contexts, weights = (x.transpose(0, 1) for x in steps)
+        else:
+            taken = []
+            for gates in known.unbind(0):
+                layers, each = step(layers, gates)
+                taken.append(each)
+            outputs, contexts, weights = (torch.stack(x, dim=1) for x in zip(*taken, strict=True))
         state = tuple(torch.stack(part, dim=1) for part in zip(*layers, strict=True))
         return outputs, contexts, weights, state

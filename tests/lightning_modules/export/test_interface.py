@@ -1,0 +1,56 @@
+"""Every objective gives its network inputs that fit, of any size, and outputs that have names."""
+
+import pytest
+import torch
+from every_objective import OBJECTIVES
+from torch import Tensor, nn
+
+from trellis.lightning_modules.export.interface import (
+    PlainNetwork,
+    Sizes,
+    example_inputs,
+    exported_network,
+)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_example_inputs_fit(name: str) -> None:
+    case = OBJECTIVES[name]
+    data = case.data()
+    data.prepare_data()
+    data.setup("fit")
+    objective = case.objective()
+    objective.spec = data.spec
+    objective.configure_model()
+    objective.eval()
+    network = PlainNetwork(exported_network(objective)).eval()
+    shapes = []
+    for sizes in (Sizes(), Sizes(3, 6), Sizes(1, 5)):
+        inputs = example_inputs(objective, network.network, sizes)
+        values = [each.value for each in inputs]
+        outputs = network.named(*values)
+        again = network.named(*values)
+        assert all(torch.equal(x, again[key]) for key, x in outputs.items()), "nothing is random"
+        assert all(x.isfinite().all() for x in outputs.values())
+        shapes.append([each.described()["shape"] for each in inputs])
+        open_axes = {axis for each in inputs for axis in each.axes.values()}
+        assert open_axes & {"batch", "nodes"}
+        sizes_of = {n: x.size(a) for i in inputs if isinstance(x := i.value, Tensor)
+                    for a, n in i.axes.items()}  # fmt: skip
+        assert sizes_of.get("batch", sizes.batch) == sizes.batch
+    assert shapes[0] == shapes[1] == shapes[2], "only open axes change"
+
+
+class Asks(nn.Module):
+    def forward(self, weather: Tensor) -> Tensor:
+        return weather
+
+
+def test_an_input_that_the_spec_does_not_know_is_named() -> None:
+    objective = OBJECTIVES["Classification"].objective()
+    with pytest.raises(ValueError, match="Asks.forward takes weather, of which"):
+        example_inputs(objective, Asks())
+    with pytest.raises(ValueError, match="Classification has no network, policy or generator"):
+        exported_network(objective)
+    with pytest.raises(ValueError, match="returns a str cannot be exported"):
+        PlainNetwork(nn.Identity()).named("text")
