@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from trellis.index import did_you_mean, public_names
+from trellis.own_code import own_names
 
 # Options of Lightning's four commands beside those of trainer, model and data.
 OPTIONS = (
@@ -65,7 +66,7 @@ def _check_trainer_option(name: str) -> None:
 
 def _check_class(head: str, value: str) -> None:
     """Another package's class has a dot in its name, an own config a brace or an ending."""
-    if not value.isidentifier() or value in public_names():
+    if not value.isidentifier() or value in public_names() or value in own_names():
         return
     ours = [name for name, path in public_names().items() if path.startswith(ROOMS[head])]
     if hint := did_you_mean(value, ours, cutoff=0.8):
