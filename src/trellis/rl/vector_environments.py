@@ -116,9 +116,9 @@ def _known(gymnasium: Any, environment: str) -> Any:
     if name in gymnasium.registry:
         return gymnasium.registry[name]
     near = did_you_mean(name, gymnasium.registry, cutoff=0.4)
-    own = "; one of your own is known once its module is imported: trellis --import MODULE"
-    hint = near or f"; see gymnasium.pprint_registry(){own}"
-    raise ValueError(f"environment={environment!r} is unknown to gymnasium{hint}")
+    hint = near or "; see gymnasium.pprint_registry()"
+    own = "" if module else "; its module may be yours to import, as in trellis --import MODULE"
+    raise ValueError(f"environment={environment!r} is unknown to gymnasium{hint}{own}")
 
 
 def environment_spec(environment: str, environments: "VectorEnv") -> EnvironmentSpec:
