@@ -80,6 +80,9 @@ def _guarded(words: list[str]) -> None:
     try:
         import_first()
         module = COMMANDS[command][0]
+        if module == "run" and {"-h", "--help"} & {*words}:
+            print(import_module("trellis.lightning_modules.commands.fit_help").text(words))
+            return
         if module == "run":
             import_module("trellis.lightning_modules.commands.precheck").check_words(words)
         import_module(f"trellis.lightning_modules.commands.{module}").main(words)

@@ -76,16 +76,20 @@ def _check_class(head: str, value: str) -> None:
 @cache
 def trainer_options() -> frozenset[str]:
     """Arguments of the trainer, read from its source; empty if that cannot be found."""
+    found: set[str] = set()
+    for path in trainer_sources():
+        found |= _arguments(ast.parse(path.read_text(encoding="utf-8")))
+    return frozenset(found)
+
+
+def trainer_sources() -> list[Path]:
+    """Files of our trainer and of Lightning's; none if one cannot be found."""
     ours = Path(__file__).parents[1] / "engine" / "trainer.py"
     package = importlib.util.find_spec("lightning")
     folders = (package and package.submodule_search_locations) or []
     theirs = [Path(folder) / "pytorch" / "trainer" / "trainer.py" for folder in folders]
-    found: set[str] = set()
-    for path in (ours, *theirs):
-        if not path.is_file():
-            return frozenset()
-        found |= _arguments(ast.parse(path.read_text(encoding="utf-8")))
-    return frozenset(found) if theirs else frozenset()
+    found = [path for path in (ours, *theirs) if path.is_file()]
+    return found if theirs and len(found) == 1 + len(theirs) else []
 
 
 def _arguments(tree: ast.Module) -> set[str]:
