@@ -91,8 +91,10 @@ def trainer_options() -> dict[str, str]:
     found: dict[str, str] = {}
     for path in trainer_sources():
         for text in _docstrings(ast.parse(path.read_text(encoding="utf-8"))):
-            for name, meaning in _ENTRY.findall(text.partition("Args:\n")[2]):
-                found.setdefault(name, _first_sentence(meaning))
+            arguments = text.partition("Args:\n")[2].partition("Raises:\n")[0]
+            for name, meaning in _ENTRY.findall(arguments):
+                if (sentence := _first_sentence(meaning)) != "see Lightning":
+                    found.setdefault(name, sentence)
     found.pop("options", None)
     return {name: found[name] for name in (*FIRST, *found) if name in found}
 
