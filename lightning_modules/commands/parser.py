@@ -35,6 +35,7 @@ class Parser(LightningArgumentParser):
             sys.stderr.write(f"trellis {lacking[1]}: error: {_LACKING[lacking[2]]}\n")
             sys.exit(2)
         prog = self.prog.replace(" [options]", "")
+        prog = prog if prog.startswith("trellis") else "trellis"  # of a class within
         near = _near_options(text, option_names(self)) or _near_classes(text)
         sys.stderr.write(f"{prog}: error: {_shortened(text)}\n")
         if near:

@@ -129,7 +129,7 @@ class SaveConfig(SaveConfigCallback):
     """The whole resolved config as ``config.yaml`` in the run folder of a fit."""
 
     def save_config(self, trainer: Any, pl_module: L.LightningModule, stage: str) -> None:
-        text = self.parser.dump(self.config, skip_none=False)
+        text = self.parser.dump(self.config, skip_unset=False)
         trainer.cli_config = yaml.safe_load(text)
         for name, module in (("model", pl_module), ("data", trainer.datamodule)):
             _remember(module, trainer.cli_config.get(name))
@@ -150,8 +150,14 @@ def _remember(module: Any, section: Any) -> None:
     module.hparams.update({**(section.get("init_args") or {}), **module.hparams, **names})
 
 
-def quieten() -> None:
-    """Drop Lightning's advertisements and one deprecation inside it that users cannot act on."""
+def quieten(all_news: bool = False) -> None:
+    """Drop Lightning's advertisements and one deprecation inside it that users cannot act on.
+
+    Args:
+        all_news: drop all that is no warning, where one command makes many runs.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric") if all_news else ():
+        logging.getLogger(name).setLevel(logging.WARNING)
     for name in (
         "lightning.pytorch",
         "lightning.pytorch.trainer.connectors.callback_connector",
