@@ -45,7 +45,7 @@ def test_it_works_or_says_why_not(
     made = MAKE[callback](case.objective.func)
     done = run(case, tmp_path, callbacks=[made], max_epochs=2, num_sanity_val_steps=0)
     refused = {
-        "BatchSizeFinder": not hasattr(case.data(), "batch_size"),
+        "BatchSizeFinder": not _has_batch_size(case.data()),
         "LearningRateFinder": name in OWN_STEPS,
         "StochasticWeightAveraging": name in SEVERAL_OPTIMIZERS,
     }
@@ -54,3 +54,7 @@ def test_it_works_or_says_why_not(
     else:
         assert done.error is None
         assert done.trainer.global_step > 0
+
+
+def _has_batch_size(data: L.LightningDataModule) -> bool:
+    return hasattr(data, "batch_size") or "batch_size" in data.hparams

@@ -75,7 +75,5 @@ def _scatter(axes: Axes, x: Sequence[float], trials: Sequence[Tried]) -> None:
     for stopped, colour, label in ((False, PALETTE[0], "trial"), (True, "none", "stopped")):
         points = [(a, t.value) for a, t in zip(x, trials, strict=True) if t.stopped == stopped]
         if points:
-            axes.scatter(
-                *zip(*points, strict=True), s=24, facecolor=colour, edgecolor=PALETTE[0],
-                label=label,
-            )  # fmt: skip
+            xs, ys = zip(*points, strict=True)
+            axes.scatter(xs, ys, s=24, facecolor=colour, edgecolor=PALETTE[0], label=label)
