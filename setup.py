@@ -33,6 +33,7 @@ extras = {
         "safetensors>=0.5",
         "huggingface_hub>=1.0",
     ],
+    "search": ["optuna>=4.0"],
 }
 extras["all"] = sorted({requirement for group in extras.values() for requirement in group})
 extras["ray"] = ["ray[train]>=2.60"]  # docs/ray.md
