@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Of the axis of a hyper-parameter.
+Scale = Literal["log", "linear", "choices"]
+
 
 class Tried(NamedTuple):
     """A trial of a search.
@@ -33,7 +36,7 @@ def search_picture(
     trials: Sequence[Tried],
     metric: str,
     mode: Literal["min", "max"],
-    scales: Mapping[str, Literal["log", "linear", "choices"]],
+    scales: Mapping[str, Scale],
 ) -> Figure:
     """Values in the order of the trials with the best so far, and against each hyper-parameter.
 
