@@ -31,6 +31,8 @@ def save_weights(module: nn.Module, folder: Path) -> None:
     kept, tied = untied(module.state_dict())
     metadata = {"format": "pt", TIED: json.dumps(tied)}
     save_file(kept, folder / WEIGHTS, metadata=metadata)
+    # Its files are for their owner alone; these are as readable as their folder.
+    (folder / WEIGHTS).chmod(folder.stat().st_mode & 0o666)
 
 
 def untied(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
