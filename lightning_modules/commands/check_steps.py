@@ -183,9 +183,12 @@ class FirstSteps(L.Callback):
 
     def _gradients(self) -> Finding:
         names = [name for name, _ in _trained(self._module)]
-        if without := [name for name in names if self.largest.get(name, 0.0) == 0.0]:
-            frozen = f"{len(without)} of {len(names)} parameters have none: {_named(without)}"
-            return Finding("FAIL", "gradients", frozen)
+        if without := [name for name in names if name not in self.largest]:
+            seen = f"{len(without)} of {len(names)} parameters have none: {_named(without)}"
+            return Finding("FAIL", "gradients", seen)
+        if zero := [name for name in names if self.largest[name] == 0.0]:
+            seen = f"{len(zero)} of {len(names)} parameters have 0 in all steps: {_named(zero)}"
+            return Finding("look", "gradients", seen)
         every = self._module.named_parameters()
         if held := [n for n, p in every if not (p.requires_grad or n.startswith("target"))]:
             seen = f"{len(held)} parameters are frozen: {_named(held)}"

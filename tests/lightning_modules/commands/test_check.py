@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from config_cases import CONFIGS, NAMES, parsed
 from learning_cases import Points, mlp
 from torch import nn
 
@@ -157,6 +158,15 @@ def test_a_config_from_the_command_line(tmp_path, capsys, monkeypatch) -> None:
     assert "equally probable: 2.303" in printed
     assert (tmp_path / "rates.png").stat().st_size > 1000
     assert [path.name for path in tmp_path.iterdir()] == ["rates.png"]
+
+
+@pytest.mark.long
+@pytest.mark.data
+@pytest.mark.parametrize("path", CONFIGS, ids=NAMES)
+def test_every_config_is_healthy(path, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("trellis.lightning_modules.commands.check_runs.SECONDS", 4.0)
+    found = list(Card([], lambda words: parsed(path, tmp_path, *words)).findings())
+    assert not [finding for finding in found if finding.verdict == "FAIL"]
 
 
 def test_a_failure_is_the_exit_code(monkeypatch, capsys) -> None:
