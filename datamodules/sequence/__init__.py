@@ -5,6 +5,7 @@ from trellis.datamodules.sequence.copy_reverse import CopyReverse
 from trellis.datamodules.sequence.date_formats import DateFormats
 from trellis.datamodules.sequence.labelled_text import LabelledText
 from trellis.datamodules.sequence.multi30k import Multi30k
+from trellis.datamodules.sequence.parallel_corpus import ParallelCorpus
 from trellis.datamodules.sequence.parallel_text import ParallelText
 from trellis.datamodules.sequence.sentence_order import SentenceOrder
 from trellis.datamodules.sequence.span_order import SpanOrder
@@ -17,6 +18,7 @@ __all__ = [
     "DateFormats",
     "LabelledText",
     "Multi30k",
+    "ParallelCorpus",
     "ParallelText",
     "SentenceOrder",
     "SpanOrder",
