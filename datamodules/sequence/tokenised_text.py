@@ -149,7 +149,7 @@ class TokenisedText:
         self._remove_shards()
         seconds, size = time.perf_counter() - started, sum(file.stat().st_size for file in files)
         rank_zero_info(
-            f"{self.path}: {made['train'] + made['val']:,} tokens of "
+            f"{self.path}: {counts['train'] + counts['val']:,} tokens of "
             f"{tokenizer.num_tokens:,} kinds, "
             f"{size / 1e6:,.1f} MB in {seconds:,.1f} s ({size / 1e6 / seconds:,.1f} MB/s), "
             f"kept in {self.folder}"
