@@ -56,8 +56,8 @@ if len(paths) == 1:
     data = TextCorpus(*paths, cache_dir=cache, tokenizer=tokenizer, context=64,
                       batch_size=32, held_out=0.01)
 else:
-    objective = SequenceToSequence(functools.partial(RecurrentSeq2Seq, embed_dim=64, hidden_size=64),
-                                   max_new_tokens=5)
+    network = functools.partial(RecurrentSeq2Seq, embed_dim=64, hidden_size=64)
+    objective = SequenceToSequence(network, max_new_tokens=5)
     data = ParallelCorpus(paths[:2], paths[2:], cache_dir=cache, tokenizer=tokenizer,
                           max_tokens=2048)
 data.prepare_data()

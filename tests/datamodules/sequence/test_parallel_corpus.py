@@ -1,13 +1,17 @@
 """Pairs of files, tokenised once: the batches of ``ParallelText``, and what ends the work."""
 
 import gzip
+import math
 import random
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from config_cases import CONFIGS, parsed
 from sequence_cases import check_exact_resume, plain, written
 
 from trellis.datamodules.sequence import Multi30k, ParallelCorpus, ParallelText, mapped_array
@@ -348,3 +352,80 @@ def test_captions_are_those_of_multi30k(
     assert large.spec == small.spec
     assert plain(large.train_dataloader()) == plain(small.train_dataloader())
     assert plain(large.val_dataloader()) == plain(small.val_dataloader())
+
+
+@pytest.mark.data
+def test_a_config_trains_with_it(data_dir: str, tmp_path: Path) -> None:
+    raw, paths = Path(data_dir) / "multi30k" / "raw", {}
+    for name, count in (("train", 2000), ("val", 50)):
+        for side in ("de", "en"):
+            lines = gzip.decompress((raw / f"{name}.{side}.gz").read_bytes()).splitlines(True)
+            (tmp_path / f"{name}.{side}").write_bytes(b"".join(lines[:count]))
+        paths[name] = f"[{tmp_path / name}.de,{tmp_path / name}.en]"
+    path = next(path for path in CONFIGS if path.name == "transformer_multi30k.yaml")
+    sizes = {"embed_dim": 32, "num_heads": 2, "num_layers": 1, "feedforward_dim": 32}
+    cli = parsed(
+        path,
+        tmp_path,
+        "--data=ParallelCorpus",
+        *(f"--data.{name}={pair}" for name, pair in paths.items()),
+        "--data.num_workers=1",
+        "--data.tokenizer=WordTokenizer",
+        "--model.lr_scheduler.init_args.warmup_steps=5",
+        "--model.optimizer.init_args.lr=0.01",
+        *(f"--model.network.init_args.{name}={size}" for name, size in sizes.items()),
+        "--model.num_beams=1",
+        "--model.max_new_tokens=3",
+        "--trainer.max_epochs=1",
+        "--trainer.limit_train_batches=40",
+    )
+    assert isinstance(cli.datamodule, ParallelCorpus)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    kinds = cli.datamodule.spec.target.num_tokens
+    assert kinds > 2000
+    assert float(cli.trainer.callback_metrics["val/loss"]) < 0.75 * math.log(kinds)
+
+
+@pytest.mark.long
+def test_other_processes_write_the_same(files: Files, tmp_path: Path) -> None:
+    here, there = (
+        ready(files, cache_dir=str(tmp_path / str(count)), num_workers=count) for count in (1, 2)
+    )
+    assert token_files(here) == token_files(there)
+
+
+MEMORY = """
+import sys
+from trellis.datamodules.sequence import ParallelCorpus
+from trellis.sequence.tokenizer import WordTokenizer
+
+def memory():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+data = ParallelCorpus(sys.argv[1:3], sys.argv[3:], tokenizer=WordTokenizer, sample_bytes=1 << 18)
+data.prepare_data()
+before = memory()
+data.setup("fit")
+loader = data.train_dataloader()
+pairs = sum(len(batch.source) for batch in loader)
+print(pairs, memory() - before)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_some_bytes_of_memory_for_each_pair(tmp_path: Path) -> None:
+    """Measured here: 20 bytes, of pairs that take 100 in the files."""
+    draw = random.Random(0)
+    words = ["".join(draw.choices("abcdefghij", k=draw.randint(2, 8))) for _ in range(5000)]
+    lines = [" ".join(draw.choices(words, k=draw.randint(2, 14))) for _ in range(20_000)]
+    block = "\n".join(lines) + "\n"
+    paths = [written(tmp_path, name, block * 30) for name in ("train.a", "train.b")]
+    paths += [written(tmp_path, name, "ab\n") for name in ("val.a", "val.b")]
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, *paths], stdout=subprocess.PIPE, text=True, check=True
+    )
+    pairs, memory = map(int, done.stdout.split())
+    assert pairs == 600_000
+    assert memory < 20e6 + 40 * pairs, "as lists in memory, each pair takes some 500 bytes"
