@@ -59,7 +59,7 @@ else:
     network = functools.partial(RecurrentSeq2Seq, embed_dim=64, hidden_size=64)
     objective = SequenceToSequence(network, max_new_tokens=5)
     data = ParallelCorpus(paths[:2], paths[2:], cache_dir=cache, tokenizer=tokenizer,
-                          max_tokens=2048)
+                          max_tokens=2048, sample_bytes=1 << 21)
 data.prepare_data()
 ready = time.perf_counter()
 watch = Watch()
