@@ -8,8 +8,7 @@ from trellis.sequence.tokenizer import TokenizerFactory
 
 
 class ParallelCorpus(TranslatedText):
-    """Text files larger than memory, in which line n of one is the translation of line n of the
-    other.
+    """Two text files larger than memory, aligned line by line, for translation.
 
     Batch: ``TokenPairs``, as of ``ParallelText``, and the very same where ``sample_bytes`` are
     enough for all training pairs. These are tokenised once, by several processes, into files that
@@ -18,7 +17,7 @@ class ParallelCorpus(TranslatedText):
     ``TokenisedText``. Those of validation and test are read into memory.
 
     Args:
-        train: paths of sources and targets, in UTF-8, not compressed.
+        train: paths of sources and of their translations, in UTF-8, not compressed.
         val, test: see ``ParallelText``.
         cache_dir: folder of the tokens; ``None``: ``tokens`` beside each file.
         tokenizer: learnt from the training files, or from ``sample_bytes`` of each.
