@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trellis.checks import fraction
 from trellis.datamodules.engine.base import DataModule
 from trellis.datamodules.engine.downloads import fetch
+from trellis.datamodules.sequence.mapped_array import MappedArray
 from trellis.datamodules.sequence.tiny_shakespeare import CHECKSUM, URLS
 from trellis.datamodules.sequence.tokenised_text import TokenisedText
-from trellis.datamodules.sequence.windows import MappedTokens
 from trellis.files import FilePath, data_root
 from trellis.sequence.tokenizer import TokenizerFactory
 
@@ -21,10 +22,12 @@ class MappedText(DataModule):
 
     Args:
         path, data_dir, cache_dir, tokenizer: see ``TextCorpus``.
-        options: of ``TokenisedText``.
+        held_out, options: see ``TokenisedText``.
+    Raises:
+        ValueError: ``held_out`` is not between 0 and 1, or see ``TokenisedText``.
     """
 
-    parts: Mapping[str, MappedTokens] = {}
+    parts: Mapping[str, MappedArray] = {}
 
     def __init__(
         self,
@@ -32,12 +35,15 @@ class MappedText(DataModule):
         data_dir: FilePath | None,
         cache_dir: FilePath | None,
         tokenizer: TokenizerFactory,
+        held_out: float,
         **options: Any,
     ) -> None:
         super().__init__()
         self.path = Path(path) if path else data_root(data_dir) / "tinyshakespeare" / "input.txt"
         self.downloads = path is None
-        self.text = TokenisedText(self.path, cache_dir, tokenizer, **options)
+        self.text = TokenisedText(
+            self.path, cache_dir, tokenizer, held_out=fraction("held_out", held_out), **options
+        )
 
     def prepare_data(self) -> None:
         if self.downloads:
@@ -51,7 +57,7 @@ class MappedText(DataModule):
             self.spec, self.parts = self.tokenizer.spec, parts
 
     @abstractmethod
-    def check(self, parts: Mapping[str, MappedTokens]) -> None:
+    def check(self, parts: Mapping[str, MappedArray]) -> None:
         """Refuse a text that is too short, or a tokenizer that does not fit."""
 
     def state_dict(self) -> dict[str, Any]:

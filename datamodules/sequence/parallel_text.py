@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
@@ -12,12 +12,15 @@ from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.budget import Order, budget_loader, check_budget
+from trellis.datamodules.sequence.mapped_array import MappedLines
 from trellis.datamodules.sequence.text_files import (
     STAGES,
+    check_aligned,
     learn_tokenizer,
     read_lines,
     require_ids,
 )
+from trellis.datamodules.sequence.tokenised_pairs import TokenFiles, TokenisedPairs
 from trellis.files import FilePath
 from trellis.sequence.batches import Ragged, TokenPairs
 from trellis.sequence.subword import BPETokenizer
@@ -42,6 +45,8 @@ class AlignedTexts:
         max_length: training pairs with a longer side, in tokens with ``bos_id`` and ``eos_id``,
             are left out; ``None``: a side longer than ``max_tokens`` is an error.
         drop_empty: leave out training pairs with an empty side; otherwise they are an error.
+        token_files: of the training pairs, which are tokenised once; ``None`` reads them into
+            memory each time.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class AlignedTexts:
         max_tokens: int = 4096,
         max_length: int | None = None,
         drop_empty: bool = False,
+        token_files: TokenFiles | None = None,
     ) -> None:
         check_budget(max_tokens, max_length)
         self.files = files
@@ -61,18 +67,34 @@ class AlignedTexts:
         self.factory, self.lowercase, self.shared = tokenizer, lowercase, shared_vocabulary
         self.max_tokens, self.max_length, self.drop_empty = max_tokens, max_length, drop_empty
         self.splits: dict[str, _Pairs] = {}
+        self.tokenised: TokenisedPairs | None = None
+        if token_files is not None:
+            self.tokenised = TokenisedPairs(
+                files["train"],
+                tokenizer,
+                lowercase=lowercase,
+                shared_vocabulary=shared_vocabulary,
+                files=token_files,
+            )
 
     def setup(self, stage: str | None = None) -> TokenPairSpec:
         """Read the splits that ``stage`` needs; the vocabularies are learnt once."""
         wanted = [split for split in STAGES[stage] if split not in self.splits]
-        lines = {split: read_pairs(*self.files[split]) for split in wanted}
-        if self.spec is None:
-            self.spec = self._learn(*(lines.get("train") or read_pairs(*self.files["train"])))
-        for split in wanted:
+        in_memory = [split for split in wanted if split != "train" or not self.tokenised]
+        lines = {split: read_pairs(*self.files[split]) for split in in_memory}
+        if self.tokenised and (self.spec is None or "train" in wanted):
+            (self.source, sources), (self.target, targets) = self.tokenised.open()
+            if "train" in wanted:
+                self.splits["train"] = self._kept(sources, targets)
+        elif self.spec is None:
+            self._learn(*(lines.get("train") or read_pairs(*self.files["train"])))
+            require_ids(self.target, "pad_id", "bos_id", "eos_id")
+        self.spec = TokenPairSpec(self.source.spec, self.target.spec)
+        for split in in_memory:
             self.splits[split] = self._encoded(split, *lines[split])
         return self.spec
 
-    def _learn(self, source: list[str], target: list[str]) -> TokenPairSpec:
+    def _learn(self, source: list[str], target: list[str]) -> None:
         def learnt(texts: list[str], path: Path) -> Tokenizer:
             return learn_tokenizer(
                 self.factory, texts, lowercase=self.lowercase, folder=path.parent
@@ -83,22 +105,22 @@ class AlignedTexts:
             self.source = self.target = learnt([*source, *target], paths[1])
         else:
             self.source, self.target = learnt(source, paths[0]), learnt(target, paths[1])
-        require_ids(self.target, "pad_id", "bos_id", "eos_id")
-        return TokenPairSpec(self.source.spec, self.target.spec)
 
     def _encoded(self, split: Split, source: list[str], target: list[str]) -> "_Pairs":
         sources = Ragged([[*ids, EOS] for ids in self.source.encode_batch(source)])
         targets = Ragged([[BOS, *ids, EOS] for ids in self.target.encode_batch(target)])
+        if split == "train":
+            return self._kept(sources, targets)
         longer = torch.maximum(sources.lengths, targets.lengths)
-        if split != "train":
-            references = [self.target.normalized(line) for line in target]
-            return _Pairs(sources, targets, longer, torch.arange(len(longer)), references)
-        empty = torch.tensor([not (a and b) for a, b in zip(source, target, strict=True)])
-        return _Pairs(sources, targets, longer, self._kept(empty, longer), [])
+        references = [self.target.normalized(line) for line in target]
+        return _Pairs(sources, targets, longer, torch.arange(len(longer)), references)
 
-    def _kept(self, empty: Tensor, longer: Tensor) -> Tensor:
+    def _kept(self, sources: Ragged | MappedLines, targets: Ragged | MappedLines) -> "_Pairs":
         """Training pairs to use; others are an error unless an option leaves them out."""
         names = " and ".join(str(path) for path in self.files["train"])
+        source, target = sources.lengths, targets.lengths
+        # Every tokenizer makes a token of what is not white space: these are [EOS], [BOS, EOS].
+        longer, empty = torch.maximum(source, target), (source == 1) | (target == 2)
         if bool(empty.any()) and not self.drop_empty:
             advice = "correct the files, or leave such pairs out with drop_empty=True"
             problem = f"empty in one of them, the first of {int(empty.sum()):,}; {advice}"
@@ -118,7 +140,7 @@ class AlignedTexts:
             )
         if len(kept) == 0:
             raise ValueError(f"{names}: no training pairs are left; raise max_length")
-        return kept
+        return _Pairs(sources, targets, longer[kept], kept, [])
 
     def loader(self, split: Split, order: Order | None = None) -> Loader[TokenPairs]:
         """Batches of a split; by default shuffled for training, else sorted by length."""
@@ -134,7 +156,7 @@ class AlignedTexts:
             )
 
         return budget_loader(
-            pairs.longer[pairs.kept],
+            pairs.longer,
             batch,
             self.max_tokens,
             order or ("shuffled" if split == "train" else "sorted"),
@@ -146,6 +168,10 @@ class TranslatedText(DataModule):
 
     texts: AlignedTexts
 
+    def prepare_data(self) -> None:
+        if self.texts.tokenised:
+            self.texts.tokenised.prepare()
+
     def setup(self, stage: str | None = None) -> None:
         self.spec = self.texts.setup(stage)
 
@@ -154,6 +180,13 @@ class TranslatedText(DataModule):
 
     def predict_dataloader(self) -> Loader[TokenPairs]:
         return self.texts.loader("test", "as given")
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.texts.tokenised.state() if self.texts.tokenised else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self.texts.tokenised:
+            self.texts.tokenised.compare(state_dict)
 
 
 class ParallelText(TranslatedText):
@@ -186,9 +219,8 @@ class ParallelText(TranslatedText):
         drop_empty: bool = False,
     ) -> None:
         super().__init__()
-        paths: dict[Split, tuple[str, str]] = {"train": train, "val": val, "test": test or val}
         self.texts = AlignedTexts(
-            {split: (Path(source), Path(target)) for split, (source, target) in paths.items()},
+            paths_of(train, val, test),
             tokenizer,
             lowercase=lowercase,
             shared_vocabulary=shared_vocabulary,
@@ -199,13 +231,21 @@ class ParallelText(TranslatedText):
 
 
 class _Pairs(NamedTuple):
-    """A split: all its lines, and the indices of those to use."""
+    """A split: all its lines, the indices of those to use, and the lengths of these."""
 
-    source: Ragged
-    target: Ragged
+    source: Ragged | MappedLines
+    target: Ragged | MappedLines
     longer: Tensor
     kept: Tensor
     references: list[str]
+
+
+def paths_of(
+    train: tuple[str, str], val: tuple[str, str], test: tuple[str, str] | None
+) -> dict[Split, tuple[Path, Path]]:
+    """Source and target file of each split; those of ``val`` where there are none to test."""
+    splits: dict[Split, tuple[str, str]] = {"train": train, "val": val, "test": test or val}
+    return {split: (Path(source), Path(target)) for split, (source, target) in splits.items()}
 
 
 def read_pairs(source: Path, target: Path) -> tuple[list[str], list[str]]:
@@ -216,11 +256,7 @@ def read_pairs(source: Path, target: Path) -> tuple[list[str], list[str]]:
         ValueError: one is empty or not UTF-8, or their numbers of lines differ.
     """
     sources, targets = read_lines(source), read_lines(target)
-    if len(sources) != len(targets):
-        raise ValueError(
-            f"{source} has {len(sources):,} lines and {target} has {len(targets):,}: line n of "
-            f"one must be the translation of line n of the other"
-        )
+    check_aligned(source, len(sources), target, len(targets))
     return sources, targets
 
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from trellis.checks import at_least, at_least_one
 from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.sequence.mapped_array import MappedArray
 from trellis.datamodules.sequence.mapped_text import MappedText
 from trellis.datamodules.sequence.text_files import require_ids, too_short
-from trellis.datamodules.sequence.windows import MappedTokens
 from trellis.files import FilePath
 from trellis.random import hashed_integers
 from trellis.sequence.batches import SentencePairs
@@ -73,7 +73,7 @@ class SpanOrder(MappedText):
         self.steps, self.seed = steps_per_epoch, seed
         self.batch_size = at_least_one("batch_size", batch_size)
 
-    def check(self, parts: Mapping[str, MappedTokens]) -> None:
+    def check(self, parts: Mapping[str, MappedArray]) -> None:
         require_ids(self.tokenizer, "mask_id")
         for name, tokens in parts.items():
             if len(tokens) <= 2 * self.length:

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from trellis.datamodules.engine.base import Split, passed_on
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.sequence.mapped_array import MappedArray
 from trellis.datamodules.sequence.mapped_text import MappedText
-from trellis.datamodules.sequence.windows import MappedTokens, Windows
+from trellis.datamodules.sequence.windows import Windows
 from trellis.files import FilePath
 from trellis.sequence.subword import BPETokenizer
 from trellis.sequence.tokenizer import TokenizerFactory
@@ -72,7 +73,7 @@ class TextCorpus(MappedText):
         )
         self.windows = Windows(context, batch_size, steps_per_epoch, stream, seed)
 
-    def check(self, parts: Mapping[str, MappedTokens]) -> None:
+    def check(self, parts: Mapping[str, MappedArray]) -> None:
         self.windows.check(len(parts["train"]), len(parts["val"]), str(self.path))
 
     def loader(self, split: Split) -> Loader[Tensor]:

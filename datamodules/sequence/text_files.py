@@ -12,6 +12,7 @@ from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.downloads import DAMAGE, unzipped
 from trellis.files import atomic_write_text, decode_utf8
 from trellis.hyperparameters import to_plain
+from trellis.sequence.token_shards import split_lines
 from trellis.sequence.tokenizer import Tokenizer, TokenizerFactory, from_json
 
 # Splits that each of Lightning's stages needs.
@@ -47,11 +48,20 @@ def read_text(path: Path) -> str:
 
 def read_lines(path: Path) -> list[str]:
     """Lines of a text file, stripped of white space; see ``read_text``."""
-    # Not splitlines(): it also splits at characters inside a sentence, such as U+2028.
-    lines = read_text(path).split("\n")
-    if not lines[-1]:
-        lines.pop()
-    return [line.strip() for line in lines]
+    return split_lines(read_text(path))
+
+
+def check_aligned(source: Path, num_source: int, target: Path, num_target: int) -> None:
+    """Check that two files have equally many lines.
+
+    Raises:
+        ValueError: they do not; names both numbers.
+    """
+    if num_source != num_target:
+        raise ValueError(
+            f"{source} has {num_source:,} lines and {target} has {num_target:,}: line n of one "
+            f"must be the translation of line n of the other"
+        )
 
 
 def too_short(text: Path | str, problem: str) -> ValueError:

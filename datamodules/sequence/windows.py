@@ -1,9 +1,7 @@
 """Batches of one long sequence of tokens: random windows, streams, consecutive windows."""
 
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,9 +10,6 @@ from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.text_files import too_short
 from trellis.processes import rank_and_world
 from trellis.random import hashed_integers
-
-RESIDENT = 1 << 26  # bytes of a mapping that may stay in memory; see MappedTokens
-_PAGES = 1 << 18  # what the system may map around a byte that is read
 
 
 class Tokens(Protocol):
@@ -38,43 +33,6 @@ class TokensInMemory:
     def rows(self, starts: Tensor, length: int) -> Tensor:
         """See ``Tokens``."""
         return self.tokens.unfold(0, length, 1)[starts]
-
-
-class MappedTokens:
-    """A range of the token ids in a file, read where they are needed.
-
-    Pages of a mapping that were read once count as this process's memory as long as it stays, and
-    random windows come to all pages in the end. So the file is mapped anew now and then; the
-    pages stay in the system's cache.
-
-    Args:
-        path: of the file.
-        dtype: of an id.
-        start: first token of the range.
-        length: number of tokens.
-    """
-
-    def __init__(self, path: Path, dtype: str, start: int, length: int) -> None:
-        self.path, self.dtype, self.start, self.length = path, np.dtype(dtype), start, length
-        self._mapped: np.ndarray | None = None
-        self._resident = 0
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_mapped": None}
-
-    def rows(self, starts: Tensor, length: int) -> Tensor:
-        """See ``Tokens``."""
-        self._resident += len(starts) * (length * self.dtype.itemsize + _PAGES)
-        if self._mapped is None or self._resident > RESIDENT:
-            offset = self.start * self.dtype.itemsize
-            mapped = np.memmap(self.path, self.dtype, "r", offset, (self.length,))
-            self._mapped = np.asarray(mapped)  # slices of a memmap are slow
-            self._resident = 0
-        rows = [self._mapped[start : start + length] for start in starts.tolist()]
-        return torch.from_numpy(np.stack(rows).astype(np.int64))
 
 
 class Windows:

@@ -172,6 +172,7 @@ def gadgets(trap: Path) -> dict[str, Any]:
         call("trellis.datamodules.graph.TUDataset", data_dir=t),
         call("trellis.datamodules.graph.GraphFromFiles", edges=f"{t}/table.csv"),
         call("trellis.datamodules.sequence.ParallelText", train=[f"{t}/table.csv"] * 2),
+        call("trellis.datamodules.sequence.ParallelCorpus", train=[f"{t}/table.csv"] * 2),
         call("gymnasium.make", id="hostile_module:Env-v0"),
         call("hostile_module.Net"),
         call("hostile_module"),

@@ -107,11 +107,13 @@ def token_budget(
     """
     at_least_one("max_tokens", max_tokens)
     at_least_one("round_to", round_to)
-    rounded = (lengths + round_to - 1) // round_to * round_to
+    rounded = lengths
+    if round_to > 1:
+        rounded = (lengths + round_to - 1) // round_to * round_to
 
     def plan(order: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
         by_length = order[rounded[order].argsort(stable=True)]
-        batches = _cut(by_length, rounded[by_length].tolist(), max_tokens)
+        batches = _cut(by_length, rounded[by_length], max_tokens)
         if not shuffle:
             return sorted(batches, key=lambda batch: int(batch.min()))
         return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
@@ -131,15 +133,17 @@ def consecutive_budget(lengths: Tensor, max_tokens: int) -> Plan:
     at_least_one("max_tokens", max_tokens)
 
     def plan(order: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
-        return _cut(order, lengths[order].tolist(), max_tokens)
+        return _cut(order, lengths[order], max_tokens)
 
     return plan
 
 
-def _cut(indices: Tensor, lengths: list[int], max_tokens: int) -> list[Tensor]:
+def _cut(indices: Tensor, lengths: Tensor, max_tokens: int) -> list[Tensor]:
     """Cut examples in their order; a batch is as large as its longest example allows."""
     batches, start, longest = [], 0, 0
-    for end, length in enumerate(lengths):
+    # In parts: a list takes many times the memory of the tensor.
+    parts = (part.tolist() for part in lengths.split(1 << 16))
+    for end, length in enumerate(chain.from_iterable(parts)):
         longest = max(longest, length)
         if end > start and (end + 1 - start) * longest > max_tokens:
             batches.append(indices[start:end])

@@ -16,11 +16,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from trellis.files import atomic_write, atomic_write_text, decode_utf8
-from trellis.sequence.tokenizer import Tokenizer, from_json
+from trellis.sequence.tokenizer import EOS, Tokenizer, from_json
 
 PIECE = 1 << 20  # bytes that are encoded at once; tokenizers hold some hundred bytes per token
 SHARD = 32  # pieces; what a kill can cost; starting a worker takes as long as encoding them
@@ -31,16 +34,21 @@ _LOOK_AHEAD = 4096
 
 
 class Span(NamedTuple):
-    """Bytes ``start .. end - 1`` of a text file in UTF-8."""
+    """Bytes ``start .. end - 1`` of a text file in UTF-8.
+
+    With ``by_line``, it is cut after lines only; each is encoded by itself, without the white
+    space around it, and ends with ``EOS``. Otherwise the text is one sequence of tokens.
+    """
 
     path: str
     start: int
     end: int
+    by_line: bool = False
 
     def cut_at(self, position: int) -> int:
         """A place near ``position`` to cut at: after a line, a space or at least a character.
 
-        It is at most 4 KB later, so that cuts further apart than this stay in order.
+        It is at most 4 KB later, or after the line, and cuts further apart stay in order.
         """
         if position <= self.start:
             return self.start
@@ -48,6 +56,8 @@ class Span(NamedTuple):
             return self.end
         with open(self.path, "rb") as file:
             file.seek(position)
+            if self.by_line:
+                return position + len(file.readline(self.end - position))
             ahead = file.read(min(_LOOK_AHEAD, self.end - position))
         for separator in (b"\n", b" "):
             if (found := ahead.find(separator)) >= 0:
@@ -60,7 +70,7 @@ class Span(NamedTuple):
         for position in range(self.start + size, self.end + size, size):
             end = self.cut_at(position)
             if end > start:
-                yield Span(self.path, start, end)
+                yield self._replace(start=start, end=end)
             start = end
 
     def text(self) -> str:
@@ -78,6 +88,17 @@ class Span(NamedTuple):
             decode_utf8(raw, self.path, 1 + _newlines(self.path, self.start))
             raise
         return text.replace("\r\n", "\n")
+
+    def texts(self) -> list[str]:
+        """The texts to encode: all of it, or each line; see ``text``."""
+        return split_lines(self.text()) if self.by_line else [self.text()]
+
+    def encoded(self, texts: Sequence[str], tokenizer: Tokenizer) -> np.ndarray:
+        """Ids of its texts."""
+        if not self.by_line:
+            return tokenizer.encode_array(texts[0])
+        ended = (chain(ids, (EOS,)) for ids in tokenizer.encode_batch(texts))
+        return np.fromiter(chain.from_iterable(ended), tokenizer.id_type)
 
 
 class Shard(NamedTuple):
@@ -98,12 +119,27 @@ class Shard(NamedTuple):
         """
         with atomic_write(self.target) as file:
             for piece in self.pieces:
-                text = piece.text()
+                texts = piece.texts()
                 try:
-                    file.write(tokenizer.encode_array(text).tobytes())
+                    file.write(piece.encoded(texts, tokenizer).tobytes())
                 except ValueError as error:
                     where = f"{piece.path}, from byte {piece.start:,} on"
                     raise ValueError(f"{where}: {error}") from None
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines of a text, stripped of white space; a last line may end with the text."""
+    # Not splitlines(): it also splits at characters inside a sentence, such as U+2028.
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.strip() for line in lines]
+
+
+def count_lines(path: str | Path) -> int:
+    """Number of lines of a file, as ``split_lines`` finds them."""
+    size = os.path.getsize(path)
+    return _newlines(path, size) + (size > 0 and not _newlines(path, size, size - 1))
 
 
 def character_start(path: str, position: int) -> int:
@@ -216,11 +252,12 @@ def _continuation(raw: bytes) -> int:
     return next((i for i, byte in enumerate(raw) if byte & 0xC0 != 0x80), len(raw))
 
 
-def _newlines(path: str, end: int) -> int:
-    count = 0
+def _newlines(path: str | Path, end: int, start: int = 0) -> int:
+    count, left = 0, end - start
     with open(path, "rb") as file:
-        while end > 0 and (block := file.read(min(end, 1 << 20))):
-            count, end = count + block.count(b"\n"), end - len(block)
+        file.seek(start)
+        while left > 0 and (block := file.read(min(left, 1 << 20))):
+            count, left = count + block.count(b"\n"), left - len(block)
     return count
 
 

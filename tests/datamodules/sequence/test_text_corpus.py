@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from sequence_cases import check_exact_resume, plain, written
 
-from trellis.datamodules.sequence import TextCorpus, TinyShakespeare, windows
+from trellis.datamodules.sequence import TextCorpus, TinyShakespeare, mapped_array, text_sources
 from trellis.datamodules.sequence import tokenised_text as tokenised
 from trellis.sequence import token_shards
 from trellis.sequence.subword import BPETokenizer
@@ -183,7 +183,7 @@ def test_a_text_that_was_only_touched_is_not(
     os.utime(tmp_path / "text.txt", (1, 1))
     ready(tmp_path, None)
     assert len(said) == 1
-    monkeypatch.setattr(tokenised, "_checksum", None)
+    monkeypatch.setattr(text_sources, "checksum", None)
     ready(tmp_path, None)  # the new time is known: no checksum is taken
 
 
@@ -435,8 +435,8 @@ def test_memory_does_not_grow_with_what_is_read(
 ) -> None:
     data = ready(tmp_path)
     tokens, maps = data.parts["train"], []
-    mapped = windows.np.memmap
-    monkeypatch.setattr(windows.np, "memmap", lambda *args: maps.append(1) or mapped(*args))
+    mapped = mapped_array.np.memmap
+    monkeypatch.setattr(mapped_array.np, "memmap", lambda *args: maps.append(1) or mapped(*args))
     for start in range(2000):
         tokens.rows(torch.tensor([start, start + 1]), 9)
     assert 1 < len(maps) < 40, "mapped anew now and then, not for each batch"

@@ -6,8 +6,14 @@ from pathlib import Path
 import pytest
 
 from trellis.sequence import token_shards
-from trellis.sequence.token_shards import Shard, Span, character_start, encode_shards
-from trellis.sequence.tokenizer import CharTokenizer
+from trellis.sequence.token_shards import (
+    Shard,
+    Span,
+    character_start,
+    count_lines,
+    encode_shards,
+)
+from trellis.sequence.tokenizer import EOS, CharTokenizer
 
 # One to four bytes a character, and nothing to cut at between words.
 JOINED = "aé語😀語é😀ab語語éa😀"
@@ -56,6 +62,27 @@ def test_pieces_are_the_text(
     assert all(one.end == other.start for one, other in pairwise(pieces))
     assert all(piece.end > piece.start for piece in pieces)
     assert "".join(piece.text() for piece in pieces) == text
+
+
+@pytest.mark.parametrize("size", [1, 7, 30, 99])
+@pytest.mark.parametrize("end", ["", "\n", "\n\n", "\r\n"])
+def test_lines_stay_whole(tmp_path: Path, size: int, end: str) -> None:
+    text = "é a\n\n 語 \u2028b\r\n" + "long " * 9 + end
+    span = written(tmp_path, text)._replace(by_line=True)
+    pieces = list(span.pieces(size))
+    assert (pieces[0].start, pieces[-1].end) == (0, span.end)
+    assert all(one.end == other.start for one, other in pairwise(pieces))
+    lines = [line for piece in pieces for line in piece.texts()]
+    expected = [line.decode().strip() for line in text.encode().removesuffix(b"\n").split(b"\n")]
+    assert lines == expected
+    assert count_lines(span.path) == len(expected)
+    tokenizer = CharTokenizer([text], special=True)
+    ids = [i for piece in pieces for i in piece.encoded(piece.texts(), tokenizer).tolist()]
+    assert ids == [i for line in expected for i in (*tokenizer.encode(line), EOS)]
+
+
+def test_an_empty_file_has_no_lines(tmp_path: Path) -> None:
+    assert count_lines(written(tmp_path, "").path) == 0
 
 
 @pytest.mark.parametrize("progress", [True, False])
