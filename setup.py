@@ -24,6 +24,7 @@ extras = {
     # Before 0.19.5 an offline run that logs a table waits for the server.
     "wandb": ["wandb>=0.19.5,<1"],
     "tensorboard": ["tensorboard>=2.15"],
+    "search": ["optuna>=4.0"],
 }
 extras["all"] = sorted({requirement for group in extras.values() for requirement in group})
 extras["ray"] = ["ray[train]>=2.60"]  # docs/ray.md

@@ -10,6 +10,7 @@ from importlib import import_module
 
 from trellis import __version__
 from trellis.index import did_you_mean
+from trellis.own_code import import_first, named
 
 # name -> (module whose main takes the words after ``trellis``, one line of help)
 COMMANDS = {
@@ -21,6 +22,7 @@ COMMANDS = {
     "generate": ("generate", "text, images or points from a generative checkpoint"),
     "translate": ("translate", "lines of a file, by the translator of a checkpoint"),
     "play": ("play", "episodes of an agent of a checkpoint, in numbers or as a film"),
+    "search": ("search", "try hyper-parameters of a config, by Optuna or as a W&B sweep"),
     "list": ("list", "networks, objectives, data, configs and the ledger"),
     "reproduce": ("reproduce", "run a published result again and compare"),
 }
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: words after ``trellis``; ``None`` takes those of the process.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    words, modules = _without_imports(list(sys.argv[1:] if argv is None else argv))
     if not words or words[0] in ("-h", "--help"):
         print(usage())
         return
@@ -49,7 +51,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     if words[0] not in COMMANDS:
         hint = did_you_mean(words[0], COMMANDS) or f"; choose from {', '.join(COMMANDS)}"
         _fail("trellis", f"unknown command {words[0]!r}{hint}")
-    _guarded(words)
+    with named(modules):
+        _guarded(words)
+
+
+def _without_imports(words: list[str]) -> tuple[list[str], list[str]]:
+    """The command line without ``--import MODULE``, and the modules."""
+    others, modules, rest = [], [], iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if flag != "--import":
+            others.append(word)
+            continue
+        value = value if equals else next(rest, "")
+        if not value or value.startswith("-"):
+            _fail("trellis", "--import: give a module of yours, such as my_package or my_file.py")
+        modules.append(value)
+    return others, modules
 
 
 def usage() -> str:
@@ -61,7 +79,11 @@ def usage() -> str:
 def _guarded(words: list[str]) -> None:
     command = words[0]
     try:
+        import_first()
         module = COMMANDS[command][0]
+        if module == "run" and {"-h", "--help"} & {*words}:
+            print(import_module("trellis.lightning_modules.commands.fit_help").text(words))
+            return
         if module == "run":
             import_module("trellis.lightning_modules.commands.precheck").check_words(words)
         import_module(f"trellis.lightning_modules.commands.{module}").main(words)

@@ -2,7 +2,7 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -23,6 +23,11 @@ from trellis.rl.vector_environments import (
     play,
 )
 from trellis.spec import EnvironmentSpec, differences
+
+try:
+    from gymnasium import Env
+except ImportError:  # making environments says what to install
+    Env = Any
 
 # What an objective learns from -> the data that provide it.
 SOURCES = {"rollouts": "EnvironmentRollouts", "replay": "EnvironmentReplay"}
@@ -76,6 +81,8 @@ class EnvironmentData(DataModule):
         num_val_episodes: to validate on.
         num_test_episodes: to test on.
         options: arguments of the environment, such as ``max_episode_steps``.
+        wrappers: gymnasium's or your own, each from an environment to a wrapped one; the first is
+            the innermost. What one learns, such as a mean, it learns anew in each environment.
     Raises:
         ImportError: gymnasium is missing.
         ValueError: a size below 1; in ``setup`` an unknown environment, with the nearest names,
@@ -97,8 +104,10 @@ class EnvironmentData(DataModule):
         num_val_episodes: int = 10,
         num_test_episodes: int = 100,
         options: Annotated[dict[str, Any] | None, TYPED_ONLY] = None,
+        wrappers: list[Callable[[Env], Env]] | None = None,
     ) -> None:
         super().__init__()
+        self.wrappers: Sequence[Callable[[Any], Any]] = tuple(wrappers or ())
         self.environment, self.seed, self.options = environment, seed, dict(options or {})
         self.num_envs = at_least_one("num_envs", num_envs)
         self.num_steps = at_least_one("num_steps", num_steps)
@@ -139,15 +148,18 @@ class EnvironmentData(DataModule):
             seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
             rank = self.trainer.global_rank if self.trainer else 0
             self._collector = Collector(
-                self.environment, self.num_envs, self.options, seed=(seed, rank)
+                self.environment, self.num_envs, self.options, (seed, rank), self.wrappers
             )
             self.spec = self._collector.spec
         else:
-            environments = make_environments(self.environment, 1, self.options)
+            environments = self._environments(1)
             self.spec = environment_spec(self.environment, environments)
             environments.close()
         if self.trainer is not None:
             self._check_agent(self.agent, training=stage == "fit")
+
+    def _environments(self, number: int) -> Any:
+        return make_environments(self.environment, number, self.options, self.wrappers)
 
     def _check_agent(self, agent: object, training: bool) -> None:
         name, data = type(agent).__name__, type(self).__name__
@@ -177,7 +189,7 @@ class EnvironmentData(DataModule):
 
     def _play(self, split: Split) -> Episodes:
         agent = self.agent
-        environments = make_environments(self.environment, self.episodes[split], self.options)
+        environments = self._environments(self.episodes[split])
         try:
             return play(
                 environments,

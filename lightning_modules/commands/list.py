@@ -2,9 +2,10 @@
 
 import argparse
 from pathlib import Path
+from textwrap import fill
 
 from trellis import index
-from trellis.index import family_names
+from trellis.index import did_you_mean, family_names
 from trellis.lightning_modules.commands.ledger import (
     configs_dir,
     ledger,
@@ -12,6 +13,7 @@ from trellis.lightning_modules.commands.ledger import (
     shown,
     summary,
 )
+from trellis.options import options
 
 KINDS = ("networks", "objectives", "data", "configs", "ledger")
 ROOMS = {
@@ -27,16 +29,46 @@ def main(words: list[str]) -> None:
     """Print one kind of part, or all of them."""
     parser = argparse.ArgumentParser(prog="trellis list", description=__doc__)
     parser.add_argument("kind", nargs="?", choices=KINDS, help="all by default")
+    parser.add_argument("name", nargs="?", help="of one of them: what it takes, with defaults")
     parser.add_argument("--write", metavar="FILE", help="put the ledger's table into a README")
     args = parser.parse_args(words[1:])
     if args.write:
         write_table(Path(args.write))
+        return
+    if args.name:
+        print("\n".join(details(args.kind, args.name)))
         return
     for kind in (args.kind,) if args.kind else KINDS:
         if args.kind is None:
             print(f"{kind}:")
         for line in lines(kind):
             print(line if args.kind else f"  {line}")
+
+
+def details(kind: str, name: str) -> list[str]:
+    """What one part is and takes: the options of a class, the text of a config, a ledger row.
+
+    Raises:
+        ValueError: there is none of this name; names the nearest.
+    """
+    if kind not in ROOMS:
+        if found := [line for line in lines(kind) if name in line.split()[0]]:
+            return found
+        raise ValueError(f"{kind} has no {name}{did_you_mean(name, _names(kind))}")
+    if name not in _names(kind):
+        others = [room for room in ROOMS if name in _names(room)]
+        hint = f"; it is among {others[0]}" if others else did_you_mean(name, _names(kind))
+        raise ValueError(f"{kind} has no {name}{hint or f'; see trellis list {kind}'}")
+    shown = [f"{name}: {index.summary(name)}", f"from {index.public_names()[name]}", ""]
+    for option in options(name):
+        default = f" = {option.default}" if option.default else ""
+        shown += [f"  {option.name}: {option.kind}{default}"]
+        shown += [fill(option.meaning, 99, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    return shown
+
+
+def _names(kind: str) -> list[str]:
+    return [line.split()[0] for line in lines(kind)]
 
 
 def lines(kind: str) -> list[str]:

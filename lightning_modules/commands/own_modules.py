@@ -6,22 +6,21 @@ module would never be seen.
 
 import os
 import re
-import sys
-import traceback
 from collections.abc import Iterator
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from trellis.index import did_you_mean
 from trellis.lightning_modules.commands.precheck import options
+from trellis.own_code import import_own_module
 
 _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\.[A-Z]\w*")
+# Gymnasium's way to say which module registers an environment.
+_ENVIRONMENT = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[\w/.-]+-v\d+")
 LIBRARIES = ("trellis", "torch", "lightning", "torch_geometric")
 
 
 def import_own(words: list[str], configs: list[Any]) -> None:
-    """Import the modules of classes that are typed, also from the working folder.
+    """Import the modules of classes and environments that are typed, also from the working folder.
 
     Args:
         words: the command line after ``trellis``; never what a checkpoint says.
@@ -32,8 +31,12 @@ def import_own(words: list[str], configs: list[Any]) -> None:
     sections = ("model", "data", "trainer")
     typed = [value for name, value in options(words) if name.partition(".")[0] in sections]
     for value in dict.fromkeys([*typed, *_texts(configs)]):
-        if isinstance(value, str) and _CLASS.fullmatch(value) and not os.path.exists(value):
+        if not isinstance(value, str) or os.path.exists(value):
+            continue
+        if _CLASS.fullmatch(value):
             _import(value)
+        elif environment := _ENVIRONMENT.fullmatch(value):
+            import_own_module(environment[1], value)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -46,44 +49,10 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _import(name: str) -> None:
     module, _, attribute = name.rpartition(".")
-    package = module.partition(".")[0]
-    if package in LIBRARIES:
+    if module.partition(".")[0] in LIBRARIES:
         return
-    if not _is_found(package):
-        # Last, so that nothing there takes the place of what is installed.
-        sys.path.append(os.getcwd())
-    if not _is_found(package):
-        raise ValueError(
-            f"{name}: there is no module {package}; install it, or start trellis in the folder "
-            f"that holds {package}.py"
-        )
-    try:
-        found = import_module(module)
-    except Exception as error:  # whatever the user's code raises
-        raise ValueError(f"{name} cannot be imported: {_where(error)}") from error
+    found = import_own_module(module, name)
     if not hasattr(found, attribute):
         raise ValueError(
             f"{name}: the module {module} has no {attribute}{did_you_mean(attribute, vars(found))}"
         )
-
-
-def _is_found(package: str) -> bool:
-    try:
-        return package in sys.modules or find_spec(package) is not None
-    except ValueError:
-        return False
-
-
-def _where(error: Exception) -> str:
-    """The error in one line, with the file and the line of the user's code that it comes from."""
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<") and frame.filename != __file__
-    ]
-    own = [frame for frame in frames if f"{os.sep}site-packages{os.sep}" not in frame.filename]
-    own = [frame for frame in own if f"{os.sep}importlib{os.sep}" not in frame.filename]
-    return f"{own[-1].filename}, line {own[-1].lineno}: {text}" if own else text

@@ -18,13 +18,24 @@ _TELLING = re.compile(
     r"|unrecognized|does not|Import|must"
 )
 
+_LACKING = {
+    "data": "nothing says what to learn from: give --data; trellis list data names some, and any "
+    "LightningDataModule of yours, as my_package.MyData, is one",
+    "model": "nothing says what is to learn: give --model; trellis list objectives names some, "
+    "and any LightningModule of yours, as my_package.MyModule, is one",
+}
+
 
 class Parser(LightningArgumentParser):
     """A parser that answers a mistake in two lines, with the nearest valid name."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         text = str(message)
+        if lacking := re.search(r"arguments are required: (\w+)\.(data|model)$", text):
+            sys.stderr.write(f"trellis {lacking[1]}: error: {_LACKING[lacking[2]]}\n")
+            sys.exit(2)
         prog = self.prog.replace(" [options]", "")
+        prog = prog if prog.startswith("trellis") else "trellis"  # of a class within
         near = _near_options(text, option_names(self)) or _near_classes(text)
         sys.stderr.write(f"{prog}: error: {_shortened(text)}\n")
         if near:

@@ -20,7 +20,6 @@ def main(words: list[str]) -> None:
     # These imports take seconds; a wrong option is answered without them.
     from trellis.checks import at_least_one
     from trellis.lightning_modules.commands.text_models import load_on
-    from trellis.lightning_modules.engine.checkpoint import read
     from trellis.lightning_modules.rl.agent import AgentObjective
     from trellis.rl.vector_environments import EVALUATION_SEEDS
 
@@ -31,15 +30,14 @@ def main(words: list[str]) -> None:
             f"{args.checkpoint} holds a {type(agent).__name__}, which is no agent: give the "
             f"checkpoint of one, such as PPO"
         )
-    saved = read(args.checkpoint, weights=False).get("datamodule_hyper_parameters", {})
-    options = dict(saved.get("options") or {})
+    options, wrappers = _environment_arguments(args.checkpoint)
     seed = EVALUATION_SEEDS["test"] if args.seed is None else args.seed
     if path is None:
-        episodes = _play(agent, args.episodes, options, seed, not args.sample)
+        episodes = _play(agent, args.episodes, options, wrappers, seed, not args.sample)
     else:
         film: list[Any] = []
-        episodes = _play(agent, 1, {**options, "render_mode": "rgb_array"}, seed, not args.sample,
-                         film)  # fmt: skip
+        options |= {"render_mode": "rgb_array"}
+        episodes = _play(agent, 1, options, wrappers, seed, not args.sample, film)
         _write(film, path)
     _report(agent.spec.environment, episodes)
     if path is not None:
@@ -75,10 +73,25 @@ def _check_video(video: str | None) -> Path | None:
     return path
 
 
+def _environment_arguments(checkpoint: str) -> tuple[dict[str, Any], list[Any]]:
+    """Options and wrappers of the environments that a checkpoint's agent was trained in."""
+    from trellis.lightning_modules.engine.checkpoint import read
+    from trellis.lightning_modules.engine.rebuild import rebuilt
+    from trellis.lightning_modules.engine.registry import registered_class
+
+    saved = read(checkpoint, weights=False).get("datamodule_hyper_parameters", {})
+    options = dict(saved.get("options") or {})
+    if not saved.get("wrappers"):
+        return options, []
+    cls = registered_class(saved["_class_path"], checkpoint)
+    return options, rebuilt(cls, {"wrappers": saved["wrappers"]}, checkpoint)["wrappers"]
+
+
 def _play(
     agent: Any,
     number: int,
     options: dict[str, Any],
+    wrappers: list[Any],
     seed: int,
     deterministic: bool,
     film: list[Any] | None = None,
@@ -88,7 +101,7 @@ def _play(
     from trellis.rl.vector_environments import make_environments, play
 
     try:
-        environments = make_environments(agent.spec.environment, number, options)
+        environments = make_environments(agent.spec.environment, number, options, wrappers)
     except TypeError as error:
         if film is None:
             raise

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from trellis.index import did_you_mean, public_names
+from trellis.own_code import own_names
 
 # Options of Lightning's four commands beside those of trainer, model and data.
 OPTIONS = (
@@ -65,7 +66,7 @@ def _check_trainer_option(name: str) -> None:
 
 def _check_class(head: str, value: str) -> None:
     """Another package's class has a dot in its name, an own config a brace or an ending."""
-    if not value.isidentifier() or value in public_names():
+    if not value.isidentifier() or value in public_names() or value in own_names():
         return
     ours = [name for name, path in public_names().items() if path.startswith(ROOMS[head])]
     if hint := did_you_mean(value, ours, cutoff=0.8):
@@ -75,16 +76,20 @@ def _check_class(head: str, value: str) -> None:
 @cache
 def trainer_options() -> frozenset[str]:
     """Arguments of the trainer, read from its source; empty if that cannot be found."""
+    found: set[str] = set()
+    for path in trainer_sources():
+        found |= _arguments(ast.parse(path.read_text(encoding="utf-8")))
+    return frozenset(found)
+
+
+def trainer_sources() -> list[Path]:
+    """Files of our trainer and of Lightning's; none if one cannot be found."""
     ours = Path(__file__).parents[1] / "engine" / "trainer.py"
     package = importlib.util.find_spec("lightning")
     folders = (package and package.submodule_search_locations) or []
     theirs = [Path(folder) / "pytorch" / "trainer" / "trainer.py" for folder in folders]
-    found: set[str] = set()
-    for path in (ours, *theirs):
-        if not path.is_file():
-            return frozenset()
-        found |= _arguments(ast.parse(path.read_text(encoding="utf-8")))
-    return frozenset(found) if theirs else frozenset()
+    found = [path for path in (ours, *theirs) if path.is_file()]
+    return found if theirs and len(found) == 1 + len(theirs) else []
 
 
 def _arguments(tree: ast.Module) -> set[str]:

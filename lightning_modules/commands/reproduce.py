@@ -3,7 +3,6 @@
 import argparse
 import csv
 import json
-import logging
 import statistics
 import sys
 import time
@@ -259,9 +258,7 @@ def _cli(row: Row, seed: int, *options: str) -> Any:
     # Lightning's import takes seconds, and a wrong name needs none of it.
     from trellis.lightning_modules.commands.run import TrellisCLI, quieten
 
-    quieten()
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quieten(all_news=True)
     words = [
         "--config",
         str(configs_dir() / row.config),

@@ -9,6 +9,7 @@ import lightning as L
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
+from trellis.hyperparameters import INSTANTIATOR
 from trellis.lightning_modules.commands.command_line import (
     contents,
     given,
@@ -24,6 +25,8 @@ from trellis.lightning_modules.commands.predictions import write_predictions
 from trellis.lightning_modules.engine.jsonargparse_private import trellis_names_first
 from trellis.lightning_modules.engine.lightning_private import TypedBeatsCheckpointCLI
 from trellis.lightning_modules.engine.trainer import Trainer
+
+COMMANDS = ("fit", "validate", "test", "predict")
 
 
 def main(words: list[str]) -> None:
@@ -64,11 +67,9 @@ class TrellisCLI(TypedBeatsCheckpointCLI):
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
             parser_kwargs={
-                name: {"prog": f"trellis {name}"}
-                for name in ("fit", "validate", "test", "predict")
-            }
-            if run
-            else {},
+                "prog": "trellis",
+                **{name: {"prog": f"trellis {name}"} for name in (COMMANDS if run else ())},
+            },
             seed_everything_default=0,
             args=args,
             run=run,
@@ -128,14 +129,35 @@ class SaveConfig(SaveConfigCallback):
     """The whole resolved config as ``config.yaml`` in the run folder of a fit."""
 
     def save_config(self, trainer: Any, pl_module: L.LightningModule, stage: str) -> None:
-        text = self.parser.dump(self.config, skip_none=False)
+        text = self.parser.dump(self.config, skip_unset=False)
         trainer.cli_config = yaml.safe_load(text)
+        for name, module in (("model", pl_module), ("data", trainer.datamodule)):
+            _remember(module, trainer.cli_config.get(name))
         if stage == "fit" and not trainer.fast_dev_run:
             (trainer.run_folder.path / "config.yaml").write_text(text)
 
 
-def quieten() -> None:
-    """Drop Lightning's advertisements and one deprecation inside it that users cannot act on."""
+def _remember(module: Any, section: Any) -> None:
+    """Let checkpoints hold how the command line made a module that does not save it by itself.
+
+    Args:
+        module: a ``LightningModule`` or ``LightningDataModule``, anybody's.
+        section: its part of the config.
+    """
+    if not isinstance(section, dict) or "_class_path" in module.hparams:
+        return
+    names = {"_class_path": section["class_path"], "_instantiator": INSTANTIATOR}
+    module.hparams.update({**(section.get("init_args") or {}), **module.hparams, **names})
+
+
+def quieten(all_news: bool = False) -> None:
+    """Drop Lightning's advertisements and one deprecation inside it that users cannot act on.
+
+    Args:
+        all_news: drop all that is no warning, where one command makes many runs.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric") if all_news else ():
+        logging.getLogger(name).setLevel(logging.WARNING)
     for name in (
         "lightning.pytorch",
         "lightning.pytorch.trainer.connectors.callback_connector",

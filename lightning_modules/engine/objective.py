@@ -140,9 +140,11 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         name = type(self).__name__
         if offered is None:
             if self.spec is None:
+                whose = f" ({type(datamodule).__name__} has no spec)" if datamodule else ""
                 raise ValueError(
-                    f"{name}: the sizes of the data are unknown; give spec= or train with a "
-                    f"trellis data module"
+                    f"{name}: the sizes of the data are unknown{whose}; give spec= "
+                    f"(--model.spec), or let setup() of the data set self.spec to a "
+                    f"{self.spec_type.__name__}"
                 )
             return self.spec
         if not isinstance(offered, self.spec_type):

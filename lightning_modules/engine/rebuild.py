@@ -18,11 +18,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 
 from trellis.hyperparameters import BOOKKEEPING
-from trellis.lightning_modules.engine.registry import refused, registered_class, trusted_packages
+from trellis.lightning_modules.engine.registry import refused, registered_class
+from trellis.own_code import how_to_trust, registers_environments
 from trellis.signature import arguments_of, constructors
 
-# Packages of environments, which only register what they have when they are imported.
-ENVIRONMENTS = ("ale_py", "gymnasium", "gymnasium_robotics", "minigrid", "shimmy")
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -291,10 +290,11 @@ def _fits(value: Any, hint: Any) -> bool:
 def _require_known_environment(value: Any, where: str, source: str) -> None:
     """Gymnasium imports what stands before the colon of an environment's id."""
     if where.endswith(".environment") and isinstance(value, str) and ":" in value:
-        package = value.partition(":")[0].partition(".")[0]
-        if package not in (*ENVIRONMENTS, *trusted_packages()):
+        module = value.partition(":")[0]
+        if not registers_environments(module):
+            package = module.partition(".")[0]
             reason = f"{where} is {value!r}, from a package that is not trusted"
-            raise refused(source, f"{reason}. If you know it, set TRELLIS_TRUST={package}")
+            raise refused(source, f"{reason}; {how_to_trust(package)}")
 
 
 def _require_plain_key(key: Any, where: str, source: str, dotted: bool = False) -> None:

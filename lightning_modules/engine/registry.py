@@ -2,12 +2,12 @@
 
 A checkpoint may come from a stranger. What it names is looked up here, never imported on its word:
 trellis's public classes, torch's optimisers, schedulers, layers and distributions, and a few
-networks of torch_geometric. Classes of other packages are the user's to trust, by
-``TRELLIS_TRUST=their_package``. Functions are never taken, nor are attributes of classes.
+networks of torch_geometric, and gymnasium's wrappers. Classes of other packages are the user's to
+trust, by ``--import their_package`` or ``TRELLIS_TRUST=their_package``. Functions are never taken,
+nor are attributes of classes.
 """
 
 import inspect
-import os
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -16,12 +16,22 @@ import torch
 from lightning.pytorch.cli import ReduceLROnPlateau
 
 from trellis.index import current_path
+from trellis.own_code import how_to_trust, make_importable, trusted_packages
 
 # Rooms whose public classes may be built from a stranger's arguments.
 FAMILIES = (
     "trellis.networks.", "trellis.graph.", "trellis.sequence.", "trellis.generative.",
     "trellis.rl.", "trellis.nn.", "trellis.optim.", "trellis.datamodules.",
     "trellis.lightning_modules.",
+)  # fmt: skip
+# Wrappers of environments that write no files and call no functions of others.
+WRAPPERS = (
+    "AddWhiteNoise", "AtariPreprocessing", "ClipAction", "ClipReward", "DelayObservation",
+    "DiscretizeAction", "DiscretizeObservation", "FilterObservation", "FlattenObservation",
+    "FrameStackObservation", "GrayscaleObservation", "MaxAndSkipObservation",
+    "NormalizeObservation", "NormalizeReward", "ObstructView", "RepeatAction", "RescaleAction",
+    "RescaleObservation", "ReshapeObservation", "ResizeObservation", "StickyAction",
+    "TimeAwareObservation", "TimeLimit",
 )  # fmt: skip
 # Networks of nodes that are built from sizes alone; others there download and unpickle files.
 PYG_NETWORKS = ("EdgeCNN", "GAT", "GCN", "GIN", "GraphSAGE", "MLP", "PNA")
@@ -41,26 +51,21 @@ def registered_class(name: str, source: str = "the checkpoint") -> type:
     package = name.partition(".")[0]
     if package == "trellis":
         return _ours(name, source)
-    if package in ("torch", "lightning", "torch_geometric"):
-        found = _libraries().get(name) or _pyg(name)
+    if package in ("torch", "lightning", "torch_geometric", "gymnasium"):
+        found = _libraries().get(name) or _pyg(name) or _wrapper(name)
         if found is None:
             reason = f"is not among the classes of {package} that a checkpoint may name"
             raise refused(source, f"{name} {reason}")
         return found
     if package not in trusted_packages():
-        fix = f"If it is your own, set TRELLIS_TRUST={package}"
-        raise refused(source, f"it names {name}, from a package that is not trusted. {fix}")
+        fix = how_to_trust(package)
+        raise refused(source, f"it names {name}, from a package that is not trusted; {fix}")
     return _trusted(name, package, source)
 
 
 def refused(source: str, reason: str) -> ValueError:
     """The error about a checkpoint, or other ``source``, that may not be loaded for a reason."""
     return ValueError(f"{source} is refused: {reason}")
-
-
-def trusted_packages() -> list[str]:
-    """What ``TRELLIS_TRUST`` names, with spaces or commas between."""
-    return os.environ.get("TRELLIS_TRUST", "").replace(",", " ").split()
 
 
 def _ours(name: str, source: str) -> type:
@@ -77,6 +82,7 @@ def _ours(name: str, source: str) -> type:
 def _trusted(name: str, package: str, source: str) -> type:
     """A class of the user's own, defined in the package that is trusted."""
     module, _, attribute = name.rpartition(".")
+    make_importable(package)
     try:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError):
@@ -120,3 +126,12 @@ def _pyg(name: str) -> type | None:
     return (
         found if name in (f"torch_geometric.nn.{short}", f"{found.__module__}.{short}") else None
     )
+
+
+def _wrapper(name: str) -> type | None:
+    short = name.rpartition(".")[2]
+    if not name.startswith("gymnasium.wrappers.") or short not in WRAPPERS:
+        return None
+    found: type | None = getattr(import_module("gymnasium.wrappers"), short, None)
+    known = {f"gymnasium.wrappers.{short}", f"{found.__module__}.{short}"} if found else ()
+    return found if name in known else None

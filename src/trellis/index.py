@@ -51,11 +51,46 @@ def summary(name: str) -> str:
     >>> summary("GCN")
     'Graph convolutional network.'
     """
-    _, module = _homes()[name]
-    for node in ast.parse(_source(module).read_text(encoding="utf-8")).body:
+    node = definition(home(name), name)
+    return "" if node is None else (ast.get_docstring(node[1]) or "").partition("\n")[0]
+
+
+def home(name: str) -> str:
+    """The module that defines a public name.
+
+    >>> home("GCN")
+    'trellis.networks.graph.gnn'
+    """
+    return _homes()[name][1]
+
+
+def definition(module: str, name: str) -> tuple[str, ast.ClassDef | ast.FunctionDef] | None:
+    """What a name means in one of our modules: the module that defines it, and its source.
+
+    Args:
+        module: dotted name.
+        name: defined or imported there.
+    Returns:
+        ``None`` for what other packages define.
+    """
+    tree = _tree(module)
+    for node in () if tree is None else tree.body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
-            return (ast.get_docstring(node) or "").partition("\n")[0]
-    return ""
+            return module, node
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return definition(node.module, alias.name)
+    return None
+
+
+@cache
+def _tree(module: str) -> ast.Module | None:
+    if not module.startswith("trellis."):
+        return None
+    path = _source(module)
+    path = path if path.is_file() else path.with_suffix("") / "__init__.py"
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _families() -> Iterator[tuple[str, Path]]:

@@ -5,8 +5,10 @@ from trellis.analysis.images import image_grid, image_picture
 from trellis.analysis.layout import graph_layout
 from trellis.analysis.pictures import confusion_matrix, graph_picture, learning_curves
 from trellis.analysis.points import density_picture, flow_grid_picture, scatter_picture
+from trellis.analysis.searches import Tried, search_picture
 
 __all__ = [
+    "Tried",
     "alignment_picture",
     "confusion_matrix",
     "density_picture",
@@ -17,4 +19,5 @@ __all__ = [
     "image_picture",
     "learning_curves",
     "scatter_picture",
+    "search_picture",
 ]

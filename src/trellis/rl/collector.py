@@ -16,6 +16,7 @@ from trellis.checks import at_least_one
 from trellis.rl.environment_state import load_state, save_state
 from trellis.rl.spaces import bytes_to_float, fitting_actions
 from trellis.rl.vector_environments import (
+    Wrap,
     environment_spec,
     first_observations,
     make_environments,
@@ -64,6 +65,7 @@ class Collector:
         options: arguments of the environment, such as ``max_episode_steps``.
         seed: of the environments and of the actions: numbers that differ between runs, processes
             and all else that is not to act alike.
+        wrappers: each from an environment to a wrapped one; the first is the innermost.
     Attributes:
         spec: sizes of observations and actions.
         observation_dtype: of the tensors that observations come in.
@@ -88,10 +90,11 @@ class Collector:
         num_envs: int,
         options: Mapping[str, Any] | None = None,
         seed: Sequence[int] = (0, 0),
+        wrappers: Sequence[Wrap] = (),
     ) -> None:
         self.environment, self.num_envs = environment, at_least_one("num_envs", num_envs)
         self.seed = tuple(seed)
-        self._environments: Any = make_environments(environment, num_envs, options)
+        self._environments: Any = make_environments(environment, num_envs, options, wrappers)
         self.spec = environment_spec(environment, self._environments)
         self.observation_dtype = observation_dtype(self._environments)
         self._begin(0)

@@ -6,8 +6,9 @@ a new episode. So each observation is followed by the one that the action led to
 step only resets.
 """
 
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from trellis.index import did_you_mean
+from trellis.own_code import IMPORT, import_own_module, registers_environments
 from trellis.rl.spaces import bytes_to_float, check_observation, fitting_actions
 from trellis.spec import EnvironmentSpec
 
@@ -28,6 +30,8 @@ EVALUATION_SEEDS = {"val": 1_000_000, "test": 2_000_000}
 # Up to so many are stepped one by one: a vectorised step costs as much for one as for many, and
 # more yet between two steps of a network, which displace it from the processor's caches.
 MAX_SERIAL = 8
+# From an environment to a wrapped one.
+Wrap = Callable[[Any], Any]
 MAX_EPISODE_STEPS = 100_000  # in evaluation; longer episodes are taken for endless and truncated
 
 
@@ -44,7 +48,10 @@ class Episodes(NamedTuple):
 
 
 def make_environments(
-    environment: str, num_envs: int, options: Mapping[str, Any] | None = None
+    environment: str,
+    num_envs: int,
+    options: Mapping[str, Any] | None = None,
+    wrappers: Sequence[Wrap] = (),
 ) -> "VectorEnv":
     """Environments side by side: by their own vectorised entry point where that is faster.
 
@@ -52,24 +59,38 @@ def make_environments(
         environment: gymnasium's id.
         num_envs: how many.
         options: arguments of the environment, such as ``max_episode_steps``.
+        wrappers: each from an environment to a wrapped one; the first is the innermost.
     Raises:
         ImportError: gymnasium is missing; says how to get it.
-        ValueError: an unknown id; names the nearest.
+        ValueError: an unknown id; names the nearest; a wrapper that cannot wrap.
     """
     gymnasium = _gymnasium()
     from gymnasium.vector import AutoresetMode
 
     options = dict(options or {})
     known = _known(gymnasium, environment)
-    if num_envs > MAX_SERIAL and known.vector_entry_point is not None:
+    if num_envs > MAX_SERIAL and known.vector_entry_point is not None and not wrappers:
         made = gymnasium.make_vec(environment, num_envs, "vector_entry_point", **options)
         if made.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP:
             return made
         made.close()
     from trellis.rl.gymnasium_private import SerialEnvironments
 
-    one = partial(gymnasium.make, environment, disable_env_checker=True, **options)
+    make = partial(gymnasium.make, environment, disable_env_checker=True, **options)
+    one = partial(_wrapped, make, wrappers)
     return SerialEnvironments([one] * num_envs, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+
+def _wrapped(make: Callable[[], Any], wrappers: Sequence[Wrap]) -> Any:
+    environment = make()
+    for number, wrap in enumerate(wrappers):
+        try:
+            environment = wrap(environment)
+        except Exception as error:  # whatever a constructor says to wrong arguments
+            raise ValueError(
+                f"wrappers[{number}] cannot wrap {environment}: {type(error).__name__}: {error}"
+            ) from error
+    return environment
 
 
 def _gymnasium() -> Any:
@@ -86,14 +107,18 @@ def _known(gymnasium: Any, environment: str) -> Any:
     module, _, name = environment.rpartition(":")
     if module.startswith("trellis."):
         import_module(module)
+    elif module and (module in sys.modules or registers_environments(module)):
+        import_own_module(module, f"environment={environment!r}")
     elif module:  # a checkpoint names it, too, and must not import other modules
-        raise ValueError(f"environment={environment!r}: import {module} yourself and give {name}")
+        raise ValueError(
+            f"environment={environment!r}: import {module} first, or set {IMPORT}={module}"
+        )
     if name in gymnasium.registry:
         return gymnasium.registry[name]
-    hint = (
-        did_you_mean(name, gymnasium.registry, cutoff=0.4) or "; see gymnasium.pprint_registry()"
-    )
-    raise ValueError(f"environment={environment!r} is unknown to gymnasium{hint}")
+    near = did_you_mean(name, gymnasium.registry, cutoff=0.4)
+    hint = near or "; see gymnasium.pprint_registry()"
+    own = "" if module else "; its module may be yours to import, as in trellis --import MODULE"
+    raise ValueError(f"environment={environment!r} is unknown to gymnasium{hint}{own}")
 
 
 def environment_spec(environment: str, environments: "VectorEnv") -> EnvironmentSpec:

@@ -45,7 +45,7 @@ def failing(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_help_and_list_answer_at_once() -> None:
-    for words in (["--help"], ["list"], ["list", "networks"]):
+    for words in (["--help"], ["list"], ["list", "networks", "GCN"], ["fit", "--help"]):
         start = os.times()
         code = f"from trellis.lightning_modules.cli import main; main({words!r})"
         command = [sys.executable, "-c", code]

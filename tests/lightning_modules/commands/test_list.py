@@ -55,3 +55,25 @@ def test_the_table_of_the_readme_is_the_one_of_the_ledger(
     copy.write_text(readme.read_text(encoding="utf-8"), encoding="utf-8")
     module.write_table(copy)
     assert copy.read_text(encoding="utf-8") == readme.read_text(encoding="utf-8")
+
+
+def test_the_options_of_one_class() -> None:
+    shown = "\n".join(module.details("networks", "GCN"))
+    assert shown.startswith("GCN: Graph convolutional network.\nfrom trellis.networks.graph.GCN\n")
+    assert "  dropout: float = 0.5\n      probability before each convolution." in shown
+    assert "  in_channels: int\n      features of a node." in shown
+    assert "learning rate" in "\n".join(module.details("objectives", "NodeClassification"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("networks", "GCNN", "networks has no GCNN; did you mean GCN?"),
+        ("objectives", "GCN", "objectives has no GCN; it is among networks"),
+        ("data", "qqqq", "data has no qqqq; see trellis list data"),
+        ("configs", "gcn_crra", "configs has no gcn_crra"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_a_known_one(kind: str, name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
+        module.details(kind, name)

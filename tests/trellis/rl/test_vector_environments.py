@@ -1,5 +1,6 @@
 """Environments by name, and episodes played to their end."""
 
+import sys
 from functools import partial
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_episodes_are_played_once_and_whole() -> None:
         ("CartPole-v7", "unknown to gymnasium; did you mean CartPole-v"),
         ("Cartpole", "CartPole"),
         ("qqqqqqqq", "see gymnasium.pprint_registry"),
-        ("os:system", "import os yourself"),
+        ("antigravity:Env-v0", "import antigravity first"),
         ("Blackjack-v1", "observations are a Tuple"),
     ],
 )
@@ -233,3 +234,58 @@ def test_resets_are_those_of_gymnasium(num_envs: int) -> None:
             steps = [made.step(np.full(num_envs, action))[:4] for made in (ours, theirs)]
             for a, b in zip(*steps, strict=True):
                 assert np.array_equal(a, b)
+
+
+class Doubled(gymnasium.RewardWrapper):
+    def __init__(self, env: gymnasium.Env, factor: float = 2.0) -> None:
+        super().__init__(env)
+        self.factor = factor
+
+    def reward(self, reward: Any) -> float:
+        return self.factor * float(reward)
+
+
+def test_wrappers_are_put_around_in_their_order() -> None:
+    from gymnasium.wrappers import ClipReward
+
+    def total(*wrappers: Any) -> float:
+        environments = make_environments("TestClock-v0", 1, wrappers=wrappers)
+        spec = environment_spec("TestClock-v0", environments)
+        found = play(environments, spec, lambda seen: torch.zeros(len(seen)).long(), 0)
+        return float(found.returns)
+
+    clip = partial(ClipReward, min_reward=0.0, max_reward=3.0)
+    assert total() == 1 + 2 + 3 + 4
+    assert total(clip, Doubled) == 2 * (1 + 2 + 3 + 3)
+    assert total(Doubled, clip) == 2 + 3 + 3 + 3
+    assert total(partial(Doubled, factor=-1.0)) == -10
+
+
+def test_wrapped_environments_are_stepped_one_by_one() -> None:
+    made = make_environments("CartPole-v1", 9, wrappers=[Doubled])
+    assert isinstance(made, SyncVectorEnv)
+    made.reset(seed=0)
+    assert made.step(np.zeros(9, dtype=int))[1].tolist() == [2.0] * 9
+
+
+def test_a_wrapper_that_does_not_fit_is_named() -> None:
+    with pytest.raises(ValueError, match=r"wrappers\[1\] cannot wrap .*TypeError"):
+        make_environments("TestClock-v0", 1, wrappers=[Doubled, partial(Doubled, fctor=1.0)])
+
+
+def test_the_module_of_an_environment_is_imported_if_its_user_named_it(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "laboratory.py").write_text(
+        "import gymnasium\ngymnasium.register('Lab-v0', 'environment_cases:Clock')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    with pytest.raises(ValueError, match="import laboratory first, or set TRELLIS_IMPORT=labor"):
+        make_environments("laboratory:Lab-v0", 1)
+    with pytest.raises(ValueError, match="Lab-v0' is unknown to gymnasium.*trellis --import"):
+        make_environments("Lab-v0", 1)
+    assert "laboratory" not in sys.modules
+    monkeypatch.setenv("TRELLIS_IMPORT", "laboratory")
+    assert make_environments("laboratory:Lab-v0", 1).num_envs == 1
+    assert make_environments("Lab-v0", 1).num_envs == 1
