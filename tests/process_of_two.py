@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+sys.path.insert(0, str(Path(__file__).parent / "datamodules" / "image"))
 sys.path.insert(0, str(Path(__file__).parent / "lightning_modules"))
 sys.path.insert(0, str(Path(__file__).parent))
 from config_cases import CONFIGS, anew, fit, parsed

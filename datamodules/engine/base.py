@@ -1,9 +1,9 @@
 """The base of all data modules: a spec, and one loader for each split."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import copy
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import lightning as L
 import torch
@@ -14,6 +14,20 @@ from trellis.hyperparameters import PlainHyperparameters
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+class Inputs(NamedTuple):
+    """New examples to make predictions for.
+
+    Args:
+        loader: batches as those of the test split, in the order of the input; no prediction may
+            depend on their targets, which are placeholders.
+        ids: what each example is called, as many as there are examples: the first column of the
+            predictions.
+    """
+
+    loader: Loader[Any]
+    ids: Sequence[str]
 
 
 class DataModule(PlainHyperparameters, L.LightningDataModule, ABC):
@@ -32,12 +46,35 @@ class DataModule(PlainHyperparameters, L.LightningDataModule, ABC):
         super().__init__()
         self.save_hyperparameters(logger=False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the trainer learns; the CPU as long as there is none."""
+        strategy = getattr(self.trainer, "strategy", None)
+        return getattr(strategy, "root_device", torch.device("cpu"))
+
     def setup(self, stage: str | None = None) -> None:
         """Read the raw files; data that is computed needs nothing here."""
 
     @abstractmethod
     def loader(self, split: Split) -> Iterable[Any]:
         """Batches of ``split``; shuffled for training."""
+
+    def inputs(self, path: str, spec: Any) -> Inputs:
+        """New examples, for ``trellis predict CHECKPOINT --input PATH``.
+
+        It is called before ``setup``, on a data module whose raw files may be missing: what was
+        learnt from the training data is in ``spec``. A data module without this method predicts
+        its test split only.
+
+        Args:
+            path: as it was typed: a file or a folder; ``-`` is standard input, which
+                ``trellis.files.read_bytes`` reads.
+            spec: of the data that the checkpoint was trained on.
+        Raises:
+            FileNotFoundError: there is nothing at ``path``.
+            ValueError: the examples do not fit ``spec``; names the first that does not.
+        """
+        raise ValueError(f"input={path}: {type(self).__name__} predicts its test split only")
 
     def train_dataloader(self) -> Iterable[Any]:
         loader = self.loader("train")
@@ -89,3 +126,28 @@ def tensor_loader(
         batch_size=batch_size,
         shuffle=train,
     )
+
+
+def held_out(
+    x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor, num_val: int
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The splits of data with a training and a test part, of which ``num_val`` validate.
+
+    Args:
+        x: training examples.
+        y: their labels.
+        x_test: test examples.
+        y_test: their labels.
+        num_val: how many training examples, drawn with a fixed seed, validate; 0 trains on all of
+            them, and the test examples validate.
+    Raises:
+        ValueError: nothing is left to train on.
+    """
+    if num_val >= len(x):
+        raise ValueError(f"num_val={num_val}: give less than the {len(x)} training examples")
+    test = (x_test, y_test)
+    if num_val == 0:
+        return {"train": (x, y), "val": test, "test": test}
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    train, val = order[:-num_val], order[-num_val:]
+    return {"train": (x[train], y[train]), "val": (x[val], y[val]), "test": test}

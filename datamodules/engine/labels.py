@@ -53,6 +53,30 @@ def check_class_names(labels: Sequence[str], source: str) -> None:
         )
 
 
+def class_names(labels: Sequence[str], source: str) -> tuple[str, ...]:
+    """The classes among labels, in the order of their numbers, or else of their names.
+
+    Args:
+        labels: one for each labelled example.
+        source: their name in the message.
+    Raises:
+        ValueError: there are fewer than two, or they are no classes; see ``check_class_names``.
+
+    >>> class_names(["10", "9", "10"], "here")
+    ('9', '10')
+    """
+    found = set(labels)
+    if not found:
+        raise ValueError(f"{source}: no example has a label: fill in some")
+    if len(found) == 1:
+        raise ValueError(f"{source}: all labels are {labels[0]!r}: give at least two classes")
+    check_class_names(labels, source)
+    numbers = [(number, name) for name in found if (number := as_number(name)) is not None]
+    return tuple(
+        [name for _, name in sorted(numbers)] if len(numbers) == len(found) else sorted(found)
+    )
+
+
 def as_number(name: str) -> float | None:
     """The finite number that a label is, if it is one."""
     with suppress(ValueError):

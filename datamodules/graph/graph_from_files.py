@@ -12,8 +12,8 @@ from torch_geometric.utils import coalesce, to_undirected
 from trellis.checks import fraction
 from trellis.datamodules.engine.base import SPLITS
 from trellis.datamodules.engine.checks import in_line
-from trellis.datamodules.engine.labels import as_number, check_class_names
-from trellis.datamodules.graph.tables import Row, read_rows
+from trellis.datamodules.engine.labels import class_names
+from trellis.datamodules.engine.tables import Row, read_rows
 from trellis.datamodules.graph.whole_graph import WholeGraph, check_masks
 from trellis.files import FilePath
 from trellis.spec import NodeSpec
@@ -152,20 +152,9 @@ def _read_ids(path: Path, rows: list[Row]) -> dict[str, int]:
 
 
 def _read_labels(path: Path, column: str, names: list[str]) -> tuple[Tensor, tuple[str, ...]]:
-    found = {name for name in names if name}
-    if not found:
-        raise ValueError(f"{path}, column {column!r}: no node has a label: fill in some")
-    if len(found) == 1:
-        raise ValueError(
-            f"{path}, column {column!r}: all labels are {names[0] or found.pop()!r}: "
-            f"give at least two classes"
-        )
-    check_class_names([name for name in names if name], f"{path}, column {column!r}")
-    numbers = [(number, name) for name in found if (number := as_number(name)) is not None]
-    numeric = len(numbers) == len(found)
-    classes = [name for _, name in sorted(numbers)] if numeric else sorted(found)
+    classes = class_names([name for name in names if name], f"{path}, column {column!r}")
     label = {name: index for index, name in enumerate(classes)} | {"": -1}
-    return torch.tensor([label[name] for name in names]), tuple(classes)
+    return torch.tensor([label[name] for name in names]), classes
 
 
 def _read_split(path: Path, rows: list[Row], column: int, y: Tensor) -> list[Tensor]:

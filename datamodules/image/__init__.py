@@ -1,6 +1,7 @@
 """Images."""
 
+from trellis.datamodules.image.cifar10 import CIFAR10
 from trellis.datamodules.image.image_folder import ImageFolder
-from trellis.datamodules.image.mnist import MNIST
+from trellis.datamodules.image.mnist import MNIST, FashionMNIST
 
-__all__ = ["ImageFolder", "MNIST"]
+__all__ = ["CIFAR10", "FashionMNIST", "ImageFolder", "MNIST"]

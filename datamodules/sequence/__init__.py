@@ -3,7 +3,9 @@
 from trellis.datamodules.sequence.conll import CoNLL
 from trellis.datamodules.sequence.copy_reverse import CopyReverse
 from trellis.datamodules.sequence.date_formats import DateFormats
+from trellis.datamodules.sequence.labelled_sentences import LabelledSentences
 from trellis.datamodules.sequence.labelled_text import LabelledText
+from trellis.datamodules.sequence.mnist1d import MNIST1D
 from trellis.datamodules.sequence.multi30k import Multi30k
 from trellis.datamodules.sequence.parallel_text import ParallelText
 from trellis.datamodules.sequence.sentence_order import SentenceOrder
@@ -15,7 +17,9 @@ __all__ = [
     "CoNLL",
     "CopyReverse",
     "DateFormats",
+    "LabelledSentences",
     "LabelledText",
+    "MNIST1D",
     "Multi30k",
     "ParallelText",
     "SentenceOrder",

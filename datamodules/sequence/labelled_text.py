@@ -14,7 +14,7 @@ from trellis.datamodules.sequence.labelled_files import LabelledFiles
 from trellis.datamodules.sequence.text_files import read_lines
 from trellis.files import FilePath
 from trellis.sequence.batches import Ragged
-from trellis.sequence.tokenizer import BOS, EOS, TokenizerFactory, WordTokenizer
+from trellis.sequence.tokenizer import BOS, EOS, Tokenizer, TokenizerFactory, WordTokenizer
 from trellis.spec import LabelledTokenSpec
 
 Lines = tuple[int, list[str], list[str]]  # number of the first one, labels, texts
@@ -57,37 +57,14 @@ class LabelledText(LabelledFiles):
     def learn(self, train: Lines) -> None:
         _, labels, texts = train
         self.learn_tokenizer(texts)
-        check_class_names(labels, str(self.paths["train"]))
-        classes = tuple(sorted(set(labels)))
+        classes = classes_of(labels, self.paths["train"])
         self.spec = LabelledTokenSpec(self.tokenizer.spec, len(classes), classes)
 
     def encode(self, split: Split, contents: Lines) -> tuple[Ragged, Tensor]:
         first, labels, texts = contents
-        return self._tokens(split, texts, first), self._labels(split, labels, first)
-
-    def _tokens(self, split: Split, texts: list[str], first: int) -> Ragged:
-        rows, path = self.tokenizer.encode_batch(texts), self.paths[split]
-        limit = self.max_length or self.max_tokens
-        too_long = [line for line, row in enumerate(rows, first) if len(row) + 2 > limit]
-        if too_long and self.max_length is None:
-            line = too_long[0]
-            advice = "raise it, or truncate texts with max_length"
-            count = f"{len(rows[line - first]) + 2:,} tokens"
-            raise in_line(path, line, f"a text of {count}, more than max_tokens={limit}: {advice}")
-        if too_long:
-            rank_zero_info(
-                f"{path}: {len(too_long):,} of {len(rows):,} texts are truncated to "
-                f"max_length={limit} tokens"
-            )
-        return Ragged([[BOS, *row[: limit - 2], EOS] for row in rows])
-
-    def _labels(self, split: Split, labels: list[str], first: int) -> Tensor:
-        index = {name: number for number, name in enumerate(self.spec.classes)}
-        for line, label in enumerate(labels, first):
-            if label not in index:
-                known = f"the training file, which has {', '.join(index)}"
-                raise in_line(self.paths[split], line, f"label {label!r} is not in {known}")
-        return torch.tensor([index[label] for label in labels])
+        path, limits = self.paths[split], (self.max_length, self.max_tokens)
+        tokens = encode_texts(self.tokenizer, texts, path, first, *limits)
+        return tokens, encode_labels(labels, self.spec.classes, path, first)
 
     def labels_of(self, labels: Tensor, indices: Tensor) -> Tensor:
         return labels[indices]
@@ -111,3 +88,63 @@ def read_labelled(path: Path) -> Lines:
     if not labels:
         raise ValueError(f"{path} holds a header and no texts")
     return number - len(labels) + 1, labels, texts
+
+
+def classes_of(labels: list[str], path: Path) -> tuple[str, ...]:
+    """The classes of a training file, sorted.
+
+    Raises:
+        ValueError: they are none, see ``check_class_names``.
+    """
+    check_class_names(labels, str(path))
+    return tuple(sorted(set(labels)))
+
+
+def encode_texts(
+    tokenizer: Tokenizer,
+    texts: list[str],
+    path: Path,
+    first: int,
+    max_length: int | None,
+    max_tokens: int,
+) -> Ragged:
+    """Token ids of texts, from ``bos_id`` to ``eos_id``.
+
+    Args:
+        tokenizer: makes them.
+        texts: one a line.
+        path: of their file.
+        first: number of the line of the first one.
+        max_length: longer texts are truncated; ``None``: too long a text is an error.
+        max_tokens: in a batch.
+    Raises:
+        ValueError: a text is longer than ``max_tokens``; names its line.
+    """
+    rows = tokenizer.encode_batch(texts)
+    limit = max_length or max_tokens
+    too_long = [line for line, row in enumerate(rows, first) if len(row) + 2 > limit]
+    if too_long and max_length is None:
+        line = too_long[0]
+        advice = "raise it, or truncate texts with max_length"
+        count = f"{len(rows[line - first]) + 2:,} tokens"
+        raise in_line(path, line, f"a text of {count}, more than max_tokens={limit}: {advice}")
+    if too_long:
+        rank_zero_info(
+            f"{path}: {len(too_long):,} of {len(rows):,} texts are truncated to "
+            f"max_length={limit} tokens"
+        )
+    return Ragged([[BOS, *row[: limit - 2], EOS] for row in rows])
+
+
+def encode_labels(labels: list[str], classes: tuple[str, ...], path: Path, first: int) -> Tensor:
+    """Labels as numbers ``[N]``; their arguments are those of ``encode_texts``.
+
+    Raises:
+        ValueError: a label is none of ``classes``; names its line.
+    """
+    index = {name: number for number, name in enumerate(classes)}
+    for line, label in enumerate(labels, first):
+        if label not in index:
+            known = f"the training file, which has {', '.join(index)}"
+            raise in_line(path, line, f"label {label!r} is not in {known}")
+    return torch.tensor([index[label] for label in labels])

@@ -2,5 +2,6 @@
 
 from trellis.datamodules.vector.digits import Digits
 from trellis.datamodules.vector.synthetic_points import SyntheticPoints
+from trellis.datamodules.vector.table import Table
 
-__all__ = ["Digits", "SyntheticPoints"]
+__all__ = ["Digits", "SyntheticPoints", "Table"]

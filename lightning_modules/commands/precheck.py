@@ -15,7 +15,7 @@ from trellis.own_code import own_names
 # Options of Lightning's four commands beside those of trainer, model and data.
 OPTIONS = (
     "config", "seed_everything", "trainer", "model", "data", "ckpt_path", "init_from",
-    "weights_only", "verbose", "return_predictions", "print_config", "help",
+    "input", "weights_only", "verbose", "return_predictions", "print_config", "help",
 )  # fmt: skip
 ROOMS = {"model": "trellis.lightning_modules.", "data": "trellis.datamodules."}
 

@@ -120,9 +120,8 @@ class TrellisCLI(TypedBeatsCheckpointCLI):
         trainer: Any = self.trainer
         batches = trainer.predict_loop.predictions
         if batches and trainer.is_global_zero and not trainer.fast_dev_run:
-            print(
-                f"predictions: {write_predictions(batches, self.model, trainer.run_folder.path)}"
-            )
+            folder, ids = trainer.run_folder.path, trainer.input_ids
+            print(f"predictions: {write_predictions(batches, self.model, folder, ids)}")
 
 
 class SaveConfig(SaveConfigCallback):

@@ -1,6 +1,6 @@
 """Lightning's Trainer with trellis's defaults; it takes every option of Lightning's."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class Trainer(L.Trainer):
         self.run_folder = RunFolder(default_root_dir, run_name)
         self.plain_options = plain_options(options)
         self._validates: bool | None = None
+        self.input_ids: Sequence[str] | None = None  # of new examples, once they are predicted
         callbacks = _listed(callbacks)
         if not any(isinstance(callback, GracefulStop) for callback in callbacks):
             callbacks.append(GracefulStop())
@@ -169,6 +170,52 @@ class Trainer(L.Trainer):
             callbacks = self.callbacks  # type: ignore[attr-defined]  # by now Lightning has another list
             restore_empty_hooks(callbacks)
             callbacks[:] = [c for c in callbacks if not isinstance(c, _InitialWeights)]
+
+    def predict(
+        self,
+        model: L.LightningModule | None = None,
+        dataloaders: Any = None,
+        datamodule: L.LightningDataModule | None = None,
+        return_predictions: bool | None = None,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+        input: str | None = None,
+    ) -> list[Any] | list[list[Any]] | None:
+        """Predict the test split, or new examples.
+
+        Args:
+            model: an objective, or any other ``LightningModule``.
+            dataloaders: see Lightning.
+            datamodule: the data.
+            return_predictions: see Lightning.
+            ckpt_path: checkpoint to take the weights from.
+            weights_only: see Lightning.
+            input: new examples in place of the test split: a file or folder of the kind that
+                ``datamodule`` was trained on, or ``-`` for standard input. The data module is
+                not set up: what it was trained on need not be there. Afterwards
+                ``input_ids`` names each example.
+        Raises:
+            ValueError: the data module has no reader of new examples, or they do not fit.
+        """
+        self.input_ids = None
+        if input is not None:
+            dataloaders, self.input_ids = _new_examples(model, datamodule, input)
+            datamodule = None
+        return super().predict(
+            model, dataloaders, datamodule, return_predictions, ckpt_path, weights_only
+        )
+
+
+def _new_examples(model: Any, datamodule: Any, path: str) -> tuple[Any, Sequence[str]]:
+    read = getattr(datamodule, "inputs", None)
+    if read is None:
+        name = "no data module" if datamodule is None else type(datamodule).__name__
+        raise ValueError(
+            f"input={path}: {name} cannot read new examples: give a data module with a method "
+            f"inputs(path, spec), see trellis.datamodules.engine.base.DataModule"
+        )
+    loader, ids = read(path, getattr(model, "spec", None))
+    return loader, ids
 
 
 class _NoProfiler(PassThroughProfiler):

@@ -1,6 +1,7 @@
 """One class for each example: images, vectors, anything with a label of its own."""
 
 import torch
+import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
@@ -14,7 +15,8 @@ from trellis.spec import TensorSpec
 class Classification(Classifier):
     """Cross-entropy of one label per example.
 
-    Batch: ``(x, y)`` with examples ``x [B, in_channels, *size]`` and labels ``y [B]``.
+    Batch: ``(x, y)`` with examples ``x [B, in_channels, *size]`` and labels ``y [B]``; those of
+    mixup, to train on, are probabilities ``y [B, out_channels]``.
 
     Args:
         network: from ``(in_channels, out_channels)`` to a module ``x -> logits``.
@@ -44,3 +46,8 @@ class Classification(Classifier):
     ) -> tuple[Tensor, Tensor]:
         x, y = batch
         return self(x), y
+
+    def loss(self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        if self.training and labels.is_floating_point() and labels.shape == logits.shape:
+            return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        return super().loss(logits, labels, label_smoothing)

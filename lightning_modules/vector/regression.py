@@ -51,6 +51,13 @@ _FAMILIES = {
 }
 
 
+class Moments(NamedTuple):
+    """Prediction of every target, in its unit: mean and standard deviation ``[B, T]``."""
+
+    mean: Tensor
+    std: Tensor
+
+
 class Regression(Objective):
     """Maximum likelihood of real-valued targets.
 
@@ -60,7 +67,9 @@ class Regression(Objective):
 
     Batch: ``(x, y)`` with examples ``x [B, in_channels, *size]`` and targets ``y [B, T]``, or
     ``[B]`` where T = out_channels is 1. Reports ``nll_nats``, summed over the targets of an
-    example, and ``rmse`` of the predicted mean over all targets, in their unit.
+    example, and ``rmse`` of the predicted mean over all targets, in their unit. Where the spec has
+    the means and the scales of the targets, the network predicts standardised targets; what is
+    reported and predicted is in the unit of the data all the same.
 
     Args:
         network: from ``(in_channels, out_channels)`` to a module ``x -> [B, out_channels]``.
@@ -72,6 +81,8 @@ class Regression(Objective):
 
     spec_type = TensorSpec
     monitor = "val/nll_nats"
+    target_mean: Tensor
+    target_scale: Tensor
 
     def __init__(
         self,
@@ -93,6 +104,10 @@ class Regression(Objective):
         advice = "use Classification, or data whose TensorSpec says targets='real'"
         require_targets(spec, "real", "Regression predicts", advice)
         self.build_network(channels(spec, self._family.num_parameters), "x")
+        known = bool(spec.target_scales)
+        means, scales = (spec.target_means, spec.target_scales) if known else ((0.0,), (1.0,))
+        self.register_buffer("target_mean", torch.tensor(means), persistent=False)
+        self.register_buffer("target_scale", torch.tensor(scales), persistent=False)
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
         return {"nll_nats": BatchMean(), "rmse": MeanSquaredError(squared=False)}
@@ -104,14 +119,20 @@ class Regression(Objective):
     def _parameters_and_targets(
         self, batch: tuple[Tensor, Tensor]
     ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Parameters and targets ``[B, T]``, both of standardised targets."""
         x, y = batch
         if y.ndim == 1:
             y = y.unsqueeze(-1)  # [B] -> [B, 1]
-        return self(x).chunk(self._family.num_parameters, dim=-1), y
+        parameters = self(x).chunk(self._family.num_parameters, dim=-1)
+        return parameters, (y - self.target_mean) / self.target_scale
+
+    def _nll(self, y: Tensor, *parameters: Tensor) -> Tensor:
+        """In the unit of the data: its density is that of standardised targets, per scale."""
+        return self._family.nll(y, *parameters) + self.target_scale.log().sum()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         parameters, y = self._parameters_and_targets(batch)
-        loss = self._family.nll(y, *parameters)
+        loss = self._nll(y, *parameters)
         self.log_train(nll_nats=loss)
         return loss
 
@@ -119,10 +140,10 @@ class Regression(Objective):
         parameters, y = self._parameters_and_targets(batch)
         mean, _ = self._family.moments(*parameters)
         metrics = self.evaluated(stage)
-        metrics["nll_nats"].update(self._family.nll(y, *parameters), len(y))
-        metrics["rmse"].update(mean.contiguous(), y)
+        metrics["nll_nats"].update(self._nll(y, *parameters), len(y))
+        metrics["rmse"].update(mean * self.target_scale, y * self.target_scale)
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of every target, ``[B, out_channels]`` each."""
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Moments:
         x, _ = batch
-        return self._family.moments(*self(x).chunk(self._family.num_parameters, dim=-1))
+        mean, std = self._family.moments(*self(x).chunk(self._family.num_parameters, dim=-1))
+        return Moments(mean * self.target_scale + self.target_mean, std * self.target_scale)

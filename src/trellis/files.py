@@ -7,6 +7,7 @@ import re
 import secrets
 import shutil
 import socket
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -72,6 +73,22 @@ def atomic_write_text(path: str | Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all; see ``atomic_write``."""
     with atomic_write(path) as file:
         file.write(text.encode())
+
+
+def read_bytes(path: str | Path, what: str) -> bytes:
+    """Contents of a file; ``-`` is standard input.
+
+    Args:
+        path: of the file.
+        what: the option that gave it, for the message.
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if str(path) == "-":
+        return sys.stdin.buffer.read()
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{what}={path}: no such file (in {Path.cwd()})")
+    return Path(path).read_bytes()
 
 
 def decode_utf8(raw: bytes, name: str, first_line: int = 1) -> str:

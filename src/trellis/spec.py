@@ -18,17 +18,23 @@ Targets = Literal["labels", "real"]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Examples ``x [B, in_channels, *size]`` with targets: vectors (no size) or images.
+    """Examples ``x [B, in_channels, *size]`` with targets: vectors, signals or images.
 
     Args:
-        in_channels: features of a vector, colour channels of an image.
+        in_channels: features of a vector, channels of a signal, colours of an image.
         out_channels: number of classes, or of real targets.
-        size: height and width of an image; empty for vectors.
+        size: height and width of an image, length of a signal; empty for vectors.
         classes: class names, in order of their labels; empty for real targets.
         values: range of the numbers in ``x``.
         alpha: the rescaling of ``logit`` values.
         targets: ``labels [B]`` in 0 to ``out_channels - 1``, or ``real`` numbers
             ``[B, out_channels]`` (or ``[B]``, where ``out_channels`` is 1).
+        target_names: names of real targets; empty where they have none.
+        target_means: of real targets in the training split, in their unit; empty: they are
+            learnt as they are.
+        target_scales: likewise their standard deviations.
+        columns: JSON of the columns of a table and how they become ``x``; empty where examples
+            are no rows.
     """
 
     in_channels: int
@@ -38,6 +44,10 @@ class TensorSpec:
     values: Values = "real"
     alpha: float = 0.0
     targets: Targets = "labels"
+    target_names: tuple[str, ...] = ()
+    target_means: tuple[float, ...] = ()
+    target_scales: tuple[float, ...] = ()
+    columns: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:

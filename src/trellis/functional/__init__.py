@@ -1,5 +1,13 @@
 """Pure functions of general use: tensors in, tensors out."""
 
+from trellis.functional.augmentation import (
+    cut_out,
+    flip_images,
+    mix_up,
+    recolour_images,
+    rotate_images,
+    shift_images,
+)
 from trellis.functional.divergence import (
     Transport,
     adversarial,
@@ -21,17 +29,23 @@ __all__ = [
     "adversarial",
     "bregman_divergence",
     "chi2_divergence",
+    "cut_out",
     "f_divergence",
+    "flip_images",
     "gaussian_nll",
     "gumbel_nll",
     "heteroscedastic_gaussian_nll",
     "js_divergence",
     "kl_divergence",
     "leave_one_out",
+    "mix_up",
     "negative_entropy",
     "optimal_transport",
+    "recolour_images",
     "reparameterize",
+    "rotate_images",
     "score_function",
+    "shift_images",
     "squared_deviation",
     "wasserstein_1d",
 ]

@@ -11,6 +11,15 @@ from trellis.nn.attention import (
     attention_weights,
     causal_mask,
 )
+from trellis.nn.augmentation import (
+    Augmentation,
+    Cutout,
+    Mixup,
+    RandomColour,
+    RandomCrop,
+    RandomFlip,
+    RandomRotation,
+)
 from trellis.nn.initialization import initialize_, orthogonal_
 from trellis.nn.positional import (
     LearnedPositions,
@@ -30,16 +39,23 @@ from trellis.nn.transformer_layer import (
 )
 
 __all__ = [
+    "Augmentation",
     "CausalLayer",
     "CausalSelfAttention",
     "CrossAttention",
+    "Cutout",
     "DecoderLayer",
     "EncoderLayer",
     "FeedForward",
     "KeyValues",
     "LearnedPositions",
     "Maxout",
+    "Mixup",
     "NoPositions",
+    "RandomColour",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomRotation",
     "ResidualNorm",
     "RotaryPositions",
     "SelfAttention",

@@ -187,7 +187,7 @@ def test_a_wrong_edge_is_named(tmp_path: Path, edges: str, message: str) -> None
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ("id,x,label\na,1,\nb,2,\n", "column 'label': no node has a label: fill in some"),
+        ("id,x,label\na,1,\nb,2,\n", "column 'label': no example has a label: fill in some"),
         ("id,x,label\na,1,red\nb,2,\n", "all labels are 'red': give at least two classes"),
         ("id,label\na,red\nb,blue\n", "no feature columns"),
         ("id,x,label\n", "give a header and one line per node"),

@@ -1,6 +1,9 @@
 """Folders of small files: what is read, how it is split, and what is refused by name."""
 
+import csv
+import io
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,8 @@ from PIL import Image
 
 from trellis.datamodules.image.image_folder import ImageFolder
 from trellis.datamodules.image.pixels import PixelValues
+from trellis.lightning_modules import cli
+from trellis.nn import Mixup, RandomColour, RandomCrop, RandomFlip
 from trellis.spec import TensorSpec
 
 
@@ -222,6 +227,108 @@ def test_logits_are_those_of_pixel_values(folder: Path) -> None:
     assert torch.equal(everything(data, "val")[0], expected)
 
 
+def test_training_images_are_changed_and_others_are_not(folder: Path) -> None:
+    steps = [partial(RandomCrop, padding=2), RandomFlip, RandomColour, Mixup]
+    for grey in (False, True):
+        plain = ready(folder, batch_size=4, grey=grey)
+        data = ready(folder, batch_size=4, grey=grey, augmentations=steps)
+        for split in ("val", "test"):
+            assert torch.equal(everything(data, split)[0], everything(plain, split)[0])
+        (x, y), (old, labels) = (next(iter(each.loader("train"))) for each in (data, plain))
+        assert x.shape == old.shape
+        assert not torch.allclose(x, old)
+        assert y.shape == (len(labels), 2)
+    flat = next(
+        iter(ready(folder, batch_size=4, flatten=True, augmentations=steps).loader("train"))
+    )
+    assert flat[0].shape == (4, 90)
+
+
+def test_a_classifier_learns_from_mixed_sizes_and_predicts_by_name(tmp_path: Path) -> None:
+    """Bright and dark photographs of many sizes; new ones in folders of any depth, in order."""
+    draw = np.random.default_rng(0)
+    for number in range(40):
+        height, width = draw.integers(8, 30, 2)
+        level = (40, 200)[number % 2]
+        pixels = draw.integers(level - 30, level + 30, (height, width, 3), "uint8")
+        write(tmp_path / "photos" / ("dark", "bright")[number % 2] / f"{number}.png", pixels)
+        if number < 6:
+            write(tmp_path / "new" / ("b", "a", "c")[number % 3] / f"x{number}.png", pixels)
+    data = ("--data=ImageFolder", f"--data.path={tmp_path / 'photos'}", "--data.size=8")
+    change = "[{class_path: RandomFlip}, {class_path: RandomCrop, init_args: {padding: 1}}]"
+    model = ("--model=Classification", "--model.network=SmallCNN", "--model.network.channels=4",
+             "--model.optimizer=Adam", "--model.optimizer.lr=0.01")  # fmt: skip
+    runs = tmp_path / "runs"
+    quiet = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
+             f"--trainer.default_root_dir={runs}", "--trainer.run_name=photos")  # fmt: skip
+    cli.main(["fit", *model, *data, f"--data.augmentations={change}", "--data.batch_size=8",
+              "--trainer.max_epochs=8", *quiet])  # fmt: skip
+    checkpoint = runs / "photos" / "0" / "checkpoints" / "last.ckpt"
+    (tmp_path / "photos" / "dark").rename(tmp_path / "elsewhere")
+    found = predicted(checkpoint, str(tmp_path / "new"), *quiet)
+    assert [row["id"] for row in found] == [
+        f"{n}" for n in ("a/x1.png", "a/x4.png", "b/x0.png", "b/x3.png", "c/x2.png", "c/x5.png")
+    ]
+    bright = [float(row["bright"]) > 0.5 for row in found]
+    assert bright == [int(row["id"][3]) % 2 == 1 for row in found]
+    one = predicted(checkpoint, str(tmp_path / "new" / "c" / "x5.png"), *quiet)
+    assert [row["id"] for row in one] == ["x5.png"]
+    assert float(one[0]["bright"]) == pytest.approx(float(found[-1]["bright"]), abs=1e-5)
+
+
+def predicted(checkpoint: Path, given: str, *options: str) -> list[dict[str, str]]:
+    cli.main(["predict", str(checkpoint), "--input", given, *options])
+    newest = max(
+        checkpoint.parents[2].rglob("predictions.csv"), key=lambda p: p.stat().st_mtime_ns
+    )
+    return list(csv.DictReader(newest.open(newline="")))
+
+
+def test_new_images_must_fit_what_was_learned(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    spec = ready(folder).spec
+    new = write(tmp_path / "new" / "a.png", picture(3, 7, 5))
+    data = ImageFolder(str(folder))
+    with pytest.raises(
+        ValueError, match=r"a\.png has 7x5 .*learned from \[3, 6, 5\]: give data.si"
+    ):
+        data.inputs(str(new), spec)
+    loader, names = ImageFolder(str(folder), size=(6, 5)).inputs(str(new.parent), spec)
+    assert (next(iter(loader))[0].shape, names) == ((1, 3, 6, 5), ["a.png"])
+    with pytest.raises(FileNotFoundError, match="input=nowhere"):
+        data.inputs("nowhere", spec)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="the folder holds no images"):
+        data.inputs(str(tmp_path / "empty"), spec)
+
+
+def test_an_image_comes_from_a_pipe(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    data, spec = ImageFolder(str(folder)), ready(folder).spec
+    whole = write(tmp_path / "pipe.png", picture(5)).read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(whole)))
+    loader, names = data.inputs("-", spec)
+    expected = torch.as_tensor(picture(5)).permute(2, 0, 1) / 255
+    torch.testing.assert_close(next(iter(loader))[0][0], expected)
+    assert names == ["-"]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"no image")))
+    with pytest.raises(ValueError, match="- cannot be read as an image"):
+        data.inputs("-", spec)
+
+
+def test_images_that_cannot_be_read_are_skipped_on_request(folder: Path) -> None:
+    (folder / "cat" / "21.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match=r"1 of 21 images are skipped: .*cat/21\.png cannot be"):
+        data = ready(folder, unreadable="skip")
+    plain = ready(folder_without(folder, "cat/21.png"))
+    for split in ("train", "val", "test"):
+        for ours, theirs in zip(everything(data, split), everything(plain, split), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def folder_without(folder: Path, name: str) -> Path:
+    (folder / name).unlink()
+    return folder
+
+
 # --- refusals ----------------------------------------------------------------------------------
 
 
@@ -266,6 +373,18 @@ def test_splits_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
         ready(tmp_path)
 
 
+def test_a_class_that_only_tests_is_named(folder: Path) -> None:
+    write(folder / "bird" / "99.png", picture(99))
+    found = set()
+    for seed in range(30):
+        try:
+            ready(folder, seed=seed)
+        except ValueError as error:
+            found.add(str(error).partition(": ")[2])
+    message = "no image of 'bird' is in the training split, of 17 images: give more of them,"
+    assert found == {f"{message} smaller shares or another seed"}
+
+
 def test_too_few_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds 0 images: give at least 3"):
         ready(tmp_path)
@@ -282,6 +401,8 @@ def test_too_few_images(tmp_path: Path) -> None:
         ({"val_share": -0.1}, "val_share=-0.1"),
         ({"pixels": "normalized"}, "pixels='normalized': choose from unit"),
         ({"pixels": "logit", "alpha": 0.7}, "alpha=0.7"),
+        ({"unreadable": "ignore"}, "unreadable='ignore': choose from error"),
+        ({"pixels": "static", "augmentations": [RandomFlip]}, "pixels='static': augmentations"),
     ],
 )
 def test_options_out_of_range(tmp_path: Path, options, match) -> None:

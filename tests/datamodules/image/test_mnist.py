@@ -1,36 +1,18 @@
-import gzip
-import struct
 import urllib.error
 from pathlib import Path
 
 import pytest
 import torch
+from image_files import idx, write, write_idx_files
 
-from trellis.datamodules.image.mnist import FILES, MNIST, read_idx
+from trellis.datamodules.image.idx import read_idx
+from trellis.datamodules.image.mnist import FILES, MNIST
 from trellis.spec import TensorSpec
-
-
-def idx(array: torch.Tensor) -> bytes:
-    header = struct.pack(f">BBBB{array.dim()}I", 0, 0, 8, array.dim(), *array.shape)
-    return header + bytes(array.flatten().int().tolist())
-
-
-def write(folder: Path, name: str, content: bytes) -> None:
-    (folder / name).write_bytes(gzip.compress(content))
 
 
 @pytest.fixture
 def look_alike(tmp_path: Path) -> Path:
-    """Forty training and ten test images whose first pixel is their number and label mod 10."""
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    generator = torch.Generator().manual_seed(0)
-    for part, count in (("train", 40), ("t10k", 10)):
-        images = torch.randint(0, 256, (count, 28, 28), generator=generator)
-        images[:, 0, 0] = torch.arange(count)
-        write(raw, f"{part}-images-idx3-ubyte.gz", idx(images))
-        write(raw, f"{part}-labels-idx1-ubyte.gz", idx(torch.arange(count) % 10))
-    return tmp_path
+    return write_idx_files(tmp_path)
 
 
 def ready(folder: Path | str, **options) -> MNIST:

@@ -90,6 +90,12 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
             ("RecurrentTagger", {"out_channels": 3, "pad_id": 0}, (_TOKENS,)),
         )
     },
+    "SentenceCNN": (
+        _network(sequence.SentenceCNN, 9, 3, pad_id=0, embed_dim=4, channels=2),
+        (_TOKENS,),
+    ),
+    "SignalCNN": (_network(sequence.SignalCNN, 2, 3, length=8), (_pixels(2, 8),)),
+    "SignalRNN": (_network(sequence.SignalRNN, 2, 3, length=8), (_pixels(2, 8),)),
     **{
         f"RecurrentSeq2Seq/{cell}-{attend}": (
             _network(

@@ -1,9 +1,11 @@
-"""Networks of token sequences."""
+"""Networks of sequences: tokens, and signals."""
 
 from trellis.networks.sequence.bert import BERT, BertClassifier, BertPretraining, BertTagger
 from trellis.networks.sequence.gpt import GPT
 from trellis.networks.sequence.recurrent import RecurrentClassifier, RecurrentLM, RecurrentTagger
 from trellis.networks.sequence.recurrent_seq2seq import RecurrentSeq2Seq
+from trellis.networks.sequence.sentence_cnn import SentenceCNN
+from trellis.networks.sequence.signal import SignalCNN, SignalRNN
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
 
 __all__ = [
@@ -16,5 +18,8 @@ __all__ = [
     "RecurrentLM",
     "RecurrentSeq2Seq",
     "RecurrentTagger",
+    "SentenceCNN",
+    "SignalCNN",
+    "SignalRNN",
     "TransformerSeq2Seq",
 ]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trellis.datamodules.graph.tables import read_rows
+from trellis.datamodules.engine.tables import read_rows
 
 
 def rows(folder: Path, text: str, ids: set[str] | None = None) -> list[tuple[int, list[str]]]:

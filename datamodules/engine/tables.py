@@ -5,7 +5,7 @@ import re
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from trellis.files import decode_utf8
+from trellis.files import decode_utf8, read_bytes
 
 Row = tuple[int, list[str]]  # line number and cells
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
@@ -28,9 +28,20 @@ def read_rows(path: Path, what: str, ids: Container[str] | None = None) -> list[
         FileNotFoundError: there is no such file.
         ValueError: it is not a table in UTF-8.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{what}={path}: no such file (in {Path.cwd()})")
-    text = decode_utf8(path.read_bytes(), str(path))
+    return parsed_rows(read_bytes(path, what), str(path), ids)
+
+
+def parsed_rows(raw: bytes, source: str, ids: Container[str] | None = None) -> list[Row]:
+    """Rows of a table that was read; see ``read_rows``.
+
+    Args:
+        raw: the bytes of the file.
+        source: its name in messages.
+        ids: see ``read_rows``.
+    Raises:
+        ValueError: it is not a table in UTF-8.
+    """
+    text = decode_utf8(raw, source)
     lines = [line.strip(" \r\n") for line in text.splitlines()]
     separator, lines = _separated(lines, ids)
     reader = csv.reader(
@@ -41,7 +52,7 @@ def read_rows(path: Path, what: str, ids: Container[str] | None = None) -> list[
     try:
         rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
+        raise ValueError(f"{source}, line {reader.line_num}: not CSV ({error})") from None
     if separator == ";":
         rows = [(line, list(_with_points(cells))) for line, cells in rows]
     return [(line, cells) for line, cells in rows if any(cells)]
