@@ -166,9 +166,7 @@ def _number(
     values = table.floats(name, _TEXT)[rows]
     known = values[~np.isnan(values)]
     if not len(known):
-        raise ValueError(
-            f"{table.source}, column {name!r}: no training row has a value: name it in ignore"
-        )
+        raise _empty(table, name)
     mean, scale = mean_and_scale(known)
     return Column(
         name,
@@ -188,12 +186,19 @@ def mean_and_scale(values: np.ndarray) -> tuple[float, float]:
 def _category(table: Columns, name: str, rows: np.ndarray, missing: Missing) -> Column:
     texts = np.array(table.texts(name), dtype=object)[rows]
     found = sorted(set(texts) - {""})
-    if not found or (len(texts) >= 20 and len(found) > len(texts) / 2):
-        example = f", such as {found[0][:40]!r}" if found else ""
+    if not found:
+        raise _empty(table, name)
+    if len(texts) >= 20 and len(found) > len(texts) / 2:
         raise ValueError(
             f"{table.source}, column {name!r}: {len(texts)} training rows have {len(found)} "
-            f"different texts{example}: name it in ignore, or as the id"
+            f"different texts, such as {found[0][:40]!r}: name it in ignore, or as the id"
         )
     indicator = missing == "indicator" and "" in texts
     fill = None if missing == "error" else 0.0
     return Column(name, tuple(found), fill=fill, indicator=indicator)
+
+
+def _empty(table: Columns, name: str) -> ValueError:
+    return ValueError(
+        f"{table.source}, column {name!r}: no training row has a value: name it in ignore"
+    )

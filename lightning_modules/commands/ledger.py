@@ -17,6 +17,7 @@ from trellis.files import atomic_write_text
 
 Protocol = Literal["test", "curve", "folds", "held_out_folds"]
 Number = float | list[float]
+BOUNDS = ("within", "at_least", "at_most")
 # Folder of configs that say where to train, not what: they are combined with another one.
 TRAINER_LAYERS = "trainer"
 
@@ -39,8 +40,10 @@ class Row:
     Args:
         name: as typed after ``trellis reproduce``.
         config: path below ``configs/``.
-        metric: key that the objective logs.
-        published: the paper's value; a list for a curve; ``None`` if nobody published one.
+        metric: key that the objective logs, or several with spaces between; then all numbers of
+            the row are lists.
+        published: the paper's value; a list for a curve or several metrics; ``None`` if nobody
+            published one.
         source: paper and table.
         within: largest distance of our mean from ``published``.
         at_least: smallest mean that confirms the result.
@@ -59,23 +62,35 @@ class Row:
     metric: str
     source: str
     published: Number | None = None
-    within: float = math.inf
-    at_least: float = -math.inf
-    at_most: float = math.inf
+    within: Number = math.inf
+    at_least: Number = -math.inf
+    at_most: Number = math.inf
     scale: float = 1.0
     seeds: int = 3
     minutes: float = 1.0
     protocol: Protocol = "test"
+    folds: int = 10
     options: list[str] = field(default_factory=list)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The keys in ``metric``."""
+        return self.metric.split()
 
     def confirms(self, mean: Number) -> bool:
         """Whether a measured mean is what the row says."""
         ours = _listed(mean)
         theirs = _listed(self.published) if self.published is not None else ours
+        bounds = (self.bound(each, len(ours)) for each in BOUNDS)
         return len(ours) == len(theirs) and all(
-            abs(a - b) <= self.within and self.at_least <= a <= self.at_most
-            for a, b in zip(ours, theirs, strict=True)
+            abs(a - b) <= within and least <= a <= most
+            for a, b, within, least, most in zip(ours, theirs, *bounds, strict=True)
         )
+
+    def bound(self, name: str, count: int) -> list[float]:
+        """A bound for each number; one alone holds for all."""
+        bound = _listed(getattr(self, name))
+        return bound * count if len(bound) == 1 else bound
 
     def verdict(self, mean: Number) -> str:
         """Whether a measured mean confirms the published value.
@@ -92,17 +107,17 @@ class Row:
     @property
     def unbounded(self) -> bool:
         """Whether the row has no bound at all: then any mean will do."""
-        return not any(map(math.isfinite, (self.within, self.at_least, self.at_most)))
+        return not any(self._is_bound(name) for name in BOUNDS)
+
+    def _is_bound(self, name: str) -> bool:
+        return any(map(math.isfinite, _listed(getattr(self, name))))
 
     def expected(self) -> str:
         """The published value and the tolerance, in words."""
         parts = [f"published {shown(self.published)}"] if self.published is not None else []
-        if math.isfinite(self.within):
-            parts.append(f"within {self.within:g}")
-        if math.isfinite(self.at_least):
-            parts.append(f"at least {self.at_least:g}")
-        if math.isfinite(self.at_most):
-            parts.append(f"at most {self.at_most:g}")
+        for name in BOUNDS:
+            if self._is_bound(name):
+                parts.append(f"{name.replace('_', ' ')} {shown(getattr(self, name), 6)}")
         return ", ".join(parts or ["no tolerance"])
 
 

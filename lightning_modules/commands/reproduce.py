@@ -152,7 +152,7 @@ def _side_by_side(row: Row, seeds: int, journal: Journal, jobs: Jobs) -> None:
 
 
 def _fold_numbers(row: Row) -> Sequence[int | None]:
-    return range(10) if row.protocol in ("folds", "held_out_folds") else (None,)
+    return range(row.folds) if row.protocol in ("folds", "held_out_folds") else (None,)
 
 
 def _runs(row: Row, seeds: int, journal: Journal) -> list[Number]:
@@ -247,7 +247,8 @@ def _value(
     (result,) = cli.trainer.test(
         cli.model, datamodule=cli.datamodule, ckpt_path="best", verbose=False
     )
-    return row.scale * result[row.metric]
+    values = [row.scale * result[metric] for metric in row.metrics]
+    return values if len(values) > 1 else values[0]
 
 
 def _fold_option(fold: int | None) -> list[str]:
@@ -287,7 +288,7 @@ def _over_runs(values: list[Number], statistic: Any) -> Number:
 
 def _progress(run: Run, value: Any) -> None:
     where = f"seed {run.seed + 1}/{run.seeds}"
-    where += "" if run.fold is None else f", fold {run.fold + 1}/10"
+    where += "" if run.fold is None else f", fold {run.fold + 1}/{run.row.folds}"
     best = max(value) if run.row.protocol == "folds" else value
     sys.stderr.write(f"{run.row.name}: {where}: {run.row.metric} {shown(best)}\n")
 

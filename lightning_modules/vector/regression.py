@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.regression import MeanSquaredError
 
-from trellis.checks import choose_from
+from trellis.checks import at_least, choose_from
 from trellis.functional.likelihood import (
     gaussian_nll,
     gumbel_nll,
@@ -21,6 +21,7 @@ from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.vector.mlp import MLP
+from trellis.nn.dropout import dropout_on
 from trellis.spec import TensorSpec
 
 Likelihood = Literal["gaussian", "heteroscedastic", "gumbel"]
@@ -31,7 +32,7 @@ class _Family(NamedTuple):
     """A distribution whose parameters the network predicts."""
 
     num_parameters: int
-    nll: Callable[..., Tensor]  # (y, *parameters) -> nats
+    nll: Callable[..., Tensor]  # (y, *parameters, reduce=...) -> nats
     moments: Callable[..., tuple[Tensor, Tensor]]  # parameters -> mean, standard deviation
 
 
@@ -75,8 +76,17 @@ class Regression(Objective):
         network: from ``(in_channels, out_channels)`` to a module ``x -> [B, out_channels]``.
         likelihood: ``gaussian`` of standard deviation 1 (least squares), ``heteroscedastic``
             for a Gaussian whose standard deviation is predicted too, or ``gumbel`` for maxima.
+        beta: weighs the training loss of each target by its predicted variance to this power, in
+            [0, 1], with ``heteroscedastic``: above 0 the mean is also learnt where the
+            likelihood would rather call it noise, as by least squares at 1.
+        dropout_samples: passes with dropout on, whose mixture is the prediction in evaluation;
+            0 makes one with dropout off.
     Raises:
-        ValueError: an unknown likelihood, or the targets of the data are class labels.
+        ValueError: an unknown likelihood, an option out of range, or the targets of the data are
+            class labels.
+
+    Source: Nix and Weigend 1994 (``heteroscedastic``); Seitzer et al. 2022, eq. 5 (``beta``); Gal
+    and Ghahramani 2016 (``dropout_samples``).
     """
 
     spec_type = TensorSpec
@@ -91,9 +101,15 @@ class Regression(Objective):
         lr_scheduler: LRSchedulerCallable | None = None,
         spec: TensorSpec | None = None,
         likelihood: Likelihood = "gaussian",
+        beta: float = 0.0,
+        dropout_samples: int = 0,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec)
         self.likelihood = choose_from("likelihood", likelihood, Likelihood)
+        if not 0 <= beta <= 1 or (beta and likelihood != "heteroscedastic"):
+            fix = "give a number from 0 to 1, above 0 with likelihood=heteroscedastic alone"
+            raise ValueError(f"beta={beta}: {fix}")
+        self.beta, self.dropout_samples = beta, at_least(0, "dropout_samples", dropout_samples)
         self.network_factory = network
 
     @property
@@ -116,34 +132,52 @@ class Regression(Objective):
         """Parameters of the likelihood, ``[B, num_parameters * out_channels]``."""
         return self.network(x)
 
-    def _parameters_and_targets(
-        self, batch: tuple[Tensor, Tensor]
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Parameters and targets ``[B, T]``, both of standardised targets."""
-        x, y = batch
+    def _standardized(self, y: Tensor) -> Tensor:
         if y.ndim == 1:
             y = y.unsqueeze(-1)  # [B] -> [B, 1]
-        parameters = self(x).chunk(self._family.num_parameters, dim=-1)
-        return parameters, (y - self.target_mean) / self.target_scale
+        return (y - self.target_mean) / self.target_scale
 
-    def _nll(self, y: Tensor, *parameters: Tensor) -> Tensor:
-        """In the unit of the data: its density is that of standardised targets, per scale."""
-        return self._family.nll(y, *parameters) + self.target_scale.log().sum()
+    def _predicted(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self(x).chunk(self._family.num_parameters, dim=-1)
+
+    def _draws(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Parameters of all draws, ``[S, B, T]`` each."""
+        if not self.dropout_samples:
+            return tuple(each.unsqueeze(0) for each in self._predicted(x))
+        with dropout_on(self.network):
+            draws = [self._predicted(x) for _ in range(self.dropout_samples)]
+        return tuple(map(torch.stack, zip(*draws, strict=True)))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        parameters, y = self._parameters_and_targets(batch)
-        loss = self._nll(y, *parameters)
-        self.log_train(nll_nats=loss)
-        return loss
+        x, y = batch
+        parameters = self._predicted(x)
+        nats = self._family.nll(self._standardized(y), *parameters, reduce=False)  # [B, T]
+        nll = nats.sum(1).mean() + self._log_unit
+        self.log_train(nll_nats=nll)
+        if not self.beta:
+            return nll
+        weights = (2 * self.beta * parameters[1].detach()).exp()
+        return (weights * nats).sum(1).mean()
+
+    @property
+    def _log_unit(self) -> Tensor:
+        """What a density of standardised targets has more in nats than one in their unit."""
+        return self.target_scale.log().sum()
 
     def evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
-        parameters, y = self._parameters_and_targets(batch)
-        mean, _ = self._family.moments(*parameters)
+        x, y = batch
+        parameters, y = self._draws(x), self._standardized(y)
+        nats = self._family.nll(y.expand_as(parameters[0]), *parameters, reduce=False).sum(-1)
+        mixture = math.log(len(nats)) - (-nats).logsumexp(0) if len(nats) > 1 else nats[0]
+        mean = self._family.moments(*parameters)[0].mean(0)
         metrics = self.evaluated(stage)
-        metrics["nll_nats"].update(self._nll(y, *parameters), len(y))
+        metrics["nll_nats"].update(mixture.mean() + self._log_unit, len(y))
         metrics["rmse"].update(mean * self.target_scale, y * self.target_scale)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Moments:
-        x, _ = batch
-        mean, std = self._family.moments(*self(x).chunk(self._family.num_parameters, dim=-1))
-        return Moments(mean * self.target_scale + self.target_mean, std * self.target_scale)
+        means, stds = self._family.moments(*self._draws(batch[0]))  # [S, B, T]
+        spread = means.var(0, correction=0)
+        std = (stds.square().mean(0) + spread).sqrt() if len(means) > 1 else stds[0]
+        return Moments(
+            means.mean(0) * self.target_scale + self.target_mean, std * self.target_scale
+        )

@@ -12,7 +12,7 @@ from torch import Tensor
 from trellis.checks import check_same_shape
 
 
-def gaussian_nll(x: Tensor, mean: Tensor, scale: float = 1.0) -> Tensor:
+def gaussian_nll(x: Tensor, mean: Tensor, scale: float = 1.0, reduce: bool = True) -> Tensor:
     r"""Gaussian with one known standard deviation; the mean squared error up to constants.
 
     .. math:: \sum_t \frac{(x_t - \mu_t)^2}{2 s^2} + \ln s + \tfrac12 \ln 2\pi
@@ -21,8 +21,9 @@ def gaussian_nll(x: Tensor, mean: Tensor, scale: float = 1.0) -> Tensor:
         x: observed targets.
         mean: predicted means.
         scale: standard deviation s of every target, above 0, in the unit of ``x``.
+        reduce: false gives the terms of the sum.
     Shape:
-        x and mean ``[B, T]`` -> scalar
+        x and mean ``[B, T]`` -> scalar, or ``[B, T]``
     Raises:
         ValueError: the shapes differ, or the scale is not positive.
 
@@ -31,10 +32,12 @@ def gaussian_nll(x: Tensor, mean: Tensor, scale: float = 1.0) -> Tensor:
     """
     if not scale > 0:
         raise ValueError(f"scale={scale}: give a standard deviation above 0")
-    return heteroscedastic_gaussian_nll(x, mean, torch.full_like(mean, math.log(scale)))
+    return heteroscedastic_gaussian_nll(x, mean, torch.full_like(mean, math.log(scale)), reduce)
 
 
-def heteroscedastic_gaussian_nll(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+def heteroscedastic_gaussian_nll(
+    x: Tensor, mean: Tensor, log_scale: Tensor, reduce: bool = True
+) -> Tensor:
     r"""Gaussian with predicted mean and standard deviation.
 
     .. math:: \sum_t \frac{(x_t - \mu_t)^2}{2 s_t^2} + \ln s_t + \tfrac12 \ln 2\pi
@@ -43,8 +46,9 @@ def heteroscedastic_gaussian_nll(x: Tensor, mean: Tensor, log_scale: Tensor) -> 
         x: observed targets.
         mean: predicted means.
         log_scale: logarithms of the predicted standard deviations s.
+        reduce: false gives the terms of the sum.
     Shape:
-        x, mean and log_scale ``[B, T]`` -> scalar
+        x, mean and log_scale ``[B, T]`` -> scalar, or ``[B, T]``
     Raises:
         ValueError: the shapes differ.
 
@@ -53,10 +57,10 @@ def heteroscedastic_gaussian_nll(x: Tensor, mean: Tensor, log_scale: Tensor) -> 
     _same_shape(x, mean, log_scale)
     standardized = (x - mean) * torch.exp(-log_scale)
     nats = 0.5 * standardized.square() + log_scale + 0.5 * math.log(2 * math.pi)
-    return _sum_over_event(nats).mean()
+    return _sum_over_event(nats).mean() if reduce else nats
 
 
-def gumbel_nll(x: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+def gumbel_nll(x: Tensor, location: Tensor, log_scale: Tensor, reduce: bool = True) -> Tensor:
     r"""Gumbel distribution of maxima, CDF :math:`\exp(-e^{-(x - \mu) / \beta})`.
 
     .. math:: \sum_t \ln \beta_t + z_t + e^{-z_t}, \quad z_t = (x_t - \mu_t) / \beta_t
@@ -65,8 +69,9 @@ def gumbel_nll(x: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         x: observed targets.
         location: the modes :math:`\mu`.
         log_scale: logarithms of the scales :math:`\beta`.
+        reduce: false gives the terms of the sum.
     Shape:
-        x, location and log_scale ``[B, T]`` -> scalar
+        x, location and log_scale ``[B, T]`` -> scalar, or ``[B, T]``
     Raises:
         ValueError: the shapes differ.
 
@@ -74,7 +79,8 @@ def gumbel_nll(x: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
     """
     _same_shape(x, location, log_scale)
     z = (x - location) * torch.exp(-log_scale)
-    return _sum_over_event(log_scale + z + torch.exp(-z)).mean()
+    nats = log_scale + z + torch.exp(-z)
+    return _sum_over_event(nats).mean() if reduce else nats
 
 
 def _same_shape(x: Tensor, *parameters: Tensor) -> None:

@@ -1,6 +1,6 @@
 """Optimizers and learning-rate schedules that torch does not have."""
 
-from trellis.optim.matrix_decay import MatrixDecayAdamW
+from trellis.optim.matrix_decay import MatrixDecayAdamW, MatrixDecayLBFGS
 from trellis.optim.schedule import Schedule
 
-__all__ = ["MatrixDecayAdamW", "Schedule"]
+__all__ = ["MatrixDecayAdamW", "MatrixDecayLBFGS", "Schedule"]

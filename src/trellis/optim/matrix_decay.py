@@ -1,9 +1,11 @@
-"""AdamW with weight decay for matrices only."""
+"""Optimisers with weight decay for matrices only."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from trellis.checks import not_negative
 
 
 class MatrixDecayAdamW(torch.optim.AdamW):
@@ -44,3 +46,62 @@ class MatrixDecayAdamW(torch.optim.AdamW):
         # AdamW rejects an empty group.
         groups = [group for group in groups if group["params"]]
         super().__init__(groups, lr=lr, betas=betas, eps=eps, fused=fused)
+
+
+class MatrixDecayLBFGS(torch.optim.LBFGS):
+    r"""L-BFGS for batches that are the whole data, with an L2 penalty on matrices only.
+
+    .. math:: L + \tfrac{\lambda}{2} \sum_W \lVert W \rVert^2
+
+    With linear models this is ridge and logistic regression, to their optimum.
+
+    Args:
+        params: parameters of a network.
+        lr: 1 where a line search chooses the length of each step.
+        weight_decay: the factor lambda, of the parameters with two or more dimensions.
+        max_iter: iterations in each step of the trainer.
+        history_size: steps that the Hessian is estimated from.
+        tolerance_grad: largest entry of the gradient at which a step ends early.
+
+    Source: Liu and Nocedal 1989.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 1.0,
+        weight_decay: float = 0.0,
+        max_iter: int = 100,
+        history_size: int = 20,
+        tolerance_grad: float = 1e-7,
+    ) -> None:
+        parameters = [*params]
+        super().__init__(
+            parameters,
+            lr=lr,
+            max_iter=max_iter,
+            history_size=history_size,
+            tolerance_grad=tolerance_grad,
+            tolerance_change=0.0,
+            line_search_fn="strong_wolfe",
+        )
+        self.weight_decay = not_negative("weight_decay", weight_decay)
+        self.matrices = [parameter for parameter in parameters if parameter.dim() > 1]
+
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:
+        """Up to ``max_iter`` iterations.
+
+        Args:
+            closure: computes the loss and its gradients.
+        """
+
+        def penalised() -> Tensor:
+            loss = closure()
+            with torch.no_grad():
+                for matrix in self.matrices:
+                    assert matrix.grad is not None, "the closure computes gradients"
+                    matrix.grad.add_(matrix, alpha=self.weight_decay)
+                    loss = loss + 0.5 * self.weight_decay * matrix.square().sum()
+            return loss
+
+        return super().step(penalised)

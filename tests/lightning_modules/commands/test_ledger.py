@@ -9,6 +9,7 @@ import pytest
 import trellis
 from trellis.lightning_modules.commands import ledger as module
 from trellis.lightning_modules.commands.ledger import (
+    BOUNDS,
     Row,
     ledger,
     measured,
@@ -35,6 +36,9 @@ def row(**options: Any) -> Row:
         ({"published": [1.0, 2.0], "within": 0.1}, [1.05, 2.05], True),
         ({"published": [1.0, 2.0], "within": 0.1}, [1.05, 2.15], False),
         ({"published": [1.0, 2.0], "within": 0.1}, [1.05], False),
+        ({"published": [1.0, 2.0], "at_most": [1.1, 2.0]}, [1.1, 2.0], True),
+        ({"published": [1.0, 2.0], "at_most": [1.1, 2.0]}, [1.0, 2.1], False),
+        ({"published": [1.0, 2.0], "at_most": [1.1, 2.0]}, [1.2, 1.0], False),
         ({"published": 2.0, "within": 0.5}, math.nan, False),
         ({"published": 2.0, "at_most": 2.5}, math.nan, False),
     ],
@@ -60,10 +64,13 @@ def test_what_confirms_a_published_value_is_near_it() -> None:
         if each.published is None:
             continue
         values = each.published if isinstance(each.published, list) else [each.published]
-        near = 0.1 * max(abs(value) for value in values)
-        assert each.at_least >= min(values) - near or math.isinf(each.at_least), each.name
-        assert each.at_most <= max(values) + near or math.isinf(each.at_most), each.name
-        assert each.within <= near or math.isinf(each.within), each.name
+        bounds = (each.bound(name, len(values)) for name in BOUNDS)
+        largest = max(map(abs, values)) if len(each.metrics) == 1 else 0  # of a curve
+        for value, within, least, most in zip(values, *bounds, strict=True):
+            near = 0.1 * max(abs(value), largest)
+            assert least >= value - near or math.isinf(least), each.name
+            assert most <= value + near or math.isinf(most), each.name
+            assert within <= near or math.isinf(within), each.name
         assert not each.unbounded, each.name
 
 

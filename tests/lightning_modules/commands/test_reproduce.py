@@ -226,6 +226,20 @@ def test_a_row_that_nobody_published_is_our_own_measurement(
     assert "(nobody): own measurement. " in capsys.readouterr().out
 
 
+def test_a_row_may_have_several_metrics_of_the_same_runs(row: Row) -> None:
+    alone = complete(row, 2)
+    both = complete(dataclasses.replace(row, metric="test/accuracy test/loss"), 2)
+    assert [loss for _, loss in both["values"]] == alone["values"]
+    assert both["mean"][1] == pytest.approx(alone["mean"])
+    assert both["std"][1] == pytest.approx(alone["std"])
+
+
+def test_a_row_may_have_other_folds_than_ten(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "_measure", lambda row, seed, seeds, fold, journal: fold)
+    folds = dataclasses.replace(row, protocol="held_out_folds", folds=4)
+    assert complete(folds, 1)["values"] == [0, 1, 2, 3]
+
+
 def test_folds_take_the_one_epoch_that_is_best_on_average(
     row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:
