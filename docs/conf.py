@@ -33,7 +33,10 @@ myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_inherit_docstrings = False  # else the pages repeat those of Lightning
-autodoc_typehints_format = "short"
+# Types stand beside the arguments, defaults as they are written.
+autodoc_typehints, autodoc_typehints_format = "description", "short"
+autodoc_typehints_description_target = "documented"
+autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
 suppress_warnings = ["config.cache"]
@@ -46,7 +49,7 @@ def _fields(app: Any, what: str, name: str, value: Any, options: Any, lines: lis
 
 def _executed(app: Any, name: str, source: list[str]) -> None:
     """A guide with what its code prints."""
-    if name.startswith("guides/") or name == "your_own":
+    if name.startswith("guides/") or name in ("index", "your_own"):
         source[0] = execute.executed(source[0], name)
 
 

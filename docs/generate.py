@@ -51,7 +51,7 @@ def write(folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
     for family in families():
-        if rows := [row for row in _rows(family) if row.name in measured()]:
+        if rows := _drawn(family):
             results_picture(rows, measured()).savefig(folder / "families" / f"{family}.svg")
 
 
@@ -103,11 +103,12 @@ def family_page(family: str) -> str:
     rows = _rows(family)
     if rows:
         lines += [*_heading("Results"), *_results(rows), ""]
-    if any(row.name in measured() for row in rows):
+    if _drawn(family):
         lines += [
             f".. figure:: {family}.svg",
             "",
-            "   Each dot is a run, the bar their mean, the line what was published.",
+            "   Each dot is a run, the blue bar their mean, the red line what was published; the",
+            "   shade is the row's tolerance.",
             "",
         ]
     for title, room in ROOMS.items():
@@ -266,6 +267,16 @@ def _config(path: Path, rows: Sequence[Row]) -> list[str]:
 
 def _rows(family: str) -> list[Row]:
     return [row for row in ledger().values() if row.config.partition("/")[0] == family]
+
+
+def _drawn(family: str) -> list[Row]:
+    """Rows whose measurement has something to be seen beside."""
+    runs = {name: len(result["values"]) for name, result in measured().items()}
+    return [
+        row
+        for row in _rows(family)
+        if runs.get(row.name, 0) > 1 or (row.published is not None and row.name in runs)
+    ]
 
 
 def _short(path: Path) -> str:

@@ -1,8 +1,10 @@
 """The picture of a family's results."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trellis.analysis.pictures import PALETTE, empty_figure
@@ -10,7 +12,7 @@ from trellis.lightning_modules.commands.ledger import Row
 
 
 def results_picture(rows: Sequence[Row], measured: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Runs, mean and published value of each row, in a strip with a scale of its own.
+    """Runs, mean, published value and tolerance of each row, in a strip with its own scale.
 
     Args:
         rows: those that were measured.
@@ -25,11 +27,26 @@ def results_picture(rows: Sequence[Row], measured: Mapping[str, Mapping[str, Any
         if row.published is not None:
             axes.axvline(_last(row.published), color=PALETTE[5], linewidth=1.5)
         axes.margins(x=0.25)
+        _shade(axes, row)
         axes.set_yticks([0], [row.name])
         axes.tick_params(axis="y", length=0)
         axes.tick_params(axis="x", labelsize=8)
         axes.spines[["left", "right", "top"]].set_visible(False)
     return figure
+
+
+def _shade(axes: Axes, row: Row) -> None:
+    """Shade what holds; a tolerance without an end goes on to that of the axis."""
+    low, high = row.at_least, row.at_most
+    if row.published is not None:
+        low = max(low, _last(row.published) - row.within)
+        high = min(high, _last(row.published) + row.within)
+    for bound in filter(math.isfinite, (low, high)):
+        axes.axvline(bound, color=PALETTE[2], linewidth=0.5, alpha=0.5)
+    left, right = axes.get_xlim()
+    if math.isfinite(low) or math.isfinite(high):
+        axes.axvspan(max(low, left), min(high, right), color=PALETTE[2], alpha=0.12, zorder=0)
+    axes.set_xlim(left, right)
 
 
 def _last(value: Any) -> float:
