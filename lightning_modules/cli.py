@@ -33,6 +33,9 @@ EXAMPLES = """examples:
   trellis test --ckpt_path runs/gcn_cora/0/checkpoints/best.ckpt
   trellis reproduce gcn-cora
 """
+OWN = """modules of yours, with --import MODULE (several times for several):
+  their classes and environments are known by name, and trusted when a checkpoint names them
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -73,7 +76,9 @@ def _without_imports(words: list[str]) -> tuple[list[str], list[str]]:
 def usage() -> str:
     """Text of ``trellis --help``."""
     rows = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
-    return f"usage: trellis COMMAND [options]\n\n{rows}\n\n{EXAMPLES}\ntrellis COMMAND --help"
+    return (
+        f"usage: trellis COMMAND [options]\n\n{rows}\n\n{EXAMPLES}\n{OWN}\ntrellis COMMAND --help"
+    )
 
 
 def _guarded(words: list[str]) -> None:

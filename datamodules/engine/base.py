@@ -104,6 +104,19 @@ class DataModule(PlainHyperparameters, L.LightningDataModule, ABC):
         return batch if dtype == torch.float32 else in_type(batch, dtype)
 
 
+def passed_on(part: str, name: str) -> Any:
+    """An attribute of a data module that is one of its part's; ``BatchSizeFinder`` sets it.
+
+    Args:
+        part: attribute that holds the part.
+        name: of the part's attribute.
+    """
+    return property(
+        lambda self: getattr(getattr(self, part), name),
+        lambda self, value: setattr(getattr(self, part), name, value),
+    )
+
+
 def in_type(batch: Any, dtype: torch.dtype) -> Any:
     """A batch whose real numbers are of this type, that of the parameters.
 

@@ -27,7 +27,7 @@ from trellis.spec import EnvironmentSpec, differences
 try:
     from gymnasium import Env
 except ImportError:  # making environments says what to install
-    Env = Any
+    Env = Any  # type: ignore[assignment,misc]
 
 # What an objective learns from -> the data that provide it.
 SOURCES = {"rollouts": "EnvironmentRollouts", "replay": "EnvironmentReplay"}

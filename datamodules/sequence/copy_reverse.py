@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trellis.checks import choose_from
-from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.base import DataModule, Split, passed_on
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.synthetic_pairs import Random, SyntheticPairs
 from trellis.sequence.batches import TokenPairs
@@ -41,6 +41,8 @@ class CopyReverse(DataModule):
     Source: University of Amsterdam, deep learning tutorial 6 (reverse 16 of 10 symbols).
     Deviates: the training sequences are new in each epoch, instead of 50,000 fixed ones.
     """
+
+    batch_size = passed_on("examples", "batch_size")
 
     def __init__(
         self,

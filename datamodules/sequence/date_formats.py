@@ -6,7 +6,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.base import DataModule, Split, passed_on
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.synthetic_pairs import Random, SyntheticPairs, padded
 from trellis.random import hashed_integers
@@ -86,6 +86,8 @@ class DateFormats(DataModule):
     Source: the task of the attention exercise of deeplearning.ai's course on sequence models, with
     other formats and days.
     """
+
+    batch_size = passed_on("examples", "batch_size")
 
     def __init__(
         self,

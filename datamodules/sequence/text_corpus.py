@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from trellis.datamodules.engine.base import Split
+from trellis.datamodules.engine.base import Split, passed_on
 from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.mapped_text import MappedText
@@ -45,6 +45,8 @@ class TextCorpus(MappedText):
             unknown to the tokenizer; the tokenizer has no importable name; or both ``stream``
             and ``steps_per_epoch`` are given.
     """
+
+    batch_size = passed_on("windows", "batch_size")
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.base import DataModule, Split, passed_on
 from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.text_files import learn_tokenizer, read_text
@@ -51,6 +51,8 @@ class TinyShakespeare(DataModule):
 
     Source: Karpathy 2015, char-rnn.
     """
+
+    batch_size = passed_on("windows", "batch_size")
 
     def __init__(
         self,

@@ -22,7 +22,10 @@ from trellis.lightning_modules.commands.extras import missing_extra
 from trellis.lightning_modules.commands.own_modules import import_own
 from trellis.lightning_modules.commands.parser import Parser
 from trellis.lightning_modules.commands.predictions import write_predictions
-from trellis.lightning_modules.engine.jsonargparse_private import trellis_names_first
+from trellis.lightning_modules.engine.jsonargparse_private import (
+    plain_factories,
+    trellis_names_first,
+)
 from trellis.lightning_modules.engine.lightning_private import TypedBeatsCheckpointCLI
 from trellis.lightning_modules.engine.trainer import Trainer
 
@@ -105,6 +108,8 @@ class TrellisCLI(TypedBeatsCheckpointCLI):
             if text.startswith("Problem with given class_path '"):
                 text = _not_made(text, error)
             raise ValueError(text) from error
+        for made in (self.model, self.datamodule):
+            plain_factories(made)
 
     def after_fit(self) -> None:
         trainer: Any = self.trainer

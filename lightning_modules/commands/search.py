@@ -40,13 +40,19 @@ def main(line: list[str]) -> None:
     else:
         check_words(["fit", *options])
         space, given = read_space(Path(args.space)), [f"--config={args.config}", *options]
+        if args.sweep is None:
+            _optuna()  # the checks take seconds
         about = _checked(space, given, args.seeds)
         if args.sweep is not None:
             atomic_write_text(Path(args.sweep), _sweep(space, about))
             print(f"next: wandb sweep {args.sweep}")
             return
         search = Search.begin(Path(args.space), about)
-    search.run(args.trials, prune=not args.no_pruning)
+    try:
+        search.run(args.trials, prune=not args.no_pruning)
+    except (KeyboardInterrupt, SystemExit):
+        sys.stderr.write(f"to go on: trellis search --resume {search.folder}\n")
+        raise
     search.report()
 
 
@@ -145,7 +151,6 @@ class Search:
     @classmethod
     def begin(cls, space: Path, about: dict[str, Any]) -> "Search":
         """A new search in the next folder of its name."""
-        _optuna()
         from trellis.lightning_modules.engine.run_folder import RunFolder
 
         folder = RunFolder(about["root"], f"{about['name']}_search").path
@@ -169,7 +174,9 @@ class Search:
         for killed in self.study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
             self.study.tell(killed.number, state=optuna.trial.TrialState.FAIL)
         self.study.pruner = (
-            optuna.pruners.MedianPruner(STARTUP, WARMUP) if prune else optuna.pruners.NopPruner()
+            optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=WARMUP)
+            if prune
+            else optuna.pruners.NopPruner()
         )
         while (number := len(self.tried())) < trials:
             self.study.sampler = optuna.samplers.TPESampler(

@@ -6,11 +6,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from trellis.analysis.searches import Scale, Tried, search_picture
 from trellis.files import atomic_write_text
 from trellis.lightning_modules.commands.search_space import shown, words
 
 # Kind of a parameter -> the axis of its picture.
-SCALES = {"log_uniform": "log", "uniform": "linear", "int": "linear", "choices": "choices"}
+SCALES: dict[str, Scale] = {
+    "log_uniform": "log",
+    "uniform": "linear",
+    "int": "linear",
+    "choices": "choices",
+}
 SHOWN = 10  # trials in the table that is printed; the file has all
 
 
@@ -83,8 +89,6 @@ def _best_config(search: Any, best: Any) -> str:
 
 
 def _picture(search: Any) -> Path:
-    from trellis.analysis.searches import Tried, search_picture
-
     space, about = search.space, search.about
     scales = {each.name: SCALES[each.kind] for each in space.parameters}
     trials = [

@@ -32,7 +32,7 @@ ENTRIES = ("metric", "mode", "parameters")
 
 
 @dataclass(frozen=True)
-class Parameter:
+class Hyperparameter:
     """One option of ``trellis fit`` and what it may be.
 
     Args:
@@ -85,7 +85,7 @@ class Space:
         mode: ``min``, ``max``, or ``None`` with the objective's own metric.
     """
 
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[Hyperparameter, ...]
     metric: str | None = None
     mode: str | None = None
 
@@ -186,7 +186,7 @@ def read_space(path: Path) -> Space:
 _EXAMPLE = "model.optimizer.lr: {log_uniform: [1e-4, 1e-1]}"
 
 
-def _parameter(where: str, name: str, given: Any) -> Parameter:
+def _parameter(where: str, name: str, given: Any) -> Hyperparameter:
     if not isinstance(given, dict) or len(given) != 1:
         raise ValueError(f"{where}: give one of {', '.join(KINDS)}, as {_EXAMPLE}")
     ((kind, values),) = given.items()
@@ -196,7 +196,7 @@ def _parameter(where: str, name: str, given: Any) -> Parameter:
     values = [_number(value) for value in values]
     if kind != "choices":
         _check_ends(f"{where}: {kind}: {values}", kind, values)
-    return Parameter(str(name).replace(".init_args.", "."), kind, tuple(values))
+    return Hyperparameter(str(name).replace(".init_args.", "."), kind, tuple(values))
 
 
 def _one_of(what: str, word: Any, known: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ a new release changed.
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from jsonargparse import ArgumentParser, _typehints
@@ -61,3 +62,30 @@ def option_names(parser: ArgumentParser) -> list[str]:
     """Every ``--option`` of a parser, sorted."""
     options = {word for action in parser._actions for word in action.option_strings}
     return sorted(option for option in options if option.startswith("--"))
+
+
+def plain_factories(owner: Any) -> None:
+    """Replace the factories that the parser has made by partials of their classes alone.
+
+    Its own refer to the parser: they can be neither copied, as ``EMAWeightAveraging`` does with
+    the whole module, nor pickled.
+
+    Args:
+        owner: whose attributes are changed.
+    """
+    for name, value in list(vars(owner).items()):
+        if (plain := _plain_factory(value)) is not value:
+            setattr(owner, name, plain)
+
+
+def _plain_factory(value: Any) -> Any:
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        items = [_plain_factory(item) for item in value]
+        changed = any(a is not b for a, b in zip(items, value, strict=True))
+        return type(value)(items) if changed else value
+    if not isinstance(value, partial) or not value.args:
+        return value
+    if not getattr(value.func, "__module__", "").startswith("jsonargparse"):
+        return value
+    *_, made = value.args  # its instantiator, then the class
+    return partial(made, **{name: _plain_factory(item) for name, item in value.keywords.items()})

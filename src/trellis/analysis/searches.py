@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Of the axis of a hyper-parameter.
+Scale = Literal["log", "linear", "choices"]
+
 
 class Tried(NamedTuple):
     """A trial of a search.
@@ -33,7 +36,7 @@ def search_picture(
     trials: Sequence[Tried],
     metric: str,
     mode: Literal["min", "max"],
-    scales: Mapping[str, Literal["log", "linear", "choices"]],
+    scales: Mapping[str, Scale],
 ) -> Figure:
     """Values in the order of the trials with the best so far, and against each hyper-parameter.
 
@@ -75,7 +78,5 @@ def _scatter(axes: Axes, x: Sequence[float], trials: Sequence[Tried]) -> None:
     for stopped, colour, label in ((False, PALETTE[0], "trial"), (True, "none", "stopped")):
         points = [(a, t.value) for a, t in zip(x, trials, strict=True) if t.stopped == stopped]
         if points:
-            axes.scatter(
-                *zip(*points, strict=True), s=24, facecolor=colour, edgecolor=PALETTE[0],
-                label=label,
-            )  # fmt: skip
+            xs, ys = zip(*points, strict=True)
+            axes.scatter(xs, ys, s=24, facecolor=colour, edgecolor=PALETTE[0], label=label)

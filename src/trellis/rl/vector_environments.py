@@ -18,7 +18,12 @@ import torch
 from torch import Tensor
 
 from trellis.index import did_you_mean
-from trellis.own_code import IMPORT, import_own_module, registers_environments
+from trellis.own_code import (
+    IMPORT,
+    import_first,
+    import_own_module,
+    registers_environments,
+)
 from trellis.rl.spaces import bytes_to_float, check_observation, fitting_actions
 from trellis.spec import EnvironmentSpec
 
@@ -104,6 +109,7 @@ def _gymnasium() -> Any:
 
 
 def _known(gymnasium: Any, environment: str) -> Any:
+    import_first()  # in a process of its own, too
     module, _, name = environment.rpartition(":")
     if module.startswith("trellis."):
         import_module(module)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -6,6 +8,7 @@ from trellis.datamodules.engine.base import tensor_loader
 from trellis.datamodules.graph.tu_dataset import TUDataset
 from trellis.datamodules.image.image_folder import ImageFolder
 from trellis.datamodules.image.mnist import MNIST
+from trellis.datamodules.sequence import CopyReverse, DateFormats, TinyShakespeare
 from trellis.datamodules.vector.digits import Digits
 from trellis.datamodules.vector.synthetic_points import SyntheticPoints
 
@@ -23,6 +26,21 @@ def test_no_batch_is_empty(kind: type) -> None:
     given = {"path": "."} if kind is ImageFolder else {}
     with pytest.raises(ValueError, match="batch_size=0: give at least 1"):
         kind(batch_size=0, **given)
+
+
+def test_the_size_of_a_batch_can_be_set(tmp_path: Path) -> None:
+    """As ``BatchSizeFinder`` does; it sets ``hparams`` only where there is no attribute."""
+    text = tmp_path / "text.txt"
+    text.write_text("to be or not to be, that is the question. " * 40)
+    options = {"context": 4, "batch_size": 7}
+    kinds = [CopyReverse(batch_size=7, num_train=40), DateFormats(batch_size=7, num_train=40)]
+    for data in (*kinds, TinyShakespeare(path=str(text), **options)):
+        data.setup("fit")
+        for size in (7, 3):
+            data.batch_size = size
+            batch = next(iter(data.train_dataloader()))
+            first = batch if isinstance(batch, torch.Tensor) else batch[0]
+            assert len(first) == size, type(data).__name__
 
 
 def test_overfitting_sees_the_same_batches_again(tmp_path):

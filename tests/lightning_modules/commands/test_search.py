@@ -110,6 +110,33 @@ def test_a_search_in_two_parts_is_the_whole_search() -> None:
     assert sorted(table("runs/karate_search/1")) == [0, 2]
 
 
+def test_ctrl_c_ends_the_search_and_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from trellis.lightning_modules.commands import search_trial
+
+    def interrupted(words: list[str], watch: Any) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search_trial, "best_of", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        search("karate.yaml", "--space=space.yaml", "--trials=1")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert stop.value.code == 130
+    assert "trellis search --resume runs/karate_search/0" in capsys.readouterr().err
+    search("--resume", "runs/karate_search/0", "--trials", "1")
+    assert len(table("runs/karate_search/0")) == 1
+
+
+def test_without_optuna_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    refused("karate.yaml", "--space", "space.yaml")
+    assert "pip install 'torch-trellis[search]'" in capsys.readouterr().err
+
+
 @pytest.mark.long
 def test_a_killed_search_goes_on() -> None:
     words = [sys.executable, "-m", "trellis", "search", "karate.yaml", "--space", "space.yaml",
@@ -129,16 +156,16 @@ def test_a_killed_search_goes_on() -> None:
 
 def test_one_that_lags_behind_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A learning rate that learns nothing, after five that learn."""
-    from trellis.lightning_modules.commands.search_space import Parameter
+    from trellis.lightning_modules.commands.search_space import Hyperparameter
 
     Path("space.yaml").write_text("parameters: {model.optimizer.lr: {uniform: [0, 1]}}")
     rates = iter([0.03, 0.04, 0.05, 0.03, 0.04, 0.0])
 
-    def suggest(self: Parameter, trial: Any) -> float:
+    def suggest(self: Hyperparameter, trial: Any) -> float:
         rate = next(rates)
         return trial.suggest_float(self.name, rate, rate)
 
-    monkeypatch.setattr(Parameter, "suggest", suggest)
+    monkeypatch.setattr(Hyperparameter, "suggest", suggest)
     search("karate.yaml", "--space=space.yaml", "--trials=6")
     states = [row["state"] for _, row in sorted(table("runs/karate_search/0").items())]
     assert states == ["complete"] * 5 + ["pruned"]

@@ -1,5 +1,8 @@
 """Private names of jsonargparse still mean what ``jsonargparse_private`` takes them for."""
 
+import copy
+import pickle
+from collections.abc import Callable
 from functools import partial
 
 import torch_geometric.nn
@@ -8,6 +11,7 @@ from torch import nn
 
 from trellis.lightning_modules.engine.jsonargparse_private import (
     option_names,
+    plain_factories,
     subclass_paths,
     trellis_names_first,
 )
@@ -51,6 +55,21 @@ def test_the_patch_ends_with_its_block() -> None:
         pass
     after = _typehints.get_all_subclass_paths, _typehints.discard_init_args_on_class_path_change
     assert before == after
+
+
+def test_factories_can_be_copied_and_pickled() -> None:
+    class Owner:
+        def __init__(self, make: Callable[[int], nn.Module]) -> None:
+            self.make, self.more = make, (make, 3)
+
+    made = ArgumentParser(exit_on_error=False)
+    made.add_argument("--make", type=Callable[[int], nn.Module])
+    config = made.parse_args(["--make=torch.nn.Linear", "--make.out_features=2"])
+    owner = Owner(made.instantiate(config).make)
+    plain_factories(owner)
+    copied = copy.deepcopy(owner)
+    assert pickle.loads(pickle.dumps(owner.make))(3).weight.shape == (2, 3)
+    assert copied.more[0](5).weight.shape == (2, 5), f"{CHANGED}its partial of a class"
 
 
 def test_options_and_subclasses_are_found() -> None:
