@@ -1,6 +1,7 @@
 """What the README says to type works as it stands."""
 
 import csv
+import io
 import re
 import shlex
 from pathlib import Path
@@ -45,6 +46,28 @@ def test_your_own_graph(capsys: pytest.CaptureFixture[str]) -> None:
     best = [max(row, key=lambda name: float(row[name])) for row in predicted]
     trained = [number for number, row in enumerate(table) if row["split"] == "train"]
     assert [best[number] for number in trained] == [table[number]["label"] for number in trained]
+
+
+def test_your_own_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    houses, new, commands = blocks("Your own table")
+    Path("houses.csv").write_text(houses, encoding="utf-8")
+    Path("new.csv").write_text(new, encoding="utf-8")
+    fit, from_file, from_pipe = typed(commands)
+    cli.main([*fit, "--trainer.enable_progress_bar=false"])
+    Path("houses.csv").unlink()
+    cli.main([*from_file, "--trainer.enable_progress_bar=false"])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(new.encode())))
+    cli.main(["predict", *from_pipe[from_pipe.index("predict") + 1 :]])
+    predictions = re.findall(r"^predictions: (.*)$", capsys.readouterr().out, re.MULTILINE)
+    first, second = (Path(path).read_text(encoding="utf-8") for path in predictions)
+    assert first == second
+    rows = list(csv.DictReader(first.splitlines()))
+    assert [row["id"] for row in rows] == ["h11", "h12"]
+    # 50 a room and 80 for the north, about.
+    prices = [float(row["price_mean"]) for row in rows]
+    assert prices == pytest.approx([370, 310], rel=0.1)
 
 
 PYTHON = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.S | re.M)

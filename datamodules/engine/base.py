@@ -41,6 +41,7 @@ class DataModule(PlainHyperparameters, L.LightningDataModule, ABC):
     """
 
     spec: Any = None
+    test_ids: Sequence[str] | None = None  # what the examples of the test split are called
 
     def __init__(self) -> None:
         super().__init__()

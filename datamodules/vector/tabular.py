@@ -33,13 +33,14 @@ class TabularData(DataModule):
         target: column of the class or of the real target, or several of real targets; none of
             them: ``y`` is 0.
         targets: ``labels`` or ``real``; ``None``: texts are labels, and so are whole numbers of
-            at most 20 different values.
+            at most 20 different values, each of which is there twice on average.
         batch_size: examples per batch.
         standardize: false leaves features and real targets as they are.
         missing: a value of a feature: ``error``, ``mean`` puts that of the training rows (0 in
             all entries of a category), ``indicator`` also adds an entry of 0 or 1 that says so.
         categories: columns of numbers that stand for categories.
-        id: column of the names of examples, which is no feature.
+        id: column of the names of examples, which is no feature; predictions carry them, or else
+            the numbers of the rows.
     Raises:
         ValueError: an option out of range.
     """
@@ -107,7 +108,15 @@ class TabularData(DataModule):
         )
         x = encoding(table)
         self.splits = {split: (x[chosen], y[chosen]) for split, chosen in division.items()}
+        ids = self._ids(table)
+        self.test_ids = [ids[row] for row in division["test"].tolist()]
         self.spec = self._spec(encoding, classes, y[division["train"]])
+
+    def _ids(self, table: Columns) -> list[str]:
+        """The column of names, or else the numbers of the rows."""
+        if self.id is not None and self.id in table:
+            return table.texts(self.id)
+        return list(map(str, range(len(table))))
 
     def _spec(self, encoding: Encoding, classes: tuple[str, ...], y: Tensor) -> TensorSpec:
         width, columns = encoding.width, encoding.to_json()
@@ -131,14 +140,14 @@ class TabularData(DataModule):
         if (self.targets or self._guess(table)) == "real":
             advice = "mend it, or give targets=labels if these are classes"
             numbers = np.column_stack([table.floats(name, advice) for name in self.target])
-            known = np.flatnonzero(~np.isnan(numbers).any(1))
-            return torch.from_numpy(numbers.astype(np.float32)), torch.from_numpy(known), ()
+            rows = torch.from_numpy(np.flatnonzero(~np.isnan(numbers).any(1)))
+            return torch.from_numpy(numbers.astype(np.float32)), rows, ()
         texts = table.texts(self.target[0])
-        known = torch.tensor([row for row, text in enumerate(texts) if text], dtype=torch.long)
+        rows = torch.tensor([row for row, text in enumerate(texts) if text], dtype=torch.long)
         source = f"{table.source}, column {self.target[0]!r}"
         classes = class_names([text for text in texts if text], source)
         place = {name: label for label, name in enumerate(classes)}
-        return torch.tensor([place.get(text, -1) for text in texts]), known, classes
+        return torch.tensor([place.get(text, -1) for text in texts]), rows, classes
 
     def _guess(self, table: Columns) -> Targets:
         if len(self.target) > 1:
@@ -147,8 +156,10 @@ class TabularData(DataModule):
         if table.is_category(name):
             return "labels"
         values = table.floats(name, "mend it, or give targets=labels if these are classes")
-        found = np.unique(values[~np.isnan(values)])
-        return "labels" if len(found) <= MAX_CLASSES and not (found % 1).any() else "real"
+        known = values[~np.isnan(values)]
+        found = np.unique(known)
+        few = len(found) <= min(MAX_CLASSES, len(known) / 2)
+        return "labels" if few and not (found % 1).any() else "real"
 
     def _check_classes(
         self, table: Columns, y: Tensor, division: Rows, classes: Sequence[str]
@@ -169,13 +180,12 @@ class TabularData(DataModule):
         if not getattr(spec, "columns", ""):
             raise ValueError(f"input={path}: the model was not trained on a table")
         encoding, table = Encoding.from_json(spec.columns), read_columns(path, "input")
-        named = self.id is not None and self.id in table
-        ids = table.texts(str(self.id)) if named else list(map(str, range(len(table))))
         x = encoding(encoding.fitting(table))
         y = torch.zeros(len(x), dtype=torch.long)
         if spec.targets == "real":
             y = y.new_zeros(len(x), spec.out_channels, dtype=torch.float32)
-        return Inputs(tensor_loader(x, y, batch_size=self.batch_size, train=False), ids)
+        loader = tensor_loader(x, y, batch_size=self.batch_size, train=False)
+        return Inputs(loader, self._ids(table))
 
     def loader(self, split: Split) -> Loader[tuple[Tensor, Tensor]]:
         x, y = self.splits[split]

@@ -69,6 +69,7 @@ def _write_table(
             writer.writerow(names)
             writer.writerows(rows)
         else:
+            # There are fewer rows than ids where the trainer was told to predict some batches.
             writer.writerow(["id", *names])
-            writer.writerows([name, *row] for name, row in zip(ids, rows, strict=True))
+            writer.writerows([name, *row] for name, row in zip(ids, rows, strict=False))
     return folder / "predictions.csv"

@@ -125,7 +125,7 @@ class TrellisCLI(TypedBeatsCheckpointCLI):
         trainer: Any = self.trainer
         batches = trainer.predict_loop.predictions
         if batches and trainer.is_global_zero and not trainer.fast_dev_run:
-            folder, ids = trainer.run_folder.path, trainer.input_ids
+            folder, ids = trainer.run_folder.path, trainer.prediction_ids
             print(f"predictions: {write_predictions(batches, self.model, folder, ids)}")
 
 

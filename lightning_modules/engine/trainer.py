@@ -69,7 +69,7 @@ class Trainer(L.Trainer):
         self.run_folder = RunFolder(default_root_dir, run_name)
         self.plain_options = plain_options(options)
         self._validates: bool | None = None
-        self.input_ids: Sequence[str] | None = None  # of new examples, once they are predicted
+        self.prediction_ids: Sequence[str] | None = None
         callbacks = _listed(callbacks)
         if not any(isinstance(callback, GracefulStop) for callback in callbacks):
             callbacks.append(GracefulStop())
@@ -192,18 +192,22 @@ class Trainer(L.Trainer):
             weights_only: see Lightning.
             input: new examples in place of the test split: a file or folder of the kind that
                 ``datamodule`` was trained on, or ``-`` for standard input. The data module is
-                not set up: what it was trained on need not be there. Afterwards
-                ``input_ids`` names each example.
+                not set up: what it was trained on need not be there.
+
+        Afterwards ``prediction_ids`` names the examples, where the data has names for them.
+
         Raises:
             ValueError: the data module has no reader of new examples, or they do not fit.
         """
-        self.input_ids = None
+        data, ids = datamodule, None
         if input is not None:
-            dataloaders, self.input_ids = _new_examples(model, datamodule, input)
-            datamodule = None
-        return super().predict(
-            model, dataloaders, datamodule, return_predictions, ckpt_path, weights_only
+            dataloaders, ids = _new_examples(model, datamodule, input)
+            data = None
+        predictions = super().predict(
+            model, dataloaders, data, return_predictions, ckpt_path, weights_only
         )
+        self.prediction_ids = getattr(data, "test_ids", ids)
+        return predictions
 
 
 def _new_examples(model: Any, datamodule: Any, path: str) -> tuple[Any, Sequence[str]]:

@@ -167,7 +167,8 @@ class Regression(Objective):
     def evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
         x, y = batch
         parameters, y = self._draws(x), self._standardized(y)
-        nats = self._family.nll(y.expand_as(parameters[0]), *parameters, reduce=False).sum(-1)
+        each_draw = y.expand(len(parameters[0]), *y.shape)
+        nats = self._family.nll(each_draw, *parameters, reduce=False).sum(-1)  # [S, B]
         mixture = math.log(len(nats)) - (-nats).logsumexp(0) if len(nats) > 1 else nats[0]
         mean = self._family.moments(*parameters)[0].mean(0)
         metrics = self.evaluated(stage)

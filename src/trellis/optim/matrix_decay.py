@@ -88,7 +88,7 @@ class MatrixDecayLBFGS(torch.optim.LBFGS):
         self.weight_decay = not_negative("weight_decay", weight_decay)
         self.matrices = [parameter for parameter in parameters if parameter.dim() > 1]
 
-    def step(self, closure: Callable[[], Tensor]) -> Tensor:
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
         """Up to ``max_iter`` iterations.
 
         Args:

@@ -95,8 +95,8 @@ def test_real_targets_are_in_their_unit_and_rows_without_one_are_left_out(tmp_pa
 
 @pytest.mark.parametrize(
     ("values", "kind"),
-    [(["a", "b", "a"], "labels"), ([1, 2, 2], "labels"), ([0.5, 1.5, 2.0], "real"),
-     ([*range(30)], "real")],
+    [(["a", "b", "a"], "labels"), ([1, 2, 2, 1], "labels"), ([310, 405, 180], "real"),
+     ([0.5, 1.5, 2.0], "real"),     ([*range(30)], "real")],
 )  # fmt: skip
 def test_the_target_says_of_which_kind_it_is(tmp_path: Path, values: list[Any], kind: str) -> None:
     text = "x,y\n" + "".join(f"{number},{value}\n" for number, value in enumerate(values))
@@ -140,6 +140,18 @@ def test_a_column_says_the_split(tmp_path: Path) -> None:
     assert data.splits["test"][0].item() == pytest.approx((9 - 1.5) / 0.5)  # of training rows
     with pytest.raises(ValueError, match="line 4, column 'part': 'tset': give train, val, test"):
         table(tmp_path, text.replace("test", "tset"), id=None, division=Division(column="part"))
+
+
+def test_examples_of_the_test_split_keep_their_names(tmp_path: Path) -> None:
+    options = {"target": "kind", "features": ["pets"], "division": Division(test_share=0.4)}
+    data = table(tmp_path, **options)
+    pets = dict(zip(frame()["name"], frame()["pets"], strict=True))
+    x, _ = data.splits["test"]
+    assert len(data.test_ids) == len(x) >= 2
+    column = Encoding.from_json(data.spec.columns).columns[0]
+    expected = [(pets[name] - column.mean) / column.scale for name in data.test_ids]
+    torch.testing.assert_close(x[:, 0], torch.tensor(expected, dtype=torch.float32))
+    assert table(tmp_path, **{**options, "id": None}).test_ids[0].isdigit()
 
 
 def test_the_encoding_survives_its_text(tmp_path: Path) -> None:
@@ -187,7 +199,8 @@ def test_rows_of_an_array_are_in_the_order_of_the_features(tmp_path: Path) -> No
         ("name,age\n", {}, "there is no row below the header"),
         ("", {}, "is empty: give a header"),
         ("name,kind\na,b\n", {"target": "kind"}, "there is no column of features"),
-        ("x,y\n1,2\n2,2\n", {"id": None, "target": "y"}, "all labels are '2'"),
+        ("x,y\n1,2\n2,2\n", {"id": None, "target": "y", "targets": "labels"},
+         "all labels are '2'"),
         ("x,y\n" + "".join(f"t{n},{n % 2}\n" for n in range(30)), {"id": None, "target": "y"},
          "30 training rows have 30 different texts, such as 't0': name it in ignore"),
         ("x,y,z\n1,,a\n2,,b\n", {"id": None, "target": "z"}, "column 'y': no training row has"),

@@ -89,7 +89,7 @@ class Standardized(SyntheticPoints):
 def outcome(
     model: Regression, data: SyntheticPoints, folder: Path
 ) -> tuple[dict[str, float], Any]:
-    trainer = quiet_trainer(folder, max_epochs=20)
+    trainer = quiet_trainer(folder, max_epochs=20, check_val_every_n_epoch=20)
     trainer.fit(model, datamodule=data)
     [scores] = trainer.test(model, datamodule=data, verbose=False)
     return scores, Moments(
@@ -143,6 +143,16 @@ def test_beta_learns_a_mean_that_the_likelihood_gives_up(tmp_path: Path) -> None
     model.network = Returns(torch.cat([mean, log_scale], dim=1))
     model.training_step((torch.zeros(6, 2), y), 0).backward()
     torch.testing.assert_close(mean.grad, (mean - y).detach() / 6)
+
+
+@pytest.mark.parametrize("step", ["training_step", "validation"])
+def test_targets_of_another_number_are_refused(step: str) -> None:
+    """One target would broadcast to two, without an error."""
+    model = Regression(spec=TensorSpec(2, 2, targets="real"))
+    model.configure_model()
+    batch = torch.zeros(6, 2), torch.zeros(6)
+    with pytest.raises(ValueError, match="give a parameter for each target"):
+        model.training_step(batch, 0) if step == "training_step" else model.evaluate(batch, "val")
 
 
 class Returns(torch.nn.Module):
