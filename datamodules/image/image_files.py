@@ -100,7 +100,9 @@ def read_files(
         ImportError: Pillow is missing.
         ValueError: a file cannot be read, or none can, or two have different sizes.
     """
-    result, kept, problems = torch.empty(0), [], []
+    result = torch.empty(0)
+    kept: list[int] = []
+    problems: list[str] = []
     for number, path in enumerate(paths):
         try:
             pixels = read_pixels(path, str(path), form)
