@@ -28,7 +28,7 @@ def results_picture(rows: Sequence[Row], measured: Mapping[str, Mapping[str, Any
             axes.axvline(_last(row.published), color=PALETTE[5], linewidth=1.5)
         axes.margins(x=0.25)
         _shade(axes, row)
-        axes.set_yticks([0], [row.name])
+        axes.set_yticks([0], [_title(row)])
         axes.tick_params(axis="y", length=0)
         axes.tick_params(axis="x", labelsize=8)
         axes.spines[["left", "right", "top"]].set_visible(False)
@@ -37,10 +37,10 @@ def results_picture(rows: Sequence[Row], measured: Mapping[str, Mapping[str, Any
 
 def _shade(axes: Axes, row: Row) -> None:
     """Shade what holds; a tolerance without an end goes on to that of the axis."""
-    low, high = row.at_least, row.at_most
+    low, high = _last(row.at_least), _last(row.at_most)
     if row.published is not None:
-        low = max(low, _last(row.published) - row.within)
-        high = min(high, _last(row.published) + row.within)
+        low = max(low, _last(row.published) - _last(row.within))
+        high = min(high, _last(row.published) + _last(row.within))
     for bound in filter(math.isfinite, (low, high)):
         axes.axvline(bound, color=PALETTE[2], linewidth=0.5, alpha=0.5)
     left, right = axes.get_xlim()
@@ -49,6 +49,12 @@ def _shade(axes: Axes, row: Row) -> None:
     axes.set_xlim(left, right)
 
 
+def _title(row: Row) -> str:
+    """Its name, with the metric that is shown where it has several."""
+    *others, shown = row.metric.split()
+    return f"{row.name}\n{shown}" if others else row.name
+
+
 def _last(value: Any) -> float:
-    """A number; of a curve its end."""
+    """A number; of a curve, or of several metrics, the last."""
     return float(value[-1] if isinstance(value, (list, tuple)) else value)

@@ -53,6 +53,21 @@ def test_every_ledger_row_is_on_its_family_page_and_among_the_results(
         assert f"``{name}``" in pages["results.rst"]
 
 
+def test_pages_are_written_with_their_pictures_and_once(
+    pages: dict[str, str], tmp_path: Path
+) -> None:
+    import generate
+
+    generate.write(tmp_path)
+    written = {path.relative_to(tmp_path).as_posix(): path for path in tmp_path.rglob("*.rst")}
+    assert set(written) == set(pages)
+    for family in re.findall(r"^\.\. figure:: (\S+)$", "\n".join(pages.values()), re.MULTILINE):
+        assert "<svg" in (tmp_path / "families" / family).read_text(encoding="utf-8")
+    before = {name: path.stat().st_mtime_ns for name, path in written.items()}
+    generate.write(tmp_path)
+    assert {name: path.stat().st_mtime_ns for name, path in written.items()} == before
+
+
 def test_a_row_says_what_was_published_and_measured_and_how_far_to_trust_it(
     pages: dict[str, str],
 ) -> None:
