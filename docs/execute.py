@@ -62,7 +62,10 @@ def _run(language: str, code: str, before: str, names: dict[str, object]) -> str
         path.write_text(code, encoding="utf-8")
         return ""
     if language == "python":
-        with contextlib.redirect_stdout(io.StringIO()) as out:
+        with (
+            contextlib.redirect_stdout(io.StringIO()) as out,
+            contextlib.redirect_stderr(io.StringIO()),  # progress
+        ):
             exec(compile(code, "<guide>", "exec"), names)
         return _clean(out.getvalue())
     if not language and code.startswith("trellis "):

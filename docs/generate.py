@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from docstrings import FIELD, SECTION, fields
 from pictures import results_picture
 
 from trellis.index import definition, family_names, home, public_names
@@ -25,7 +26,6 @@ from trellis.lightning_modules.commands.ledger import (
     whole_configs,
 )
 from trellis.lightning_modules.commands.list import MACHINERY, ROOMS
-from trellis.options import options
 
 TITLES = {
     "vector": "Tables and vectors",
@@ -38,21 +38,18 @@ TITLES = {
 # What is public and stands in no family's ``__init__``.
 BESIDE = {"trellis": ("load", "Trainer")}
 _BRIEF = ("result", "metric", "published", "measured", "verdict", "source")
-_FIELD = re.compile(r"^(Shape|Source|Deviates|Batch|Logged and evaluated):\s*(.*)$")
-_AFTER = re.compile(r"^(Shape|Raises|Source|>>>)")  # what follows the arguments
-_SECTION = re.compile(r"^[A-Z]\w*( \w+)*:$")
 
 
 def write(folder: Path) -> None:
     """Write all pages; one that is as it was keeps its date, so that Sphinx reads it once."""
     for name, text in pages().items():
         path = folder / name
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-    for family in families():
-        if rows := _drawn(family):
-            results_picture(rows, measured()).savefig(folder / "families" / f"{family}.svg")
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        if path.parent.name == "families" and (rows := _drawn(path.stem)):
+            results_picture(rows, measured()).savefig(path.with_suffix(".svg"))
 
 
 def pages() -> dict[str, str]:
@@ -150,50 +147,6 @@ def results_page() -> str:
     return "\n".join(lines)
 
 
-def fields(docstring: Sequence[str]) -> list[str]:
-    """A docstring's ``Shape``, ``Source`` and the like as fields beside the arguments."""
-    found: list[str] = []
-    inside = False
-    for line in docstring:
-        if match := _FIELD.match(line):
-            found += ["", f":{match[1]}: {match[2]}".rstrip()]
-            inside = True
-        elif not line.strip() or _SECTION.match(line):
-            inside = False
-            found.append(line)
-        else:
-            found.append(f"    {line.strip()}" if inside else line)
-    return found
-
-
-def with_options(path: str, docstring: Sequence[str]) -> list[str]:
-    """The docstring of a public class with all its arguments: those of its bases, too.
-
-    Args:
-        path: dotted; what is not public stays as it is.
-        docstring: its lines.
-    """
-    name = path.rpartition(".")[2]
-    if public_names().get(name) != path or not (found := options(name)):
-        return [*docstring]
-    section = ["Args:"]
-    for each in found:
-        kind = f"{each.kind} = {each.default}" if each.default else each.kind
-        section.append(f"    {each.name} ({kind}): {each.meaning}")
-    kept, inside, at = [], False, None
-    for line in docstring:
-        if line == "Args:":
-            inside, at = True, len(kept)
-        elif inside and line[:1] not in ("", " "):
-            inside = False
-        if not inside:
-            kept.append(line)
-    if at is None:
-        at = next((n for n, line in enumerate(kept) if _AFTER.match(line)), len(kept))
-        section = ["", *section, ""]
-    return [*kept[:at], *section, *kept[at:]]
-
-
 def _results(rows: Sequence[Row], full: bool = False) -> list[str]:
     """The rows as a table, on the page of results with how they were measured."""
     found = [_result(row, measured().get(row.name)) for row in rows]
@@ -235,9 +188,9 @@ def _part(name: str) -> Iterator[str]:
     text = (found and ast.get_docstring(found[1])) or ""
     inside, kept = True, []
     for line in text.splitlines():
-        if match := _FIELD.match(line):
+        if match := FIELD.match(line):
             inside = match[1] != "Shape"
-        elif _SECTION.match(line) or line.startswith(">>>"):
+        elif SECTION.match(line) or line.startswith(">>>"):
             inside = False
         if inside:
             kept.append(line)

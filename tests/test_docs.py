@@ -95,9 +95,9 @@ def test_a_family_page_tells_formula_and_source_but_no_arguments(pages: dict[str
 
 
 def test_a_class_is_documented_with_the_arguments_of_its_bases() -> None:
-    import generate
+    import docstrings
 
-    lines = generate.with_options(
+    lines = docstrings.with_options(
         "trellis.networks.graph.GAT", ["GAT.", "", "Args:", "    v2: x.", "Source: y."]
     )
     told = [line.split()[0] for line in lines if line.startswith("    ")]
@@ -107,12 +107,24 @@ def test_a_class_is_documented_with_the_arguments_of_its_bases() -> None:
     assert len(told) == len(set(told))
 
 
+def test_a_signature_shows_defaults_as_they_are_written() -> None:
+    import docstrings
+
+    assert docstrings.signature("trellis.networks.graph.GCN") == (
+        "(in_channels, out_channels, hidden_channels=16, num_layers=2, dropout=0.5)"
+    )
+    assert "optimizer=torch.optim.RMSprop" in str(
+        docstrings.signature("trellis.lightning_modules.rl.A2C")
+    )
+    assert docstrings.signature("torch.nn.Linear") is None
+
+
 def test_fields_stand_beside_the_arguments() -> None:
-    import generate
+    import docstrings
 
     text = ["One.", "", "Args:", "    x: it.", "Shape:", "    x ``[N]`` -> ``[]``",
             "Source: a book,", "page 2.", "", "Raises:", "    ValueError: no."]  # fmt: skip
-    assert generate.fields(text) == [
+    assert docstrings.fields(text) == [
         "One.", "", "Args:", "    x: it.", "", ":Shape:", "    x ``[N]`` -> ``[]``", "",
         ":Source: a book,", "    page 2.", "", "Raises:", "    ValueError: no.",
     ]  # fmt: skip
