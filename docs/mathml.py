@@ -11,10 +11,10 @@ from sphinx.util import logging
 _LOG = logging.getLogger(__name__)
 
 
-# What docutils reads otherwise than TeX, and how to write it for both.
+# What docutils reads otherwise than TeX does, and a spelling that both read alike.
 _SPELLINGS = (
-    (r"(\\[td]?frac)(\d)(\d)", r"\1{\2}{\3}"),  # it takes 12 as one argument
-    (r"\\textstyle", ""),
+    (r"(\\[td]?frac)(\d)(\d)", r"\1{\2}{\3}"),  # 12 would be one argument
+    (r"\\textstyle", ""),  # unknown within a group
 )
 
 
