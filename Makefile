@@ -4,7 +4,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test test-all test-oldest lint types check wheel reproduce bench bench-gpu clean
+.PHONY: demo test test-all test-oldest lint types check wheel reproduce bench bench-gpu docs clean
 
 # The stamp makes setup happen once, and again when the requirements change.
 .venv/installed: setup.py constraints.txt
@@ -63,5 +63,13 @@ bench-gpu: .venv/installed
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[peers,dev]"
 	touch $@
 
+# The site: python -m http.server -d docs/_build shows it. A warning is an error.
+docs: .venv/docs
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -q -d docs/_build/.doctrees docs docs/_build
+
+.venv/docs: .venv/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs,dev]"
+	touch $@
+
 clean:
-	rm -rf .venv .venv-oldest build dist
+	rm -rf .venv .venv-oldest build dist docs/_build docs/api docs/families docs/results.rst

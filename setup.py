@@ -36,6 +36,7 @@ extras = {
     "search": ["optuna>=4.0"],
 }
 extras["all"] = sorted({requirement for group in extras.values() for requirement in group})
+extras["docs"] = ["sphinx>=8.1", "furo>=2024.8", "myst-parser>=4.0"]
 extras["ray"] = ["ray[train]>=2.60"]  # docs/ray.md
 # Measured against, in tests and in benchmarks only.
 extras["dev"] = [*extras["all"], "build", "mypy", "pytest", "pytest-xdist", "ruff",

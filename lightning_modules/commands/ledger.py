@@ -105,6 +105,13 @@ class Row:
         return f"own measurement, {'within' if held else 'outside'} its own tolerance"
 
     @property
+    def trust(self) -> Literal["published", "analytic", "own"]:
+        """Where the number comes from that ours is compared with."""
+        if self.published is None:
+            return "own"
+        return "analytic" if self.source.startswith("analytic") else "published"
+
+    @property
     def unbounded(self) -> bool:
         """Whether the row has no bound at all: then any mean will do."""
         return not any(self._is_bound(name) for name in BOUNDS)

@@ -147,10 +147,11 @@ def _remember(module: Any, section: Any) -> None:
     """Let checkpoints hold how the command line made a module that does not save it by itself.
 
     Args:
-        module: a ``LightningModule`` or ``LightningDataModule``, anybody's.
+        module: a ``LightningModule`` or ``LightningDataModule``, anybody's; ``None``, where
+            new examples take the place of the data.
         section: its part of the config.
     """
-    if not isinstance(section, dict) or "_class_path" in module.hparams:
+    if module is None or not isinstance(section, dict) or "_class_path" in module.hparams:
         return
     names = {"_class_path": section["class_path"], "_instantiator": INSTANTIATOR}
     module.hparams.update({**(section.get("init_args") or {}), **module.hparams, **names})

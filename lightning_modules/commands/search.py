@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("config", nargs="?", help="what is trained: a config, as for trellis fit")
-    add("--space", metavar="FILE", help="what may be tried, in YAML; see docs/search.md")
+    add("--space", metavar="FILE", help="what may be tried, in YAML; see docs/hyperparameters.md")
     add("--trials", type=int, default=20, help="how many there are to be in the end (20)")
     add("--seeds", type=int, default=1, help="runs of each trial, whose mean counts (1)")
     add("--no-pruning", action="store_true", help="do not stop trials that lag behind")

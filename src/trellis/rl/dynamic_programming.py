@@ -130,8 +130,8 @@ def evaluate_policy(
 ) -> Evaluation:
     r"""Iterative policy evaluation.
 
-    .. math:: V(s) \leftarrow \sum_a \pi(a|s) \Big(r(s, a)
-        + \gamma \sum_{s'} p(s'|s, a) V(s')\Big)
+    .. math:: V(s) \leftarrow \sum_a \pi(a|s) \Bigl(r(s, a)
+        + \gamma \sum_{s'} p(s'|s, a) V(s')\Bigr)
 
     Args:
         mdp: the process.

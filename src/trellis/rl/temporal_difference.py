@@ -208,7 +208,7 @@ def expected_sarsa(
     r"""As ``sarsa``, with the expectation over the next action instead of a sample.
 
     .. math:: Q(s_t, a_t) \leftarrow Q(s_t, a_t)
-        + \alpha \Big(r_t + \gamma \sum_a \pi(a|s_{t+1}) Q(s_{t+1}, a) - Q(s_t, a_t)\Big)
+        + \alpha \Bigl(r_t + \gamma \sum_a \pi(a|s_{t+1}) Q(s_{t+1}, a) - Q(s_t, a_t)\Bigr)
 
     Source: Sutton and Barto 2018, section 6.6; van Seijen et al. 2009.
     """

@@ -58,6 +58,18 @@ def test_only_a_published_value_can_be_confirmed() -> None:
         assert (result["std"] is None) == (len(result["values"]) == 1), name
 
 
+@pytest.mark.parametrize(
+    ("published", "source", "trust"),
+    [
+        (81.5, "Kipf and Welling 2017", "published"),
+        (1.9, "analytic, least squares", "analytic"),
+        (None, "analytic, the entropy of the data is 1.008 nats", "own"),
+    ],
+)
+def test_a_row_says_whose_number_it_is(published: float | None, source: str, trust: str) -> None:
+    assert Row("name", "config.yaml", "test/loss", source, published).trust == trust
+
+
 def test_what_confirms_a_published_value_is_near_it() -> None:
     """A mean that is worse by more than a tenth is no reproduction, whatever the row allows."""
     for each in ledger().values():

@@ -282,7 +282,7 @@ def test_options_are_written_as_they_are_typed() -> None:
 
 
 def test_the_page_names_the_files_that_are_written() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "search.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "hyperparameters.md").read_text(encoding="utf-8")
     (space,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     Path("space.yaml").write_text(space)
     assert len(read_space(Path("space.yaml")).parameters) == 4
