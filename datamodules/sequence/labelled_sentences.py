@@ -106,7 +106,8 @@ class LabelledSentences(LabelledFiles):
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
         tenths = list(order.tensor_split(TENTHS))
         tenths = tenths[self.fold :] + tenths[: self.fold]
-        parts = {name: tenths.pop(0) for name in ("test", "val") if name in sharing}
+        held_out: tuple[Split, ...] = ("test", "val")
+        parts = {name: tenths.pop(0) for name in held_out if name in sharing}
         chosen = parts.get(split, torch.cat(tenths)).sort().values.tolist()
         return 1, [labels[i] for i in chosen], [texts[i] for i in chosen]
 

@@ -248,7 +248,7 @@ class FirstSteps(L.Callback):
 
 def hold_rates(trainer: L.Trainer) -> None:
     """Leave the schedules out, whose first steps are often small ones."""
-    trainer.lr_scheduler_configs.clear()  # type: ignore[attr-defined]
+    trainer.lr_scheduler_configs.clear()
     for optimizer in trainer.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group.get("initial_lr", group["lr"])

@@ -48,6 +48,7 @@ def options(name: str) -> list[Option]:
     for module, node in _with_bases(definition(home(name), name)):
         documented.append(node)
         if (init := _constructor(node)) is None or complete:
+            told |= {n: each for n, each in _fields(node).items() if n not in told}
             continue
         documented.append(init)
         own, target = _arguments(init), _target(module, init)
@@ -75,6 +76,18 @@ def _constructor(node: ast.AST) -> ast.FunctionDef | None:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             return item
     return None
+
+
+def _fields(node: ast.AST) -> dict[str, tuple[str, str]]:
+    """Annotation and default of each field of a dataclass."""
+    decorators = map(ast.unparse, getattr(node, "decorator_list", ()))
+    if not any(text.partition("(")[0] == "dataclass" for text in decorators):
+        return {}
+    return {
+        item.target.id: (_text(item.annotation), _text(item.value))
+        for item in getattr(node, "body", ())
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    }
 
 
 def _target(module: str, init: ast.FunctionDef) -> _Found | None:
