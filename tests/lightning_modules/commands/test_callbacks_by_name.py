@@ -33,6 +33,7 @@ def callback(name: str, **options: object) -> list[str]:
     return [f"--trainer.callbacks={name}", *given]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_averages_of_weights_and_pruning_change_what_is_saved() -> None:
     plain = weights()
@@ -44,6 +45,7 @@ def test_averages_of_weights_and_pruning_change_what_is_saved() -> None:
     assert share > 0.2 > float((plain == 0).float().mean())
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_finders_change_what_is_trained_with(capsys: pytest.CaptureFixture[str]) -> None:
     plain = weights()

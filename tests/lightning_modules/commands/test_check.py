@@ -128,7 +128,14 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+# Each takes a second or two: three in `make test`, the others in `make test-all`.
+QUICK = ("wrong sign", "detached", "missing zero_grad")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(f, marks=[] if f in QUICK else pytest.mark.long) for f in FAULTS],
+)
 def test_a_fault_is_named(fault: str) -> None:
     objective, data, where = FAULTS[fault]
     found = card(objective, data)

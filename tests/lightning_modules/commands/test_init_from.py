@@ -89,6 +89,7 @@ def test_without_freezing_the_part_learns_at_its_own_rate(codes: Path) -> None:
     assert moved.abs().max() > 1e-3
 
 
+@pytest.mark.long
 def test_a_resumed_run_keeps_its_groups(codes: Path) -> None:
     parts = callback(frozen=["network.layers.2"], learning_rates={"network.layers.0": 1e-3})
     begun = fit(*DIGITS, "--init_from", str(codes), "--init_map", MAP, *parts)

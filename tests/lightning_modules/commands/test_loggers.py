@@ -64,7 +64,13 @@ LOGGERS: dict[str, tuple[list[str], Callable[[], Found], set[str]]] = {
 PACKAGES = {"TensorBoardLogger": "tensorboard", "WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
 
 
-@pytest.mark.parametrize("name", LOGGERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if name == "MLFlowLogger" else ())
+        for name in LOGGERS
+    ],
+)
 def test_metrics_and_pictures_arrive(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

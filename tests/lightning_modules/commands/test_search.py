@@ -96,6 +96,7 @@ def test_a_search_tries_what_it_may_and_writes_the_best_config(
     assert max(values) == pytest.approx(float(best["val/accuracy"]), abs=1e-5)
 
 
+@pytest.mark.long
 def test_a_search_in_two_parts_is_the_whole_search() -> None:
     search("karate.yaml", "--space=space.yaml", "--trials=2")
     search("karate.yaml", "--space=space.yaml", "--trials=1")

@@ -145,6 +145,7 @@ def test_a_network_that_counts_its_rows_stays_open(tmp_path: Path) -> None:
     torch.testing.assert_close(found, objective.network(x))
 
 
+@pytest.mark.long
 def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
     objective = points()
     (tmp_path / "full").mkdir()
