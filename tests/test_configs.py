@@ -11,6 +11,12 @@ from trellis.lightning_modules.commands.ledger import ledger
 
 # Siblings of another config, which runs in `make test`; these run in `make test-all`.
 SIBLINGS = {
+    "image/cnn_fashion.yaml",
+    "image/resnet_digits.yaml",
+    "sequence/cnn_mnist1d.yaml",
+    "sequence/cnn_sst2.yaml",
+    "sequence/mlp_mnist1d.yaml",
+    "vector/ridge_diabetes.yaml",
     "generative/maf_mnist.yaml",
     "generative/realnvp_mnist.yaml",
     "generative/vae_mnist_static.yaml",

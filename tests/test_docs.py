@@ -53,6 +53,7 @@ def test_every_ledger_row_is_on_its_family_page_and_among_the_results(
         assert f"``{name}``" in pages["results.rst"]
 
 
+@pytest.mark.long
 def test_pages_are_written_with_their_pictures_and_once(
     pages: dict[str, str], tmp_path: Path
 ) -> None:

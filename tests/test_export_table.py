@@ -25,6 +25,7 @@ def test_a_reason_stands_below_the_table() -> None:
     assert text.endswith("\n\n1. no such operator\n")
 
 
+@pytest.mark.long
 def test_a_network_is_equal_in_a_process_without_trellis(tmp_path: Path) -> None:
     cells = cells_of(["MLP"], tmp_path)
     assert cells == dict.fromkeys(cells, dict.fromkeys(COLUMNS, EQUAL))

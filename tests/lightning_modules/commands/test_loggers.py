@@ -16,6 +16,7 @@ FIT = ["fit", "--model", "NodeClassification", "--data", "KarateClub", "--traine
        "--trainer.log_every_n_steps=1", "--trainer.callbacks", "ConfusionMatrix",
        "--trainer.callbacks+=LearningCurves"]  # fmt: skip
 RUN = Path("runs/nodeclassification_karateclub/0")
+SLOW = ("MLFlowLogger", "WandbLogger")
 Found = tuple[dict[int, float], set[str]]  # values of val/loss by step, names of pictures
 
 
@@ -66,10 +67,7 @@ PACKAGES = {"TensorBoardLogger": "tensorboard", "WandbLogger": "wandb", "MLFlowL
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.long if name == "MLFlowLogger" else ())
-        for name in LOGGERS
-    ],
+    [pytest.param(name, marks=pytest.mark.long if name in SLOW else ()) for name in LOGGERS],
 )
 def test_metrics_and_pictures_arrive(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -155,6 +155,7 @@ def test_a_killed_search_goes_on() -> None:
     assert tried("runs/karate_search/0") == tried("runs/karate_search/1")
 
 
+@pytest.mark.long
 def test_one_that_lags_behind_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A learning rate that learns nothing, after five that learn."""
     from trellis.lightning_modules.commands.search_space import Hyperparameter

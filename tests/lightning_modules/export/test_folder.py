@@ -60,6 +60,7 @@ def points(network: Any = MLP) -> Classification:
     return ready(Classification(network, spec=TensorSpec(5, 3)))
 
 
+@pytest.mark.long
 def test_a_graph_of_another_size_in_a_process_without_trellis(tmp_path: Path) -> None:
     numpy = pytest.importorskip("numpy")
     objective = nodes()
