@@ -58,6 +58,8 @@ class A2C(ActorCriticObjective):
         super().__init__(network, optimizer, lam=lam, max_grad_norm=max_grad_norm, **options)
         self.value_coef = not_negative("value_coef", value_coef)
         self.entropy_coef = not_negative("entropy_coef", entropy_coef)
+        # A flag: of two coefficients torch.compile makes a symbol, which cannot switch gradients.
+        self.learns_entropy = entropy_coef > 0
         self.standardize = standardize
 
     def training_step(self, rollout: Rollout, batch_idx: int) -> None:
@@ -72,7 +74,7 @@ class A2C(ActorCriticObjective):
         shape = rollout.rewards.shape
         distribution, values = self.network(rollout.observations[:-1].flatten(0, 1))
         log_prob = distribution.log_prob(rollout.actions.flatten(0, 1))
-        with torch.set_grad_enabled(self.entropy_coef > 0):
+        with torch.set_grad_enabled(self.learns_entropy):
             entropy = distribution.entropy()
         old_values, advantages = self.values_and_advantages(rollout, values)
         log_prob, entropy, values, advantages, returns = flatten_steps(

@@ -1,16 +1,18 @@
 """Compiled runs: the numbers, the keys and the checkpoints of eager ones."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
 from every_objective import OBJECTIVES, short_run
-from learning_cases import quiet_trainer, run
+from learning_cases import Case, quiet_trainer, run
 
 from trellis.lightning_modules.engine import compiling
 from trellis.lightning_modules.engine.compiling import CompileInPlace, compile_options, networks
 from trellis.lightning_modules.engine.trainer import Trainer
+from trellis.lightning_modules.rl.a2c import A2C
 
 SHORT = ("DQN",)
 NAMES = [pytest.param(n, marks=[] if n in SHORT else pytest.mark.long) for n in OBJECTIVES]
@@ -110,6 +112,15 @@ def test_gradients_that_others_reduce_or_scale_come_from_a_backward_pass(options
     CompileInPlace("eager").on_fit_start(alone_or_not(**options), module)
     module.losses(torch.ones(1, 2))["loss"].backward()
     assert module.network.weight.grad is not None
+
+
+@pytest.mark.long
+def test_agents_with_other_coefficients_are_compiled_after_each_other(tmp_path) -> None:
+    data = OBJECTIVES["A2C"].data
+    for number, coefficient in enumerate((0.01, 0.0, 0.02)):
+        case = Case(partial(A2C, entropy_coef=coefficient), data)
+        fitted = run(case, tmp_path / str(number), max_steps=2, compile="aot_eager")
+        assert fitted.error is None
 
 
 def test_without_a_compiler_a_line_says_so_and_the_run_goes_on(
