@@ -14,6 +14,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "trellis" / "networks"))
 import torch
 from device_cases import CASES, listed_networks
+from footnotes import Footnotes
 from torch import Tensor
 
 from trellis.files import atomic_write_text
@@ -165,20 +166,12 @@ def page(cells: dict[str, dict[str, str]]) -> str:
     """
     families = {n: path.split(".")[2] for n, path in family_names("trellis.networks").items()}
     order = sorted(cells, key=lambda name: (families[name.partition("/")[0]], name))
-    reasons: list[str] = []
+    notes = Footnotes(EQUAL)
     rows = [f"| family | network | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|"]
     for name in order:
-        shown = []
-        for column in COLUMNS:
-            text = cells[name][column]
-            if text != EQUAL:
-                if text not in reasons:
-                    reasons.append(text)
-                text = f"refused ({reasons.index(text) + 1})"
-            shown.append(text)
+        shown = [notes.cell(cells[name][column]) for column in COLUMNS]
         rows.append(f"| {families[name.partition('/')[0]]} | {name} | {' | '.join(shown)} |")
-    notes = [f"{number}. {reason}" for number, reason in enumerate(reasons, 1)]
-    return "\n".join([HEAD, *rows, "", *notes]).strip() + "\n"
+    return "\n".join([HEAD, *rows, "", *notes.lines()]).strip() + "\n"
 
 
 def found() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "lightning_modules"))
 sys.path.insert(0, str(Path(__file__).parent))
 from every_objective import OBJECTIVES, listed_objectives, short_run
+from footnotes import Footnotes
 from learning_cases import Kill, assert_equal_weights
 from pair_of_processes import in_two_processes
 
@@ -54,21 +55,13 @@ def page(cells: dict[str, dict[str, str]]) -> str:
     Args:
         cells: objective -> column -> what was found.
     """
-    reasons: list[str] = []
+    notes = Footnotes(OK)
     rows = [f"| objective | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for name in sorted(cells):
-        shown = []
-        for column in COLUMNS:
-            text = cells[name][column]
-            if text != OK:
-                reason = " ".join(text.replace(name, "the objective").split())
-                if reason not in reasons:
-                    reasons.append(reason)
-                text = f"refused ({reasons.index(reason) + 1})"
-            shown.append(text)
+        texts = (cells[name][column].replace(name, "the objective") for column in COLUMNS)
+        shown = [notes.cell(" ".join(text.split())) for text in texts]
         rows.append(f"| {name} | {' | '.join(shown)} |")
-    notes = [f"{number}. {reason}" for number, reason in enumerate(reasons, 1)]
-    return "\n".join([HEAD, *rows, "", *notes]).strip() + "\n"
+    return "\n".join([HEAD, *rows, "", *notes.lines()]).strip() + "\n"
 
 
 def found() -> str:

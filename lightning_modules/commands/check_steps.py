@@ -1,7 +1,6 @@
 """What the first steps of a run show about its health."""
 
 import math
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -237,13 +236,20 @@ class FirstSteps(L.Callback):
 
     def _cost(self) -> Finding:
         count = sum(p.numel() for p in self._module.parameters())
-        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        peak = kilobytes / (1 << 20) if sys.platform != "darwin" else kilobytes / (1 << 30)
         step = 1000 * median(self.seconds[1:] or self.seconds)
         flops = f"{self.flops / 1e9:.3g} GFLOP and " if self.flops else ""
-        return Finding(
-            "ok", "cost", f"{count:,} parameters; a step {flops}{step:.1f} ms; {peak:.2f} GB"
-        )
+        seen = f"{count:,} parameters; a step {flops}{step:.1f} ms{_peak_memory()}"
+        return Finding("ok", "cost", seen)
+
+
+def _peak_memory() -> str:
+    """Of this process; empty on Windows, where Python does not know it."""
+    if sys.platform == "win32":
+        return ""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"; {peak / (1 << (30 if sys.platform == 'darwin' else 20)):.2f} GB"
 
 
 def hold_rates(trainer: L.Trainer) -> None:
