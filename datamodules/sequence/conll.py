@@ -1,7 +1,7 @@
 """Tagged text in columns: one word per line, an empty line after each sentence."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,14 @@ from trellis.datamodules.sequence.text_files import read_lines
 from trellis.files import FilePath
 from trellis.sequence.batches import Ragged
 from trellis.sequence.masking import IGNORED
-from trellis.sequence.tokenizer import BOS, EOS, UNKNOWN, TokenizerFactory, WordTokenizer
+from trellis.sequence.tokenizer import (
+    BOS,
+    EOS,
+    UNKNOWN,
+    Tokenizer,
+    TokenizerFactory,
+    WordTokenizer,
+)
 from trellis.spec import LabelledTokenSpec
 
 # In CoNLL-U, the ids of multiword tokens and of empty nodes.
@@ -81,27 +88,47 @@ class CoNLL(LabelledFiles):
         self.spec = LabelledTokenSpec(self.tokenizer.spec, len(self.classes), self.classes)
 
     def encode(self, split: Split, contents: "list[Sentence]") -> tuple[Ragged, Ragged]:
-        words = list({word for sentence in contents for word in sentence.words})
+        path = self.paths[split]
+        label = {name: index for index, name in enumerate(self.classes)}
+        for sentence in contents:
+            for line, tag in enumerate(sentence.tags, sentence.line):
+                if tag not in label:
+                    known = f"{', '.join(self.classes)}; list all tags in classes"
+                    raise in_line(path, line, f"tag {tag!r} is none of {known}")
+        return self._encoded(self.tokenizer, contents, label, path)
+
+    def encode_new(
+        self, tokenizer: Tokenizer, lines: list[str], name: str
+    ) -> tuple[Ragged, Ragged]:
+        """See ``LabelledFiles``; a line is a sentence, its words stand between spaces."""
+        words = [line.split() for line in lines]
+        contents = [Sentence(n, each, [""] * len(each)) for n, each in enumerate(words, 1)]
+        return self._encoded(tokenizer, contents, {"": 0}, name)
+
+    def _encoded(
+        self,
+        tokenizer: Tokenizer,
+        sentences: "list[Sentence]",
+        label: Mapping[str, int],
+        path: Path | str,
+    ) -> tuple[Ragged, Ragged]:
+        """Token ids, and the label of each word at its first token."""
+        words = list({word for sentence in sentences for word in sentence.words})
         # A word that the tokenizer drops still has a tag to predict.
         pieces = {
             word: ids or [UNKNOWN]
-            for word, ids in zip(words, self.tokenizer.encode_batch(words), strict=True)
+            for word, ids in zip(words, tokenizer.encode_batch(words), strict=True)
         }
-        label = {name: index for index, name in enumerate(self.classes)}
         tokens, tags = [], []
-        for sentence in contents:
+        for sentence in sentences:
             ids, labels = [BOS], [IGNORED]
-            for number, (word, tag) in enumerate(zip(*sentence[1:], strict=True)):
-                if tag not in label:
-                    known = f"{', '.join(self.classes)}; list all tags in classes"
-                    line = sentence.line + number
-                    raise in_line(self.paths[split], line, f"tag {tag!r} is none of {known}")
+            for word, tag in zip(*sentence[1:], strict=True):
                 ids += pieces[word]
                 labels += [label[tag]] + [IGNORED] * (len(pieces[word]) - 1)
             if len(ids) >= self.max_tokens:
                 limit = f"max_tokens={self.max_tokens}: raise it or split the sentence"
                 problem = f"a sentence of {len(ids) + 1:,} tokens, more than {limit}"
-                raise in_line(self.paths[split], sentence.line, problem)
+                raise in_line(path, sentence.line, problem)
             tokens.append([*ids, EOS])
             tags.append([*labels, IGNORED])
         return Ragged(tokens), Ragged(tags)

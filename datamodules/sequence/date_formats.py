@@ -2,12 +2,14 @@
 
 from datetime import date
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from trellis.datamodules.engine.base import DataModule, Split, passed_on
+from trellis.datamodules.engine.base import DataModule, Inputs, Split, passed_on
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.sequence.new_lines import new_sources
 from trellis.datamodules.sequence.synthetic_pairs import Random, SyntheticPairs, padded
 from trellis.random import hashed_integers
 from trellis.sequence.batches import TokenPairs
@@ -113,6 +115,9 @@ class DateFormats(DataModule):
 
     def loader(self, split: Split) -> Loader[TokenPairs]:
         return self.examples.loader(split)
+
+    def inputs(self, path: str, spec: Any) -> Inputs:
+        return new_sources(path, spec, max_tokens=64 * self.batch_size)
 
     def pairs(self, split: Split, random: Random) -> TokenPairs:
         """A batch of a split, from random numbers: see ``SyntheticPairs``."""

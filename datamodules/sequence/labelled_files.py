@@ -5,16 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from trellis.checks import at_least_one
-from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.base import DataModule, Inputs, Split
+from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.budget import Order, budget_loader
+from trellis.datamodules.sequence.new_lines import read_new_lines, tokenizer_of
 from trellis.datamodules.sequence.text_files import STAGES, learn_tokenizer, require_ids
-from trellis.files import FilePath
+from trellis.files import FilePath, name_of
 from trellis.sequence.batches import Ragged
-from trellis.sequence.tokenizer import PAD, TokenizerFactory
+from trellis.sequence.tokenizer import BOS, EOS, PAD, Tokenizer, TokenizerFactory
 
 
 class LabelledFiles(DataModule):
@@ -31,6 +35,8 @@ class LabelledFiles(DataModule):
         lowercase: convert the text to lower case.
         max_tokens: in a batch, padding included.
     """
+
+    max_length: int | None = None  # longer texts are truncated
 
     def __init__(
         self,
@@ -78,16 +84,61 @@ class LabelledFiles(DataModule):
         for split in wanted:
             self.splits[split] = self.encode(split, contents[split])
 
+    def encode_new(self, tokenizer: Tokenizer, lines: list[str], name: str) -> tuple[Ragged, Any]:
+        """Token ids of new lines, and placeholders of their labels."""
+        limits = (self.max_length, self.max_tokens)
+        tokens = encode_texts(tokenizer, lines, name, 1, *limits)
+        return tokens, torch.zeros(len(lines), dtype=torch.long)
+
+    def inputs(self, path: str, spec: Any) -> Inputs:
+        lines, tokenizer = read_new_lines(path), tokenizer_of(spec.tokens, path)
+        tokens, labels = self.encode_new(tokenizer, lines, name_of(path))
+        return Inputs(self._loader(tokens, labels, "as given"), lines)
+
     def loader(self, split: Split) -> Loader[tuple[Tensor, Tensor]]:
-        return self._loader(split, "shuffled" if split == "train" else "sorted")
+        return self._loader(*self.splits[split], "shuffled" if split == "train" else "sorted")
 
     def predict_dataloader(self) -> Loader[tuple[Tensor, Tensor]]:
-        return self._loader("test", "as given")
+        return self._loader(*self.splits["test"], "as given")
 
-    def _loader(self, split: Split, order: Order) -> Loader[tuple[Tensor, Tensor]]:
-        tokens, labels = self.splits[split]
-
+    def _loader(self, tokens: Ragged, labels: Any, order: Order) -> Loader[tuple[Tensor, Tensor]]:
         def batch(indices: Tensor) -> tuple[Tensor, Tensor]:
             return tokens.padded(indices, PAD), self.labels_of(labels, indices)
 
         return budget_loader(tokens.lengths, batch, self.max_tokens, order)
+
+
+def encode_texts(
+    tokenizer: Tokenizer,
+    texts: list[str],
+    path: Path | str,
+    first: int,
+    max_length: int | None,
+    max_tokens: int,
+) -> Ragged:
+    """Token ids of texts, from ``bos_id`` to ``eos_id``.
+
+    Args:
+        tokenizer: makes them.
+        texts: one a line.
+        path: of their file.
+        first: number of the line of the first one.
+        max_length: longer texts are truncated; ``None``: too long a text is an error.
+        max_tokens: in a batch.
+    Raises:
+        ValueError: a text is longer than ``max_tokens``; names its line.
+    """
+    rows = tokenizer.encode_batch(texts)
+    limit = max_length or max_tokens
+    too_long = [line for line, row in enumerate(rows, first) if len(row) + 2 > limit]
+    if too_long and max_length is None:
+        line = too_long[0]
+        advice = "raise it, or truncate texts with max_length"
+        count = f"{len(rows[line - first]) + 2:,} tokens"
+        raise in_line(path, line, f"a text of {count}, more than max_tokens={limit}: {advice}")
+    if too_long:
+        rank_zero_info(
+            f"{path}: {len(too_long):,} of {len(rows):,} texts are truncated to "
+            f"max_length={limit} tokens"
+        )
+    return Ragged([[BOS, *row[: limit - 2], EOS] for row in rows])

@@ -10,13 +10,8 @@ from trellis.checks import choose_from
 from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.downloads import read_gzip
-from trellis.datamodules.sequence.labelled_files import LabelledFiles
-from trellis.datamodules.sequence.labelled_text import (
-    Lines,
-    classes_of,
-    encode_labels,
-    encode_texts,
-)
+from trellis.datamodules.sequence.labelled_files import LabelledFiles, encode_texts
+from trellis.datamodules.sequence.labelled_text import Lines, classes_of, encode_labels
 from trellis.files import FilePath, data_root
 from trellis.sequence.batches import Ragged
 from trellis.sequence.tokenizer import TokenizerFactory, WordTokenizer

@@ -3,18 +3,17 @@
 from pathlib import Path
 
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.labels import check_class_names, is_header
 from trellis.datamodules.sequence.budget import check_budget
-from trellis.datamodules.sequence.labelled_files import LabelledFiles
+from trellis.datamodules.sequence.labelled_files import LabelledFiles, encode_texts
 from trellis.datamodules.sequence.text_files import read_lines
 from trellis.files import FilePath
 from trellis.sequence.batches import Ragged
-from trellis.sequence.tokenizer import BOS, EOS, Tokenizer, TokenizerFactory, WordTokenizer
+from trellis.sequence.tokenizer import TokenizerFactory, WordTokenizer
 from trellis.spec import LabelledTokenSpec
 
 Lines = tuple[int, list[str], list[str]]  # number of the first one, labels, texts
@@ -98,42 +97,6 @@ def classes_of(labels: list[str], path: Path) -> tuple[str, ...]:
     """
     check_class_names(labels, str(path))
     return tuple(sorted(set(labels)))
-
-
-def encode_texts(
-    tokenizer: Tokenizer,
-    texts: list[str],
-    path: Path,
-    first: int,
-    max_length: int | None,
-    max_tokens: int,
-) -> Ragged:
-    """Token ids of texts, from ``bos_id`` to ``eos_id``.
-
-    Args:
-        tokenizer: makes them.
-        texts: one a line.
-        path: of their file.
-        first: number of the line of the first one.
-        max_length: longer texts are truncated; ``None``: too long a text is an error.
-        max_tokens: in a batch.
-    Raises:
-        ValueError: a text is longer than ``max_tokens``; names its line.
-    """
-    rows = tokenizer.encode_batch(texts)
-    limit = max_length or max_tokens
-    too_long = [line for line, row in enumerate(rows, first) if len(row) + 2 > limit]
-    if too_long and max_length is None:
-        line = too_long[0]
-        advice = "raise it, or truncate texts with max_length"
-        count = f"{len(rows[line - first]) + 2:,} tokens"
-        raise in_line(path, line, f"a text of {count}, more than max_tokens={limit}: {advice}")
-    if too_long:
-        rank_zero_info(
-            f"{path}: {len(too_long):,} of {len(rows):,} texts are truncated to "
-            f"max_length={limit} tokens"
-        )
-    return Ragged([[BOS, *row[: limit - 2], EOS] for row in rows])
 
 
 def encode_labels(labels: list[str], classes: tuple[str, ...], path: Path, first: int) -> Tensor:

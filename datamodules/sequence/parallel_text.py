@@ -8,11 +8,12 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from trellis.datamodules.engine.base import DataModule, Split
+from trellis.datamodules.engine.base import DataModule, Inputs, Split
 from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.budget import Order, budget_loader, check_budget
 from trellis.datamodules.sequence.mapped_array import MappedLines
+from trellis.datamodules.sequence.new_lines import new_sources
 from trellis.datamodules.sequence.text_files import (
     STAGES,
     check_aligned,
@@ -180,6 +181,9 @@ class TranslatedText(DataModule):
 
     def predict_dataloader(self) -> Loader[TokenPairs]:
         return self.texts.loader("test", "as given")
+
+    def inputs(self, path: str, spec: Any) -> Inputs:
+        return new_sources(path, spec, self.texts.max_tokens)
 
     def state_dict(self) -> dict[str, Any]:
         return self.texts.tokenised.state() if self.texts.tokenised else {}

@@ -1,10 +1,11 @@
 """Language modelling on text of any size."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
-from trellis.datamodules.engine.base import Split, passed_on
+from trellis.datamodules.engine.base import Inputs, Split, passed_on
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.mapped_array import MappedArray
 from trellis.datamodules.sequence.mapped_text import MappedText
@@ -75,6 +76,9 @@ class TextCorpus(MappedText):
 
     def check(self, parts: Mapping[str, MappedArray]) -> None:
         self.windows.check(len(parts["train"]), len(parts["val"]), str(self.path))
+
+    def inputs(self, path: str, spec: Any) -> Inputs:
+        return self.windows.of_new_text(path, spec)
 
     def loader(self, split: Split) -> Loader[Tensor]:
         train = split == "train"

@@ -1,11 +1,12 @@
 """One long text, read in windows."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from trellis.datamodules.engine.base import DataModule, Split, passed_on
+from trellis.datamodules.engine.base import DataModule, Inputs, Split, passed_on
 from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.text_files import learn_tokenizer, read_text
@@ -92,6 +93,9 @@ class TinyShakespeare(DataModule):
         self.windows.check(len(train), len(held_out), str(self.path))
         self.spec = self.tokenizer.spec
         self.parts = {"train": torch.tensor(train), "val": torch.tensor(held_out)}
+
+    def inputs(self, path: str, spec: Any) -> Inputs:
+        return self.windows.of_new_text(path, spec)
 
     def loader(self, split: Split) -> Loader[Tensor]:
         train = split == "train"

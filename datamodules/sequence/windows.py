@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 
 from trellis.checks import at_least_one
+from trellis.datamodules.engine.base import Inputs
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.sequence.new_lines import read_new_text, tokenizer_of
 from trellis.datamodules.sequence.text_files import too_short
 from trellis.processes import rank_and_world
 from trellis.random import hashed_integers
+from trellis.spec import TokenSpec
 
 
 class Tokens(Protocol):
@@ -94,6 +97,27 @@ class Windows:
         if self.stream:
             return self._streams(tokens, whole=not train, name=name)
         return self._random(tokens) if train else self._consecutive(tokens)
+
+    def of_new_text(self, path: str, spec: TokenSpec) -> Inputs:
+        """Windows of a new text, in its order, called by the numbers of their first tokens.
+
+        A stream is one row, whose state is carried from the first window to the last.
+
+        Args:
+            path: of the text; ``-`` is standard input.
+            spec: of the tokens that the model was trained on.
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is not UTF-8, has fewer than two tokens, or has a character unknown to
+                the tokenizer.
+        """
+        text, tokenizer = read_new_text(path), tokenizer_of(spec, path)
+        tokens = TokensInMemory(torch.tensor(tokenizer.encode(text)))
+        if len(tokens) < 2:
+            raise too_short(f"input={path}", "nothing follows its first token")
+        windows = Windows(self.context, 1 if self.stream else self.batch_size)
+        starts = range(0, len(tokens) - 1, self.context)
+        return Inputs(windows._consecutive(tokens), list(map(str, starts)))
 
     def _random(self, tokens: Tokens) -> Loader[Tensor]:
         context, num_windows = self.context, len(tokens) - self.context

@@ -10,7 +10,7 @@ import numpy as np
 
 from trellis.datamodules.engine.labels import MISSING, as_number
 from trellis.datamodules.engine.tables import parsed_rows
-from trellis.files import read_bytes
+from trellis.files import name_of, read_bytes
 from trellis.index import did_you_mean
 
 # What stands in a cell without a value; "?" in the files of UCI.
@@ -113,7 +113,7 @@ def read_columns(path: str | Path, what: str) -> Columns:
         ValueError: it is no table.
     """
     raw = read_bytes(path, what)
-    source = "standard input" if str(path) == "-" else str(path)
+    source = name_of(path)
     if raw.startswith((b"\x93NUMPY", b"PK\x03\x04")):
         return _from_numpy(raw, source)
     return _from_parquet(raw, source) if raw.startswith(b"PAR1") else _from_text(raw, source)

@@ -1,6 +1,7 @@
 """One class for each token: parts of speech, names of people and places."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -15,6 +16,7 @@ from trellis.lightning_modules.sequence.sequence_classification import (
 )
 from trellis.networks.sequence.recurrent import RecurrentTagger
 from trellis.sequence.entities import Tags, bio_tags, entity_counts
+from trellis.sequence.masking import IGNORED
 from trellis.spec import LabelledTokenSpec
 
 
@@ -62,6 +64,20 @@ class Tagging(Classifier):
                 f"labels {list(tags.shape)}: give CoNLL, or the objective SequenceClassification"
             )
         return self(tokens), tags
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        """The tags of the words of each sentence, with spaces between them.
+
+        Tags without names: their probabilities, as those of ``Classifier``.
+        """
+        probabilities = super().predict_step(batch, batch_idx)
+        if not (classes := self.spec.classes):
+            return probabilities
+        predicted, words = probabilities.argmax(-1), batch[1] != IGNORED
+        return [
+            " ".join(classes[tag] for tag in row[inside].tolist())
+            for row, inside in zip(predicted, words, strict=True)
+        ]
 
 
 class EntityScores(Totals):

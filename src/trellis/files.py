@@ -91,6 +91,11 @@ def read_bytes(path: str | Path, what: str) -> bytes:
     return Path(path).read_bytes()
 
 
+def name_of(path: str | Path) -> str:
+    """What messages call a file, or ``-``, that ``read_bytes`` reads."""
+    return "standard input" if str(path) == "-" else str(path)
+
+
 def decode_utf8(raw: bytes, name: str, first_line: int = 1) -> str:
     """Text of UTF-8 bytes, without the byte order mark that a file may begin with.
 
