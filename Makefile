@@ -53,7 +53,7 @@ reproduce: .venv/installed
 
 # Each benchmark beside its peers, in one run; BENCHMARKS.md says what was measured.
 bench: .venv/peers
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks -m "" -s --benchmarks-to BENCHMARKS.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks -m "" -s --durations=20 --benchmarks-to BENCHMARKS.md
 
 # On one GPU; without any it runs tiny, says so, and measures nothing.
 bench-gpu: .venv/installed

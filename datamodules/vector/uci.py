@@ -1,6 +1,7 @@
 """Regression on the UCI tables under the protocol of Bayesian deep learning."""
 
 import tarfile
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -42,6 +43,7 @@ class UCI(TabularData):
         standardize: see ``TabularData``.
         missing: see ``TabularData``, of new examples; here no value is missing.
         batch_size: see ``TabularData``.
+        categories: columns whose numbers stand for categories.
         data_dir: the archives are in ``data_dir/uci_regression``.
     Raises:
         FileNotFoundError: the archive is missing.
@@ -62,10 +64,11 @@ class UCI(TabularData):
         missing: Missing = "error",
         batch_size: int = 32,
         data_dir: FilePath | None = None,
+        categories: Sequence[str] = (),
     ) -> None:
         choose_from("name", name, UCIName)
         check_fold(fold, NUM_FOLDS)
-        super().__init__("target", "real", batch_size, standardize, missing)
+        super().__init__("target", "real", batch_size, standardize, missing, categories)
         self.draw = Division(val_share=val_share, test_share=0.0, seed=seed)
         self.fold = fold
         self.path = data_root(data_dir) / "uci_regression" / f"{name}.tar.gz"

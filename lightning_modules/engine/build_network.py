@@ -19,6 +19,15 @@ def channels(spec: Any, outputs: int = 1) -> dict[str, int]:
     return {"in_channels": spec.in_channels, "out_channels": spec.out_channels * outputs}
 
 
+def one_hot(spec: TensorSpec, factory: Callable[..., nn.Module]) -> dict[str, Any]:
+    """Where ``x`` has categories, for a factory that has an argument ``one_hot`` for it."""
+    try:
+        takes = "one_hot" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # a builtin
+        takes = False
+    return {"one_hot": spec.one_hot} if takes else {}
+
+
 TARGETS = {"labels": "class labels", "real": "real-valued targets"}
 
 

@@ -16,7 +16,7 @@ from trellis.functional.likelihood import (
     gumbel_nll,
     heteroscedastic_gaussian_nll,
 )
-from trellis.lightning_modules.engine.build_network import channels, require_targets
+from trellis.lightning_modules.engine.build_network import channels, one_hot, require_targets
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.networks.factory import NetworkFactory
@@ -119,7 +119,8 @@ class Regression(Objective):
     def build(self, spec: TensorSpec) -> None:
         advice = "use Classification, or data whose TensorSpec says targets='real'"
         require_targets(spec, "real", "Regression predicts", advice)
-        self.build_network(channels(spec, self._family.num_parameters), "x")
+        sizes = channels(spec, self._family.num_parameters)
+        self.build_network(sizes | one_hot(spec, self.network_factory), "x")
         known = bool(spec.target_scales)
         means, scales = (spec.target_means, spec.target_scales) if known else ((0.0,), (1.0,))
         self.register_buffer("target_mean", torch.tensor(means), persistent=False)

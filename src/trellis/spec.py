@@ -55,6 +55,17 @@ class TensorSpec:
         """Shape of one example."""
         return (self.in_channels, *self.size)
 
+    @property
+    def one_hot(self) -> tuple[tuple[int, int], ...]:
+        """Start and width of each group of entries of ``x`` of which one is 1: categories."""
+        groups, start = [], 0
+        for column in json.loads(self.columns or "[]"):
+            width = len(column["categories"])
+            if width:
+                groups.append((start, width))
+            start += (width or 1) + column["indicator"]
+        return tuple(groups)
+
 
 @dataclass(frozen=True)
 class NodeSpec:

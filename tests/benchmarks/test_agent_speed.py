@@ -10,6 +10,7 @@ median turn.
 """
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,9 @@ def of_baselines(
 
     def side(ticks: Ticks, total_steps: int, root: Path) -> float:
         environments = make_vec_env(environment, num_envs, seed=0)
+        # Its SAC writes into policy_kwargs what its TD3 refuses.
         agent = getattr(baselines, name)(
-            "MlpPolicy", environments, device="cpu", seed=0, **settings
+            "MlpPolicy", environments, device="cpu", seed=0, **deepcopy(settings)
         )
         agent.learn(
             total_steps,
@@ -195,7 +197,7 @@ def test_ppo_beside_stable_baselines3_and_a_bare_loop(tmp_path: Path) -> None:
         "bare loop": ppo_loop,
         "stable-baselines3": of_baselines("PPO", num_envs=4, **PPO_SETTINGS),
     }
-    speed = measured("PPO on CartPole", sides, 120 * 512, size=512, every=10, root=tmp_path)
+    speed = measured("PPO on CartPole", sides, 90 * 512, size=512, every=10, root=tmp_path)
     assert speed["trellis"] >= 1.2 * speed["bare loop"]
     assert speed["trellis"] >= 1.8 * speed["stable-baselines3"]
     assert speed["trellis, compiled"] >= 3 * speed["stable-baselines3"]
@@ -206,7 +208,7 @@ def test_a2c_beside_stable_baselines3(tmp_path: Path) -> None:
         **both_ways("a2c_cartpole.yaml"),
         "stable-baselines3": of_baselines("A2C", num_envs=8, n_steps=5, vf_coef=0.5),
     }
-    speed = measured("A2C on CartPole", sides, 1600 * 40, size=40, every=100, root=tmp_path)
+    speed = measured("A2C on CartPole", sides, 1200 * 40, size=40, every=100, root=tmp_path)
     assert speed["trellis"] >= 1.3 * speed["stable-baselines3"]
     assert speed["trellis, compiled"] >= 2.5 * speed["stable-baselines3"]
 
@@ -218,7 +220,7 @@ def test_dqn_beside_stable_baselines3(tmp_path: Path, monkeypatch: pytest.Monkey
         **both_ways("dqn_cartpole.yaml"),
         "stable-baselines3": of_baselines("DQN", num_envs=1, rollouts=10, **DQN_SETTINGS),
     }
-    speed = measured("DQN on CartPole", sides, 40_000, size=100, every=15, root=tmp_path)
+    speed = measured("DQN on CartPole", sides, 30_000, size=100, every=15, root=tmp_path)
     assert speed["trellis"] >= 1.3 * speed["stable-baselines3"]
     assert speed["trellis, compiled"] >= 2.5 * speed["stable-baselines3"]
 
@@ -244,7 +246,7 @@ def test_updates_at_each_step_beside_stable_baselines3(
     )
     sides = {**both_ways(f"{name.lower()}_pendulum.yaml"), "stable-baselines3": theirs}
     speed = measured(
-        f"{name} on Pendulum", sides, 5000, size=10, every=25, root=tmp_path,
+        f"{name} on Pendulum", sides, 3000, size=10, every=20, root=tmp_path,
         environment="Pendulum-v1",
     )  # fmt: skip
     assert speed["trellis, compiled"] >= 2.5 * speed["stable-baselines3"]

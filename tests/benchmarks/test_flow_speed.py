@@ -27,7 +27,7 @@ from nflows import distributions, flows, transforms  # noqa: E402
 from nflows.nn.nets import MLP  # noqa: E402
 
 pytestmark = pytest.mark.slow
-ROUNDS = 75  # of 20 steps
+ROUNDS = 30  # of 20 steps
 
 
 class OfZuko(nn.Module):

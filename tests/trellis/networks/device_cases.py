@@ -40,6 +40,7 @@ _image = {"num_levels": 2, "hidden_channels": 4}
 
 # Name, or "name/variant" -> how to build it, inputs.
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
+    "TableMLP": (_network(vector.TableMLP, 5, 3, one_hot=((1, 2),), hidden_channels=(4,)), (_x,)),
     "MLP": (_network(vector.MLP, 5, 3, hidden_channels=(4,), dropout=0.1, batch_norm=True), (_x,)),
     "LeNet5": (_network(image.LeNet5, 1, 3), (_pixels(1, 28, 28),)),
     "SmallCNN": (_network(image.SmallCNN, 1, 3), (_pixels(1, 8, 8),)),
