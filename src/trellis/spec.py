@@ -98,6 +98,23 @@ class GraphSpec:
 
 
 @dataclass(frozen=True)
+class KnowledgeGraphSpec:
+    """Triples of a head, a relation and a tail.
+
+    Args:
+        num_entities: heads and tails are ``0 .. num_entities - 1``.
+        num_relations: without their inverses.
+        entities: JSON list of their names.
+        relations: likewise.
+    """
+
+    num_entities: int
+    num_relations: int
+    entities: str = ""
+    relations: str = ""
+
+
+@dataclass(frozen=True)
 class TokenSpec:
     """Sequences of token ids ``[B, T]``.
 

@@ -9,8 +9,11 @@ from trellis.networks.graph.gnn import (
     NodeMLP,
 )
 from trellis.networks.graph.graph_network import GraphNetwork
+from trellis.networks.graph.knowledge_graph import RGCN, ComplEx, DistMult, TransE
 
 __all__ = [
+    "ComplEx",
+    "DistMult",
     "GAT",
     "GCN",
     "GIN",
@@ -18,4 +21,6 @@ __all__ = [
     "GraphNetwork",
     "GraphSAGE",
     "NodeMLP",
+    "RGCN",
+    "TransE",
 ]
