@@ -21,6 +21,7 @@ extras = {
     "rl": ["gymnasium>=1.2,<2"],  # the first with CliffWalking-v1
     "text": ["tokenizers>=0.20", "sacrebleu>=2.4"],
     "table": ["pandas>=2.2", "pyarrow>=15"],  # Parquet
+    "molecules": ["rdkit>=2024.3"],
     "viz": ["matplotlib>=3.8"],
     # Before 0.19.5 an offline run that logs a table waits for the server.
     "wandb": ["wandb>=0.19.5,<1"],

@@ -4,6 +4,7 @@ from trellis.datamodules.graph.digits_graph import DigitsGraph
 from trellis.datamodules.graph.graph_from_files import GraphFromFiles
 from trellis.datamodules.graph.karate_club import KarateClub
 from trellis.datamodules.graph.knowledge_graph import KnowledgeGraph, KnowledgeGraphFromFiles
+from trellis.datamodules.graph.molecules import MoleculeNet, MoleculesFromFile
 from trellis.datamodules.graph.planetoid import Planetoid
 from trellis.datamodules.graph.tu_dataset import TUDataset
 
@@ -13,6 +14,8 @@ __all__ = [
     "KarateClub",
     "KnowledgeGraph",
     "KnowledgeGraphFromFiles",
+    "MoleculeNet",
+    "MoleculesFromFile",
     "Planetoid",
     "TUDataset",
 ]

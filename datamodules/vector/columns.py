@@ -1,5 +1,6 @@
 """Tables as columns of cells: from text, NumPy's files and Parquet."""
 
+import gzip
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from trellis.datamodules.engine.downloads import DAMAGE
 from trellis.datamodules.engine.labels import MISSING, as_number
 from trellis.datamodules.engine.tables import parsed_rows
 from trellis.files import name_of, read_bytes
@@ -100,9 +102,9 @@ class Columns:
 def read_columns(path: str | Path, what: str) -> Columns:
     """A table of any kind that is known; the contents say which, not the name.
 
-    Text: cells are separated as in ``read_rows``; a first line of nothing but numbers is no
-    header. ``.npy``: ``[N, C]``. ``.npz``: arrays ``[N]`` are columns, arrays ``[N, C]`` are the
-    columns NAME_0, NAME_1, ... Parquet needs pandas.
+    It may be compressed by gzip. Text: cells are separated as in ``read_rows``; a first line of
+    nothing but numbers is no header. ``.npy``: ``[N, C]``. ``.npz``: arrays ``[N]`` are columns,
+    arrays ``[N, C]`` are the columns NAME_0, NAME_1, ... Parquet needs pandas.
 
     Args:
         path: of a file; ``-`` is standard input.
@@ -110,10 +112,15 @@ def read_columns(path: str | Path, what: str) -> Columns:
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: pandas is missing; says how to install it.
+        OSError: it is compressed and damaged.
         ValueError: it is no table.
     """
-    raw = read_bytes(path, what)
-    source = name_of(path)
+    raw, source = read_bytes(path, what), name_of(path)
+    if raw.startswith(b"\x1f\x8b"):
+        try:
+            raw = gzip.decompress(raw)
+        except DAMAGE as error:
+            raise OSError(f"{source} is damaged ({error}): put a good copy there") from error
     if raw.startswith((b"\x93NUMPY", b"PK\x03\x04")):
         return _from_numpy(raw, source)
     return _from_parquet(raw, source) if raw.startswith(b"PAR1") else _from_text(raw, source)

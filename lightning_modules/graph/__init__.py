@@ -1,11 +1,14 @@
 """Objectives for graphs."""
 
 from trellis.lightning_modules.graph.graph_classification import GraphClassification
+from trellis.lightning_modules.graph.graph_regression import GraphRegression, GraphTasks
 from trellis.lightning_modules.graph.knowledge_graph_completion import KnowledgeGraphCompletion
 from trellis.lightning_modules.graph.node_classification import NodeClassification
 
 __all__ = [
     "GraphClassification",
+    "GraphRegression",
+    "GraphTasks",
     "KnowledgeGraphCompletion",
     "NodeClassification",
 ]

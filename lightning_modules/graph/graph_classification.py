@@ -1,7 +1,5 @@
 """One class for each graph of a collection."""
 
-import inspect
-
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
@@ -9,6 +7,7 @@ from torch_geometric.data import Batch
 
 from trellis.lightning_modules.engine.build_network import channels
 from trellis.lightning_modules.engine.classifier import Classifier, Split
+from trellis.lightning_modules.graph.whole_graphs import of_graphs, require_graph_targets
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.graph.graph_network import GraphNetwork
 from trellis.spec import GraphSpec
@@ -43,16 +42,8 @@ class GraphClassification(Classifier):
         super().__init__(network, optimizer, lr_scheduler, spec)
 
     def build(self, spec: GraphSpec) -> None:
+        require_graph_targets(spec, "labels", "GraphClassification")
         self.build_network(channels(spec), "x", "edge_index", "batch")
-        self._counts = "num_graphs" in inspect.signature(self.network.forward).parameters
 
     def logits_and_labels(self, batch: Batch, split: Split) -> tuple[Tensor, Tensor]:
-        count = {"num_graphs": batch.num_graphs} if self._counts else {}
-        logits = self.network(batch.x, batch.edge_index, batch.batch, **count)
-        if len(logits) != batch.num_graphs:
-            raise ValueError(
-                f"GraphClassification: {type(self.network).__name__} returned {len(logits)} rows "
-                f"for {batch.num_graphs} graphs, the last of which may have no nodes: let its "
-                f"forward take num_graphs, and return as many rows"
-            )
-        return logits, batch.y
+        return of_graphs(self.network, batch, "GraphClassification"), batch.y

@@ -46,8 +46,8 @@ class KnowledgeGraphCompletion(Objective):
 
     Args:
         network: from ``(num_entities, num_relations)``, inverse relations included.
-        num_negatives: random entities that each answer is compared with in training; ``None``:
-            all entities.
+        num_negatives: random entities that the answers of a batch are compared with in training,
+            beside each other; ``None``: all entities.
         regularization: lambda.
         hits_at: each k of ``hits@k``.
     Raises:
@@ -91,27 +91,33 @@ class KnowledgeGraphCompletion(Objective):
         return {name: BatchMean() for name in names}
 
     def forward(self, batch: Questions, candidates: Tensor | None = None) -> Tensor:
-        """Scores of candidates ``[Q, K]``, or of all entities ``[Q, N]``."""
+        """Scores of candidates ``[K]`` for each question, or of all entities: ``[Q, K]``."""
         edges = {}
         if self._reads_edges:
             edges = {"edge_index": batch.edge_index, "edge_type": batch.edge_type}
         return self.network(batch.entity, batch.relation, candidates, **edges)
 
     def training_step(self, batch: Questions, batch_idx: int) -> Tensor:
-        answers, candidates = batch.answer, None
-        if self.num_negatives is not None:
-            others = torch.randint(
-                self.spec.num_entities, (len(answers), self.num_negatives), device=answers.device
-            )
-            candidates = torch.cat([answers[:, None], others], dim=1)
-            answers = torch.zeros_like(answers)
-        loss = F.cross_entropy(self(batch, candidates), answers)
+        if self.num_negatives is None:
+            loss = F.cross_entropy(self(batch), batch.answer)
+        else:
+            loss = self._beside_some(batch, self.num_negatives)
         self.log_train(loss=loss)
         if not self.regularization:
             return loss
         factors = self.network.factors(batch.entity, batch.relation, batch.answer)
         cubes = torch.stack([factor.abs().pow(3).sum(-1).mean() for factor in factors])
         return loss + self.regularization * cubes.mean()
+
+    def _beside_some(self, batch: Questions, num_negatives: int) -> Tensor:
+        """Cross-entropy of each answer beside those of the batch and some random entities."""
+        answers = batch.answer
+        others = torch.randint(self.spec.num_entities, (num_negatives,), device=answers.device)
+        candidates = torch.cat([answers, others])  # [Q + K], the same for all questions
+        own = torch.arange(len(answers), device=answers.device)
+        again = candidates == answers[:, None]  # the answer, drawn once more
+        again[own, own] = False
+        return F.cross_entropy(self(batch, candidates).masked_fill(again, -torch.inf), own)
 
     def evaluate(self, batch: Questions, stage: Stage) -> None:
         scores, answers = self(batch), batch.answer

@@ -84,17 +84,26 @@ class NodeSpec:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """Many graphs with one class label each.
+    """Many graphs with one class label each, or with several targets.
 
     Args:
         in_channels: features of a node.
-        out_channels: number of classes.
+        out_channels: number of classes, or of targets.
         classes: class names, in order of their labels.
+        targets: ``labels``, ``real`` numbers, or ``binary``: 0 and 1.
+        target_names: names of real and of binary targets.
+        target_means: of real targets in the training split, in their unit; empty: they are learnt
+            as they are.
+        target_scales: likewise their standard deviations.
     """
 
     in_channels: int
     out_channels: int
     classes: tuple[str, ...] = ()
+    targets: Literal["labels", "real", "binary"] = "labels"
+    target_names: tuple[str, ...] = ()
+    target_means: tuple[float, ...] = ()
+    target_scales: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

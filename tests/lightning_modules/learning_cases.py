@@ -17,12 +17,15 @@ from torch_geometric.nn import GCNConv, global_add_pool
 
 from trellis.datamodules.engine.base import DataModule, tensor_loader
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.graph.knowledge_graph import Triples
 from trellis.datamodules.sequence.copy_reverse import CopyReverse
 from trellis.lightning_modules.engine.trainer import Trainer
 from trellis.lightning_modules.generative.autoencoder import Autoencoder
 from trellis.lightning_modules.generative.density_estimation import DensityEstimation
 from trellis.lightning_modules.generative.variational import Variational
 from trellis.lightning_modules.graph.graph_classification import GraphClassification
+from trellis.lightning_modules.graph.graph_regression import GraphRegression, GraphTasks
+from trellis.lightning_modules.graph.knowledge_graph_completion import KnowledgeGraphCompletion
 from trellis.lightning_modules.graph.node_classification import NodeClassification
 from trellis.lightning_modules.sequence.causal_lm import CausalLM
 from trellis.lightning_modules.sequence.masked_lm import MaskedLM
@@ -35,6 +38,7 @@ from trellis.networks.generative.autoencoder import MLPAutoencoder
 from trellis.networks.generative.flow_autoregressive import NSF
 from trellis.networks.generative.vae import VAE
 from trellis.networks.graph.gnn import GCN
+from trellis.networks.graph.knowledge_graph import RGCN
 from trellis.networks.sequence.recurrent import RecurrentLM
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
 from trellis.networks.vector.mlp import MLP
@@ -95,7 +99,7 @@ class SmallGraph(DataModule):
 class ManyGraphs(DataModule):
     """22 graphs of 3 to 7 nodes in 2 classes: batches of 5, the last one of 2."""
 
-    def __init__(self) -> None:
+    def __init__(self, targets: str = "labels") -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         generator = torch.Generator().manual_seed(3)
@@ -108,6 +112,10 @@ class ManyGraphs(DataModule):
             for i in range(22)
         ]
         self.spec = GraphSpec(4, 2)
+        if targets != "labels":
+            self.spec = GraphSpec(4, 2, targets=targets)
+            for number, graph in enumerate(self.graphs):
+                graph.y = torch.tensor([[number % 2, torch.nan if number % 3 else 1.0]])
 
     def loader(self, split: str) -> Loader:
         def fetch(indices: Tensor) -> Batch:
@@ -115,6 +123,22 @@ class ManyGraphs(DataModule):
 
         train = split == "train"
         return Loader(22, fetch, batch_size=5, shuffle=train)
+
+
+class Family(Triples):
+    """37 triples of people in a line: whose child one is, and who is of one's own sex."""
+
+    def __init__(self) -> None:
+        super().__init__(batch_size=8)
+        self.save_hyperparameters(logger=False)
+
+    def texts(self) -> dict[str, tuple[str, str]]:
+        children = [f"p{n}\tchild_of\tp{n - 1}" for n in range(1, 21)]
+        alike = [f"p{n}\tlike\tp{n + 2}" for n in range(17)]
+        return {
+            split: (split, "\n".join([*children, *alike][first::step]))
+            for split, first, step in (("train", 0, 1), ("val", 1, 3), ("test", 2, 3))
+        }
 
 
 class PooledGCN(nn.Module):
@@ -153,6 +177,12 @@ CASES = {
         partial(NodeClassification, partial(GCN, hidden_channels=8), adam, scheduler), SmallGraph
     ),
     "graph": Case(partial(GraphClassification, PooledGCN, adam, scheduler), ManyGraphs),
+    "graph values": Case(
+        partial(GraphRegression, PooledGCN, adam, scheduler), partial(ManyGraphs, "real")
+    ),
+    "graph tasks": Case(
+        partial(GraphTasks, PooledGCN, adam, scheduler), partial(ManyGraphs, "binary")
+    ),
     "carried": Case(
         partial(CausalLM, small_gru, adam, scheduler, carry_state=True), partial(Streams, steps=5)
     ),
@@ -200,6 +230,17 @@ CASES = {
             conditional=True,
         ),
         Points,
+    ),
+    "triples": Case(
+        partial(
+            KnowledgeGraphCompletion,
+            partial(RGCN, embed_dim=8, dropout=0.3),
+            adam,
+            scheduler,
+            num_negatives=5,
+            regularization=0.01,
+        ),
+        Family,
     ),
     "tagged": Case(partial(Tagging, partial(WordVotes, each=True), adam, scheduler), Names),
 }

@@ -35,6 +35,7 @@ _x, _nodes = _pixels(5), (_pixels(10).view(4, 5), _EDGES)
 _bert = {"pad_id": 0, "embed_dim": 8, "num_heads": 2, "num_layers": 1}
 _rnn = {"embed_dim": 4, "hidden_size": 4}
 _low_high = ((-1.0, -2.0), (1.0, 2.0))
+_question = (torch.tensor([0, 3]), torch.tensor([1, 0]), torch.tensor([1, 2, 0]))
 _density = {"hidden_channels": (8,)}
 _image = {"num_levels": 2, "hidden_channels": 4}
 
@@ -42,6 +43,14 @@ _image = {"num_levels": 2, "hidden_channels": 4}
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
     "TableMLP": (_network(vector.TableMLP, 5, 3, one_hot=((1, 2),), hidden_channels=(4,)), (_x,)),
     "MLP": (_network(vector.MLP, 5, 3, hidden_channels=(4,), dropout=0.1, batch_norm=True), (_x,)),
+    **{
+        name: (_network(getattr(graph, name), 4, 2, embed_dim=3), _question)
+        for name in ("DistMult", "ComplEx", "TransE")
+    },
+    "RGCN": (
+        _network(graph.RGCN, 4, 2, embed_dim=3, num_layers=2),
+        (*_question, _EDGES, torch.arange(5) % 2),
+    ),
     "LeNet5": (_network(image.LeNet5, 1, 3), (_pixels(1, 28, 28),)),
     "SmallCNN": (_network(image.SmallCNN, 1, 3), (_pixels(1, 8, 8),)),
     "ResNet": (_network(image.ResNet, 3, 3), (_pixels(3, 32, 32),)),

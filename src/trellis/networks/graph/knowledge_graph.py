@@ -1,8 +1,8 @@
 """Networks that score the triples of a knowledge graph.
 
 Legend: Q questions, N entities, R relations, K candidates, E edges, D ``embed_dim``. Each is
-called with an entity and a relation ``[Q]`` and scores candidates for the other entity: those
-given, ``[Q, K]``, or all, ``[Q, N]``. Higher is better; a softmax makes probabilities of them.
+called with an entity and a relation ``[Q]`` and scores candidates for the other entity: the K that
+are given, the same for all, or all N. Higher is better; a softmax makes probabilities of them.
 ``factors`` are the sizes of what a triple is made of, ``[Q, D]`` each, to be kept small.
 """
 
@@ -27,7 +27,7 @@ class DistMult(nn.Module):
         embed_dim: D.
         dropout: probability for what is compared with candidates.
     Shape:
-        entity ``[Q]``, relation ``[Q]``, candidates ``[Q, K]`` or ``None`` -> ``[Q, K]`` or
+        entity ``[Q]``, relation ``[Q]``, candidates ``[K]`` or ``None`` -> ``[Q, K]`` or
         ``[Q, N]``
     Raises:
         ValueError: a size below 1, or no probability.
@@ -68,7 +68,7 @@ class ComplEx(nn.Module):
         embed_dim: D complex numbers, so 2 D parameters each.
         dropout: probability for what is compared with candidates.
     Shape:
-        entity ``[Q]``, relation ``[Q]``, candidates ``[Q, K]`` or ``None`` -> ``[Q, K]`` or
+        entity ``[Q]``, relation ``[Q]``, candidates ``[K]`` or ``None`` -> ``[Q, K]`` or
         ``[Q, N]``
     Raises:
         ValueError: a size below 1, or no probability.
@@ -120,7 +120,7 @@ class TransE(nn.Module):
         embed_dim: D.
         norm: 1 or 2.
     Shape:
-        entity ``[Q]``, relation ``[Q]``, candidates ``[Q, K]`` or ``None`` -> ``[Q, K]`` or
+        entity ``[Q]``, relation ``[Q]``, candidates ``[K]`` or ``None`` -> ``[Q, K]`` or
         ``[Q, N]``
     Raises:
         ValueError: a size below 1, or another norm.
@@ -145,9 +145,8 @@ class TransE(nn.Module):
         self, entity: Tensor, relation: Tensor, candidates: Tensor | None = None
     ) -> Tensor:
         query = self.entities(entity) + self.relations(relation)
-        if candidates is None:
-            return -torch.cdist(query, self.entities.weight, p=self.norm)
-        return -(query[:, None] - self.entities(candidates)).norm(p=self.norm, dim=-1)
+        entities = self.entities.weight if candidates is None else self.entities(candidates)
+        return -torch.cdist(query, entities, p=self.norm)
 
     def factors(self, entity: Tensor, relation: Tensor, answer: Tensor) -> Factors:
         """See above."""
@@ -171,7 +170,7 @@ class RGCN(nn.Module):
         edge_dropout: share of the edges that is left out in training.
         dropout: probability after each layer.
     Shape:
-        entity ``[Q]``, relation ``[Q]``, candidates ``[Q, K]`` or ``None``, edge_index ``[2, E]``
+        entity ``[Q]``, relation ``[Q]``, candidates ``[K]`` or ``None``, edge_index ``[2, E]``
         and edge_type ``[E]`` (``None``: no edges) -> ``[Q, K]`` or ``[Q, N]``
     Raises:
         ValueError: a size below 1, or no probability.
@@ -235,7 +234,5 @@ def _embedding(name: str, size: int, embed_dim: int) -> nn.Embedding:
 
 
 def _products(query: Tensor, entities: Tensor, candidates: Tensor | None) -> Tensor:
-    """Scalar products of queries ``[Q, D]`` with all entities, or with the candidates of each."""
-    if candidates is None:
-        return query @ entities.t()
-    return torch.einsum("qd,qkd->qk", query, entities[candidates])
+    """Scalar products of queries ``[Q, D]`` with all entities or with candidates."""
+    return query @ (entities if candidates is None else entities[candidates]).t()
