@@ -22,6 +22,7 @@ COMMANDS = {
     "generate": ("generate", "text, images or points from a generative checkpoint"),
     "translate": ("translate", "lines of a file, by the translator of a checkpoint"),
     "play": ("play", "episodes of an agent of a checkpoint, in numbers or as a film"),
+    "explain": ("explain", "which edges and features a prediction for a node rests on"),
     "check": ("check", "the health of a model before it is trained, in a minute"),
     "export": ("export", "a checkpoint as torch.export program, ONNX, safetensors and card"),
     "search": ("search", "try hyper-parameters of a config, by Optuna or as a W&B sweep"),

@@ -1,0 +1,90 @@
+"""Which edges and features a network's prediction for a node rests on."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.explain import Explainer, GNNExplainer
+from torch_geometric.utils import k_hop_subgraph
+
+from trellis.checks import at_least_one
+
+
+class NodeExplanation(NamedTuple):
+    """How much the prediction for a node needs each edge and each feature, from 0 to 1.
+
+    Args:
+        edges: ``[E]``; 0 for those that the network does not read for this node.
+        features: ``[C]``, of the nodes that it reads.
+        probabilities: predicted for the node ``[K]``.
+        probabilities_kept: those when only the ``kept`` most important edges are read.
+    """
+
+    edges: Tensor
+    features: Tensor
+    probabilities: Tensor
+    probabilities_kept: Tensor
+
+
+def explain_node(
+    network: nn.Module,
+    x: Tensor,
+    edge_index: Tensor,
+    node: int,
+    *,
+    epochs: int = 200,
+    kept: int = 10,
+    seed: int = 0,
+) -> NodeExplanation:
+    """Learn masks of edges and features that keep the prediction for one node.
+
+    Args:
+        network: ``(x, edge_index) -> logits [N, K]``, of PyG's convolutions; its mode is kept.
+        x: features ``[N, C]``, dense or CSR.
+        edge_index: ``[2, E]``.
+        node: which.
+        epochs: steps of the search.
+        kept: edges for ``probabilities_kept``.
+        seed: of the search.
+    Raises:
+        ValueError: no such node, or no epochs.
+
+    Source: Ying et al. 2019 (GNNExplainer), through PyG's ``Explainer``.
+    """
+    at_least_one("epochs", epochs)
+    if not 0 <= node < len(x):
+        raise ValueError(f"node={node}: give 0 to {len(x) - 1}")
+    x = x if x.layout == torch.strided else x.to_dense()
+    training = network.training
+    network.eval()
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(seed)
+        explainer = Explainer(
+            network,
+            GNNExplainer(epochs=epochs),
+            explanation_type="model",
+            node_mask_type="common_attributes",
+            edge_mask_type="object",
+            model_config={
+                "mode": "multiclass_classification",
+                "task_level": "node",
+                "return_type": "raw",
+            },
+        )
+        found: Any = explainer(x, edge_index, index=node)
+    edges = found.edge_mask.detach()
+    with torch.no_grad():
+        best = edge_index[:, edges.argsort(descending=True)[: at_least_one("kept", kept)]]
+        before, after = (network(x, e)[node].softmax(-1) for e in (edge_index, best))
+    network.train(training)
+    return NodeExplanation(edges, found.node_mask.detach()[0], before, after)
+
+
+def neighbourhood(edge_index: Tensor, node: int, num_hops: int, num_nodes: int) -> Tensor:
+    """Nodes that reach ``node`` in ``num_hops`` edges or fewer, itself first.
+
+    >>> neighbourhood(torch.tensor([[1, 2, 3], [0, 1, 2]]), node=0, num_hops=2, num_nodes=4)
+    tensor([0, 1, 2])
+    """
+    around = k_hop_subgraph(node, num_hops, edge_index, num_nodes=num_nodes)[0]
+    return torch.cat([around[around == node], around[around != node]])
