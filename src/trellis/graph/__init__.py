@@ -2,14 +2,32 @@
 
 from trellis.graph.knn import knn_graph
 from trellis.graph.layers import GINLayer, NodewiseLinear, SAGELayer
+from trellis.graph.links import (
+    NonLinks,
+    all_pairs_loss,
+    link_loss,
+    num_pairs,
+    numbered_pairs,
+    pair_numbers,
+    unique_links,
+)
+from trellis.graph.overlap import overlap_scores
 from trellis.graph.readout import Pooling, Readout, VirtualNode
 
 __all__ = [
     "GINLayer",
     "NodewiseLinear",
+    "NonLinks",
     "Pooling",
     "Readout",
     "SAGELayer",
     "VirtualNode",
+    "all_pairs_loss",
     "knn_graph",
+    "link_loss",
+    "num_pairs",
+    "numbered_pairs",
+    "overlap_scores",
+    "pair_numbers",
+    "unique_links",
 ]
