@@ -2,9 +2,14 @@
 
 import csv
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from trellis.datamodules.engine.checks import in_line
 from trellis.files import decode_utf8, read_bytes
 
 Row = tuple[int, list[str]]  # line number and cells
@@ -75,3 +80,42 @@ def _is_comment(line: str, ids: Container[str]) -> bool:
 def _with_points(cells: list[str]) -> Iterator[str]:
     for cell in cells:
         yield cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell
+
+
+def read_numbers(
+    path: Path, header: Sequence[str], rows: list[Row], columns: Sequence[int]
+) -> Tensor:
+    """Some columns of a table as numbers ``[rows, columns]``.
+
+    Args:
+        path: of the table, for messages.
+        header: names of all columns.
+        rows: without the header.
+        columns: which of them to read.
+    Raises:
+        ValueError: a cell is no finite number; names line and column.
+    """
+    try:
+        x = _floats([[cells[c] for c in columns] for _, cells in rows])
+        if np.isfinite(x).all():
+            return torch.from_numpy(x)
+    except ValueError:
+        pass
+    for line, cells in rows:
+        for column in columns:
+            if not _finite(cells[column]):
+                problem = f"{cells[column]!r} is not a finite number: replace it"
+                raise in_line(path, line, problem, header[column])
+    raise AssertionError("one cell is not a finite number")
+
+
+def _floats(cells: str | list[list[str]]) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, an error below
+        return np.array(cells).astype(np.float32)
+
+
+def _finite(cell: str) -> bool:
+    try:
+        return bool(np.isfinite(_floats(cell)))
+    except ValueError:
+        return False

@@ -1,6 +1,7 @@
 """Graphs."""
 
 from trellis.datamodules.graph.digits_graph import DigitsGraph
+from trellis.datamodules.graph.edge_split import EdgeSplit
 from trellis.datamodules.graph.graph_from_files import GraphFromFiles
 from trellis.datamodules.graph.karate_club import KarateClub
 from trellis.datamodules.graph.knowledge_graph import KnowledgeGraph, KnowledgeGraphFromFiles
@@ -10,6 +11,7 @@ from trellis.datamodules.graph.tu_dataset import TUDataset
 
 __all__ = [
     "DigitsGraph",
+    "EdgeSplit",
     "GraphFromFiles",
     "KarateClub",
     "KnowledgeGraph",

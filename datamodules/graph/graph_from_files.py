@@ -1,24 +1,20 @@
 """Node classification on a graph in two tables."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
-from torch_geometric.utils import coalesce, to_undirected
 
 from trellis.checks import fraction
 from trellis.datamodules.engine.base import SPLITS
 from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.labels import class_names
-from trellis.datamodules.engine.tables import Row, read_rows
+from trellis.datamodules.engine.tables import Row, read_numbers, read_rows
+from trellis.datamodules.graph.edge_table import edge_tensors, read_edges
 from trellis.datamodules.graph.whole_graph import WholeGraph, check_masks
 from trellis.files import FilePath
 from trellis.spec import NodeSpec
-
-HEADERS = (("source", "target"), ("src", "dst"), ("from", "to"), ("fromnodeid", "tonodeid"))
 
 
 class GraphFromFiles(WholeGraph):
@@ -26,19 +22,21 @@ class GraphFromFiles(WholeGraph):
 
     ``nodes``: a table with a header; the first column is the node's id, ``label`` its class
     (empty: unlabelled), an optional column ``split`` is train, val, test or empty, and all other
-    columns are numeric features. ``edges``: a table of ``source,target`` ids; a header is
-    optional. Cells are separated by commas, semicolons (then numbers may have decimal commas),
-    tabs or spaces; lines of edges that begin with # or % are comments.
+    columns are numeric features. ``edges``: a table of ``source,target`` ids and further columns
+    of numbers: ``weight``, or a third one without a header, is the weight of an edge, others are
+    its features. Cells are separated by commas, semicolons (then numbers may have decimal
+    commas), tabs or spaces; lines of edges that begin with # or % are comments.
 
-    Batch: the whole graph as PyG ``Data`` with ``x``, ``edge_index``, ``y`` (-1: unlabelled) and
-    masks over labelled nodes. Predictions are made for all nodes, in the order of the file.
+    Batch: the whole graph as PyG ``Data`` with ``x``, ``edge_index``, where they are known
+    ``edge_weight`` and ``edge_attr``, ``y`` (-1: unlabelled) and masks over labelled nodes.
+    Predictions are made for all nodes, in the order of the file.
 
     Args:
         edges: path of the edges.
         nodes: path of the nodes.
         label: name of the label column.
         undirected: store every edge in both directions.
-        ignore_weights: leave out a third column of the edges, which is an error otherwise.
+        ignore_weights: leave the weights out, for a network that takes none.
         train_fraction: of the labelled nodes, if there is no column ``split``.
         val_fraction: likewise; the rest is the test split.
         seed: of that split.
@@ -87,39 +85,25 @@ class GraphFromFiles(WholeGraph):
             masks = _draw_split(y, self.fractions, self.seed)
         features = [column for column in range(len(header)) if column not in special]
         data = Data(
-            x=_read_features(self.nodes, header, rows, features),
-            edge_index=self._read_edges(ids),
+            x=read_numbers(self.nodes, header, rows, features),
+            **self._read_edges(ids),
             y=y,
             **{f"{split}_mask": mask for split, mask in zip(SPLITS, masks, strict=True)},
         )
         check_masks(data, str(self.nodes))
-        self.spec = NodeSpec(len(features), len(classes), classes)
+        self.node_ids = ids
+        self.spec = NodeSpec(
+            len(features),
+            len(classes),
+            classes,
+            edge_weights="edge_weight" in data,
+            edge_channels=data.num_edge_features,
+        )
         return data
 
-    def _read_edges(self, ids: dict[str, int]) -> Tensor:
-        rows = read_rows(self.edges, "edges", ids)
-        if rows and tuple(cell.lower() for cell in rows[0][1][:2]) in HEADERS:
-            rows = rows[1:]
-        ends: list[tuple[int, int]] = []
-        for line, cells in rows:
-            if len(cells) != 2:
-                self._check_weights(line, cells)
-            for column, cell in zip(("source", "target"), cells, strict=False):
-                if cell not in ids:
-                    fix = "add the node or remove the edge (a header must be source,target)"
-                    raise in_line(self.edges, line, f"{cell!r} is not a node id: {fix}", column)
-            ends.append((ids[cells[0]], ids[cells[1]]))
-        edge_index = torch.tensor(ends, dtype=torch.long).view(-1, 2).t().contiguous()
-        if self.undirected:
-            return to_undirected(edge_index, num_nodes=len(ids))
-        return coalesce(edge_index, num_nodes=len(ids))
-
-    def _check_weights(self, line: int, cells: list[str]) -> None:
-        if len(cells) != 3:
-            raise in_line(self.edges, line, f"{len(cells)} cells: give source,target")
-        if not self.ignore_weights:
-            weights = "networks take no weights of edges: leave them out with ignore_weights=true"
-            raise in_line(self.edges, line, f"3 cells: give source,target; {weights}")
+    def _read_edges(self, ids: dict[str, int]) -> dict[str, Tensor]:
+        table = read_edges(self.edges, "edges", ids, third="weight")
+        return edge_tensors(table, self.edges, len(ids), self.undirected, self.ignore_weights)
 
 
 def _read_table(path: Path, label: str) -> tuple[list[str], list[Row]]:
@@ -177,32 +161,3 @@ def _draw_split(y: Tensor, fractions: tuple[float, float], seed: int) -> list[Te
         masks.append(torch.zeros(len(y), dtype=torch.bool))
         masks[-1][chosen] = True
     return masks
-
-
-def _read_features(
-    path: Path, header: list[str], rows: list[Row], columns: Sequence[int]
-) -> Tensor:
-    try:
-        x = _floats([[cells[c] for c in columns] for _, cells in rows])
-        if np.isfinite(x).all():
-            return torch.from_numpy(x)
-    except ValueError:
-        pass
-    for line, cells in rows:
-        for column in columns:
-            if not _finite(cells[column]):
-                problem = f"{cells[column]!r} is not a finite number: replace it"
-                raise in_line(path, line, problem, header[column])
-    raise AssertionError("one cell is not a finite number")
-
-
-def _floats(cells: str | list[list[str]]) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, an error below
-        return np.array(cells).astype(np.float32)
-
-
-def _finite(cell: str) -> bool:
-    try:
-        return bool(np.isfinite(_floats(cell)))
-    except ValueError:
-        return False

@@ -39,7 +39,7 @@ CHECKSUMS: dict[str, dict[str, str | None]] = {
 class Planetoid(WholeGraph):
     """Cora, CiteSeer or PubMed: papers, their citations and their topics.
 
-    Batch: the whole graph as PyG ``Data`` with ``x`` (rows sum to 1; CSR if ``sparse``),
+    Batch: the whole graph as PyG ``Data`` with ``x`` (CSR if ``sparse``),
     ``edge_index``, ``y`` and the masks of the public split: 20 nodes per class for training, 500
     for validation, 1,000 for test. Predictions are made for all nodes.
 
@@ -56,6 +56,8 @@ class Planetoid(WholeGraph):
         data_dir: the files are in ``data_dir/Planetoid/NAME/raw``, or are downloaded there.
         sparse: keep ``x`` sparse, for networks whose first layer takes sparse input.
         steps_per_epoch: training steps per epoch, each on the whole graph.
+        normalize: let the rows of ``x`` sum to 1; otherwise they are as in the files, for Cora
+            and CiteSeer 1 for each word that a paper has.
     Raises:
         FileNotFoundError: the files are missing and cannot be downloaded.
         OSError: a file is damaged.
@@ -70,9 +72,10 @@ class Planetoid(WholeGraph):
         data_dir: FilePath | None = None,
         sparse: bool = True,
         steps_per_epoch: int = 1,
+        normalize: bool = True,
     ) -> None:
         super().__init__(steps_per_epoch)
-        self.graph, self.sparse = name, sparse
+        self.graph, self.sparse, self.normalize = name, sparse, normalize
         self.raw = data_root(data_dir) / "Planetoid" / name / "raw"
 
     def prepare_data(self) -> None:
@@ -86,7 +89,9 @@ class Planetoid(WholeGraph):
         check_features(data.x, str(self.raw))
         check_labels(data.y, len(classes), str(self.raw))
         check_masks(data, str(self.raw))
-        x = data.x / data.x.sum(dim=-1, keepdim=True).clamp(min=1)
+        x = data.x
+        if self.normalize:
+            x = x / x.sum(dim=-1, keepdim=True).clamp(min=1)
         data.x = to_csr(x) if self.sparse else x
         self.spec = NodeSpec(x.size(1), len(classes), classes)
         return data

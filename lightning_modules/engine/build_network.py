@@ -1,7 +1,7 @@
 """Networks from factories, checked against what an objective calls them with."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -48,7 +48,11 @@ def require_targets(spec: TensorSpec, kind: str, caller: str, advice: str) -> No
 
 
 def build_network(
-    factory: Callable[..., nn.Module], sizes: Mapping[str, int], *inputs: str, objective: object
+    factory: Callable[..., nn.Module],
+    sizes: Mapping[str, int],
+    *inputs: str,
+    objective: object,
+    options: Sequence[str] = (),
 ) -> nn.Module:
     """The network for data of these sizes, once it is known to fit.
 
@@ -57,6 +61,7 @@ def build_network(
         sizes: keywords the factory is called with.
         inputs: names of what the objective calls the network with.
         objective: the caller; errors name its class.
+        options: names of the keywords that it gives, too.
     Raises:
         ValueError: ``factory`` does not take the sizes or makes no network, or the network does
             not take ``inputs``; names both sides.
@@ -76,9 +81,11 @@ def build_network(
     network = factory(**sizes)
     if not isinstance(network, nn.Module):
         raise ValueError(f"{asked}: {name} made a {type(network).__name__}, not a network")
-    if (signature := _refusal(network.forward, *inputs)) is not None:
+    keywords = dict.fromkeys(options)
+    if (signature := _refusal(network.forward, *inputs, **keywords)) is not None:
         forward = f"{type(network).__name__}.forward"
-        raise _cannot_call(asked, ", ".join(inputs), forward, signature)
+        given = [*inputs, *(f"{name}=..." for name in options)]
+        raise _cannot_call(asked, ", ".join(given), forward, signature)
     return network
 
 

@@ -71,9 +71,9 @@ class Classifier(Objective):
         at_least(2, name, spec.out_channels, ", by data of more classes")
         return {"loss": BatchMean(), "accuracy": Accuracy()}
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, **options: Tensor) -> Tensor:
         """Logits ``[..., out_channels]``: what ``network`` returns for these inputs."""
-        return self.network(*inputs)
+        return self.network(*inputs, **options)
 
     def loss(self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy in nats over the labels that are not ignored, a scalar.

@@ -2,7 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
@@ -106,9 +106,13 @@ class Objective(PlainHyperparameters, LightStep, ABC):
     def evaluate(self, batch: Any, stage: Stage) -> None:
         """Count one batch in the metrics of ``stage``, which ``evaluated`` gives."""
 
-    def build_network(self, sizes: Mapping[str, int], *inputs: str) -> None:
+    def build_network(
+        self, sizes: Mapping[str, int], *inputs: str, options: Sequence[str] = ()
+    ) -> None:
         """Make ``network`` of these sizes with its factory, to be called with these inputs."""
-        self.network = build_network(self.network_factory, sizes, *inputs, objective=self)
+        self.network = build_network(
+            self.network_factory, sizes, *inputs, objective=self, options=options
+        )
 
     def configure_model(self) -> None:
         """Build networks and metrics once; Lightning calls this before anything needs them.

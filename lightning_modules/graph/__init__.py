@@ -3,6 +3,7 @@
 from trellis.lightning_modules.graph.graph_classification import GraphClassification
 from trellis.lightning_modules.graph.graph_regression import GraphRegression, GraphTasks
 from trellis.lightning_modules.graph.knowledge_graph_completion import KnowledgeGraphCompletion
+from trellis.lightning_modules.graph.link_prediction import LinkPrediction
 from trellis.lightning_modules.graph.node_classification import NodeClassification
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "GraphRegression",
     "GraphTasks",
     "KnowledgeGraphCompletion",
+    "LinkPrediction",
     "NodeClassification",
 ]

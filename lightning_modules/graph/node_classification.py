@@ -7,6 +7,7 @@ from torch_geometric.data import Data
 
 from trellis.lightning_modules.engine.build_network import channels
 from trellis.lightning_modules.engine.classifier import Classifier, Split
+from trellis.lightning_modules.graph.edge_inputs import edge_inputs, given_edges
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.graph.gnn import GCN
 from trellis.spec import NodeSpec
@@ -23,7 +24,9 @@ class NodeClassification(Classifier):
     takes three times as long on a CPU.
 
     Args:
-        network: from ``(in_channels, out_channels)`` to a module ``(x, edge_index) -> logits``.
+        network: from ``(in_channels, out_channels)`` to a module ``(x, edge_index) -> logits``,
+            which is also given ``edge_weight`` and ``edge_attr`` where the spec says that there
+            are some.
     """
 
     spec_type = NodeSpec
@@ -38,10 +41,11 @@ class NodeClassification(Classifier):
         super().__init__(network, optimizer, lr_scheduler, spec)
 
     def build(self, spec: NodeSpec) -> None:
-        self.build_network(channels(spec), "x", "edge_index")
+        self.build_network(channels(spec), "x", "edge_index", options=edge_inputs(spec))
 
     def logits_and_labels(self, batch: Data, split: Split) -> tuple[Tensor, Tensor]:
-        logits, y = self(batch.x, batch.edge_index), batch.y
+        edges = given_edges(batch, self.spec)
+        logits, y = self(batch.x, batch.edge_index, **edges), batch.y
         if split == "predict":
             return logits, y
         mask = batch[f"{split}_mask"]

@@ -69,17 +69,44 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """One graph whose nodes have features and class labels.
+    """One graph whose nodes have features and class labels, or real targets.
 
     Args:
         in_channels: features of a node.
-        out_channels: number of classes.
+        out_channels: number of classes, or of real targets.
         classes: class names, in order of their labels.
+        edge_weights: whether edges have an ``edge_weight``.
+        edge_channels: features of an edge, in ``edge_attr``; 0 where they have none.
+        targets: ``labels [N]``, or ``real`` numbers ``[N, out_channels]``.
+        target_names: names of real targets.
+        target_means: of real targets on the nodes of training, in their unit.
+        target_scales: likewise their standard deviations.
     """
 
     in_channels: int
     out_channels: int
     classes: tuple[str, ...] = ()
+    edge_weights: bool = False
+    edge_channels: int = 0
+    targets: Targets = "labels"
+    target_names: tuple[str, ...] = ()
+    target_means: tuple[float, ...] = ()
+    target_scales: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class LinkSpec:
+    """One graph whose nodes have features, and pairs of nodes that are linked or not.
+
+    Args:
+        in_channels: features of a node.
+        directed: whether ``u, v`` and ``v, u`` are two links.
+        edge_weights: whether edges have an ``edge_weight``.
+    """
+
+    in_channels: int
+    directed: bool = False
+    edge_weights: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from learning_cases import CASES, Case, Points, Run, adam, run, small_gru
+from learning_cases import CASES, Case, Points, Run, SmallGraph, adam, run, small_gru
 from token_cases import Streams
 
+from trellis.datamodules.graph import EdgeSplit
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
 from trellis.index import family_names
 from trellis.lightning_modules.generative import GAN
+from trellis.lightning_modules.graph import LinkPrediction
 from trellis.lightning_modules.rl import A2C, DDPG, DQN, PPO, REINFORCE, SAC, TD3, TRPO
 from trellis.lightning_modules.sequence import CausalLM
 from trellis.networks.generative import MLPDiscriminator, MLPGenerator
+from trellis.networks.graph import GCN, VGAE
 from trellis.networks.rl import (
     ActorCriticNetwork,
     DeterministicPolicy,
@@ -61,6 +64,14 @@ OBJECTIVES: dict[str, Case] = {
             adam,
         ),
         Points,
+    ),
+    "LinkPrediction": Case(
+        partial(
+            LinkPrediction,
+            partial(VGAE, encoder=partial(GCN, hidden_channels=8, dropout=0.3), latent_dim=4),
+            adam,
+        ),
+        partial(EdgeSplit, SmallGraph, 0.2, 0.2, steps_per_epoch=5),
     ),
     "A2C": Case(partial(A2C, _actor_critic, adam), partial(_rollouts, "CartPole-v1")),
     "PPO": Case(partial(PPO, _actor_critic, adam), partial(_rollouts, "CartPole-v1")),

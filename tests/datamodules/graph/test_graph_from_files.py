@@ -91,6 +91,34 @@ def test_weights_are_left_out_on_request(tmp_path: Path, header: str) -> None:
     assert torch.equal(graph.edge_index, made(tmp_path).data.edge_index)
 
 
+@pytest.mark.parametrize("header", ["", "source,target,weight\n"])
+def test_weights_go_with_their_edges(tmp_path: Path, header: str) -> None:
+    edges = header + "b,c,2\na,b,0.5\nc,b,2\nf,f,3\n"
+    data = made(tmp_path, edges=edges)
+    graph = data.data
+    found = dict(zip(map(tuple, graph.edge_index.t().tolist()), graph.edge_weight, strict=True))
+    both = {(0, 1): 0.5, (1, 0): 0.5, (1, 2): 2, (2, 1): 2, (5, 5): 3}
+    assert found == both
+    assert data.spec.edge_weights
+    directed = made(tmp_path, edges=edges, undirected=False).data
+    assert directed.edge_index.t().tolist() == [[0, 1], [1, 2], [2, 1], [5, 5]]
+    assert directed.edge_weight.tolist() == [0.5, 2, 2, 3]
+
+
+def test_other_columns_of_edges_are_features(tmp_path: Path) -> None:
+    edges = "source,target,Since,weight,kind\nb,c,1999,2,0\na,b,2001,0.5,1\n"
+    data = made(tmp_path, edges=edges)
+    graph = data.data
+    assert graph.edge_index.t().tolist() == [[0, 1], [1, 0], [1, 2], [2, 1]]
+    assert graph.edge_attr.tolist() == [[2001, 1], [2001, 1], [1999, 0], [1999, 0]]
+    assert graph.edge_weight.tolist() == [0.5, 0.5, 2, 2]
+    assert (data.spec.edge_weights, data.spec.edge_channels) == (True, 2)
+    plain = made(tmp_path, edges=edges, ignore_weights=True)
+    assert "edge_weight" not in plain.data
+    assert plain.data.edge_attr.tolist() == graph.edge_attr.tolist()
+    assert (plain.spec.edge_weights, plain.spec.edge_channels) == (False, 2)
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
@@ -174,7 +202,11 @@ def test_a_wrong_cell_is_named(tmp_path: Path, old: str, new: str, message: str)
     [
         ("a,b\nb,z\n", "edges.csv, line 2, column 'target': 'z' is not a node id: add the node"),
         ("node1,node2\na,b\n", "line 1, column 'source': 'node1' is not a node id.*source,target"),
-        ("a,b,0.5\n", "edges.csv, line 1: 3 cells: .*leave them out with ignore_weights=true"),
+        ("a,b,heavy\n", "edges.csv, line 1, column 'weight': 'heavy' is not a finite number"),
+        ("a,b,1\nb,c,-2\n", "edges.csv, line 2, column 'weight': a weight is negative: give at"),
+        ("a,b,1\nb,c\n", "edges.csv, line 2: 2 cells: give source,target,weight"),
+        ("a,b,1\nb,c,1\nb,a,2\n", "line 3, column 'weight': line 1 has another number for this"),
+        ("source,target,w,w\na,b,1,1\n", "edges.csv: two columns have the name 'w': rename one"),
         ("a,b,c,d\n", "edges.csv, line 1: 4 cells: give source,target"),
         ("a\n", "edges.csv, line 1: 1 cells: give source,target"),
     ],

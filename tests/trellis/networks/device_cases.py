@@ -19,6 +19,7 @@ NO_NETWORKS = {"Latents": "what a VAE returns"}
 
 _BITS = (torch.arange(2 * 64) % 3 == 0).float()
 _EDGES = torch.tensor([[0, 1, 2, 3, 0], [1, 0, 3, 2, 2]])
+_PAIRS = torch.tensor([[0, 1, 3], [1, 2, 0]])
 _TOKENS = torch.tensor([[4, 5, 6, 7], [7, 3, 0, 0]])
 _LABELS = torch.tensor([0, 2])
 
@@ -76,6 +77,25 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
             ("max", "last"),
             ("virtual_node", "last"),
         )
+    },
+    **{
+        f"{name}/{decoder}": (
+            _network(getattr(graph, name), 5, decoder=getattr(graph, decoder), latent_dim=3),
+            (*_nodes, _PAIRS),
+        )
+        for name in ("GAE", "VGAE")
+        for decoder in ("InnerProductDecoder", "BilinearDecoder", "MLPDecoder")
+    },
+    **{
+        f"OverlapScore/{score}": (
+            _network(graph.OverlapScore, 5, score=score),
+            (*_nodes, _PAIRS),
+        )
+        for score in ("adamic_adar", "katz")
+    },
+    **{
+        decoder: (_network(getattr(graph, decoder), 10), (_pixels(10).view(2, 10), _PAIRS[:, :1]))
+        for decoder in ("InnerProductDecoder", "BilinearDecoder", "MLPDecoder")
     },
     "BERT": (_network(sequence.BERT, 9, **_bert), (_TOKENS, _TOKENS % 2)),
     "BertClassifier": (_network(sequence.BertClassifier, 9, 3, **_bert), (_TOKENS,)),

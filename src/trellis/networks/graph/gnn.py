@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GATv2Conv, GCNConv
 
-from trellis.checks import at_least_one, check_graph, check_sizes, probability
+from trellis.checks import at_least_one, check_graph, check_shape, check_sizes, probability
 from trellis.graph.layers import GatedLayer, GINLayer, NodewiseLinear, SAGELayer, sparse_input
 from trellis.nn.initialization import initialize_
 from trellis.nn.sparse import SparseLinear, dropout
 
 Activation = Callable[[Tensor], Tensor]
-Edges = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+Edges = Callable[..., tuple[Tensor, ...]]
 
 
 @runtime_checkable
@@ -68,8 +68,9 @@ class _Stack(NodeNetwork):
         widths: channels into the first convolution, then out of each.
         dropout: probability before each convolution.
         activation: between convolutions.
-        edges: from ``(x, edge_index)`` to the inputs that all convolutions share, computed once
-            per forward pass; ``None`` for ``edge_index`` itself.
+        edges: from ``(x, edge_index)``, and what else is known of the edges, to the inputs that
+            all convolutions share, computed once per forward pass; ``None`` for ``edge_index``
+            itself.
     """
 
     def __init__(
@@ -86,10 +87,10 @@ class _Stack(NodeNetwork):
         self.dropout, self.activation = probability("dropout", dropout), activation
         self.edges = edges
 
-    def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:
+    def embeddings(self, x: Tensor, edge_index: Tensor, *known: Tensor | None) -> list[Tensor]:
         """Outputs of the layers, after the activation except for the last."""
         check_graph(x, edge_index, self.in_channels, type(self).__name__)
-        edges = self.edges(x, edge_index) if self.edges else (edge_index,)
+        edges = self.edges(x, edge_index, *known) if self.edges else (edge_index,)
         *hidden, last = self.convolutions
         outputs = []
         for convolution in hidden:
@@ -102,6 +103,9 @@ class GCN(_Stack):
     r"""Graph convolutional network.
 
     .. math:: X' = \hat D^{-1/2} \hat A \hat D^{-1/2} X W, \quad \hat A = A + I
+
+    With ``edge_weight [E]``, none negative, these are the entries of A. A self-loop of the graph
+    takes the place of that node's 1 in I.
 
     Source: Kipf and Welling 2017, eq. 2 and 9.
     """
@@ -119,8 +123,13 @@ class GCN(_Stack):
         layers = (sparse_input(GCNConv(a, b, normalize=False)) for a, b in pairwise(widths))
         super().__init__(layers, widths, dropout, edges=_normalized)
 
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        return self.embeddings(x, edge_index, edge_weight)[-1]
 
-def _normalized(x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
+
+def _normalized(
+    x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Edges with one self-loop for each node, and the weights that PyG's ``gcn_norm`` gives them.
 
     That one reads ``edge_index``, which stalls a GPU and breaks a graph of ``torch.compile``: it
@@ -131,10 +140,19 @@ def _normalized(x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
     dtype = torch.promote_types(x.dtype, torch.float32)
     ones = torch.ones(x.size(0), dtype=dtype, device=x.device)
     nodes = torch.arange(x.size(0), device=x.device).expand(2, -1)
-    weights = torch.cat(((edge_index[0] != edge_index[1]).to(dtype), ones))
+    others, loops = (edge_index[0] != edge_index[1]).to(dtype), ones
+    if edge_weight is not None:
+        check_shape("edge_weight", edge_weight, edge_index.shape[1:], one_for="each edge")
+        itself, own = 1 - others, edge_weight.to(dtype)
+        found = torch.zeros_like(ones).scatter_add_(0, edge_index[0], itself)
+        loops = torch.zeros_like(ones).scatter_add_(0, edge_index[0], itself * own)
+        others, loops = others * own, loops.where(found > 0, 1)
+    weights = torch.cat((others, loops))
     edge_index = torch.cat((edge_index, nodes), 1)
     source, target = edge_index
     scale = torch.zeros_like(ones).scatter_add_(0, target, weights).pow(-0.5)
+    if edge_weight is not None:  # a node may have no edge but a self-loop of weight 0
+        scale = scale.where(scale.isfinite(), 0)
     return edge_index, (scale[source] * weights * scale[target]).to(x.dtype)
 
 

@@ -1,0 +1,88 @@
+"""How well scores tell links from other pairs; memory grows with the number of pairs alone."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
+from torchmetrics.utilities import dim_zero_cat
+
+
+def between_zero_and_one(logits: Tensor) -> Tensor:
+    """An increasing function of the logits, with values that torchmetrics takes as they are.
+
+    Of others it would take the sigmoid, which in float32 is 1 for every logit above 17.
+
+    >>> bool(between_zero_and_one(torch.tensor([20.0, 20.1])).diff() > 0)
+    True
+    """
+    logits = logits.double()
+    return 0.5 + 0.5 * logits / (1 + logits.abs())
+
+
+class LinkRanks(Metric):
+    """Base of the means over the ranks of links among all pairs that are none.
+
+    A rank is 1 more than the number of pairs with a higher score; those with the same count half.
+    """
+
+    full_state_update = False
+    scores: list[Tensor]
+    labels: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("scores", "labels"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Count pairs ``[L]``; labels are 1 and 0."""
+        self.scores.append(scores.detach())
+        self.labels.append(labels.bool())
+
+    def ranks(self) -> Tensor:
+        """The rank of each link."""
+        scores, labels = dim_zero_cat(self.scores), dim_zero_cat(self.labels)
+        links, others = scores[labels], scores[~labels].sort().values
+        below = torch.searchsorted(others, links)
+        not_above = torch.searchsorted(others, links, right=True)
+        return 1 + len(others) - (below + not_above) / 2
+
+
+class MeanReciprocalRank(LinkRanks):
+    """Mean over the links of 1 / rank."""
+
+    def compute(self) -> Tensor:
+        """The mean over all links so far."""
+        return self.ranks().reciprocal().mean()
+
+
+class HitsAt(LinkRanks):
+    """Share of the links whose rank is at most k.
+
+    Args:
+        k: such as 10.
+    """
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def compute(self) -> Tensor:
+        """The share of all links so far."""
+        return (self.ranks() <= self.k).float().mean()
+
+
+def link_metrics(hits_at: Sequence[int]) -> Mapping[str, Metric]:
+    """Fresh metrics by name, each updated with scores in [0, 1] and labels, ``[L]`` each.
+
+    Args:
+        hits_at: each k of ``hits@k``.
+    """
+    return {
+        "auc": BinaryAUROC(validate_args=False),
+        "ap": BinaryAveragePrecision(validate_args=False),
+        "mrr": MeanReciprocalRank(),
+        **{f"hits@{k}": HitsAt(k) for k in hits_at},
+    }
