@@ -224,6 +224,8 @@ class GIN(_Stack):
         hidden_channels: width of the hidden layers, and within each MLP.
         eps: additional weight of the node itself; 0 is the paper's GIN-0.
         train_eps: learn ``eps`` in every layer (GIN-eps).
+        norm_output: batch norm and ReLU after the last layer, too, as in the paper, where every
+            layer is read out (``GraphNetwork`` with ``jump="all"``); logits of nodes need none.
 
     Source: Xu et al. 2019, eq. 4.1 and section 7, whose five layers include the input.
     """
@@ -238,10 +240,13 @@ class GIN(_Stack):
         dropout: float = 0.0,
         eps: float = 0.0,
         train_eps: bool = False,
+        norm_output: bool = False,
     ) -> None:
         widths = _widths(in_channels, hidden_channels, out_channels, num_layers)
         *hidden, last = (_two_maps(a, hidden_channels, b) for a, b in pairwise(widths))
         maps = [*(m.append(nn.BatchNorm1d(hidden_channels)) for m in hidden), last]
+        if norm_output:
+            last.append(nn.BatchNorm1d(out_channels)).append(nn.ReLU())
         layers = (GINLayer(mlp, eps, train_eps) for mlp in maps)
         super().__init__(layers, widths, dropout)
 
