@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GATv2Conv, GCNConv
 
 from trellis.checks import at_least_one, check_graph, check_sizes, probability
+from trellis.graph.adjacency import normalized_adjacency
 from trellis.graph.layers import GatedLayer, GINLayer, NodewiseLinear, SAGELayer, sparse_input
 from trellis.nn.initialization import initialize_
 from trellis.nn.sparse import SparseLinear, dropout
@@ -117,25 +117,7 @@ class GCN(_Stack):
     ) -> None:
         widths = _widths(in_channels, hidden_channels, out_channels, num_layers)
         layers = (sparse_input(GCNConv(a, b, normalize=False)) for a, b in pairwise(widths))
-        super().__init__(layers, widths, dropout, edges=_normalized)
-
-
-def _normalized(x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
-    """Edges with one self-loop for each node, and the weights that PyG's ``gcn_norm`` gives them.
-
-    That one reads ``edge_index``, which stalls a GPU and breaks a graph of ``torch.compile``: it
-    removes the self-loops of the graph before it adds its own. Here they keep their places with a
-    weight of 0, so that the number of edges does not depend on values.
-    """
-    # Degrees above 256 are no numbers of bfloat16.
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    ones = torch.ones(x.size(0), dtype=dtype, device=x.device)
-    nodes = torch.arange(x.size(0), device=x.device).expand(2, -1)
-    weights = torch.cat(((edge_index[0] != edge_index[1]).to(dtype), ones))
-    edge_index = torch.cat((edge_index, nodes), 1)
-    source, target = edge_index
-    scale = torch.zeros_like(ones).scatter_add_(0, target, weights).pow(-0.5)
-    return edge_index, (scale[source] * weights * scale[target]).to(x.dtype)
+        super().__init__(layers, widths, dropout, edges=normalized_adjacency)
 
 
 class GAT(_Stack):
