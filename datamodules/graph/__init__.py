@@ -1,10 +1,21 @@
 """Graphs."""
 
+from trellis.datamodules.graph.amazon import Amazon
 from trellis.datamodules.graph.digits_graph import DigitsGraph
 from trellis.datamodules.graph.gin_dataset import GINDataset
 from trellis.datamodules.graph.graph_from_files import GraphFromFiles
+from trellis.datamodules.graph.heterophilous_graph import HeterophilousGraph
 from trellis.datamodules.graph.karate_club import KarateClub
 from trellis.datamodules.graph.planetoid import Planetoid
 from trellis.datamodules.graph.tu_dataset import TUDataset
 
-__all__ = ["DigitsGraph", "GINDataset", "GraphFromFiles", "KarateClub", "Planetoid", "TUDataset"]
+__all__ = [
+    "Amazon",
+    "DigitsGraph",
+    "GINDataset",
+    "GraphFromFiles",
+    "HeterophilousGraph",
+    "KarateClub",
+    "Planetoid",
+    "TUDataset",
+]

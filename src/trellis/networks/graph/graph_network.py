@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_graph, check_sizes, choose_from, probability
-from trellis.graph.readout import ReadoutName, readout_module
+from trellis.checks import at_least_one, check_sizes, choose_from, probability
+from trellis.graph.readout import ReadoutName, check_batch, readout_module
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.graph.gnn import GIN, Layered
 
@@ -82,12 +82,9 @@ class GraphNetwork(nn.Module):
     def forward(
         self, x: Tensor, edge_index: Tensor, batch: Tensor, num_graphs: int | None = None
     ) -> Tensor:
-        check_graph(x, edge_index, self.in_channels, "GraphNetwork")
-        if batch.shape != x.shape[:1]:
-            raise ValueError(f"batch {list(batch.shape)}: give the graph of each node, [N]")
-        if num_graphs is None:
-            num_graphs = int(batch.max()) + 1
-        x = x if x.layout == torch.strided else x.to_dense()
+        x, num_graphs = check_batch(
+            x, edge_index, batch, num_graphs, self.in_channels, "GraphNetwork"
+        )
         x, edge_index = self.readout.extend(x, edge_index, batch, num_graphs)
         embeddings = self._embeddings(x, edge_index)
         return self.classifier(self.readout(embeddings, batch, num_graphs))
