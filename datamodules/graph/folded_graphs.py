@@ -1,18 +1,20 @@
 """Collections of labelled graphs under ten-fold cross-validation."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 
 from trellis.checks import at_least_one, choose_from
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.division import check_fold
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.graph.encodings import Encoding, check_encodings, encoded
 from trellis.datamodules.graph.in_memory_graphs import InMemoryGraphs
 from trellis.spec import GraphSpec
 
@@ -32,18 +34,28 @@ class FoldedGraphs(DataModule):
         validation: ``"test_fold"`` trains on all other graphs and validates on the test fold: the
             protocol of the GIN paper, for curves averaged over the ten folds; optimistic for a
             single one. ``"next_fold"`` validates on fold + 1 and trains on the others.
+        encodings: more features, of where a node is in its graph: ``laplacian`` eigenvectors,
+            returning ``walks``; see ``trellis.datamodules.graph.encodings``.
+        encoding_dim: numbers of each encoding.
     Raises:
-        ValueError: a fold, size or validation that does not exist.
+        ValueError: a fold, size or name that does not exist.
     """
 
     def __init__(
-        self, fold: int = 0, batch_size: int = 32, validation: Validation = "test_fold"
+        self,
+        fold: int = 0,
+        batch_size: int = 32,
+        validation: Validation = "test_fold",
+        encodings: Sequence[Encoding] = (),
+        encoding_dim: int = 8,
     ) -> None:
         super().__init__()
         check_fold(fold, NUM_FOLDS)
         self.batch_size = at_least_one("batch_size", batch_size)
         self.fold = fold
         self.validation = choose_from("validation", validation, Validation)
+        self.encodings = check_encodings(encodings, encoding_dim)
+        self.encoding_dim = encoding_dim
         self.graphs: InMemoryGraphs | None = None
 
     @abstractmethod
@@ -67,8 +79,19 @@ class FoldedGraphs(DataModule):
                 "test": folds[self.fold],
             }
             graphs.x = standardized(graphs.x, graphs.batch(self.splits["train"]).x)
+            if self.encodings:
+                graphs.x = torch.cat((graphs.x, self._encoded(graphs)), dim=1)
             self.graphs = graphs
             self.spec = GraphSpec(graphs.x.size(1), int(graphs.y.max()) + 1)
+
+    def _encoded(self, graphs: InMemoryGraphs) -> Tensor:
+        parts = []
+        for nodes, edge_index in zip(
+            graphs.nodes.tolist(), graphs.edge_index.split(graphs.edges.tolist(), 1), strict=True
+        ):
+            graph = Data(edge_index=edge_index, num_nodes=nodes)
+            parts.append(torch.cat(encoded(graph, self.encodings, self.encoding_dim), dim=1))
+        return torch.cat(parts)
 
     def loader(self, split: Split) -> Loader[Batch]:
         assert self.graphs is not None, "setup() comes first"

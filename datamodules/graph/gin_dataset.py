@@ -2,6 +2,7 @@
 
 import re
 import tarfile
+from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from trellis.checks import choose_from
 from trellis.datamodules.engine.downloads import damaged_file, fetch
+from trellis.datamodules.graph.encodings import Encoding
 from trellis.datamodules.graph.folded_graphs import (
     NUM_FOLDS,
     FoldedGraphs,
@@ -51,6 +53,8 @@ class GINDataset(FoldedGraphs):
         features: ``tags`` as one-hot vectors, real ``attributes``, ``both``, the one-hot
             ``degree``, or a ``constant``. ``auto`` takes the tags; where they are all the same,
             the attributes; without these a constant for REDDIT, as in the paper, else the degree.
+        encodings: see ``FoldedGraphs``.
+        encoding_dim: see ``FoldedGraphs``.
     Raises:
         FileNotFoundError: the files are missing and cannot be downloaded.
         OSError: the archive is damaged.
@@ -70,8 +74,10 @@ class GINDataset(FoldedGraphs):
         seed: int = 0,
         validation: Validation = "test_fold",
         features: Features = "auto",
+        encodings: Sequence[Encoding] = (),
+        encoding_dim: int = 8,
     ) -> None:
-        super().__init__(fold, batch_size, validation)
+        super().__init__(fold, batch_size, validation, encodings, encoding_dim)
         if not re.fullmatch(r"[\w-]+", name):
             raise ValueError(f"name={name!r}: give the name of a collection, like PTC")
         self.collection, self.seed = name, seed

@@ -3,6 +3,7 @@
 import re
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch_geometric.utils import coalesce, degree, remove_self_loops
 
 from trellis.datamodules.engine.downloads import fetch, require_file
+from trellis.datamodules.graph.encodings import Encoding
 from trellis.datamodules.graph.folded_graphs import (
     FoldedGraphs,
     Validation,
@@ -48,6 +50,8 @@ class TUDataset(FoldedGraphs):
         data_dir: the files are in ``data_dir/TUDataset/NAME/raw``, or are downloaded there.
         seed: of the folds; 0 in the paper's code.
         validation: see ``FoldedGraphs``.
+        encodings: see ``FoldedGraphs``.
+        encoding_dim: see ``FoldedGraphs``.
     Raises:
         FileNotFoundError: the files are missing and cannot be downloaded.
         OSError: a file is damaged, or the files do not match.
@@ -66,8 +70,10 @@ class TUDataset(FoldedGraphs):
         data_dir: FilePath | None = None,
         seed: int = 0,
         validation: Validation = "test_fold",
+        encodings: Sequence[Encoding] = (),
+        encoding_dim: int = 8,
     ) -> None:
-        super().__init__(fold, batch_size, validation)
+        super().__init__(fold, batch_size, validation, encodings, encoding_dim)
         if not re.fullmatch(r"[\w-]+", name):
             raise ValueError(f"name={name!r}: give the name of a TU collection, like MUTAG")
         self.collection, self.seed = name, seed

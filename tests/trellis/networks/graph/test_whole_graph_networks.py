@@ -94,7 +94,7 @@ def test_every_parameter_learns(network, x: Tensor) -> None:
     (network(x, EDGES, BATCH) * torch.randn(3, OUT)).sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
-        # A score is divided by the length of PyG's select.weight, here one number: its sign is left.
+        # PyG divides scores by the length of select.weight, here one number: its sign is left.
         assert "bias" in name or "select" in name or parameter.grad.abs().max() > 0, name
 
 
