@@ -23,6 +23,7 @@ SIBLINGS = {
     "generative/wgan_gp_8gaussians.yaml",
     "graph/mlp_cora.yaml",
     "graph/cheb_cora.yaml",
+    "graph/label_propagation_cora.yaml",
     "graph/sgc_cora.yaml",
     "graph/gcn_photo.yaml",
     "graph/gcn_minesweeper.yaml",

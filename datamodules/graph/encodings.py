@@ -1,5 +1,6 @@
 """What nodes know of their place in the graph: eigenvectors of the Laplacian, random walks."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -62,4 +63,6 @@ def _laplacian(data: Data, dim: int) -> Tensor:
 def _walks(data: Data, dim: int) -> Tensor:
     if not data.num_nodes:
         return torch.zeros(0, dim)
-    return AddRandomWalkPE(dim, "walks")(data.clone()).walks
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse (CSR tensor|invariant)")
+        return AddRandomWalkPE(dim, "walks")(data.clone()).walks

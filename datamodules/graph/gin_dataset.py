@@ -3,9 +3,7 @@
 import re
 import tarfile
 from collections.abc import Sequence
-from io import BytesIO
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -113,7 +111,7 @@ class GINDataset(FoldedGraphs):
                 return stratified_folds(y, self.seed)
             path = self.folder / name
             try:
-                indices = torch.from_numpy(np.loadtxt(BytesIO(content), np.int64, ndmin=1))
+                indices = torch.tensor([int(word) for word in content.split()], dtype=torch.long)
             except ValueError as error:
                 raise damaged_file(path, error) from error
             if not len(indices) or indices.min() < 0 or indices.max() >= len(y):
