@@ -1,5 +1,6 @@
 """Citation graphs with bag-of-words features and a fixed public split."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -7,9 +8,12 @@ from torch_geometric.data import Data
 from torch_geometric.io import read_planetoid_data
 from torch_geometric.io.planetoid import read_file
 
+from trellis.checks import choose_from, not_negative
 from trellis.datamodules.engine.checks import check_features, check_labels
 from trellis.datamodules.engine.downloads import damaged_file, fetch, require_file
-from trellis.datamodules.graph.whole_graph import WholeGraph, check_masks
+from trellis.datamodules.graph.encodings import Encoding
+from trellis.datamodules.graph.node_split import split_by_class
+from trellis.datamodules.graph.whole_graph import Features, WholeGraph, check_masks
 from trellis.files import FilePath, data_root
 from trellis.nn.sparse import to_csr
 from trellis.spec import NodeSpec
@@ -55,13 +59,19 @@ class Planetoid(WholeGraph):
         name: which graph.
         data_dir: the files are in ``data_dir/Planetoid/NAME/raw``, or are downloaded there.
         sparse: keep ``x`` sparse, for networks whose first layer takes sparse input.
-        steps_per_epoch: training steps per epoch, each on the whole graph.
+        steps_per_epoch: see ``WholeGraph``.
         normalize: let the rows of ``x`` sum to 1; otherwise they are as in the files, for Cora
             and CiteSeer 1 for each word that a paper has.
+        split: ``public``, or ``random``: the same numbers of other nodes.
+        fold: number of the random split, which is drawn from it.
+        features: see ``WholeGraph``.
+        encodings: see ``WholeGraph``.
+        encoding_dim: see ``WholeGraph``.
     Raises:
         FileNotFoundError: the files are missing and cannot be downloaded.
         OSError: a file is damaged.
-        ValueError: a feature is not finite, a label is unknown, or a split is empty.
+        ValueError: a feature is not finite, a label is unknown, a split is empty, or an option
+            does not exist.
 
     Source: Yang et al. 2016, the split of Kipf and Welling 2017.
     """
@@ -72,10 +82,17 @@ class Planetoid(WholeGraph):
         data_dir: FilePath | None = None,
         sparse: bool = True,
         steps_per_epoch: int = 1,
+        split: Literal["public", "random"] = "public",
+        fold: int = 0,
+        features: Features = "own",
+        encodings: Sequence[Encoding] = (),
+        encoding_dim: int = 8,
         normalize: bool = True,
     ) -> None:
-        super().__init__(steps_per_epoch)
+        super().__init__(steps_per_epoch, features, encodings, encoding_dim)
         self.graph, self.sparse, self.normalize = name, sparse, normalize
+        self.random = choose_from("split", split, ("public", "random")) == "random"
+        self.fold = not_negative("fold", fold)
         self.raw = data_root(data_dir) / "Planetoid" / name / "raw"
 
     def prepare_data(self) -> None:
@@ -88,6 +105,8 @@ class Planetoid(WholeGraph):
         classes = CLASSES[self.graph]
         check_features(data.x, str(self.raw))
         check_labels(data.y, len(classes), str(self.raw))
+        if self.random:
+            split_by_class(data, per_class=20, num_val=500, num_test=1000, seed=self.fold)
         check_masks(data, str(self.raw))
         x = data.x
         if self.normalize:

@@ -3,30 +3,29 @@
 import re
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.data import Batch
 from torch_geometric.utils import coalesce, degree, remove_self_loops
 
-from trellis.checks import at_least_one, choose_from
-from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.downloads import fetch, require_file
-from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.graph.encodings import Encoding
+from trellis.datamodules.graph.folded_graphs import (
+    FoldedGraphs,
+    Validation,
+    one_hot,
+    stratified_folds,
+)
 from trellis.datamodules.graph.in_memory_graphs import InMemoryGraphs
 from trellis.files import FilePath, atomic_write, data_root
-from trellis.spec import GraphSpec
 
 URL = "https://www.chrsmrrs.com/graphkerneldatasets"
-NUM_FOLDS = 10
-Validation = Literal["test_fold", "next_fold"]
 
 
-class TUDataset(DataModule):
+class TUDataset(FoldedGraphs):
     """One of the TU collections under the protocol of the GIN paper: ten stratified folds.
 
     Batch: a PyG ``Batch`` with ``x`` (the one-hot node label), ``edge_index``, ``y [B]``,
@@ -46,13 +45,13 @@ class TUDataset(DataModule):
 
     Args:
         name: any collection of the TU site, such as those above.
-        fold: the test fold, 0 to 9.
-        batch_size: graphs per batch.
+        fold: see ``FoldedGraphs``.
+        batch_size: see ``FoldedGraphs``.
         data_dir: the files are in ``data_dir/TUDataset/NAME/raw``, or are downloaded there.
         seed: of the folds; 0 in the paper's code.
-        validation: ``"test_fold"`` trains on nine folds and validates on the test fold: the
-            paper's protocol, for curves averaged over the ten folds; optimistic for a single one.
-            ``"next_fold"`` validates on fold + 1 and trains on the other eight.
+        validation: see ``FoldedGraphs``.
+        encodings: see ``FoldedGraphs``.
+        encoding_dim: see ``FoldedGraphs``.
     Raises:
         FileNotFoundError: the files are missing and cannot be downloaded.
         OSError: a file is damaged, or the files do not match.
@@ -71,17 +70,14 @@ class TUDataset(DataModule):
         data_dir: FilePath | None = None,
         seed: int = 0,
         validation: Validation = "test_fold",
+        encodings: Sequence[Encoding] = (),
+        encoding_dim: int = 8,
     ) -> None:
-        super().__init__()
+        super().__init__(fold, batch_size, validation, encodings, encoding_dim)
         if not re.fullmatch(r"[\w-]+", name):
             raise ValueError(f"name={name!r}: give the name of a TU collection, like MUTAG")
-        if not 0 <= fold < NUM_FOLDS:
-            raise ValueError(f"fold={fold}: give 0 to {NUM_FOLDS - 1}")
-        self.batch_size = at_least_one("batch_size", batch_size)
-        self.collection, self.fold = name, fold
-        self.seed, self.validation = seed, choose_from("validation", validation, Validation)
+        self.collection, self.seed = name, seed
         self.raw = data_root(data_dir) / "TUDataset" / name / "raw"
-        self.graphs: InMemoryGraphs | None = None
 
     def prepare_data(self) -> None:
         required = [f"{self.collection}_{part}.txt" for part in REQUIRED]
@@ -97,47 +93,11 @@ class TUDataset(DataModule):
                 ) from None
             unpack(archive, self.raw, keep=own)
 
-    def setup(self, stage: str | None = None) -> None:
-        if self.graphs is None:
-            graphs = read_collection(self.raw, self.collection)
-            folds = stratified_folds(graphs.y, self.seed)
-            val = self.fold if self.validation == "test_fold" else (self.fold + 1) % NUM_FOLDS
-            held_out = {self.fold, val}
-            train = [part for number, part in enumerate(folds) if number not in held_out]
-            self.splits = {
-                "train": torch.cat(train).sort().values,
-                "val": folds[val],
-                "test": folds[self.fold],
-            }
-            self.graphs = graphs
-            self.spec = GraphSpec(graphs.x.size(1), int(graphs.y.max()) + 1)
+    def read(self) -> InMemoryGraphs:
+        return read_collection(self.raw, self.collection)
 
-    def loader(self, split: Split) -> Loader[Batch]:
-        assert self.graphs is not None, "setup() comes first"
-        graphs, chosen, train = self.graphs, self.splits[split], split == "train"
-        return Loader(
-            len(chosen),
-            lambda indices: graphs.batch(chosen[indices]),
-            batch_size=self.batch_size,
-            shuffle=train,
-        )
-
-
-def stratified_folds(y: Tensor, seed: int) -> list[Tensor]:
-    """Indices of the ten folds, each with the class frequencies of ``y [G]``.
-
-    Raises:
-        ValueError: a class has fewer members than there are folds.
-    """
-    from sklearn.model_selection import StratifiedKFold
-
-    smallest = int(y.bincount().min())
-    if smallest < NUM_FOLDS:
-        raise ValueError(
-            f"a class has {smallest} graphs: {NUM_FOLDS} folds need at least as many of each class"
-        )
-    splitter = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
-    return [torch.from_numpy(test) for _, test in splitter.split(np.zeros(len(y)), y.numpy())]
+    def folds(self, y: Tensor) -> list[Tensor]:
+        return stratified_folds(y, self.seed)
 
 
 REQUIRED = ("A", "graph_indicator", "graph_labels")
@@ -180,15 +140,11 @@ def _node_features(name: str, files: dict[str, Path], edge_index: Tensor, count:
             if len(values) != count:
                 raise _damaged(files[part], f"{len(values)} lines for {count} nodes")
             if part == "node_labels":
-                return torch.cat([_one_hot(column) for column in values.unbind(1)], dim=1)
+                return torch.cat([one_hot(column) for column in values.unbind(1)], dim=1)
             return values
     if name.startswith("REDDIT"):
         return torch.ones(count, 1)
-    return _one_hot(degree(edge_index[0], count, torch.long))
-
-
-def _one_hot(values: Tensor) -> Tensor:
-    return F.one_hot(values.unique(return_inverse=True)[1]).float()
+    return one_hot(degree(edge_index[0], count, torch.long))
 
 
 def _read(path: Path, dtype: type) -> Tensor:

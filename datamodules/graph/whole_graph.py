@@ -1,12 +1,20 @@
 """One graph, given whole at each step, whose splits are masks over its nodes."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from torch_geometric.data import Data
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, choose_from
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.graph.encodings import Encoding, check_encodings, encoded
+
+Features = Literal["own", "labels"]
 
 
 class WholeGraph(DataModule):
@@ -14,12 +22,26 @@ class WholeGraph(DataModule):
 
     Args:
         steps_per_epoch: training steps per epoch, each on the whole graph.
+        features: ``own`` for those of the data; ``labels`` for the one-hot labels of the training
+            nodes, and 0 for all others, as label propagation takes.
+        encodings: more features, of where a node is in the graph: ``laplacian`` eigenvectors,
+            returning ``walks``; see ``trellis.datamodules.graph.encodings``.
+        encoding_dim: numbers of each encoding.
     Raises:
-        ValueError: ``steps_per_epoch`` is less than 1.
+        ValueError: ``steps_per_epoch`` or ``encoding_dim`` is less than 1, or a name is unknown.
     """
 
-    def __init__(self, steps_per_epoch: int = 1) -> None:
+    def __init__(
+        self,
+        steps_per_epoch: int = 1,
+        features: Features = "own",
+        encodings: Sequence[Encoding] = (),
+        encoding_dim: int = 8,
+    ) -> None:
         super().__init__()
+        self.features = choose_from("features", features, Features)
+        self.encodings = check_encodings(encodings, encoding_dim)
+        self.encoding_dim = encoding_dim
         self.steps_per_epoch = at_least_one("steps_per_epoch", steps_per_epoch)
         self.data: Data | None = None
 
@@ -30,6 +52,18 @@ class WholeGraph(DataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.data is None:
             self.data = self.read()
+            self._choose_features(self.data)
+
+    def _choose_features(self, data: Data) -> None:
+        if self.features == "labels":
+            known = data.y.where(data.train_mask, self.spec.out_channels)
+            # One column more for the unknown, which is left out.
+            data.x = F.one_hot(known, self.spec.out_channels + 1)[:, :-1].float()
+        if self.encodings:
+            x = data.x if data.x.layout == torch.strided else data.x.to_dense()
+            data.x = torch.cat((x, *encoded(data, self.encodings, self.encoding_dim)), dim=1)
+        if self.features == "labels" or self.encodings:
+            self.spec = replace(self.spec, in_channels=data.x.size(1))
 
     def loader(self, split: Split) -> Loader[Data]:
         data = self.data

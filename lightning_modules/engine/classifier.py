@@ -62,7 +62,8 @@ class Classifier(Objective):
     def metrics(self, spec: Any) -> Mapping[str, Metric]:
         """Cross-entropy and accuracy.
 
-        A subclass may add metrics, which are updated with the predicted classes and the labels.
+        A subclass may add metrics, which are updated with the predicted classes and the labels;
+        one named ``auc`` with the logits and the labels.
 
         Raises:
             ValueError: there are fewer than two classes.
@@ -97,8 +98,9 @@ class Classifier(Objective):
         # The mean over no labels at all is NaN, which would stay in the sum over the batches.
         loss = self.loss(logits, labels).where(count > 0, 0)
         predicted = logits.argmax(-1)
+        inputs = {"loss": (loss, count), "auc": (logits, labels)}
         for name, metric in self.evaluated(stage).items(keep_base=True):
-            metric.update(*((loss, count) if name == "loss" else (predicted, labels)))
+            metric.update(*inputs.get(name, (predicted, labels)))
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Class probabilities ``[..., out_channels]`` of all examples in ``batch``."""

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.functional.classification import binary_auroc
+from torchmetrics.utilities import dim_zero_cat
 
 from trellis.sequence.masking import IGNORED
 
@@ -78,6 +80,35 @@ class Accuracy(Totals):
     def compute(self) -> Tensor:
         """The accuracy over all labels so far."""
         return self.correct / self.count
+
+
+class AUC(Metric):
+    """Area under the ROC curve of two classes; labels of -100 are ignored.
+
+    ``torchmetrics`` takes the sigmoid of logits, which in float32 is 1 for all above 17: here they
+    stay apart.
+    """
+
+    full_state_update = False
+    margins: list[Tensor]
+    labels: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("margins", "labels"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Count a batch of logits ``[..., 2]`` and labels ``[...]``."""
+        margins = (logits[..., 1] - logits[..., 0]).detach().double()
+        self.margins.append(margins.flatten())
+        self.labels.append(labels.flatten())
+
+    def compute(self) -> Tensor:
+        """The area over all labels so far."""
+        margins, labels = dim_zero_cat(self.margins), dim_zero_cat(self.labels)
+        scores = 0.5 + 0.5 * margins / (1 + margins.abs())
+        return binary_auroc(scores, labels, ignore_index=IGNORED).float()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:

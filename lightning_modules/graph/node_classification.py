@@ -1,12 +1,16 @@
 """One class for each node of a graph, learned from the nodes that are labelled."""
 
+from collections.abc import Mapping
+
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch_geometric.data import Data
+from torchmetrics import Metric
 
 from trellis.lightning_modules.engine.build_network import channels
 from trellis.lightning_modules.engine.classifier import Classifier, Split
+from trellis.lightning_modules.engine.evaluation import AUC
 from trellis.lightning_modules.graph.edge_inputs import edge_inputs, given_edges
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.graph.gnn import GCN
@@ -18,7 +22,8 @@ class NodeClassification(Classifier):
 
     Batch: a PyG ``Data`` with ``x``, ``edge_index``, ``y`` and boolean ``train_mask``,
     ``val_mask``, ``test_mask``. One batch is one optimisation step; a data module that yields the
-    graph several times makes that many steps an epoch. Predictions are of every node.
+    graph several times makes that many steps an epoch. Predictions are of every node. Data of two
+    classes are rated by the area under the ROC curve, too: ``val/auc``, ``test/auc``.
 
     A step reads which nodes are labelled, and so waits for an accelerator: a loss over all nodes
     takes three times as long on a CPU.
@@ -42,6 +47,11 @@ class NodeClassification(Classifier):
 
     def build(self, spec: NodeSpec) -> None:
         self.build_network(channels(spec), "x", "edge_index", options=edge_inputs(spec))
+
+    def metrics(self, spec: NodeSpec) -> Mapping[str, Metric]:
+        """Those of ``Classifier``, and the area under the ROC curve of two classes."""
+        auc = {"auc": AUC()} if spec.out_channels == 2 else {}
+        return {**super().metrics(spec), **auc}
 
     def logits_and_labels(self, batch: Data, split: Split) -> tuple[Tensor, Tensor]:
         edges = given_edges(batch, self.spec)

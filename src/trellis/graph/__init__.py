@@ -1,5 +1,6 @@
 """Building blocks of graph learning: graph construction, layers and readouts."""
 
+from trellis.graph.adjacency import normalized_adjacency
 from trellis.graph.knn import knn_graph
 from trellis.graph.layers import GINLayer, NodewiseLinear, SAGELayer
 from trellis.graph.links import (
@@ -30,6 +31,7 @@ __all__ = [
     "all_pairs_loss",
     "knn_graph",
     "link_loss",
+    "normalized_adjacency",
     "num_pairs",
     "numbered_pairs",
     "overlap_scores",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MaxAggregation, MeanAggregation, SumAggregation
 from torch_geometric.nn.aggr import Aggregation
 
-from trellis.checks import choose_from
+from trellis.checks import check_graph, choose_from
 
 ReadoutName = Literal["sum", "mean", "max", "virtual_node"]
 
@@ -104,3 +104,32 @@ def readout_module(name: ReadoutName, in_channels: int) -> Readout:
     """
     choose_from("readout", name, ReadoutName)
     return VirtualNode(in_channels) if name == "virtual_node" else Pooling(name)
+
+
+def check_batch(
+    x: Tensor,
+    edge_index: Tensor,
+    batch: Tensor,
+    num_graphs: int | None,
+    in_channels: int,
+    network: str,
+) -> tuple[Tensor, int]:
+    """Check the inputs of a network of whole graphs; ``x`` dense, and the number of graphs.
+
+    Args:
+        x: features of the nodes, dense or CSR.
+        edge_index: from sources to targets.
+        batch: the graph of each node.
+        num_graphs: how many; ``None`` for the largest entry of ``batch`` plus 1, which waits for
+            an accelerator.
+        in_channels: of the network.
+        network: its name, for the message.
+    Raises:
+        ValueError: a shape does not fit; names it.
+    """
+    check_graph(x, edge_index, in_channels, network)
+    if batch.shape != x.shape[:1]:
+        raise ValueError(f"batch {list(batch.shape)}: give the graph of each node, [N]")
+    if num_graphs is None:
+        num_graphs = int(batch.max()) + 1
+    return x if x.layout == torch.strided else x.to_dense(), num_graphs

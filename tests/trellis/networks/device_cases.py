@@ -64,7 +64,28 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
     ),
     **{
         name: (_network(getattr(graph, name), 5, 3, hidden_channels=4), _nodes)
-        for name in ("GCN", "GAT", "GIN", "GatedGraphNet", "GraphSAGE", "NodeMLP")
+        for name in (
+            "APPNP",
+            "ChebNet",
+            "ClassicGNN",
+            "GAT",
+            "GCN",
+            "GCNII",
+            "GIN",
+            "GatedGraphNet",
+            "GraphSAGE",
+            "NodeMLP",
+            "ResidualGNN",
+        )
+    },
+    "SGC": (_network(graph.SGC, 5, 3), _nodes),
+    "LabelPropagation": (_network(graph.LabelPropagation, 5, 5), _nodes),
+    **{
+        name: (
+            _network(getattr(graph, name), 5, 3, hidden_channels=4),
+            (*_nodes, torch.tensor([0, 0, 1, 1]), 2),
+        )
+        for name in ("GraphTransformer", "SAGPoolNetwork")
     },
     **{
         f"GraphNetwork/{readout}": (

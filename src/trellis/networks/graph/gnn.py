@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GATv2Conv, GCNConv
 
-from trellis.checks import at_least_one, check_graph, check_shape, check_sizes, probability
+from trellis.checks import at_least_one, check_graph, check_sizes, probability
+from trellis.graph.adjacency import normalized_adjacency
 from trellis.graph.layers import GatedLayer, GINLayer, NodewiseLinear, SAGELayer, sparse_input
 from trellis.nn.initialization import initialize_
 from trellis.nn.sparse import SparseLinear, dropout
@@ -121,39 +121,10 @@ class GCN(_Stack):
     ) -> None:
         widths = _widths(in_channels, hidden_channels, out_channels, num_layers)
         layers = (sparse_input(GCNConv(a, b, normalize=False)) for a, b in pairwise(widths))
-        super().__init__(layers, widths, dropout, edges=_normalized)
+        super().__init__(layers, widths, dropout, edges=normalized_adjacency)
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         return self.embeddings(x, edge_index, edge_weight)[-1]
-
-
-def _normalized(
-    x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Edges with one self-loop for each node, and the weights that PyG's ``gcn_norm`` gives them.
-
-    That one reads ``edge_index``, which stalls a GPU and breaks a graph of ``torch.compile``: it
-    removes the self-loops of the graph before it adds its own. Here they keep their places with a
-    weight of 0, so that the number of edges does not depend on values.
-    """
-    # Degrees above 256 are no numbers of bfloat16.
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    ones = torch.ones(x.size(0), dtype=dtype, device=x.device)
-    nodes = torch.arange(x.size(0), device=x.device).expand(2, -1)
-    others, loops = (edge_index[0] != edge_index[1]).to(dtype), ones
-    if edge_weight is not None:
-        check_shape("edge_weight", edge_weight, edge_index.shape[1:], one_for="each edge")
-        itself, own = 1 - others, edge_weight.to(dtype)
-        found = torch.zeros_like(ones).scatter_add_(0, edge_index[0], itself)
-        loops = torch.zeros_like(ones).scatter_add_(0, edge_index[0], itself * own)
-        others, loops = others * own, loops.where(found > 0, 1)
-    weights = torch.cat((others, loops))
-    edge_index = torch.cat((edge_index, nodes), 1)
-    source, target = edge_index
-    scale = torch.zeros_like(ones).scatter_add_(0, target, weights).pow(-0.5)
-    if edge_weight is not None:  # a node may have no edge but a self-loop of weight 0
-        scale = scale.where(scale.isfinite(), 0)
-    return edge_index, (scale[source] * weights * scale[target]).to(x.dtype)
 
 
 class GAT(_Stack):
@@ -242,6 +213,8 @@ class GIN(_Stack):
         hidden_channels: width of the hidden layers, and within each MLP.
         eps: additional weight of the node itself; 0 is the paper's GIN-0.
         train_eps: learn ``eps`` in every layer (GIN-eps).
+        norm_output: batch norm and ReLU after the last layer, too, as in the paper, where every
+            layer is read out (``GraphNetwork`` with ``jump="all"``); logits of nodes need none.
 
     Source: Xu et al. 2019, eq. 4.1 and section 7, whose five layers include the input.
     """
@@ -256,10 +229,13 @@ class GIN(_Stack):
         dropout: float = 0.0,
         eps: float = 0.0,
         train_eps: bool = False,
+        norm_output: bool = False,
     ) -> None:
         widths = _widths(in_channels, hidden_channels, out_channels, num_layers)
         *hidden, last = (_two_maps(a, hidden_channels, b) for a, b in pairwise(widths))
         maps = [*(m.append(nn.BatchNorm1d(hidden_channels)) for m in hidden), last]
+        if norm_output:
+            last.append(nn.BatchNorm1d(out_channels)).append(nn.ReLU())
         layers = (GINLayer(mlp, eps, train_eps) for mlp in maps)
         super().__init__(layers, widths, dropout)
 

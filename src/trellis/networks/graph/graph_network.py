@@ -1,16 +1,18 @@
 """Networks of whole graphs: a node network, a readout and a classifier."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_graph, check_sizes, choose_from, probability
-from trellis.graph.readout import ReadoutName, readout_module
+from trellis.checks import at_least_one, check_sizes, choose_from, probability
+from trellis.graph.readout import ReadoutName, check_batch, readout_module
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.graph.gnn import GIN, Layered
 
 Jump = Literal["last", "all"]
+Head = Literal["mlp", "linear"]
 
 
 class GraphNetwork(nn.Module):
@@ -20,16 +22,21 @@ class GraphNetwork(nn.Module):
         h = \mathrm{encoder}(x, A), \quad r_g = \mathrm{readout}_{i \in g}\, h_i, \quad
         y_g = W_2\, \mathrm{ReLU}(W_1 r_g)
 
+    or, with linear heads, :math:`y_g = \sum_l W_l r_g^{(l)}` over the layers l that are read out.
+
     Args:
         in_channels: features of a node; a sparse x is converted to dense.
         out_channels: number of classes of graphs.
         encoder: from ``(in_channels, out_channels)`` to a node network.
         hidden_channels: width of the encoder's output and of the classifier.
         readout: sum, mean, max, or the embedding of a virtual node linked to all others.
-        dropout: probability inside the classifier; the encoder has its own.
+        dropout: probability inside the classifier, of the scores of each head if they are linear;
+            the encoder has its own.
         jump: the readout's input: ``last`` for the encoder's output, ``all`` for the
             concatenation of x and the outputs of all layers (jumping knowledge), for which the
             encoder must be ``Layered``.
+        head: ``mlp`` classifies by a hidden layer, ``linear`` by one linear map of each layer
+            that is read out, whose scores are added.
     Shape:
         x ``[N, in_channels]``, edge_index ``[2, E]``, batch ``[N]`` with the graph of each node
         -> ``[B, out_channels]``; B is ``num_graphs``, else the largest entry of batch plus 1
@@ -37,7 +44,9 @@ class GraphNetwork(nn.Module):
         ValueError: a size below 1, an unknown name, an encoder that is not ``Layered``, or
             tensors whose shapes do not fit.
 
-    Source: Xu et al. 2019, eq. 4.2 (all); its classifier is linear, one per layer.
+    Source: Xu et al. 2019, eq. 4.2 and section 7: ``jump="all"``, ``head="linear"`` and a GIN with
+    ``norm_output``. Linear heads train where an MLP on a sum over many nodes may not: at a high
+    learning rate the units of its one ReLU can all die in the first steps.
     """
 
     def __init__(
@@ -50,6 +59,7 @@ class GraphNetwork(nn.Module):
         readout: ReadoutName = "sum",
         dropout: float = 0.5,
         jump: Jump = "last",
+        head: Head = "mlp",
     ) -> None:
         super().__init__()
         check_sizes(in_channels, out_channels)
@@ -58,22 +68,23 @@ class GraphNetwork(nn.Module):
         self.in_channels, self.jump = in_channels, jump
         self.encoder = encoder(in_channels=in_channels, out_channels=hidden_channels)
         self.readout = readout_module(readout, in_channels)
-        self.classifier = nn.Sequential(
-            nn.Linear(_width(in_channels, hidden_channels, self.encoder, jump), hidden_channels),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden_channels, out_channels),
-        )
+        widths = _widths(in_channels, hidden_channels, self.encoder, jump)
+        if choose_from("head", head, Head) == "linear":
+            self.classifier: nn.Module = LinearHeads(widths, out_channels, dropout)
+        else:
+            self.classifier = nn.Sequential(
+                nn.Linear(sum(widths), hidden_channels),
+                nn.ReLU(),
+                nn.Dropout(dropout),
+                nn.Linear(hidden_channels, out_channels),
+            )
 
     def forward(
         self, x: Tensor, edge_index: Tensor, batch: Tensor, num_graphs: int | None = None
     ) -> Tensor:
-        check_graph(x, edge_index, self.in_channels, "GraphNetwork")
-        if batch.shape != x.shape[:1]:
-            raise ValueError(f"batch {list(batch.shape)}: give the graph of each node, [N]")
-        if num_graphs is None:
-            num_graphs = int(batch.max()) + 1
-        x = x if x.layout == torch.strided else x.to_dense()
+        x, num_graphs = check_batch(
+            x, edge_index, batch, num_graphs, self.in_channels, "GraphNetwork"
+        )
         x, edge_index = self.readout.extend(x, edge_index, batch, num_graphs)
         embeddings = self._embeddings(x, edge_index)
         return self.classifier(self.readout(embeddings, batch, num_graphs))
@@ -85,13 +96,40 @@ class GraphNetwork(nn.Module):
         return torch.cat((x, *self.encoder.embeddings(x, edge_index)), dim=1)
 
 
-def _width(in_channels: int, hidden_channels: int, encoder: nn.Module, jump: Jump) -> int:
-    """Width of the classifier's input."""
+class LinearHeads(nn.Module):
+    """The sum of a linear map of each layer's readout, with dropout of each map's scores.
+
+    Args:
+        widths: of the layers.
+        out_channels: number of classes.
+        dropout: probability.
+    Shape:
+        the layers side by side ``[B, sum(widths)]`` -> ``[B, out_channels]``
+
+    Source: Xu et al. 2019 as its code, powerful-gnns, has it.
+    """
+
+    def __init__(self, widths: Sequence[int], out_channels: int, dropout: float) -> None:
+        super().__init__()
+        self.widths = list(widths)
+        self.heads = nn.ModuleList(nn.Linear(width, out_channels) for width in widths)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        layers = x.split(self.widths, dim=1)
+        scores = [
+            self.dropout(head(layer)) for head, layer in zip(self.heads, layers, strict=True)
+        ]
+        return torch.stack(scores).sum(0)
+
+
+def _widths(in_channels: int, hidden_channels: int, encoder: nn.Module, jump: Jump) -> list[int]:
+    """Widths of the layers that are read out."""
     if choose_from("jump", jump, Jump) == "last":
-        return hidden_channels
+        return [hidden_channels]
     if not isinstance(encoder, Layered):
         raise ValueError(
             f"jump='all' reads every layer, but {type(encoder).__name__} has no embeddings and "
             f"channels: give jump='last' or another encoder"
         )
-    return in_channels + sum(encoder.channels)
+    return [in_channels, *encoder.channels]

@@ -1,6 +1,7 @@
 """Node networks against second definitions: matrices, naive loops, PyG's own layers."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import SAGEConv
 
+from trellis.networks.graph.deep_gnn import GCNII, ClassicGNN, ResidualGNN
 from trellis.networks.graph.gnn import (
     GAT,
     GCN,
@@ -17,6 +19,8 @@ from trellis.networks.graph.gnn import (
     Layered,
     NodeMLP,
 )
+from trellis.networks.graph.propagation import APPNP, SGC
+from trellis.networks.graph.spectral import ChebNet
 from trellis.nn.sparse import to_csr
 
 IN, OUT, N = 5, 3, 7
@@ -32,6 +36,17 @@ NETWORKS = {
     "gin_eps": lambda **sizes: GIN(**sizes, train_eps=True),
     "gated": GatedGraphNet,
     "node_mlp": NodeMLP,
+    "sgc": SGC,
+    "appnp": APPNP,
+    "cheb": ChebNet,
+    "gcnii": partial(GCNII, num_layers=4),
+    "classic": partial(ClassicGNN, hidden_channels=8),
+    "classic_sage": partial(
+        ClassicGNN, hidden_channels=8, convolution="sage", norm="batch", residual=True, jump=True
+    ),
+    "residual_gcn": partial(ResidualGNN, mixing="gcn", num_layers=2),
+    "residual_sage": partial(ResidualGNN, mixing="sage", num_layers=2),
+    "residual_none": partial(ResidualGNN, mixing="none", num_layers=2),
 }
 
 
@@ -157,6 +172,19 @@ def test_gin_sums_by_matrix(x: Tensor, eps: float) -> None:
     ]  # fmt: skip
     assert [m.out_features for mlp in (first, second) for m in (mlp[0], mlp[3])] == [4, 4, 4, OUT]
     assert [type(m).__name__ for m in second] == ["Linear", "BatchNorm1d", "ReLU", "Linear"]
+
+
+def test_gin_may_end_in_a_batch_norm_as_its_hidden_layers_do(x: Tensor) -> None:
+    network = randomize(GIN(IN, OUT, hidden_channels=4, num_layers=2, norm_output=True)).eval()
+    first, second = (layer.convolution.nn for layer in network.convolutions)
+    sums = adjacency() + torch.eye(N)
+    *maps, norm, relu = second
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert isinstance(relu, nn.ReLU)
+    scores = nn.Sequential(*maps)(sums @ first(sums @ x).relu())
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    expected = ((scores - norm.running_mean) * scale + norm.bias).relu()
+    torch.testing.assert_close(network(x, EDGES), expected)
 
 
 def test_gated_graph_net_is_a_gru_over_messages(x: Tensor) -> None:

@@ -1,6 +1,7 @@
 """Networks of whole graphs: invariances, the readout of every layer, the virtual node."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -102,6 +103,44 @@ def test_jump_all_reads_x_and_every_layer(features: list[Tensor]) -> None:
     torch.testing.assert_close(network(x, edge_index, batch), expected)
 
 
+def test_linear_heads_add_the_scores_of_every_layer(features: list[Tensor]) -> None:
+    """Xu et al. 2019: a linear classifier of each layer's readout, the input's among them."""
+    encoder = partial(GIN, norm_output=True, num_layers=2)
+    network = GraphNetwork(IN, OUT, encoder=encoder, jump="all", head="linear").eval()
+    x, edge_index, batch = joined(features)
+    layers = [x, *network.encoder.embeddings(x, edge_index)]
+    heads = network.classifier.heads
+    assert [head.in_features for head in heads] == [IN, 64, 64]
+    expected = torch.stack(
+        [
+            sum(
+                h[batch == g].sum(0) @ head.weight.t() + head.bias
+                for h, head in zip(layers, heads, strict=True)
+            )
+            for g in range(3)
+        ]
+    )
+    torch.testing.assert_close(network(x, edge_index, batch), expected)
+
+
+def test_linear_heads_have_no_unit_that_can_die(features: list[Tensor]) -> None:
+    """Sums over huge graphs and steps that are too long end an MLP for good, not these."""
+    x, edge_index, batch = joined(features)
+    y = torch.tensor([0, 1, 2])
+    alive = {}
+    for head in ("mlp", "linear"):
+        torch.manual_seed(0)
+        network = GraphNetwork(IN, OUT, jump="all", head=head, dropout=0.0)
+        optimizer = torch.optim.SGD(network.classifier.parameters(), lr=1.0)
+        for _ in range(20):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(300 * x, edge_index, batch), y).backward()
+            optimizer.step()
+        out = network.eval()(300 * x, edge_index, batch)
+        alive[head] = bool((out[0] - out[1]).abs().max() > 1e-3)
+    assert alive == {"mlp": False, "linear": True}
+
+
 def test_the_virtual_node_is_a_node_that_hears_and_tells_all(features: list[Tensor]) -> None:
     network = GraphNetwork(IN, OUT, encoder=GCN, hidden_channels=8, readout="virtual_node").eval()
     (edge_index, nodes), x = GRAPHS[0], features[0]
@@ -199,6 +238,7 @@ def test_any_module_can_encode_if_its_last_layer_is_enough(features: list[Tensor
     [
         ({"readout": "median"}, "readout='median': choose from sum, mean, max, virtual_node"),
         ({"jump": "first"}, "jump='first': choose from last, all"),
+        ({"head": "deep"}, "head='deep': choose from mlp, linear"),
         ({"hidden_channels": 0}, "hidden_channels=0"),
         ({"dropout": -0.1}, "dropout=-0.1"),
     ],
