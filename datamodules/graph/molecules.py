@@ -133,8 +133,8 @@ class MoleculeData(DataModule):
         ends = [round((1 - share) * len(smiles)) for share in (held_out, self.division.test_share)]
         limits = [ends[0], ends[1] - ends[0], len(smiles)]
         parts: list[list[int]] = [[], [], []]
-        # The largest groups first; sorted() keeps the order of equally large ones.
-        for group in sorted(groups.values(), key=len, reverse=True):
+        # The largest groups first, of equally large ones the last in the table, as DeepChem does.
+        for group in sorted(groups.values(), key=lambda g: (len(g), g[0]), reverse=True):
             room = (n for n in range(3) if len(parts[n]) + len(group) <= limits[n])
             parts[next(room)] += group
         train, val, test = (torch.tensor(sorted(part), dtype=torch.long) for part in parts)

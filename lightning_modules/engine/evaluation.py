@@ -82,12 +82,20 @@ class Accuracy(Totals):
         return self.correct / self.count
 
 
-class AUC(Metric):
-    """Area under the ROC curve of two classes; labels of -100 are ignored.
+def between_zero_and_one(logits: Tensor) -> Tensor:
+    """An increasing function of the logits, with values that torchmetrics takes as they are.
 
-    ``torchmetrics`` takes the sigmoid of logits, which in float32 is 1 for all above 17: here they
-    stay apart.
+    Of others it would take the sigmoid, which in float32 is 1 for every logit above 17.
+
+    >>> bool(between_zero_and_one(torch.tensor([20.0, 20.1])).diff() > 0)
+    True
     """
+    logits = logits.double()
+    return 0.5 + 0.5 * logits / (1 + logits.abs())
+
+
+class AUC(Metric):
+    """Area under the ROC curve of two classes; labels of -100 are ignored."""
 
     full_state_update = False
     margins: list[Tensor]
@@ -107,7 +115,7 @@ class AUC(Metric):
     def compute(self) -> Tensor:
         """The area over all labels so far."""
         margins, labels = dim_zero_cat(self.margins), dim_zero_cat(self.labels)
-        scores = 0.5 + 0.5 * margins / (1 + margins.abs())
+        scores = between_zero_and_one(margins)
         return binary_auroc(scores, labels, ignore_index=IGNORED).float()
 
 

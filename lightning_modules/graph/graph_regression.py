@@ -9,10 +9,11 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch_geometric.data import Batch
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
-from torchmetrics.classification import MultilabelAUROC
+from torchmetrics.functional.classification import binary_auroc
+from torchmetrics.utilities import dim_zero_cat
 
 from trellis.lightning_modules.engine.build_network import channels
-from trellis.lightning_modules.engine.evaluation import BatchMean
+from trellis.lightning_modules.engine.evaluation import BatchMean, between_zero_and_one
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.lightning_modules.graph.whole_graphs import of_graphs, require_graph_targets
 from trellis.networks.factory import NetworkFactory
@@ -133,8 +134,7 @@ class GraphTasks(Objective):
         self.build_network(channels(spec), "x", "edge_index", "batch")
 
     def metrics(self, spec: GraphSpec) -> Mapping[str, Metric]:
-        auc = MultilabelAUROC(spec.out_channels, ignore_index=-1, validate_args=False)
-        return {"loss": BatchMean(), "auc": auc}
+        return {"loss": BatchMean(), "auc": TaskAUC()}
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits ``[B, T]``."""
@@ -156,8 +156,38 @@ class GraphTasks(Objective):
         logits = self(batch)
         metrics = self.evaluated(stage)
         metrics["loss"].update(*self._loss(logits, batch.y))
-        metrics["auc"].update(logits.sigmoid(), batch.y.nan_to_num(-1.0).long())
+        metrics["auc"].update(logits, batch.y)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> GraphProbabilities:
         """Probabilities of yes for all graphs of a batch."""
         return GraphProbabilities(self(batch).sigmoid())
+
+
+class TaskAUC(Metric):
+    """Mean over tasks of the area under the ROC curve, NaN where no task has both answers."""
+
+    full_state_update = False
+    logits: list[Tensor]
+    answers: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("logits", "answers"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, answers: Tensor) -> None:
+        """Count a batch of logits and answers, ``[B, T]`` each; NaN: not known."""
+        self.logits.append(logits.detach())
+        self.answers.append(answers)
+
+    def compute(self) -> Tensor:
+        """The mean over the tasks with both answers."""
+        areas = []
+        tasks = zip(dim_zero_cat(self.logits).t(), dim_zero_cat(self.answers).t(), strict=True)
+        for logits, answers in tasks:
+            known = ~answers.isnan()
+            yes = answers[known]
+            if (yes == 0).any() and (yes == 1).any():
+                scores = between_zero_and_one(logits[known])
+                areas.append(binary_auroc(scores, yes.long(), validate_args=False).float())
+        return torch.stack(areas).mean() if areas else torch.tensor(torch.nan)

@@ -9,18 +9,6 @@ from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 from torchmetrics.utilities import dim_zero_cat
 
 
-def between_zero_and_one(logits: Tensor) -> Tensor:
-    """An increasing function of the logits, with values that torchmetrics takes as they are.
-
-    Of others it would take the sigmoid, which in float32 is 1 for every logit above 17.
-
-    >>> bool(between_zero_and_one(torch.tensor([20.0, 20.1])).diff() > 0)
-    True
-    """
-    logits = logits.double()
-    return 0.5 + 0.5 * logits / (1 + logits.abs())
-
-
 class LinkRanks(Metric):
     """Base of the means over the ranks of links among all pairs that are none.
 

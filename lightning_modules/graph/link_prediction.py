@@ -11,10 +11,10 @@ from torchmetrics import Metric
 
 from trellis.checks import at_least_one, choose_from, not_negative
 from trellis.graph.links import all_pairs_loss, link_loss
-from trellis.lightning_modules.engine.evaluation import BatchMean
+from trellis.lightning_modules.engine.evaluation import BatchMean, between_zero_and_one
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.lightning_modules.graph.edge_inputs import edge_inputs, given_edges
-from trellis.lightning_modules.graph.link_metrics import between_zero_and_one, link_metrics
+from trellis.lightning_modules.graph.link_metrics import link_metrics
 from trellis.networks.graph.graph_autoencoder import GAE, LinkScores
 from trellis.spec import LinkSpec
 

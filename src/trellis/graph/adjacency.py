@@ -24,8 +24,8 @@ def normalized_adjacency(
         x: features, of which the number of nodes and the type count.
         edge_index: from sources to targets.
         edge_weight: of the edges; ``None``: each is 1.
-        self_loops: one loop for each node, of the weight of its own if it has one, else 1; without,
-            the loops of the graph are left out, too.
+        self_loops: one loop for each node, of the weight of its own if it has one, else 1;
+            without, the loops of the graph are left out, too.
     Shape:
         x ``[N, C]``, edge_index ``[2, E]`` -> ``[2, E + N]`` (or ``[2, E]``), weights of these
 
