@@ -31,7 +31,7 @@ def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_your_own_graph(capsys: pytest.CaptureFixture[str]) -> None:
-    edges, nodes, commands = blocks("Your own graph")
+    edges, nodes, commands, explain = blocks("Your own graph")
     Path("edges.csv").write_text(edges, encoding="utf-8")
     Path("nodes.csv").write_text(nodes, encoding="utf-8")
     table = list(csv.DictReader(nodes.splitlines()))
@@ -40,12 +40,15 @@ def test_your_own_graph(capsys: pytest.CaptureFixture[str]) -> None:
     predictions = re.findall(r"^predictions: (.*)$", capsys.readouterr().out, re.MULTILINE)
     (path,) = map(Path, predictions)
     predicted = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    assert len(predicted) == len(table)
+    assert [row.pop("id") for row in predicted] == [row["id"] for row in table]
     assert set(predicted[0]) == {row["label"] for row in table} - {""}
     assert "" in {row["label"] for row in table}
     best = [max(row, key=lambda name: float(row[name])) for row in predicted]
     trained = [number for number, row in enumerate(table) if row["split"] == "train"]
     assert [best[number] for number in trained] == [table[number]["label"] for number in trained]
+    cli.main(typed(explain)[0])
+    assert "node finn: " in capsys.readouterr().out
+    assert Path("explanation_finn.png").is_file()
 
 
 def test_your_own_table(

@@ -1,19 +1,23 @@
 """Node classification on a graph in two tables."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
 from trellis.checks import fraction
-from trellis.datamodules.engine.base import SPLITS
+from trellis.datamodules.engine.base import SPLITS, Inputs
 from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.labels import class_names
+from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.engine.tables import Row, read_numbers, read_rows
 from trellis.datamodules.graph.edge_table import edge_tensors, read_edges
 from trellis.datamodules.graph.whole_graph import WholeGraph, check_masks
 from trellis.files import FilePath
+from trellis.index import did_you_mean
 from trellis.spec import NodeSpec
 
 
@@ -91,29 +95,76 @@ class GraphFromFiles(WholeGraph):
             **{f"{split}_mask": mask for split, mask in zip(SPLITS, masks, strict=True)},
         )
         check_masks(data, str(self.nodes))
-        self.node_ids = ids
+        self.node_ids, self.test_ids = ids, list(ids)
         self.spec = NodeSpec(
             len(features),
             len(classes),
             classes,
             edge_weights="edge_weight" in data,
             edge_channels=data.num_edge_features,
+            feature_names=tuple(header[column] for column in features),
         )
         return data
+
+    def inputs(self, path: str, spec: Any) -> Inputs:
+        """A new graph: a folder with tables named as those of the training graph.
+
+        The table of nodes needs no labels. Features are found by their names.
+        """
+        edges, nodes = (Path(path) / file.name for file in (self.edges, self.nodes))
+        header, rows = _read_table(nodes, None, "input")
+        ids = _read_ids(nodes, rows)
+        columns = _columns_of(spec, nodes, [name for name in header if name != self.label])
+        table = read_edges(edges, "input", ids, third="weight")
+        ignored = self.ignore_weights or not spec.edge_weights
+        known = edge_tensors(table, edges, len(ids), self.undirected, ignored)
+        _check_edges(spec, edges, known)
+        x = read_numbers(nodes, header, rows, [header.index(name) for name in columns])
+        data = Data(x=x, y=torch.full((len(ids),), -1), **known)
+        return Inputs(Loader(1, lambda _: data), list(ids))
 
     def _read_edges(self, ids: dict[str, int]) -> dict[str, Tensor]:
         table = read_edges(self.edges, "edges", ids, third="weight")
         return edge_tensors(table, self.edges, len(ids), self.undirected, self.ignore_weights)
 
 
-def _read_table(path: Path, label: str) -> tuple[list[str], list[Row]]:
-    rows = read_rows(path, "nodes")
+def _columns_of(spec: NodeSpec, path: Path, header: list[str]) -> Sequence[str]:
+    """Names of the features in a new table of nodes, in the order of the training table."""
+    found = [name for name in header[1:] if name != "split"]
+    if lacking := [name for name in spec.feature_names if name not in found]:
+        hint = did_you_mean(lacking[0], set(found) - set(spec.feature_names))
+        raise ValueError(
+            f"{path} has no column {lacking[0]!r}, but the model was trained on "
+            f"{len(spec.feature_names)} features{hint}"
+        )
+    names = spec.feature_names or found
+    if len(names) != spec.in_channels:
+        raise ValueError(
+            f"{path} has {len(names)} features, but the model was trained on {spec.in_channels}"
+        )
+    return names
+
+
+def _check_edges(spec: NodeSpec, path: Path, known: dict[str, Tensor]) -> None:
+    """Check that new edges say as much as those of the training graph."""
+    if spec.edge_weights and "edge_weight" not in known:
+        raise ValueError(f"{path} has no column weight, but the model was trained with one")
+    found = known["edge_attr"].size(1) if "edge_attr" in known else 0
+    if found != spec.edge_channels:
+        trained = f"the model was trained on {spec.edge_channels}"
+        raise ValueError(f"{path} has {found} features of edges, but {trained}")
+
+
+def _read_table(
+    path: Path, label: str | None, option: str = "nodes"
+) -> tuple[list[str], list[Row]]:
+    rows = read_rows(path, option)
     if len(rows) < 2:
         raise ValueError(f"{path}: give a header and one line per node")
     (_, header), *rows = rows
     if repeated := [name for name in header if header.count(name) > 1]:
         raise ValueError(f"{path}: two columns have the name {repeated[0]!r}: rename one")
-    if label not in header[1:]:
+    if label is not None and label not in header[1:]:
         raise ValueError(
             f"{path}: no column label={label!r} after the id: choose from {', '.join(header[1:])}"
         )

@@ -81,6 +81,7 @@ class NodeSpec:
         target_names: names of real targets.
         target_means: of real targets on the nodes of training, in their unit.
         target_scales: likewise their standard deviations.
+        feature_names: of the features of a node, in their order; empty where they have none.
     """
 
     in_channels: int
@@ -92,6 +93,7 @@ class NodeSpec:
     target_names: tuple[str, ...] = ()
     target_means: tuple[float, ...] = ()
     target_scales: tuple[float, ...] = ()
+    feature_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,8 @@ def differences(old: Any, new: Any) -> list[str]:
             continue
         if is_dataclass(a) and is_dataclass(b):
             found += [f"{name}.{difference}" for difference in differences(a, b)]
+        elif name == "feature_names" and not (a and b):
+            continue  # a checkpoint of an earlier release has none
         elif name == "tokenizer":  # JSON of thousands of tokens would be unreadable
             found += [] if same_tokens(a, b) else [f"{name}: another vocabulary"]
         else:

@@ -32,7 +32,7 @@ def test_reads_features_labels_and_edges(tmp_path: Path) -> None:
     graph = data.data
     assert graph.x.tolist() == [[1, 0.5], [2, -100], [3, 0], [4, 7], [5, 1], [6, 1]]
     assert graph.y.tolist() == [1, 0, 1, -1, 0, 1]
-    assert data.spec == NodeSpec(2, 2, ("blue", "red"))
+    assert data.spec == NodeSpec(2, 2, ("blue", "red"), feature_names=("age", "height"))
     edges = {(0, 1), (1, 0), (1, 2), (2, 1), (3, 5), (5, 3)}
     assert set(map(tuple, graph.edge_index.t().tolist())) == edges
     assert graph.edge_index.size(1) == len(edges)
@@ -263,3 +263,53 @@ def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
 def test_fractions_are_checked_at_once(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GraphFromFiles(**options)
+
+
+def test_a_new_graph_is_read_by_the_names_of_its_features(tmp_path: Path) -> None:
+    spec = made(tmp_path).spec
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "nodes.csv").write_text("id,height,colour,age\nx,3,7,1\ny,4,8,2\n")
+    (new / "edges.csv").write_text("x,y\n")
+    gone = GraphFromFiles(str(tmp_path / "gone" / "edges.csv"), str(tmp_path / "gone/nodes.csv"))
+    loader, ids = gone.inputs(str(new), spec)
+    [graph] = loader
+    assert ids == ["x", "y"]
+    assert graph.x.tolist() == [[1, 3], [2, 4]]
+    assert graph.edge_index.tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "edges", "message"),
+    [
+        ("id,heigth,age\nx,3,1\n", "", "has no column 'height', .*did you mean heigth"),
+        ("id,height,age\nx,3,old\n", "", "line 2, column 'age': 'old' is not a finite number"),
+        ("id,height,age\nx,3,1\n", "x,z\n", "'z' is not a node id"),
+        ("id,height,age\nx,3,1\n", "source,target,kind\nx,x,2\n", "has 1 features of edges"),
+    ],
+)
+def test_a_new_graph_that_does_not_fit_is_refused(
+    tmp_path: Path, nodes: str, edges: str, message: str
+) -> None:
+    data = made(tmp_path)
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "nodes.csv").write_text(nodes)
+    (new / "edges.csv").write_text(edges or "source,target\n")
+    with pytest.raises(ValueError, match=message):
+        data.inputs(str(new), data.spec)
+    with pytest.raises(FileNotFoundError, match=r"input=.*nodes.csv: no such file"):
+        data.inputs(str(tmp_path / "nowhere"), data.spec)
+
+
+def test_weights_are_needed_where_the_model_was_trained_with_them(tmp_path: Path) -> None:
+    data = made(tmp_path, edges="source,target,weight\na,b,2\n")
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "nodes.csv").write_text(NODES)
+    (new / "edges.csv").write_text("a,b,3\n")
+    [graph] = data.inputs(str(new), data.spec).loader
+    assert graph.edge_weight.tolist() == [3, 3]
+    (new / "edges.csv").write_text("a,b\n")
+    with pytest.raises(ValueError, match="has no column weight, but the model was trained"):
+        data.inputs(str(new), data.spec)
