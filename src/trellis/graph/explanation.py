@@ -9,6 +9,8 @@ from torch_geometric.utils import k_hop_subgraph
 
 from trellis.checks import at_least_one
 
+NUM_HOPS = 3  # that edges may be away from the node, where they are removed one by one
+
 
 class NodeExplanation(NamedTuple):
     """How much the prediction for a node needs each edge and each feature, from 0 to 1.
@@ -39,7 +41,9 @@ def explain_node(
     """Learn masks of edges and features that keep the prediction for one node.
 
     Args:
-        network: ``(x, edge_index) -> logits [N, K]``, of PyG's convolutions; its mode is kept.
+        network: ``(x, edge_index) -> logits [N, K]``; its mode is kept. Where it does not pass
+            messages by PyG's ``MessagePassing``, an edge is as important as the probability of
+            the class falls without it, beside the most important one.
         x: features ``[N, C]``, dense or CSR.
         edge_index: ``[2, E]``.
         node: which.
@@ -49,7 +53,8 @@ def explain_node(
     Raises:
         ValueError: no such node, or no epochs.
 
-    Source: Ying et al. 2019 (GNNExplainer), through PyG's ``Explainer``.
+    Source: Ying et al. 2019 (GNNExplainer), through PyG's ``Explainer``; Zeiler and Fergus 2014,
+    section 4.2 (what is lost without a part).
     """
     at_least_one("epochs", epochs)
     if not 0 <= node < len(x):
@@ -57,27 +62,56 @@ def explain_node(
     x = x if x.layout == torch.strided else x.to_dense()
     training = network.training
     network.eval()
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(seed)
+    found = _searched(network, x, edge_index, node, epochs, seed)
+    edges = found.get("edge_mask")
+    edges = _by_removal(network, x, edge_index, node) if edges is None else edges.detach()
+    with torch.no_grad():
+        best = edge_index[:, edges.argsort(descending=True)[: at_least_one("kept", kept)]]
+        before, after = (network(x, e)[node].softmax(-1) for e in (edge_index, best))
+    network.train(training)
+    return NodeExplanation(edges, found.node_mask.detach()[0], before, after)
+
+
+def _searched(
+    network: nn.Module, x: Tensor, edge_index: Tensor, node: int, epochs: int, seed: int
+) -> Any:
+    """What GNNExplainer finds; no mask of edges where it cannot reach them."""
+    for edge_mask_type in ("object", None):
         explainer = Explainer(
             network,
             GNNExplainer(epochs=epochs),
             explanation_type="model",
             node_mask_type="common_attributes",
-            edge_mask_type="object",
+            edge_mask_type=edge_mask_type,
             model_config={
                 "mode": "multiclass_classification",
                 "task_level": "node",
                 "return_type": "raw",
             },
         )
-        found: Any = explainer(x, edge_index, index=node)
-    edges = found.edge_mask.detach()
-    with torch.no_grad():
-        best = edge_index[:, edges.argsort(descending=True)[: at_least_one("kept", kept)]]
-        before, after = (network(x, e)[node].softmax(-1) for e in (edge_index, best))
-    network.train(training)
-    return NodeExplanation(edges, found.node_mask.detach()[0], before, after)
+        try:
+            with torch.random.fork_rng(devices=[]), torch.enable_grad():
+                torch.manual_seed(seed)
+                return explainer(x, edge_index, index=node)
+        except ValueError as error:  # the network passes messages in its own way
+            if edge_mask_type is None or "for edges" not in str(error):
+                raise
+    raise AssertionError("the second search has no edges to reach")
+
+
+@torch.no_grad()
+def _by_removal(network: nn.Module, x: Tensor, edge_index: Tensor, node: int) -> Tensor:
+    """How much the probability of the predicted class falls without each edge near the node."""
+    before = network(x, edge_index)[node].softmax(-1)
+    best, drops = before.argmax(), torch.zeros(edge_index.size(1))
+    near = k_hop_subgraph(node, NUM_HOPS, edge_index, num_nodes=len(x))[3]
+    kept = torch.ones(edge_index.size(1), dtype=torch.bool)
+    for edge in near.nonzero().flatten().tolist():
+        kept[edge] = False
+        after = network(x, edge_index[:, kept])[node].softmax(-1)
+        drops[edge] = (before[best] - after[best]).clamp(min=0)
+        kept[edge] = True
+    return drops / drops.max().clamp(min=1e-12)
 
 
 def neighbourhood(edge_index: Tensor, node: int, num_hops: int, num_nodes: int) -> Tensor:

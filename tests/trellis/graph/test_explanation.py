@@ -36,6 +36,20 @@ def test_the_edge_and_the_feature_that_decide_are_found() -> None:
     assert torch.equal(found.edges, again.edges)
 
 
+def test_without_messages_of_pyg_edges_are_removed_one_by_one() -> None:
+    class Plain(nn.Module):
+        """The same with plain torch."""
+
+        def forward(self, x: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
+            total = torch.zeros(len(x)).index_add(0, edge_index[1], x[edge_index[0], 0])
+            return torch.stack([torch.ones_like(total), total], 1) * 4
+
+    found = explain_node(Plain(), X, EDGES, node=0, kept=1)
+    assert found.edges.tolist() == [1, 0, 0, 0]
+    assert found.features.argmax() == 0
+    torch.testing.assert_close(found.probabilities_kept, found.probabilities)
+
+
 def test_the_state_of_the_caller_stays() -> None:
     network, before = FirstFeature().train(), torch.get_rng_state()
     explain_node(network, X, EDGES, node=0, epochs=2)
