@@ -95,18 +95,13 @@ def _draw(
     title: str,
     picture: Path,
 ) -> None:
-    from torch_geometric.utils import subgraph
-
     from trellis.analysis.explanations import explanation_picture
     from trellis.graph.explanation import neighbourhood
 
-    around = neighbourhood(graph.edge_index, node, NUM_HOPS, graph.num_nodes)
-    edges, importance = subgraph(
-        around, graph.edge_index, found.edges, relabel_nodes=False, num_nodes=graph.num_nodes
+    near = neighbourhood(graph.edge_index, node, NUM_HOPS, graph.num_nodes)
+    shown = [names[each] for each in near.nodes.tolist()]
+    figure = explanation_picture(
+        near.edge_index, found.edges[near.edges], shown, predicted[near.nodes], title
     )
-    place = around.new_zeros(graph.num_nodes)
-    place[around] = around.new_tensor(range(len(around)))
-    shown = [names[each] for each in around.tolist()]
-    figure = explanation_picture(place[edges], importance, shown, predicted[around], title)
     figure.savefig(picture)
     print(f"picture: {picture}")

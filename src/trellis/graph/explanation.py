@@ -114,11 +114,30 @@ def _by_removal(network: nn.Module, x: Tensor, edge_index: Tensor, node: int) ->
     return drops / drops.max().clamp(min=1e-12)
 
 
-def neighbourhood(edge_index: Tensor, node: int, num_hops: int, num_nodes: int) -> Tensor:
-    """Nodes that reach ``node`` in ``num_hops`` edges or fewer, itself first.
+class Neighbourhood(NamedTuple):
+    """What is near a node.
 
-    >>> neighbourhood(torch.tensor([[1, 2, 3], [0, 1, 2]]), node=0, num_hops=2, num_nodes=4)
-    tensor([0, 1, 2])
+    Args:
+        nodes: their numbers ``[M]``, the node itself first.
+        edge_index: edges between them ``[2, F]``, as places in ``nodes``.
+        edges: numbers of these edges ``[F]``.
+    """
+
+    nodes: Tensor
+    edge_index: Tensor
+    edges: Tensor
+
+
+def neighbourhood(edge_index: Tensor, node: int, num_hops: int, num_nodes: int) -> Neighbourhood:
+    """The nodes that reach ``node`` in ``num_hops`` edges or fewer, and the edges between them.
+
+    >>> neighbourhood(torch.tensor([[1, 2, 3], [0, 1, 2]]), node=1, num_hops=1, num_nodes=4)
+    Neighbourhood(nodes=tensor([1, 2]), edge_index=tensor([[1],
+            [0]]), edges=tensor([1]))
     """
     around = k_hop_subgraph(node, num_hops, edge_index, num_nodes=num_nodes)[0]
-    return torch.cat([around[around == node], around[around != node]])
+    nodes = torch.cat([around[around == node], around[around != node]])
+    place = torch.full((num_nodes,), -1)
+    place[nodes] = torch.arange(len(nodes))
+    edges = (place[edge_index] >= 0).all(0).nonzero().flatten()
+    return Neighbourhood(nodes, place[edge_index[:, edges]], edges)

@@ -60,9 +60,11 @@ def test_the_state_of_the_caller_stays() -> None:
 
 
 def test_a_neighbourhood_is_what_reaches_a_node() -> None:
-    assert neighbourhood(EDGES, 0, 1, 5).tolist() == [0, 1, 2, 3]
-    assert neighbourhood(EDGES, 0, 2, 5).tolist() == [0, 1, 2, 3, 4]
-    assert neighbourhood(EDGES, 4, 2, 5).tolist() == [4]
+    assert neighbourhood(EDGES, 0, 1, 5).nodes.tolist() == [0, 1, 2, 3]
+    nodes, edge_index, edges = neighbourhood(EDGES, 1, 2, 5)
+    assert (nodes.tolist(), edges.tolist()) == ([1, 4], [3])
+    assert edge_index.tolist() == [[1], [0]]
+    assert neighbourhood(EDGES, 4, 2, 5).edges.tolist() == []
 
 
 def test_the_picture_shows_what_matters() -> None:
