@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 from torchmetrics.utilities import dim_zero_cat
+
+from trellis.lightning_modules.engine.evaluation import Totals
 
 
 def between_zero_and_one(logits: Tensor) -> Tensor:
@@ -19,6 +22,30 @@ def between_zero_and_one(logits: Tensor) -> Tensor:
     """
     logits = logits.double()
     return 0.5 + 0.5 * logits / (1 + logits.abs())
+
+
+class LinkLoss(Totals):
+    """``link_loss`` over all pairs, however they are divided into batches."""
+
+    linked: Tensor
+    others: Tensor
+    total_linked: Tensor
+    total_others: Tensor
+
+    def __init__(self) -> None:
+        super().__init__("linked", "others", sums=("total_linked", "total_others"))
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Count pairs ``[L]``; labels are 1 and 0."""
+        of_links, of_others = F.softplus(-logits.float()), F.softplus(logits.float())
+        self.total_linked += (of_links * labels).sum()
+        self.total_others += (of_others * (1 - labels)).sum()
+        self.linked += labels.sum()
+        self.others += (1 - labels).sum()
+
+    def compute(self) -> Tensor:
+        """The loss over all pairs so far."""
+        return (self.total_linked / self.linked + self.total_others / self.others) / 2
 
 
 class LinkRanks(Metric):
