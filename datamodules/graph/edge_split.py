@@ -17,6 +17,7 @@ from trellis.datamodules.graph.whole_graph import WholeGraph
 from trellis.files import FilePath
 from trellis.graph.links import NonLinks, pair_numbers, unique_links
 from trellis.nn.sparse import to_csr
+from trellis.processes import rank_and_world
 from trellis.random import hashed_integers
 from trellis.spec import LinkSpec
 
@@ -201,8 +202,7 @@ class EdgeSplit(DataModule):
 
     def loader(self, split: Split) -> Loader[Data]:
         if split != "train":
-            batch = self._batch(self.positives[split], self.others[split])
-            return Loader(1, lambda _: batch)
+            return in_parts(self._batch(self.positives[split], self.others[split]))
 
         def fresh(indices: Tensor) -> Data:
             number = int(hashed_integers(2**31, loader.seed, loader.epoch, int(indices[0])))
@@ -230,7 +230,20 @@ class EdgeSplit(DataModule):
         names = {number: name for name, number in ids.items()}
         batch = self._batch(pairs, pairs[:, :0])
         called = [f"{names[a]} {names[b]}" for a, b in pairs.t().tolist()]
-        return Inputs(Loader(1, lambda _: batch), called)
+        return Inputs(in_parts(batch), called)
+
+
+def in_parts(batch: Data) -> Loader[Data]:
+    """A batch whose links are divided among the processes, so that each evaluates some."""
+    _, world = rank_and_world()
+
+    def part(indices: Tensor) -> Data:
+        number, some = int(indices[0]), Data(**batch.to_dict())
+        some.links = batch.links.tensor_split(world, 1)[number]
+        some.labels = batch.labels.tensor_split(world)[number]
+        return some
+
+    return Loader(world, part)
 
 
 def node_ids(data: WholeGraph, num_nodes: int) -> Mapping[str, int]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from trellis.checks import fraction
+from trellis.checks import choose_from, fraction
 from trellis.datamodules.engine.base import SPLITS, Inputs
 from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.labels import class_names
@@ -18,21 +18,21 @@ from trellis.datamodules.graph.edge_table import edge_tensors, read_edges
 from trellis.datamodules.graph.whole_graph import WholeGraph, check_masks
 from trellis.files import FilePath
 from trellis.index import did_you_mean
-from trellis.spec import NodeSpec
+from trellis.spec import NodeSpec, Targets
 
 
 class GraphFromFiles(WholeGraph):
     """A graph of your own, from a table of edges and one of nodes.
 
-    ``nodes``: a table with a header; the first column is the node's id, ``label`` its class
-    (empty: unlabelled), an optional column ``split`` is train, val, test or empty, and all other
-    columns are numeric features. ``edges``: a table of ``source,target`` ids and further columns
-    of numbers: ``weight``, or a third one without a header, is the weight of an edge, others are
-    its features. Cells are separated by commas, semicolons (then numbers may have decimal
-    commas), tabs or spaces; lines of edges that begin with # or % are comments.
+    ``nodes``: a table with a header; the first column is the node's id, ``label`` its class or
+    number (empty: unlabelled), an optional column ``split`` is train, val, test or empty, and all
+    other columns are numeric features. ``edges``: a table of ``source,target`` ids and further
+    columns of numbers: ``weight``, or a third one without a header, is the weight of an edge,
+    others are its features. Cells are separated by commas, semicolons (then numbers may have
+    decimal commas), tabs or spaces; lines of edges that begin with # or % are comments.
 
     Batch: the whole graph as PyG ``Data`` with ``x``, ``edge_index``, where they are known
-    ``edge_weight`` and ``edge_attr``, ``y`` (-1: unlabelled) and masks over labelled nodes.
+    ``edge_weight`` and ``edge_attr``, ``y`` (-1, or 0: unlabelled) and masks over labelled nodes.
     Predictions are made for all nodes, in the order of the file.
 
     Args:
@@ -45,6 +45,7 @@ class GraphFromFiles(WholeGraph):
         val_fraction: likewise; the rest is the test split.
         seed: of that split.
         steps_per_epoch: training steps per epoch, each on the whole graph.
+        targets: what the column ``label`` holds: ``labels``, or ``real`` numbers.
     Raises:
         FileNotFoundError: one of the files is missing.
         ValueError: the content of a file is invalid; names file, line and column. Or the labels
@@ -62,6 +63,7 @@ class GraphFromFiles(WholeGraph):
         val_fraction: float = 0.2,
         seed: int = 0,
         steps_per_epoch: int = 1,
+        targets: Targets = "labels",
     ) -> None:
         super().__init__(steps_per_epoch)
         for name, value in (("train_fraction", train_fraction), ("val_fraction", val_fraction)):
@@ -73,6 +75,7 @@ class GraphFromFiles(WholeGraph):
             )
         self.edges, self.nodes, self.label = Path(edges), Path(nodes), label
         self.undirected, self.seed = undirected, seed
+        self.targets = choose_from("targets", targets, Targets)
         self.ignore_weights = ignore_weights
         self.fractions = train_fraction, val_fraction
 
@@ -81,12 +84,13 @@ class GraphFromFiles(WholeGraph):
         ids = _read_ids(self.nodes, rows)
         label = header.index(self.label)
         special = {0, label}
-        y, classes = _read_labels(self.nodes, self.label, [cells[label] for _, cells in rows])
+        known = torch.tensor([bool(cells[label]) for _, cells in rows])
+        y, classes = self._read_targets(header, rows, label, known)
         if "split" in header and self.label != "split":
             special.add(header.index("split"))
-            masks = _read_split(self.nodes, rows, header.index("split"), y)
+            masks = _read_split(self.nodes, rows, header.index("split"), known)
         else:
-            masks = _draw_split(y, self.fractions, self.seed)
+            masks = _draw_split(known, self.fractions, self.seed)
         features = [column for column in range(len(header)) if column not in special]
         data = Data(
             x=read_numbers(self.nodes, header, rows, features),
@@ -98,13 +102,31 @@ class GraphFromFiles(WholeGraph):
         self.node_ids, self.test_ids = ids, list(ids)
         self.spec = NodeSpec(
             len(features),
-            len(classes),
+            len(classes) or 1,
             classes,
             edge_weights="edge_weight" in data,
             edge_channels=data.num_edge_features,
             feature_names=tuple(header[column] for column in features),
+            **({} if classes else self._units(y[data.train_mask])),
         )
         return data
+
+    def _read_targets(
+        self, header: list[str], rows: list[Row], label: int, known: Tensor
+    ) -> tuple[Tensor, tuple[str, ...]]:
+        """Labels ``[N]`` and the names of classes, or real targets ``[N, 1]`` and no names."""
+        if self.targets == "labels":
+            return _read_labels(self.nodes, self.label, [cells[label] for _, cells in rows])
+        numbered = [row for row in rows if row[1][label]]
+        y = torch.zeros(len(rows), 1)
+        y[known] = read_numbers(self.nodes, header, numbered, [label]).view(-1, 1)
+        return y, ()
+
+    def _units(self, y: Tensor) -> dict[str, Any]:
+        """What the spec says of real targets ``[T, 1]`` of training."""
+        scale = float(y.std(correction=0)) or 1.0
+        means = {"target_means": (float(y.mean()),), "target_scales": (scale,)}
+        return {"targets": "real", "target_names": (self.label,), **means}
 
     def inputs(self, path: str, spec: Any) -> Inputs:
         """A new graph: a folder with tables named as those of the training graph.
@@ -192,23 +214,22 @@ def _read_labels(path: Path, column: str, names: list[str]) -> tuple[Tensor, tup
     return torch.tensor([label[name] for name in names]), classes
 
 
-def _read_split(path: Path, rows: list[Row], column: int, y: Tensor) -> list[Tensor]:
+def _read_split(path: Path, rows: list[Row], column: int, known: Tensor) -> list[Tensor]:
     for line, cells in rows:
         if cells[column] not in (*SPLITS, ""):
             fix = "give train, val, test or an empty cell"
             raise in_line(path, line, f"{cells[column]!r}: {fix}", "split")
-    labelled = y >= 0
     return [
-        labelled & torch.tensor([cells[column] == split for _, cells in rows]) for split in SPLITS
+        known & torch.tensor([cells[column] == split for _, cells in rows]) for split in SPLITS
     ]
 
 
-def _draw_split(y: Tensor, fractions: tuple[float, float], seed: int) -> list[Tensor]:
-    labelled = (y >= 0).nonzero().flatten()
+def _draw_split(known: Tensor, fractions: tuple[float, float], seed: int) -> list[Tensor]:
+    labelled = known.nonzero().flatten()
     order = torch.randperm(len(labelled), generator=torch.Generator().manual_seed(seed))
     train, val = (round(fraction * len(labelled)) for fraction in fractions)
     masks = []
     for chosen in labelled[order].tensor_split([train, train + val]):
-        masks.append(torch.zeros(len(y), dtype=torch.bool))
+        masks.append(torch.zeros(len(known), dtype=torch.bool))
         masks[-1][chosen] = True
     return masks

@@ -4,9 +4,10 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from trellis.spec import TensorSpec
+from trellis.spec import NodeSpec, TensorSpec
 
 
 def channels(spec: Any, outputs: int = 1) -> dict[str, int]:
@@ -31,7 +32,7 @@ def one_hot(spec: TensorSpec, factory: Callable[..., nn.Module]) -> dict[str, An
 TARGETS = {"labels": "class labels", "real": "real-valued targets"}
 
 
-def require_targets(spec: TensorSpec, kind: str, caller: str, advice: str) -> None:
+def require_targets(spec: TensorSpec | NodeSpec, kind: str, caller: str, advice: str) -> None:
     """Refuse data whose targets are of the other kind.
 
     Args:
@@ -45,6 +46,17 @@ def require_targets(spec: TensorSpec, kind: str, caller: str, advice: str) -> No
     if spec.targets != kind:
         has = f"{TARGETS[spec.targets]} (spec.targets={spec.targets!r})"
         raise ValueError(f"{caller} {TARGETS[kind]}, but the data has {has}: {advice}")
+
+
+def target_units(spec: Any) -> tuple[Tensor, Tensor]:
+    """Means and scales ``[T]`` of real targets; 0 and 1 where they are learnt as they are.
+
+    Args:
+        spec: has ``target_means`` and ``target_scales``.
+    """
+    known = bool(spec.target_scales)
+    means, scales = (spec.target_means, spec.target_scales) if known else ((0.0,), (1.0,))
+    return torch.tensor(means), torch.tensor(scales)
 
 
 def build_network(

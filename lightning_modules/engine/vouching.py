@@ -10,28 +10,50 @@ import hmac
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from trellis.files import TYPED_ONLY
+from trellis.index import current_path
 from trellis.lightning_modules.engine.rebuild import annotations, is_marked
 from trellis.signature import arguments_of
 
 
 def typed_only(cls: type, parameters: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of ``cls`` that name files, as far as they differ from its defaults."""
+    """The arguments of ``cls`` that name files, as far as they differ from its defaults.
+
+    Those of other data that it is made of have the name of that argument before theirs.
+    """
     hints, defaults = annotations(cls), arguments_of(cls)
-    return {
+    found = {
         name: value
         for name, value in parameters.items()
         if name in hints
         and is_marked(hints[name], TYPED_ONLY)
         and value is not None
         and value != defaults[name].default
+    }
+    for part, options in _parts(parameters).items():
+        known = current_path(parameters[part]["class_path"]) or ""
+        if known.startswith("trellis.datamodules."):
+            module, _, name = known.rpartition(".")
+            inner = typed_only(getattr(import_module(module), name), options)
+            found |= {f"{part}.{name}": value for name, value in inner.items()}
+    return found
+
+
+def _parts(parameters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Arguments of the classes of ours among the arguments, by the names of these."""
+    return {
+        name: value.get("init_args") or {}
+        for name, value in parameters.items()
+        if isinstance(value, Mapping) and isinstance(value.get("class_path"), str)
     }
 
 
@@ -67,7 +89,11 @@ def forget_unsigned(cls: type, parameters: dict[str, Any], signed: Any, source: 
     if not files or is_signed(files, signed):
         return
     for name, value in files.items():
-        del parameters[name]
+        *parts, last = name.split(".")
+        owner = parameters
+        for part in parts:
+            owner = owner[part]["init_args"]
+        del owner[last]
         rank_zero_warn(
             f"{source} was written by another account, and its data.{name}={value!r} is left out: "
             f"if you mean it, give --data.{name} yourself"

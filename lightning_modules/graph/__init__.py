@@ -5,6 +5,7 @@ from trellis.lightning_modules.graph.graph_regression import GraphRegression, Gr
 from trellis.lightning_modules.graph.knowledge_graph_completion import KnowledgeGraphCompletion
 from trellis.lightning_modules.graph.link_prediction import LinkPrediction
 from trellis.lightning_modules.graph.node_classification import NodeClassification
+from trellis.lightning_modules.graph.node_regression import NodeRegression
 
 __all__ = [
     "GraphClassification",
@@ -13,4 +14,5 @@ __all__ = [
     "KnowledgeGraphCompletion",
     "LinkPrediction",
     "NodeClassification",
+    "NodeRegression",
 ]

@@ -3,10 +3,37 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 from torchmetrics.utilities import dim_zero_cat
+
+from trellis.lightning_modules.engine.evaluation import Totals
+
+
+class LinkLoss(Totals):
+    """``link_loss`` over all pairs, however they are divided into batches."""
+
+    linked: Tensor
+    others: Tensor
+    total_linked: Tensor
+    total_others: Tensor
+
+    def __init__(self) -> None:
+        super().__init__("linked", "others", sums=("total_linked", "total_others"))
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Count pairs ``[L]``; labels are 1 and 0."""
+        of_links, of_others = F.softplus(-logits.float()), F.softplus(logits.float())
+        self.total_linked += (of_links * labels).sum()
+        self.total_others += (of_others * (1 - labels)).sum()
+        self.linked += labels.sum()
+        self.others += (1 - labels).sum()
+
+    def compute(self) -> Tensor:
+        """The loss over all pairs so far."""
+        return (self.total_linked / self.linked + self.total_others / self.others) / 2
 
 
 class LinkRanks(Metric):

@@ -11,10 +11,10 @@ from torchmetrics import Metric
 
 from trellis.checks import at_least_one, choose_from, not_negative
 from trellis.graph.links import all_pairs_loss, link_loss
-from trellis.lightning_modules.engine.evaluation import BatchMean, between_zero_and_one
+from trellis.lightning_modules.engine.evaluation import between_zero_and_one
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.lightning_modules.graph.edge_inputs import edge_inputs, given_edges
-from trellis.lightning_modules.graph.link_metrics import link_metrics
+from trellis.lightning_modules.graph.link_metrics import LinkLoss, link_metrics
 from trellis.networks.graph.graph_autoencoder import GAE, LinkScores
 from trellis.spec import LinkSpec
 
@@ -87,7 +87,7 @@ class LinkPrediction(Objective):
         self.build_network(sizes, "x", "edge_index", "links", options=edge_inputs(spec))
 
     def metrics(self, spec: LinkSpec) -> Mapping[str, Metric]:
-        return {"loss": BatchMean(), **link_metrics(self.hits_at)}
+        return {"loss": LinkLoss(), **link_metrics(self.hits_at)}
 
     def forward(self, x: Tensor, edge_index: Tensor, links: Tensor, **edges: Tensor) -> LinkScores:
         """What ``network`` returns for these inputs; ``edges`` is what else is known of them."""
@@ -111,10 +111,9 @@ class LinkPrediction(Objective):
 
     def evaluate(self, batch: Data, stage: Stage) -> None:
         logits, labels = self._scores(batch, batch.links).logits, batch.labels
-        loss = link_loss(logits, labels.to(logits.dtype))
         scores = between_zero_and_one(logits)
         for name, metric in self.evaluated(stage).items(keep_base=True):
-            metric.update(*((loss, len(labels)) if name == "loss" else (scores, labels)))
+            metric.update(logits if name == "loss" else scores, labels)
 
     def predict_step(self, batch: Data, batch_idx: int) -> LinkPredictions:
         """Probabilities of all ``links`` in ``batch``."""

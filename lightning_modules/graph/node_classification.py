@@ -8,7 +8,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torchmetrics import Metric
 
-from trellis.lightning_modules.engine.build_network import channels
+from trellis.lightning_modules.engine.build_network import channels, require_targets
 from trellis.lightning_modules.engine.classifier import Classifier, Split
 from trellis.lightning_modules.engine.evaluation import AUC
 from trellis.lightning_modules.graph.edge_inputs import edge_inputs, given_edges
@@ -46,6 +46,8 @@ class NodeClassification(Classifier):
         super().__init__(network, optimizer, lr_scheduler, spec)
 
     def build(self, spec: NodeSpec) -> None:
+        advice = "use NodeRegression, or data with class labels"
+        require_targets(spec, "labels", "NodeClassification predicts", advice)
         self.build_network(channels(spec), "x", "edge_index", options=edge_inputs(spec))
 
     def metrics(self, spec: NodeSpec) -> Mapping[str, Metric]:

@@ -16,7 +16,12 @@ from trellis.functional.likelihood import (
     gumbel_nll,
     heteroscedastic_gaussian_nll,
 )
-from trellis.lightning_modules.engine.build_network import channels, one_hot, require_targets
+from trellis.lightning_modules.engine.build_network import (
+    channels,
+    one_hot,
+    require_targets,
+    target_units,
+)
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.networks.factory import NetworkFactory
@@ -121,10 +126,9 @@ class Regression(Objective):
         require_targets(spec, "real", "Regression predicts", advice)
         sizes = channels(spec, self._family.num_parameters)
         self.build_network(sizes | one_hot(spec, self.network_factory), "x")
-        known = bool(spec.target_scales)
-        means, scales = (spec.target_means, spec.target_scales) if known else ((0.0,), (1.0,))
-        self.register_buffer("target_mean", torch.tensor(means), persistent=False)
-        self.register_buffer("target_scale", torch.tensor(scales), persistent=False)
+        means, scales = target_units(spec)
+        self.register_buffer("target_mean", means, persistent=False)
+        self.register_buffer("target_scale", scales, persistent=False)
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
         return {"nll_nats": BatchMean(), "rmse": MeanSquaredError(squared=False)}

@@ -11,7 +11,7 @@ from trellis.datamodules.graph import EdgeSplit
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
 from trellis.index import family_names
 from trellis.lightning_modules.generative import GAN
-from trellis.lightning_modules.graph import LinkPrediction
+from trellis.lightning_modules.graph import LinkPrediction, NodeRegression
 from trellis.lightning_modules.rl import A2C, DDPG, DQN, PPO, REINFORCE, SAC, TD3, TRPO
 from trellis.lightning_modules.sequence import CausalLM
 from trellis.networks.generative import MLPDiscriminator, MLPGenerator
@@ -23,6 +23,7 @@ from trellis.networks.rl import (
     SquashedGaussianPolicy,
     StateActionValue,
 )
+from trellis.spec import NodeSpec
 
 small: dict[str, Any] = {"hidden_channels": (8,)}
 _rollouts = partial(
@@ -46,6 +47,16 @@ _critics = {
     "critic_optimizer": adam,
 }
 _policy = partial(DeterministicPolicy, **small)
+
+
+class SmallRealGraph(SmallGraph):
+    """``SmallGraph`` with a number for each node."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data.y = self.data.x[:, :1] - self.data.x[:, 1:2]
+        self.spec = NodeSpec(4, 1, targets="real")
+
 
 # Class -> its case.
 OBJECTIVES: dict[str, Case] = {
@@ -72,6 +83,9 @@ OBJECTIVES: dict[str, Case] = {
             adam,
         ),
         partial(EdgeSplit, SmallGraph, 0.2, 0.2, steps_per_epoch=5),
+    ),
+    "NodeRegression": Case(
+        partial(NodeRegression, partial(GCN, hidden_channels=8), adam), SmallRealGraph
     ),
     "A2C": Case(partial(A2C, _actor_critic, adam), partial(_rollouts, "CartPole-v1")),
     "PPO": Case(partial(PPO, _actor_critic, adam), partial(_rollouts, "CartPole-v1")),

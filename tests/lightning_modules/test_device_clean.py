@@ -19,6 +19,7 @@ from trellis.rl.replay_block import ReplayBlock
 # What an objective must read, as its docstring says.
 READS_VALUES = {
     "NodeClassification": "which nodes are labelled",
+    "NodeRegression": "which nodes have a target",
     "MaskedLM": "which tokens are masked",
     **dict.fromkeys(("A2C", "PPO", "TRPO", "REINFORCE"), "which steps only reset an environment"),
 }

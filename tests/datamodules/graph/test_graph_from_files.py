@@ -171,6 +171,18 @@ def test_a_column_may_say_the_split(tmp_path: Path) -> None:
     assert data.spec.in_channels == 1
 
 
+def test_labels_may_be_real_numbers(tmp_path: Path) -> None:
+    numbers = SPLIT.replace("a,x", "a,0.5").replace("b,y", "b,-2").replace("c,x", "c,1e1")
+    data = made(tmp_path, numbers.replace("d,y,1,", "d,1.5,1,train"), "a,b", targets="real")
+    assert data.data.y.tolist() == [[0.5], [-2], [10], [1.5], [0]]
+    assert data.data.train_mask.tolist() == [True, False, False, True, False]
+    spec = data.spec
+    assert (spec.targets, spec.out_channels, spec.classes) == ("real", 1, ())
+    assert (spec.target_names, spec.target_means, spec.target_scales) == (("label",), (1,), (0.5,))
+    with pytest.raises(ValueError, match="nodes.csv, line 2, column 'label': 'x' is not a finite"):
+        made(tmp_path, SPLIT, "a,b", targets="real")
+
+
 def test_an_epoch_yields_the_graph_as_often_as_asked(tmp_path: Path) -> None:
     data = made(tmp_path, steps_per_epoch=3)
     assert len(list(data.train_dataloader())) == 3

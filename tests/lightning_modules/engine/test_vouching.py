@@ -1,10 +1,11 @@
 """A checkpoint's paths count only on the account that wrote it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from trellis.datamodules.graph import GraphFromFiles, KarateClub, Planetoid
+from trellis.datamodules.graph import EdgeSplit, GraphFromFiles, KarateClub, Planetoid
 from trellis.datamodules.rl import EnvironmentRollouts
 from trellis.lightning_modules.engine.vouching import forget_unsigned, signature, typed_only
 
@@ -45,3 +46,19 @@ def test_without_a_key_nothing_is_signed(tmp_path: Path, monkeypatch: pytest.Mon
     assert signature(GraphFromFiles, {"edges": "mine.csv"}) == ""
     with pytest.warns(UserWarning, match="another account"):
         forget_unsigned(GraphFromFiles, {"edges": "mine.csv"}, "", "last.ckpt")
+
+
+def test_files_of_the_data_that_others_are_made_of_are_vouched_for_too() -> None:
+    inner = {"class_path": "trellis.datamodules.graph.GraphFromFiles"}
+
+    def links(edges: str) -> dict[str, Any]:
+        return {"data": {**inner, "init_args": {"edges": edges, "seed": 1}}, "seed": 2}
+
+    assert typed_only(EdgeSplit, links("mine.csv")) == {"data.edges": "mine.csv"}
+    signed = signature(EdgeSplit, links("mine.csv"))
+    mine, other = links("mine.csv"), links("/etc/passwd")
+    forget_unsigned(EdgeSplit, mine, signed, "last.ckpt")
+    assert mine == links("mine.csv")
+    with pytest.warns(UserWarning, match=r"data\.data\.edges='/etc/passwd' is left out"):
+        forget_unsigned(EdgeSplit, other, signed, "last.ckpt")
+    assert other == {"data": {**inner, "init_args": {"seed": 1}}, "seed": 2}
