@@ -90,10 +90,18 @@ def test_graph_recipes_learn_both_collections(
 
 @pytest.mark.long
 @pytest.mark.data
-@pytest.mark.parametrize("data", ["Planetoid", "DigitsGraph", "Amazon"])
-@pytest.mark.parametrize("recipe", ["defaults", "appnp_cora.yaml", "gcnii_cora.yaml"])
+@pytest.mark.parametrize(
+    ("recipe", "data"),
+    [
+        ("defaults", "Planetoid"),
+        ("defaults", "DigitsGraph"),
+        ("defaults", "Amazon"),
+        ("appnp_cora.yaml", "DigitsGraph"),
+        ("gcnii_cora.yaml", "DigitsGraph"),
+    ],
+)
 def test_node_recipes_learn_another_graph(
-    data: str, recipe: str, tmp_path: Path, data_dir: str
+    recipe: str, data: str, tmp_path: Path, data_dir: str
 ) -> None:
     own = ["--model=NodeClassification"] if recipe == "defaults" else config(recipe)
     words = [*own, "--trainer.max_epochs=100", f"--data={data}"]
