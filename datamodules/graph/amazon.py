@@ -39,8 +39,8 @@ class Amazon(WholeGraph):
         name: which graph.
         fold: number of the random split, which is drawn from it.
         data_dir: the file is in ``data_dir/Amazon/NAME/raw``, or is downloaded there.
-        sparse: keep ``x`` sparse, for networks whose first layer takes sparse input; a third of
-            the entries of Photo are 1, for which dense products are twice as fast.
+        sparse: keep ``x`` sparse, for networks whose first layer takes sparse input; a quarter
+            of the entries of Photo are 1: dense products are twice as fast.
         steps_per_epoch: see ``WholeGraph``.
         features: see ``WholeGraph``.
         encodings: see ``WholeGraph``.

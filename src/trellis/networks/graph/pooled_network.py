@@ -52,13 +52,13 @@ class SAGPoolNetwork(nn.Module):
         at_least_one("num_layers", num_layers)
         fraction("ratio", ratio)
         probability("dropout", dropout)
-        self.in_channels = in_channels
+        self.in_channels, self.width = in_channels, 2 * hidden_channels
         widths = [in_channels, *[hidden_channels] * (num_layers - 1)]
         self.convolutions = nn.ModuleList(GCNConv(width, hidden_channels) for width in widths)
         self.poolings = nn.ModuleList(SAGPooling(hidden_channels, ratio, GCNConv) for _ in widths)
         self.readouts = nn.ModuleList((Pooling("mean"), Pooling("max")))
         self.classifier = nn.Sequential(
-            nn.Linear(2 * hidden_channels, hidden_channels),
+            nn.Linear(self.width, hidden_channels),
             nn.ReLU(),
             nn.Dropout(dropout),
             nn.Linear(hidden_channels, out_channels),
@@ -70,7 +70,7 @@ class SAGPoolNetwork(nn.Module):
         h, num_graphs = check_batch(
             x, edge_index, batch, num_graphs, self.in_channels, "SAGPoolNetwork"
         )
-        total = h.new_zeros(num_graphs, self.classifier[0].in_features)
+        total = h.new_zeros(num_graphs, self.width)
         for convolution, pooling in zip(self.convolutions, self.poolings, strict=True):
             h = F.relu(convolution(h, edge_index))
             h, edge_index, _, batch, *_ = pooling(h, edge_index, batch=batch)
