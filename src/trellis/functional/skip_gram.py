@@ -28,6 +28,22 @@ class SkipGramBatch(NamedTuple):
     negatives: Tensor
 
 
+class Probe(NamedTuple):
+    """Labelled ids, and those that a linear classifier is to predict them from.
+
+    Args:
+        ids: to predict ``[B]``.
+        labels: of them ``[B]``.
+        train_ids: to learn from ``[A]``.
+        train_labels: of them ``[A]``.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    train_ids: Tensor
+    train_labels: Tensor
+
+
 def context_windows(sequences: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Each element of each sequence with what stands at most ``window`` places from it.
 
@@ -103,4 +119,4 @@ def skip_gram_loss(positive: Tensor, negative: Tensor, present: Tensor) -> Tenso
     """
     noise = F.softplus(negative).sum(1, keepdim=True)  # [B, 1]
     pairs = F.softplus(-positive) + noise
-    return torch.where(present, pairs, 0).sum() / present.sum()
+    return torch.where(present, pairs, 0).sum() / present.sum().clamp(min=1)

@@ -2,14 +2,20 @@
 
 from trellis.graph.knn import knn_graph
 from trellis.graph.layers import GINLayer, NodewiseLinear, SAGELayer
+from trellis.graph.neighbours import Neighbours
 from trellis.graph.readout import Pooling, Readout, VirtualNode
+from trellis.graph.walks import anonymous_walk_shares, anonymous_walks, random_walks
 
 __all__ = [
     "GINLayer",
+    "Neighbours",
     "NodewiseLinear",
     "Pooling",
     "Readout",
     "SAGELayer",
     "VirtualNode",
+    "anonymous_walk_shares",
+    "anonymous_walks",
     "knn_graph",
+    "random_walks",
 ]

@@ -10,6 +10,7 @@ from trellis.checks import at_least_one, check_below
 from trellis.graph.neighbours import Neighbours
 
 ENDED = -1  # stands in a walk for the steps after a dead end
+_DRAWS = 4096  # neighbours drawn at once, if so many walks are left or fewer
 
 
 def random_walks(
@@ -52,9 +53,7 @@ def random_walks(
             [ 2, -1, -1, -1]])
     """
     at_least_one("length", length)
-    for name, value in (("p", p), ("q", q)):
-        if not 0 < value < float("inf"):
-            raise ValueError(f"{name}={value}: give a positive number; 1 walks uniformly")
+    check_memory(p, q)
     check_below("starts", starts, graph.num_nodes, "the graph")
     walks = starts.new_empty(length + 1, len(starts))
     walks[0] = starts
@@ -65,6 +64,18 @@ def random_walks(
         else:
             walks[step + 1] = _with_memory(graph, walks[step - 1], now, p, q, generator)
     return walks.t().masked_fill(walks.t() == graph.num_nodes, ENDED)
+
+
+def check_memory(p: float, q: float) -> tuple[float, float]:
+    """Return node2vec's parameters if both are positive and finite.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name, value in (("p", p), ("q", q)):
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{name}={value}: give a positive number; 1 walks uniformly")
+    return p, q
 
 
 def _shares(count: int, generator: torch.Generator | None) -> Tensor:
@@ -90,16 +101,22 @@ def _with_memory(
     back = apart / (apart + highest * graph.choices.index_select(0, now))
     chosen, open_ = torch.empty_like(now), torch.arange(len(now))
     while len(open_):
-        t, v = before.index_select(0, open_), now.index_select(0, open_)
-        x = graph.drawn(v, _shares(len(open_), generator))
+        # Some of the few that are left are hard to please: several draws for each at once.
+        draws = max(1, min(32, _DRAWS // len(open_)))
+        t, v, b = (each.index_select(0, open_).repeat(draws) for each in (before, now, back))
+        x = graph.drawn(v, _shares(len(v), generator))
         weight = torch.where(graph.times_joined(t, x) > 0, 1.0, 1 / q)
         weight = weight.masked_fill_(x == t, min(1 / p, highest))
-        weight = weight.masked_fill_(x == graph.num_nodes, highest)  # nowhere else to go
-        accepted = _shares(len(open_), generator) * highest < weight
-        returns = _shares(len(open_), generator) < back.index_select(0, open_)
-        x, accepted = torch.where(returns, t, x), accepted | returns
-        chosen[open_[accepted]] = x[accepted]
-        open_ = open_[~accepted]
+        # Where there is one way only, or none, its weight does not matter.
+        weight = weight.masked_fill_(graph.choices.index_select(0, v) == 1, highest)
+        accepted = _shares(len(v), generator) * highest < weight
+        returns = _shares(len(v), generator) < b
+        x = torch.where(returns, t, x).view(draws, -1)
+        accepted = (accepted | returns).view(draws, -1)
+        first = accepted.int().argmax(0, keepdim=True)
+        found = accepted.any(0)
+        chosen[open_[found]] = x.gather(0, first)[0, found]
+        open_ = open_[~found]
     return chosen
 
 
