@@ -22,6 +22,7 @@ SIBLINGS = {
     "generative/vae_mnist_static.yaml",
     "generative/wgan_gp_8gaussians.yaml",
     "graph/mlp_cora.yaml",
+    "graph/node2vec_cora.yaml",
     "rl/ddpg_pendulum.yaml",
     "rl/ppo_acrobot.yaml",
     "sequence/gru_multi30k.yaml",

@@ -40,15 +40,15 @@ class Neighbours:
         source, target = edge_index.flip(0) if incoming else edge_index
         # One more than N, which stands for "nowhere": see drawn.
         self._keys = (source * (num_nodes + 1) + target).sort().values
-        nodes = self._keys % (num_nodes + 1)
+        self.nodes = self._keys % (num_nodes + 1)
         self.degrees = source.bincount(minlength=num_nodes)
         self.starts = torch.cat([self.degrees.new_zeros(1), self.degrees.cumsum(0)])
-        self.nodes = nodes
-        nowhere, end = nodes.new_tensor([num_nodes]), len(nodes)
-        self._nodes = torch.cat([nodes, nowhere])
-        first = self.starts[:-1].masked_fill(self.degrees == 0, end)
-        self._first = torch.cat([first, first.new_tensor([end])])
-        self.choices = torch.cat([self.degrees, self.degrees.new_tensor([0])]).clamp(min=1).double()
+        number, end = self.nodes.new_tensor([num_nodes]), self.starts[-1:]
+        self._nodes = torch.cat([self.nodes, number])
+        first = torch.where(self.degrees > 0, self.starts[:-1], end)
+        self._first = torch.cat([first, end])
+        degrees = torch.cat([self.degrees, torch.zeros_like(end)])
+        self.choices = degrees.clamp(min=1).double()
 
     def times_joined(self, source: Tensor, target: Tensor) -> Tensor:
         """How often ``target`` is among the neighbours of ``source``: once, unless edges repeat.

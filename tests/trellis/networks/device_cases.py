@@ -90,6 +90,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
             ("RecurrentTagger", {"out_channels": 3, "pad_id": 0}, (_TOKENS,)),
         )
     },
+    "SkipGramEmbedding": (
+        _network(sequence.SkipGramEmbedding, 9, embed_dim=4),
+        (_TOKENS[0], _TOKENS.t()),
+    ),
     "SentenceCNN": (
         _network(sequence.SentenceCNN, 9, 3, pad_id=0, embed_dim=4, channels=2),
         (_TOKENS,),

@@ -1,6 +1,5 @@
 """Two tables of vectors: of ids as centres, and as contexts of others."""
 
-import torch
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, check_below
