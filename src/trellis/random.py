@@ -31,11 +31,17 @@ def hashed_integers(high: int, seed: int, *keys: Tensor | int) -> Tensor:
     """
     state = torch.tensor(seed)
     for key in (0, *keys):
-        state = _mix((state + key + 1) * _GOLDEN)
+        state = mixed(state + key)
     return (state & (2**63 - 1)) % high
 
 
-def _mix(x: Tensor) -> Tensor:
+def mixed(x: Tensor) -> Tensor:
+    """A hash of each integer: of 64 bits, to 64 bits, on the device where they are.
+
+    >>> mixed(torch.arange(3)).unique().numel()
+    3
+    """
+    x = (x + 1) * _GOLDEN
     x = (x ^ _shifted(x, 30)) * _FIRST
     x = (x ^ _shifted(x, 27)) * _SECOND
     return x ^ _shifted(x, 31)

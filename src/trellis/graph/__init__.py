@@ -5,6 +5,7 @@ from trellis.graph.layers import GINLayer, NodewiseLinear, SAGELayer
 from trellis.graph.neighbours import Neighbours
 from trellis.graph.readout import Pooling, Readout, VirtualNode
 from trellis.graph.walks import anonymous_walk_shares, anonymous_walks, random_walks
+from trellis.graph.weisfeiler_lehman import subtree_colours
 
 __all__ = [
     "GINLayer",
@@ -18,4 +19,5 @@ __all__ = [
     "anonymous_walks",
     "knn_graph",
     "random_walks",
+    "subtree_colours",
 ]

@@ -67,6 +67,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
             ("virtual_node", "last"),
         )
     },
+    "WeisfeilerLehman": (
+        _network(graph.WeisfeilerLehman, 5, 3, num_buckets=8),
+        (*_nodes, torch.tensor([0, 0, 1, 1]), 2),
+    ),
     "BERT": (_network(sequence.BERT, 9, **_bert), (_TOKENS, _TOKENS % 2)),
     "BertClassifier": (_network(sequence.BertClassifier, 9, 3, **_bert), (_TOKENS,)),
     "BertTagger": (_network(sequence.BertTagger, 9, 3, **_bert), (_TOKENS,)),

@@ -9,6 +9,7 @@ from trellis.networks.graph.gnn import (
     NodeMLP,
 )
 from trellis.networks.graph.graph_network import GraphNetwork
+from trellis.networks.graph.weisfeiler_lehman import WeisfeilerLehman
 
 __all__ = [
     "GAT",
@@ -18,4 +19,5 @@ __all__ = [
     "GraphNetwork",
     "GraphSAGE",
     "NodeMLP",
+    "WeisfeilerLehman",
 ]
