@@ -14,7 +14,7 @@ from trellis.datamodules.graph.whole_graph import WholeGraph
 from trellis.functional.skip_gram import Noise, Probe, SkipGramBatch, context_windows
 from trellis.graph.neighbours import Neighbours
 from trellis.graph.walks import check_memory, random_walks
-from trellis.random import hashed_integers
+from trellis.random import keyed_generator
 from trellis.spec import EmbeddingSpec
 
 _COUNTED, _VALIDATED, _TRAINED = range(3)  # streams of random numbers
@@ -88,7 +88,7 @@ class NodeWalks(DataModule):
         if not len(self.starts):
             raise ValueError(f"{type(self.graph).__name__}: there are no edges to walk along")
         every = -(-len(self.starts) // MAX_COUNTED)
-        walks = self._walks(self.starts[::every], _generator(0, _COUNTED))
+        walks = self._walks(self.starts[::every], keyed_generator(0, _COUNTED))
         # A node that none of them met may be met by others.
         counts = walks[walks >= 0].bincount(minlength=data.num_nodes).clamp(min=1)
         self.noise = Noise(counts)
@@ -101,8 +101,8 @@ class NodeWalks(DataModule):
 
         def fetch(indices: Tensor) -> SkipGramBatch:
             # Another batch of the epoch has another first index.
-            key = int(hashed_integers(1 << 31, loader.seed, loader.epoch, indices[0]))
-            return self._batch(indices % len(self.starts), _generator(key, _TRAINED))
+            generator = keyed_generator(loader.seed, _TRAINED, loader.epoch, int(indices[0]))
+            return self._batch(indices % len(self.starts), generator)
 
         number = self.walks_per_node * len(self.starts)
         loader = Loader(number, fetch, batch_size=self.batch_size, shuffle=True)
@@ -114,7 +114,7 @@ class NodeWalks(DataModule):
     def _evaluated(self, split: Split, number: int) -> SkipGramBatch | Probe:
         data: Any = self.graph.data
         if number < self.num_val_batches:
-            generator = _generator(number, _VALIDATED, SPLITS.index(split))
+            generator = keyed_generator(number, _VALIDATED, SPLITS.index(split))
             return self._batch(
                 torch.randint(len(self.starts), (self.batch_size,), generator=generator), generator
             )
@@ -133,7 +133,3 @@ class NodeWalks(DataModule):
         return random_walks(
             self.neighbours, starts, self.walk_length, p=self.p, q=self.q, generator=generator
         )
-
-
-def _generator(*keys: int) -> torch.Generator:
-    return torch.Generator().manual_seed(int(hashed_integers(1 << 31, *keys)))

@@ -1,5 +1,7 @@
 """Batches of walks: pure functions of seed, epoch and batch; pairs that lie on the graph."""
 
+from functools import partial
+
 import networkx as nx
 import pytest
 import torch
@@ -112,6 +114,6 @@ def test_bad_options_are_named(options: dict, message: str) -> None:
 
 
 def test_a_graph_without_edges_is_refused() -> None:
-    data = NodeWalks(lambda: Chain(0))
+    data = NodeWalks(partial(Chain, edges=0))
     with pytest.raises(ValueError, match="Chain: there are no edges to walk along"):
         data.setup()

@@ -9,6 +9,7 @@ from trellis.networks.graph.gnn import (
     NodeMLP,
 )
 from trellis.networks.graph.graph_network import GraphNetwork
+from trellis.networks.graph.layer_wise import LayerWise
 from trellis.networks.graph.weisfeiler_lehman import WeisfeilerLehman
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "GatedGraphNet",
     "GraphNetwork",
     "GraphSAGE",
+    "LayerWise",
     "NodeMLP",
     "WeisfeilerLehman",
 ]
