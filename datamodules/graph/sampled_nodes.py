@@ -1,13 +1,13 @@
 """A graph in samples: for each batch of labelled nodes, some of what lies around them."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, choose_from
 from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.graph.planetoid import Planetoid
@@ -15,6 +15,8 @@ from trellis.datamodules.graph.whole_graph import WholeGraph
 from trellis.graph.neighbours import Neighbours
 from trellis.graph.sampling import NeighbourSampler
 from trellis.random import keyed_generator
+
+Labels = Literal["few", "all"]
 
 
 class SampledNodes(DataModule):
@@ -33,10 +35,13 @@ class SampledNodes(DataModule):
         batch_size: training nodes in a batch.
         inductive: train on the graph without the nodes to validate and to test on, and without
             their edges.
+        labels: ``few`` are those of the graph's training nodes, ``all`` those of every node that
+            is neither to validate nor to test on and has one (the split of FastGCN).
     Raises:
         ValueError: a size below 1, or a fan-out that is neither -1 nor at least 1.
 
-    Source: Hamilton et al. 2017, algorithm 2 and section 4.
+    Source: Hamilton et al. 2017, algorithm 2 and section 4; Chen et al. 2018, section 4 (all
+    labels).
     """
 
     def __init__(
@@ -45,11 +50,13 @@ class SampledNodes(DataModule):
         fan_out: Sequence[int] = (15, 10),
         batch_size: int = 32,
         inductive: bool = False,
+        labels: Labels = "few",
     ) -> None:
         super().__init__()
         NeighbourSampler.check(fan_out)
         self.graph, self.fan_out, self.inductive = graph(), tuple(fan_out), inductive
         self.batch_size = at_least_one("batch_size", batch_size)
+        self.labels = choose_from("labels", labels, Labels)
         self.data: Data | None = None
 
     def prepare_data(self) -> None:
@@ -63,14 +70,14 @@ class SampledNodes(DataModule):
         if data.x.layout != torch.strided:
             data = data.clone()
             data.x = data.x.to_dense()
-        edge_index = data.edge_index
+        edge_index, seen = data.edge_index, ~(data.val_mask | data.test_mask)
         if self.inductive:
-            seen = ~(data.val_mask | data.test_mask)
             edge_index = edge_index[:, seen[edge_index].all(0)]
         self.sampler = NeighbourSampler(
             Neighbours(edge_index, data.num_nodes, incoming=True), self.fan_out
         )
-        self.seeds = data.train_mask.nonzero()[:, 0]
+        chosen = data.train_mask if self.labels == "few" else seen & (data.y >= 0)
+        self.seeds = chosen.nonzero()[:, 0]
         self.data, self.spec = data, self.graph.spec
 
     def loader(self, split: Split) -> Loader[Data]:

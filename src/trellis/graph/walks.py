@@ -10,6 +10,7 @@ from trellis.checks import at_least_one, check_below
 from trellis.graph.neighbours import Neighbours
 
 ENDED = -1  # stands in a walk for the steps after a dead end
+_BLOCK = 8192  # walks at a time: their numbers stay in the cache of the processor
 _DRAWS = 4096  # neighbours drawn at once, if so many walks are left or fewer
 
 
@@ -55,6 +56,18 @@ def random_walks(
     at_least_one("length", length)
     check_memory(p, q)
     check_below("starts", starts, graph.num_nodes, "the graph")
+    parts = starts.split(_BLOCK)
+    return torch.cat([_walked(graph, part, length, p, q, generator) for part in parts])
+
+
+def _walked(
+    graph: Neighbours,
+    starts: Tensor,
+    length: int,
+    p: float,
+    q: float,
+    generator: torch.Generator | None,
+) -> Tensor:
     walks = starts.new_empty(length + 1, len(starts))
     walks[0] = starts
     for step in range(length):

@@ -96,6 +96,19 @@ def test_with_all_neighbours_a_step_is_that_of_the_whole_graph() -> None:
     torch.testing.assert_close(*gradients, atol=1e-6, rtol=0)
 
 
+def test_all_labels_are_those_of_the_nodes_that_are_not_held_out() -> None:
+    whole = ring().graph.data
+    whole.train_mask = whole.train_mask & (torch.arange(24) < 9)
+    few, every = SampledNodes(Ring), SampledNodes(Ring, labels="all")
+    for data in (few, every):
+        data.graph.data = whole
+        data.setup()
+    assert few.seeds.tolist() == [0, 3, 6]
+    assert every.seeds.tolist() == [*range(0, 24, 3)]
+    with pytest.raises(ValueError, match="labels='most'"):
+        SampledNodes(Ring, labels="most")
+
+
 @pytest.mark.parametrize("fan_out", [(), (3, 0)])
 def test_a_fan_out_of_nothing_is_refused_at_the_door(fan_out: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="fan_out="):

@@ -67,7 +67,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
             ("virtual_node", "last"),
         )
     },
-    "LayerWise": (_network(graph.LayerWise, 5, 3), _nodes),
+    "LayerWise": (_network(graph.LayerWise, 5, 3, batch_size=8), _nodes),
     "WeisfeilerLehman": (
         _network(graph.WeisfeilerLehman, 5, 3, num_buckets=8),
         (*_nodes, torch.tensor([0, 0, 1, 1]), 2),

@@ -66,7 +66,8 @@ class LayerWise(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         network = self.network
-        if self.training or x.size(0) <= self.batch_size:
+        # A compiled or exported program has no parts: it is the network's.
+        if self.training or torch.compiler.is_compiling() or x.size(0) <= self.batch_size:
             return network(x, edge_index)
         assert isinstance(network, Convolutions)  # as __init__ made sure
         check_graph(x, edge_index, network.in_channels, type(network).__name__)
