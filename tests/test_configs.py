@@ -35,6 +35,7 @@ SIBLINGS = {
     "graph/sagpool_mutag.yaml",
     "graph/virtual_node_mutag.yaml",
     "graph/gin_mutag.yaml",
+    "graph/node2vec_cora.yaml",
     "rl/ddpg_pendulum.yaml",
     "rl/ppo_acrobot.yaml",
     "sequence/gru_multi30k.yaml",

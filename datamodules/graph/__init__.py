@@ -9,7 +9,9 @@ from trellis.datamodules.graph.heterophilous_graph import HeterophilousGraph
 from trellis.datamodules.graph.karate_club import KarateClub
 from trellis.datamodules.graph.knowledge_graph import KnowledgeGraph, KnowledgeGraphFromFiles
 from trellis.datamodules.graph.molecules import MoleculeNet, MoleculesFromFile
+from trellis.datamodules.graph.node_walks import NodeWalks
 from trellis.datamodules.graph.planetoid import Planetoid
+from trellis.datamodules.graph.sampled_nodes import SampledNodes
 from trellis.datamodules.graph.tu_dataset import TUDataset
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "KnowledgeGraphFromFiles",
     "MoleculeNet",
     "MoleculesFromFile",
+    "NodeWalks",
     "Planetoid",
+    "SampledNodes",
     "TUDataset",
 ]

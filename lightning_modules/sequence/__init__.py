@@ -1,9 +1,10 @@
-"""Objectives for token sequences."""
+"""Objectives for sequences of tokens, or of the nodes of walks."""
 
 from trellis.lightning_modules.sequence.causal_lm import CausalLM
 from trellis.lightning_modules.sequence.masked_lm import MaskedLM
 from trellis.lightning_modules.sequence.sequence_classification import SequenceClassification
 from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
+from trellis.lightning_modules.sequence.skip_gram import SkipGram
 from trellis.lightning_modules.sequence.tagging import Tagging
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "MaskedLM",
     "SequenceClassification",
     "SequenceToSequence",
+    "SkipGram",
     "Tagging",
 ]

@@ -211,6 +211,21 @@ class LabelledTokenSpec:
 
 
 @dataclass(frozen=True)
+class EmbeddingSpec:
+    """Words, nodes or other ids that are met in each other's company.
+
+    Args:
+        num_tokens: how many there are; ids are ``0 .. num_tokens - 1``.
+        out_channels: number of classes of those that have a label; 0 where none has.
+        classes: class names, in order of their labels.
+    """
+
+    num_tokens: int
+    out_channels: int = 0
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class EnvironmentSpec:
     """Observation and action space of an environment.
 

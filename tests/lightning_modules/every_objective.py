@@ -7,13 +7,13 @@ from typing import Any
 from learning_cases import CASES, Case, Points, Run, SmallGraph, adam, run, small_gru
 from token_cases import Streams
 
-from trellis.datamodules.graph import EdgeSplit
+from trellis.datamodules.graph import EdgeSplit, KarateClub, NodeWalks
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
 from trellis.index import family_names
 from trellis.lightning_modules.generative import GAN
 from trellis.lightning_modules.graph import LinkPrediction, NodeRegression
 from trellis.lightning_modules.rl import A2C, DDPG, DQN, PPO, REINFORCE, SAC, TD3, TRPO
-from trellis.lightning_modules.sequence import CausalLM
+from trellis.lightning_modules.sequence import CausalLM, SkipGram
 from trellis.networks.generative import MLPDiscriminator, MLPGenerator
 from trellis.networks.graph import GCN, VGAE
 from trellis.networks.rl import (
@@ -23,6 +23,7 @@ from trellis.networks.rl import (
     SquashedGaussianPolicy,
     StateActionValue,
 )
+from trellis.networks.sequence import SkipGramEmbedding
 from trellis.spec import NodeSpec
 
 small: dict[str, Any] = {"hidden_channels": (8,)}
@@ -65,6 +66,10 @@ OBJECTIVES: dict[str, Case] = {
     "CausalLM": Case(
         partial(CausalLM, partial(small_gru, dropout=0.0), adam, carry_state=True),
         partial(Streams, steps=5),
+    ),
+    "SkipGram": Case(
+        partial(SkipGram, partial(SkipGramEmbedding, embed_dim=8), adam),
+        partial(NodeWalks, KarateClub, walk_length=6, window=2, batch_size=8),
     ),
     "GAN": Case(
         partial(

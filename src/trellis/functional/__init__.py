@@ -23,12 +23,23 @@ from trellis.functional.divergence import (
 )
 from trellis.functional.estimators import leave_one_out, reparameterize, score_function
 from trellis.functional.likelihood import gaussian_nll, gumbel_nll, heteroscedastic_gaussian_nll
+from trellis.functional.skip_gram import (
+    Noise,
+    Probe,
+    SkipGramBatch,
+    context_windows,
+    skip_gram_loss,
+)
 
 __all__ = [
+    "Noise",
+    "Probe",
+    "SkipGramBatch",
     "Transport",
     "adversarial",
     "bregman_divergence",
     "chi2_divergence",
+    "context_windows",
     "cut_out",
     "f_divergence",
     "flip_images",
@@ -46,6 +57,7 @@ __all__ = [
     "rotate_images",
     "score_function",
     "shift_images",
+    "skip_gram_loss",
     "squared_deviation",
     "wasserstein_1d",
 ]

@@ -12,14 +12,20 @@ from trellis.graph.links import (
     pair_numbers,
     unique_links,
 )
+from trellis.graph.neighbours import Neighbours
 from trellis.graph.overlap import overlap_scores
 from trellis.graph.readout import Pooling, Readout, VirtualNode
 from trellis.graph.relational import RelationalLayer
+from trellis.graph.sampling import NeighbourSampler, SampledGraph, drawn_neighbours
 from trellis.graph.triples import KnownAnswers, Questions, ranks
+from trellis.graph.walks import anonymous_walk_shares, anonymous_walks, random_walks
+from trellis.graph.weisfeiler_lehman import subtree_colours
 
 __all__ = [
     "GINLayer",
     "KnownAnswers",
+    "NeighbourSampler",
+    "Neighbours",
     "NodewiseLinear",
     "NonLinks",
     "Pooling",
@@ -27,8 +33,12 @@ __all__ = [
     "Readout",
     "RelationalLayer",
     "SAGELayer",
+    "SampledGraph",
     "VirtualNode",
     "all_pairs_loss",
+    "anonymous_walk_shares",
+    "anonymous_walks",
+    "drawn_neighbours",
     "knn_graph",
     "link_loss",
     "normalized_adjacency",
@@ -36,6 +46,8 @@ __all__ = [
     "numbered_pairs",
     "overlap_scores",
     "pair_numbers",
+    "random_walks",
     "ranks",
+    "subtree_colours",
     "unique_links",
 ]

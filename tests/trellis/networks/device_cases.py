@@ -118,6 +118,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         decoder: (_network(getattr(graph, decoder), 10), (_pixels(10).view(2, 10), _PAIRS[:, :1]))
         for decoder in ("InnerProductDecoder", "BilinearDecoder", "MLPDecoder")
     },
+    "LayerWise": (_network(graph.LayerWise, 5, 3, batch_size=8), _nodes),
+    "WeisfeilerLehman": (
+        _network(graph.WeisfeilerLehman, 5, 3, num_buckets=8),
+        (*_nodes, torch.tensor([0, 0, 1, 1]), 2),
+    ),
     "BERT": (_network(sequence.BERT, 9, **_bert), (_TOKENS, _TOKENS % 2)),
     "BertClassifier": (_network(sequence.BertClassifier, 9, 3, **_bert), (_TOKENS,)),
     "BertTagger": (_network(sequence.BertTagger, 9, 3, **_bert), (_TOKENS,)),
@@ -141,6 +146,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
             ("RecurrentTagger", {"out_channels": 3, "pad_id": 0}, (_TOKENS,)),
         )
     },
+    "SkipGramEmbedding": (
+        _network(sequence.SkipGramEmbedding, 9, embed_dim=4),
+        (_TOKENS[0], _TOKENS.t()),
+    ),
     "SentenceCNN": (
         _network(sequence.SentenceCNN, 9, 3, pad_id=0, embed_dim=4, channels=2),
         (_TOKENS,),

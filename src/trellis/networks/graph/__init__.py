@@ -6,11 +6,13 @@ from trellis.networks.graph.graph_autoencoder import GAE, VGAE
 from trellis.networks.graph.graph_network import GraphNetwork
 from trellis.networks.graph.graph_transformer import GraphTransformer
 from trellis.networks.graph.knowledge_graph import RGCN, ComplEx, DistMult, TransE
+from trellis.networks.graph.layer_wise import LayerWise
 from trellis.networks.graph.link_decoders import BilinearDecoder, InnerProductDecoder, MLPDecoder
 from trellis.networks.graph.overlap_score import OverlapScore
 from trellis.networks.graph.pooled_network import SAGPoolNetwork
 from trellis.networks.graph.propagation import APPNP, SGC, LabelPropagation
 from trellis.networks.graph.spectral import ChebNet
+from trellis.networks.graph.weisfeiler_lehman import WeisfeilerLehman
 
 __all__ = [
     "APPNP",
@@ -30,6 +32,7 @@ __all__ = [
     "GraphTransformer",
     "InnerProductDecoder",
     "LabelPropagation",
+    "LayerWise",
     "MLPDecoder",
     "NodeMLP",
     "OverlapScore",
@@ -39,4 +42,5 @@ __all__ = [
     "SGC",
     "TransE",
     "VGAE",
+    "WeisfeilerLehman",
 ]

@@ -6,6 +6,7 @@ from trellis.networks.sequence.recurrent import RecurrentClassifier, RecurrentLM
 from trellis.networks.sequence.recurrent_seq2seq import RecurrentSeq2Seq
 from trellis.networks.sequence.sentence_cnn import SentenceCNN
 from trellis.networks.sequence.signal import SignalCNN, SignalRNN
+from trellis.networks.sequence.skip_gram_embedding import SkipGramEmbedding
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "SentenceCNN",
     "SignalCNN",
     "SignalRNN",
+    "SkipGramEmbedding",
     "TransformerSeq2Seq",
 ]
