@@ -117,7 +117,8 @@ class LinkPrediction(Objective):
 
     def predict_step(self, batch: Data, batch_idx: int) -> LinkPredictions:
         """Probabilities of all ``links`` in ``batch``."""
-        return LinkPredictions(*batch.links, self._scores(batch, batch.links).logits.sigmoid())
+        source, target = batch.links
+        return LinkPredictions(source, target, self._scores(batch, batch.links).logits.sigmoid())
 
 
 def every_order(batch: Data, directed: bool) -> tuple[Tensor, Tensor]:

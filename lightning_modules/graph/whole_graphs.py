@@ -1,7 +1,9 @@
 """What the objectives of whole graphs share."""
 
 import inspect
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from torch import Tensor, nn
 from torch_geometric.data import Batch
@@ -21,7 +23,7 @@ def of_graphs(network: nn.Module, batch: Batch, objective: str) -> Tensor:
     Raises:
         ValueError: another number of rows than there are graphs.
     """
-    count = {"num_graphs": batch.num_graphs} if _counts(type(network)) else {}
+    count = {"num_graphs": batch.num_graphs} if _counts(type(network).forward) else {}
     rows: Tensor = network(batch.x, batch.edge_index, batch.batch, **count)
     if len(rows) != batch.num_graphs:
         raise ValueError(
@@ -33,9 +35,9 @@ def of_graphs(network: nn.Module, batch: Batch, objective: str) -> Tensor:
 
 
 @cache
-def _counts(network: type[nn.Module]) -> bool:
-    """Whether networks of a class are told how many graphs there are."""
-    return "num_graphs" in inspect.signature(network.forward).parameters
+def _counts(forward: Callable[..., Any]) -> bool:
+    """Whether a network is told how many graphs there are."""
+    return "num_graphs" in inspect.signature(forward).parameters
 
 
 def require_graph_targets(spec: GraphSpec, kind: str, objective: str) -> None:

@@ -51,9 +51,10 @@ def explanation_picture(
     )
     colours = [PALETTE[int(number) % len(PALETTE)] for number in classes]
     rings = ["black", *["none"] * (len(classes) - 1)]
-    axes.scatter(*position.t().numpy(), s=420, c=colours, edgecolors=rings, linewidths=2, zorder=2)
-    for (x, y), label in zip(position.tolist(), labels, strict=True):
-        axes.annotate(label, (x, y), ha="center", va="center", fontsize=7, zorder=3)
+    x, y = position.t().numpy()
+    axes.scatter(x, y, s=420, c=colours, edgecolors=rings, linewidths=2, zorder=2)
+    for place, label in zip(position.tolist(), labels, strict=True):
+        axes.annotate(label, place, ha="center", va="center", fontsize=7, zorder=3)
     axes.set_axis_off()
     axes.set_title(title)
     return figure

@@ -22,12 +22,12 @@ def rdkit() -> Any:
         ImportError: it is missing; says how to install it.
     """
     try:
-        from rdkit import Chem, RDLogger
+        from rdkit import Chem, rdBase
     except ImportError as error:
         raise ImportError(
             'molecules need RDKit: pip install "torch-trellis[molecules]"'
         ) from error
-    RDLogger.DisableLog("rdApp.*")
+    rdBase.DisableLog("rdApp.*")
     return Chem
 
 

@@ -71,13 +71,14 @@ class ChebLayer(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, order: int) -> None:
         super().__init__()
-        self.maps = nn.ModuleList(
+        maps = [
             SparseLinear(in_channels, out_channels, bias=number == 0)
             for number in range(order + 1)
-        )
-        for linear in self.maps:
+        ]
+        for linear in maps:
             glorot(linear.weight)
-        nn.init.zeros_(self.maps[0].bias)
+        nn.init.zeros_(maps[0].bias)
+        self.maps = nn.ModuleList(maps)
         self.propagation = SimpleConv(aggr="sum")
 
     def forward(self, x: Tensor, edge_index: Tensor, weights: Tensor) -> Tensor:

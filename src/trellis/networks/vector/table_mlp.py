@@ -59,10 +59,11 @@ class TableMLP(nn.Module):
             for width, is_category in self.sections
             if is_category
         )
+        width = sum(width for width, is_category in self.sections if not is_category)
         for embedding in self.embeddings:
+            assert isinstance(embedding, nn.Linear)
             nn.init.normal_(embedding.weight)  # as nn.Embedding: a row of x picks one vector
-        numbers = sum(width for width, is_category in self.sections if not is_category)
-        width = numbers + sum(embedding.out_features for embedding in self.embeddings)
+            width += embedding.out_features
         self.mlp = MLP(width, out_channels, **options)
 
     def forward(self, x: Tensor) -> Tensor:
