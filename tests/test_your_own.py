@@ -62,6 +62,7 @@ def test_the_page_has_four_commands() -> None:
     assert len(COMMANDS) == 4
 
 
+@pytest.mark.long
 def test_the_commands_run_from_another_folder(folder: Path) -> None:
     last = "trellis test runs/fit_wave/0/checkpoints/last.ckpt --import lab"
     lines = [*map(quietly, COMMANDS), f"{last} {QUIET}"]

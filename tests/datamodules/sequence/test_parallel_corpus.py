@@ -334,6 +334,7 @@ def test_memory_does_not_grow_with_what_is_read(
     assert 4 <= len(maps) < 80, "mapped anew now and then, not for each batch"
 
 
+@pytest.mark.long
 @pytest.mark.data
 def test_captions_are_those_of_multi30k(
     data_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -59,6 +59,7 @@ def test_tiny_graphs_have_a_layout(nodes):
     assert x.isfinite().all()
 
 
+@pytest.mark.long
 def test_thousands_of_nodes_take_no_longer_than_a_glance():
     torch.manual_seed(0)
     edges = torch.randint(0, 2700, (2, 5400))
