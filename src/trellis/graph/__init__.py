@@ -1,5 +1,6 @@
 """Building blocks of graph learning: graph construction, layers and readouts."""
 
+from trellis.graph.factorization import factorized, proximity
 from trellis.graph.knn import knn_graph
 from trellis.graph.layers import GINLayer, NodewiseLinear, SAGELayer
 from trellis.graph.neighbours import Neighbours
@@ -21,7 +22,9 @@ __all__ = [
     "anonymous_walk_shares",
     "anonymous_walks",
     "drawn_neighbours",
+    "factorized",
     "knn_graph",
+    "proximity",
     "random_walks",
     "subtree_colours",
 ]
