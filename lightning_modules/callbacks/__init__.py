@@ -1,5 +1,6 @@
 """What a run shows: pictures, samples, scores; and which parts of a model learn."""
 
+from trellis.lightning_modules.callbacks.embedding_picture import EmbeddingPicture
 from trellis.lightning_modules.callbacks.generative_pictures import (
     DensityPicture,
     FlowGrid,
@@ -24,6 +25,7 @@ __all__ = [
     "ClassifierScores",
     "ConfusionMatrix",
     "DensityPicture",
+    "EmbeddingPicture",
     "FlowGrid",
     "GraphPicture",
     "Interpolations",

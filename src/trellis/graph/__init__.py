@@ -1,6 +1,7 @@
 """Building blocks of graph learning: graph construction, layers and readouts."""
 
 from trellis.graph.adjacency import normalized_adjacency
+from trellis.graph.factorization import factorized, proximity
 from trellis.graph.knn import knn_graph
 from trellis.graph.layers import GINLayer, NodewiseLinear, SAGELayer
 from trellis.graph.links import (
@@ -39,6 +40,7 @@ __all__ = [
     "anonymous_walk_shares",
     "anonymous_walks",
     "drawn_neighbours",
+    "factorized",
     "knn_graph",
     "link_loss",
     "normalized_adjacency",
@@ -46,6 +48,7 @@ __all__ = [
     "numbered_pairs",
     "overlap_scores",
     "pair_numbers",
+    "proximity",
     "random_walks",
     "ranks",
     "subtree_colours",

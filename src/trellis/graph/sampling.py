@@ -45,9 +45,8 @@ class NeighbourSampler:
 
     >>> star = Neighbours(torch.tensor([[1, 2, 3], [0, 0, 0]]), 4, incoming=True)
     >>> sample = NeighbourSampler(star, [2]).sample(torch.tensor([0]))
-    >>> sample.nodes[0], sample.edge_index
-    (tensor(0), tensor([[1, 2],
-            [0, 0]]))
+    >>> sample.nodes[0], sample.edge_index[1]
+    (tensor(0), tensor([0, 0]))
     """
 
     def __init__(self, graph: Neighbours, fan_out: Sequence[int]) -> None:
