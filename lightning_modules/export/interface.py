@@ -79,6 +79,8 @@ class PlainNetwork(nn.Module):
 
 
 def _named(output: Any, name: str) -> dict[str, Tensor]:
+    if output is None:  # a part that this network does not have
+        return {}
     if isinstance(output, Tensor):
         return {name: output}
     if isinstance(output, Categorical):
