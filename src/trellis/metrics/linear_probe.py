@@ -1,5 +1,7 @@
 """What a linear classifier reads from frozen embeddings."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,6 @@ def linear_probe(
     return torch.from_numpy(model.predict(_plain(x))).to(x.device)
 
 
-def _plain(x: Tensor):
+def _plain(x: Tensor) -> Any:
     # In double precision: in single the solver stops early, and where depends on the machine.
     return x.detach().double().cpu().numpy()
