@@ -47,7 +47,7 @@ def lists(graph: Neighbours) -> list[list[int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("p", "q", "least"), [(1.0, 1.0, 50), (4.0, 0.25, 10)])
+@pytest.mark.parametrize(("p", "q", "least"), [(1.0, 1.0, 50), (4.0, 0.25, 5)])
 def test_walks_beat_a_python_loop(edges: torch.Tensor, p: float, q: float, least: float) -> None:
     graph = Neighbours(edges, NODES)
     theirs = nx.Graph(edges.t().tolist())
