@@ -31,7 +31,7 @@ def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_your_own_graph(capsys: pytest.CaptureFixture[str]) -> None:
-    edges, nodes, commands, explain = blocks("Your own graph")
+    edges, nodes, commands, explain, links = blocks("Your own graph")
     Path("edges.csv").write_text(edges, encoding="utf-8")
     Path("nodes.csv").write_text(nodes, encoding="utf-8")
     table = list(csv.DictReader(nodes.splitlines()))
@@ -49,6 +49,9 @@ def test_your_own_graph(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(typed(explain)[0])
     assert "node finn: " in capsys.readouterr().out
     assert Path("explanation_finn.png").is_file()
+    for words in typed(links):
+        cli.main([*words, "--trainer.enable_progress_bar=false", "--trainer.max_epochs=2"])
+    assert [*Path("runs").glob("linkprediction_edgesplit/0/checkpoints/best.ckpt")]
 
 
 def test_your_own_table(

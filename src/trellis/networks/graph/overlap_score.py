@@ -7,6 +7,8 @@ from trellis.checks import at_least_one, check_graph, choose_from, positive
 from trellis.graph.overlap import OverlapName, overlap_scores
 from trellis.networks.graph.graph_autoencoder import LinkNetwork, LinkScores
 
+SMALLEST = 1e-30
+
 
 class OverlapScore(LinkNetwork):
     r"""A score of two nodes' neighbourhoods; only its scale and its shift are learnt.
@@ -14,7 +16,8 @@ class OverlapScore(LinkNetwork):
     .. math:: \mathrm{logit}_{uv} = e^a\, \mathrm{score}(u, v) + b
 
     The two parameters make probabilities of a score and leave the order of pairs as it is, on
-    which AUC, AP and ranks depend. Features of nodes and weights of edges are not used.
+    which AUC, AP and ranks depend. Of Katz' index, which spans many powers of ten, it is the
+    logarithm. Features of nodes and weights of edges are not used.
 
     Args:
         score: see ``trellis.graph.overlap_scores``.
@@ -46,5 +49,7 @@ class OverlapScore(LinkNetwork):
         if links is None:
             raise ValueError("OverlapScore takes no N x N pairs: train with negatives=sampled")
         scores = overlap_scores(edge_index, links, x.size(0), self.score, self.beta)
-        # In float32 a shift would make the smallest of Katz' indices equal.
+        if self.score == "katz":  # whose smallest values any shift would make equal
+            scores = (scores / SMALLEST).log1p() / 10
+        # In float32 a shift would make others equal, too.
         return LinkScores(self.log_scale.double().exp() * scores + self.shift.double())
