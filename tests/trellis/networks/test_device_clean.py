@@ -20,6 +20,9 @@ READS_VALUES = {
     "SAGPoolNetwork": "which nodes stay",
 }
 
+# Where sizes that depend on values keep torch from a graph of the whole network.
+NO_GRAPH = {"GraphTransformer": "PyG pads graphs to the largest one, and torch asks for its size"}
+
 
 class OneDevice(TorchDispatchMode):
     """An error for each tensor that is made on another device."""
@@ -77,6 +80,8 @@ def test_runs_on_the_meta_device(case, training) -> None:
 @pytest.mark.long
 def test_is_one_graph_when_compiled(case) -> None:
     network, inputs = case
+    if (name := type(network.network).__name__) in NO_GRAPH:
+        pytest.skip(f"{name}: {NO_GRAPH[name]}")
     network.eval()
     torch.manual_seed(1)
     expected = leaves(network(*inputs))
@@ -90,6 +95,8 @@ def test_is_one_graph_when_compiled(case) -> None:
 @pytest.mark.long
 def test_can_be_exported(case) -> None:
     network, inputs = case
+    if (name := type(network.network).__name__) in NO_GRAPH:
+        pytest.skip(f"{name}: {NO_GRAPH[name]}")
     network.eval()
     torch.manual_seed(1)
     expected = leaves(network(*inputs))

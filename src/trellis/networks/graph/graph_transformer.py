@@ -16,8 +16,8 @@ class GraphTransformer(nn.Module):
 
     with residual connections, dropout and batch norm around each of the three. Attention reaches
     all nodes of a graph and does not see its edges: give the data ``encodings`` of a node's place.
-    The attention needs each graph's number of nodes, so that ``forward`` waits for a GPU and does
-    not run on the meta device.
+    The attention needs each graph's number of nodes, so that ``forward`` waits for a GPU, does not
+    run on the meta device and is not one graph of ``torch.compile`` or ``torch.export``.
 
     Args:
         in_channels: features of a node, with its encodings; a sparse x is converted to dense.
