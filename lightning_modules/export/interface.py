@@ -150,6 +150,9 @@ def _given(name: str, objective: Objective) -> bool:
 AXES: dict[str, dict[int, str]] = {
     "x of a node": {0: "nodes"},
     "edge_index": {1: "edges"},
+    "edge_type": {0: "edges"},
+    "links": {1: "links"},
+    "candidates": {0: "candidates"},
     "batch": {0: "nodes"},
     "num_graphs": {},
     "tokens": {0: "batch", 1: "length"},
