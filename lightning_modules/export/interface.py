@@ -11,7 +11,7 @@ from torch.distributions import Categorical, Independent
 
 from trellis.lightning_modules.engine.objective import Objective
 from trellis.rl.distribution import SquashedGaussian
-from trellis.spec import LabelledTokenSpec, TokenPairSpec, TokenSpec
+from trellis.spec import KnowledgeGraphSpec, LabelledTokenSpec, TokenPairSpec, TokenSpec
 
 
 class Sizes(NamedTuple):
@@ -143,6 +143,8 @@ def _given(name: str, objective: Objective) -> bool:
     """Whether an objective gives an argument that has a default."""
     if name == "y":
         return bool(getattr(objective, "conditional", False))
+    if name in ("edge_index", "edge_type"):
+        return isinstance(objective.spec, KnowledgeGraphSpec)
     return name == "num_graphs" or (name == "segments" and isinstance(objective.spec, TokenSpec))
 
 
@@ -190,7 +192,8 @@ def _node_features(asked: _Request) -> Tensor:
 
 def _ring(asked: _Request) -> Tensor:
     """Edges in both directions between neighbours, and of the first node with itself."""
-    nodes = torch.arange(asked.sizes.batch * asked.sizes.length)
+    own = getattr(asked.spec, "num_entities", asked.sizes.batch * asked.sizes.length)
+    nodes = torch.arange(own)
     ring = torch.stack((nodes, nodes.roll(1)))
     return torch.cat((ring, ring.flip(0), torch.zeros(2, 1, dtype=torch.long)), dim=1)
 
@@ -231,6 +234,10 @@ _EXAMPLES: dict[str, Callable[[_Request], Tensor | int]] = {
     "edge_index": _ring,
     "batch": lambda asked: torch.arange(asked.sizes.batch).repeat_interleave(asked.sizes.length),
     "num_graphs": lambda asked: asked.sizes.batch,
+    "entity": lambda asked: _integers(asked, asked.spec.num_entities),
+    "relation": lambda asked: _integers(asked, 2 * asked.spec.num_relations),
+    "candidates": lambda asked: _integers(asked, asked.spec.num_entities),
+    "edge_type": lambda asked: torch.arange(_ring(asked).size(1)) % (2 * asked.spec.num_relations),
     "tokens": _tokens,
     "segments": lambda asked: _integers(asked, 2, _tokens(asked).size(1)),
     "source": _side("source"),

@@ -25,7 +25,7 @@ NUM_ANSWERS = 10  # of a prediction
 class TripleNetworkFactory(Protocol):
     """Builds a network of triples; called by keyword.
 
-    The network has ``forward(entity, relation, candidates) -> scores`` and ``factors``, see
+    The network has ``forward(entity, relation, candidates=...) -> scores`` and ``factors``, see
     ``trellis.networks.graph.knowledge_graph``; one whose ``forward`` takes ``edge_index`` and
     ``edge_type`` is given the training triples.
     """
@@ -80,7 +80,7 @@ class KnowledgeGraphCompletion(Objective):
 
     def build(self, spec: KnowledgeGraphSpec) -> None:
         sizes = {"num_entities": spec.num_entities, "num_relations": 2 * spec.num_relations}
-        self.build_network(sizes, "entity", "relation", "candidates")
+        self.build_network(sizes, "entity", "relation")
 
     @cached_property
     def _reads_edges(self) -> bool:
@@ -95,7 +95,7 @@ class KnowledgeGraphCompletion(Objective):
         edges = {}
         if self._reads_edges:
             edges = {"edge_index": batch.edge_index, "edge_type": batch.edge_type}
-        return self.network(batch.entity, batch.relation, candidates, **edges)
+        return self.network(batch.entity, batch.relation, **edges, candidates=candidates)
 
     def training_step(self, batch: Questions, batch_idx: int) -> Tensor:
         if self.num_negatives is None:

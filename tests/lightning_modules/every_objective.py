@@ -4,14 +4,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from learning_cases import CASES, Case, Points, Run, SmallGraph, adam, run, small_gru
+from learning_cases import (
+    CASES,
+    Case,
+    ManyGraphs,
+    Points,
+    PooledGCN,
+    Run,
+    SmallGraph,
+    adam,
+    run,
+    small_gru,
+)
 from token_cases import Streams
 
 from trellis.datamodules.graph import EdgeSplit, KarateClub, NodeWalks
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
 from trellis.index import family_names
 from trellis.lightning_modules.generative import GAN
-from trellis.lightning_modules.graph import LinkPrediction, NodeRegression
+from trellis.lightning_modules.graph import (
+    GraphRegression,
+    GraphTasks,
+    LinkPrediction,
+    NodeRegression,
+)
 from trellis.lightning_modules.rl import A2C, DDPG, DQN, PPO, REINFORCE, SAC, TD3, TRPO
 from trellis.lightning_modules.sequence import CausalLM, SkipGram
 from trellis.networks.generative import MLPDiscriminator, MLPGenerator
@@ -71,6 +87,10 @@ OBJECTIVES: dict[str, Case] = {
         partial(SkipGram, partial(SkipGramEmbedding, embed_dim=8), adam),
         partial(NodeWalks, KarateClub, walk_length=6, window=2, batch_size=8),
     ),
+    "GraphRegression": Case(
+        partial(GraphRegression, PooledGCN, adam), partial(ManyGraphs, "real")
+    ),
+    "GraphTasks": Case(partial(GraphTasks, PooledGCN, adam), partial(ManyGraphs, "binary")),
     "GAN": Case(
         partial(
             GAN,

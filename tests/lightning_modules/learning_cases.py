@@ -24,7 +24,6 @@ from trellis.lightning_modules.generative.autoencoder import Autoencoder
 from trellis.lightning_modules.generative.density_estimation import DensityEstimation
 from trellis.lightning_modules.generative.variational import Variational
 from trellis.lightning_modules.graph.graph_classification import GraphClassification
-from trellis.lightning_modules.graph.graph_regression import GraphRegression, GraphTasks
 from trellis.lightning_modules.graph.knowledge_graph_completion import KnowledgeGraphCompletion
 from trellis.lightning_modules.graph.node_classification import NodeClassification
 from trellis.lightning_modules.sequence.causal_lm import CausalLM
@@ -177,12 +176,6 @@ CASES = {
         partial(NodeClassification, partial(GCN, hidden_channels=8), adam, scheduler), SmallGraph
     ),
     "graph": Case(partial(GraphClassification, PooledGCN, adam, scheduler), ManyGraphs),
-    "graph values": Case(
-        partial(GraphRegression, PooledGCN, adam, scheduler), partial(ManyGraphs, "real")
-    ),
-    "graph tasks": Case(
-        partial(GraphTasks, PooledGCN, adam, scheduler), partial(ManyGraphs, "binary")
-    ),
     "carried": Case(
         partial(CausalLM, small_gru, adam, scheduler, carry_state=True), partial(Streams, steps=5)
     ),

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from trellis.hyperparameters import PlainHyperparameters, class_path, importable_name, to_plain
-from trellis.spec import NodeSpec
+from trellis.spec import LabelledTokenSpec, TokenSpec
 
 
 class Colour(Enum):
@@ -41,8 +41,17 @@ CASES = {
     ),
     "function": (F.cross_entropy, "torch.nn.functional.cross_entropy"),
     "dataclass": (
-        NodeSpec(3, 2, ("a", "b")),
-        {"in_channels": 3, "out_channels": 2, "classes": ["a", "b"]},
+        LabelledTokenSpec(TokenSpec(5, pad_id=0), 2, ("a", "b")),
+        {
+            "tokens": {
+                "num_tokens": 5,
+                "pad_id": 0,
+                **dict.fromkeys(("bos_id", "eos_id", "unknown_id", "mask_id")),
+                "tokenizer": "",
+            },
+            "out_channels": 2,
+            "classes": ["a", "b"],
+        },
     ),
     "tuple in mapping": ({"k": (1, 2.5)}, {"k": [1, 2.5]}),
     "path": (Path("a") / "b", "a/b"),

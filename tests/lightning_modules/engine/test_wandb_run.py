@@ -104,7 +104,7 @@ def test_the_config_says_what_was_run(fitted):
     assert arguments["network"]["init_args"] == {"hidden_channels": 4}
     assert arguments["optimizer"]["init_args"]["lr"] == 0.05
     assert data["class_path"].endswith("graph.KarateClub")
-    assert data["init_args"] == {"steps_per_epoch": 2}
+    assert data["init_args"]["steps_per_epoch"] == 2
 
 
 def test_the_history_is_what_the_csv_says_on_one_axis(fitted):

@@ -50,7 +50,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
     },
     "RGCN": (
         _network(graph.RGCN, 4, 2, embed_dim=3, num_layers=2),
-        (*_question, _EDGES, torch.arange(5) % 2),
+        (*_question[:2], _EDGES, torch.arange(5) % 2, _question[2]),
     ),
     "LeNet5": (_network(image.LeNet5, 1, 3), (_pixels(1, 28, 28),)),
     "SmallCNN": (_network(image.SmallCNN, 1, 3), (_pixels(1, 8, 8),)),

@@ -123,7 +123,9 @@ class GCN(_Stack):
         layers = (sparse_input(GCNConv(a, b, normalize=False)) for a, b in pairwise(widths))
         super().__init__(layers, widths, dropout, edges=normalized_adjacency)
 
-    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, edge_index: Tensor, *, edge_weight: Tensor | None = None
+    ) -> Tensor:
         return self.embeddings(x, edge_index, edge_weight)[-1]
 
 

@@ -170,8 +170,8 @@ class RGCN(nn.Module):
         edge_dropout: share of the edges that is left out in training.
         dropout: probability after each layer.
     Shape:
-        entity ``[Q]``, relation ``[Q]``, candidates ``[K]`` or ``None``, edge_index ``[2, E]``
-        and edge_type ``[E]`` (``None``: no edges) -> ``[Q, K]`` or ``[Q, N]``
+        entity ``[Q]``, relation ``[Q]``, edge_index ``[2, E]`` and edge_type ``[E]`` (``None``: no
+        edges), candidates ``[K]`` or ``None`` -> ``[Q, K]`` or ``[Q, N]``
     Raises:
         ValueError: a size below 1, or no probability.
 
@@ -213,9 +213,9 @@ class RGCN(nn.Module):
         self,
         entity: Tensor,
         relation: Tensor,
-        candidates: Tensor | None = None,
         edge_index: Tensor | None = None,
         edge_type: Tensor | None = None,
+        candidates: Tensor | None = None,
     ) -> Tensor:
         if edge_index is None or edge_type is None:
             edge_index, edge_type = entity.new_empty(2, 0), entity.new_empty(0)

@@ -30,7 +30,7 @@ def test_equals_dense_matrices() -> None:
     first, last = network.convolutions
     hidden = (dense(WEIGHTS) @ x @ first.lin.weight.t() + first.bias).relu()
     expected = dense(WEIGHTS) @ hidden @ last.lin.weight.t() + last.bias
-    found = network(x, EDGES, WEIGHTS)
+    found = network(x, EDGES, edge_weight=WEIGHTS)
     torch.testing.assert_close(found, expected)
     assert not torch.allclose(found, network(x, EDGES), atol=1e-3)
 
@@ -40,11 +40,11 @@ def test_equals_pyg_and_weights_of_one_are_none() -> None:
     network, x = GCN(3, 2, num_layers=1).eval(), torch.randn(6, 3)
     theirs = GCNConv(3, 2)
     theirs.load_state_dict(network.convolutions[0].state_dict())
-    torch.testing.assert_close(network(x, EDGES, WEIGHTS), theirs(x, EDGES, WEIGHTS))
+    torch.testing.assert_close(network(x, EDGES, edge_weight=WEIGHTS), theirs(x, EDGES, WEIGHTS))
     ones = torch.ones(EDGES.size(1))
-    torch.testing.assert_close(network(x, EDGES, ones), network(x, EDGES))
+    torch.testing.assert_close(network(x, EDGES, edge_weight=ones), network(x, EDGES))
 
 
 def test_a_weight_for_each_edge_is_wanted() -> None:
     with pytest.raises(ValueError, match=r"edge_weight \[3\]: give one for each edge, \[7\]"):
-        GCN(3, 2)(torch.ones(6, 3), EDGES, WEIGHTS[:3])
+        GCN(3, 2)(torch.ones(6, 3), EDGES, edge_weight=WEIGHTS[:3])

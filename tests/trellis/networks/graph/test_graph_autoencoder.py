@@ -114,7 +114,7 @@ def test_weights_of_edges_reach_the_encoder() -> None:
     torch.manual_seed(0)
     x, weights = torch.randn(6, 6), torch.rand(6)
     network = GAE(6, encoder=encoder)
-    z = network.encoder(x, EDGES, weights)
+    z = network.encoder(x, EDGES, edge_weight=weights)
     torch.testing.assert_close(network.encode(x, EDGES, weights), z)
     assert not torch.allclose(network.encode(x, EDGES), z)
     with pytest.raises(ValueError, match="GAE: its encoder GAT takes no edge_weight: choose GCN"):

@@ -60,7 +60,7 @@ def test_an_entity_reads_its_neighbours_and_in_training_not_all() -> None:
     network = RGCN(6, 2, embed_dim=4, edge_dropout=1.0)
     edge_index, edge_type = torch.tensor([[1], [0]]), torch.tensor([1])
     alone = network.eval()(HEAD, RELATION)
-    read = network(HEAD, RELATION, None, edge_index, edge_type)
+    read = network(HEAD, RELATION, edge_index, edge_type)
     assert not torch.allclose(read[0], alone[0])
     torch.testing.assert_close(read[1:, 1:], alone[1:, 1:])  # entity 0 alone is a target
-    torch.testing.assert_close(network.train()(HEAD, RELATION, None, edge_index, edge_type), alone)
+    torch.testing.assert_close(network.train()(HEAD, RELATION, edge_index, edge_type), alone)
