@@ -35,12 +35,21 @@ def export_program(network: PlainNetwork, inputs: Sequence[Input]) -> ExportedPr
     for strict in (False, True):  # the second also sees through Python's own functions, as len(x)
         try:
             with _quiet():
-                return torch.export.export(
+                program = torch.export.export(
                     network, values, dynamic_shapes=(shapes,), strict=strict
                 )
+            _require_known_operators(program)
+            return program
         except Exception as error:  # whatever tracing a network may raise
             reason = reason or str(error).strip().splitlines()[0]
     raise ValueError(f"torch.export cannot trace {type(network.network).__name__}: {reason}")
+
+
+def _require_known_operators(program: ExportedProgram) -> None:
+    """Refuse operators that a process without trellis does not have."""
+    for node in program.graph.nodes:
+        if str(node.target).startswith("trellis."):
+            raise ValueError(f"{node.target} is an operator that other processes lack")
 
 
 def save_onnx(

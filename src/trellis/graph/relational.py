@@ -52,5 +52,6 @@ class RelationalLayer(nn.Module):
         )  # [E, B]
         out = self.own(x)
         for basis, weight in zip(self.bases, weights.unbind(1), strict=True):
-            out = out.index_add(0, target, (x @ basis)[source] * weight[:, None])
+            messages = (x @ basis)[source] * weight[:, None]
+            out = out.index_add(0, target, messages.to(out.dtype))
         return out

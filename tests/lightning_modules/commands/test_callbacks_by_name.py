@@ -62,6 +62,7 @@ def rates(*options: str) -> list[float]:
         return [float(row["lr-SGD"]) for row in csv.DictReader(file) if row["lr-SGD"]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -101,6 +101,7 @@ def test_a_resumed_run_keeps_its_groups(codes: Path) -> None:
     assert [group["lr"] for group in groups(resumed)] == [group["lr"] for group in groups(whole)]
 
 
+@pytest.mark.long
 def test_a_pretrained_encoder_becomes_a_tagger(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,6 +59,7 @@ def tried(folder: str) -> list[list[str]]:
     return [[row[name] for name in row if name not in hidden] for _, row in rows]
 
 
+@pytest.mark.long
 def test_a_search_tries_what_it_may_and_writes_the_best_config(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -201,6 +201,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str,
     return folder, in_two_processes(language_runs, folder)
 
 
+@pytest.mark.long
 def test_a_run_is_that_of_one_process_on_the_joined_batch(runs) -> None:
     folder, pair = runs
     one = fit(folder, 1)

@@ -54,6 +54,7 @@ def resumed(name: str, path: Path) -> tuple[Any, Any, Any]:
     return cli.trainer, cli.model, cli.datamodule
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*an earlier version wrote it")
 @pytest.mark.filterwarnings("ignore:.*was written by another account")
 @pytest.mark.usefixtures("_beside_the_data")

@@ -316,6 +316,7 @@ OWN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", [(3,), (4, 5, 3)])
 @pytest.mark.parametrize("name", rl.__all__)
 def test_own_networks_get_the_floats_that_bytes_stand_for(

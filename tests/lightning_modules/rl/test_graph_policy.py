@@ -83,6 +83,7 @@ class OnGraphPolicy(ActorCriticNetwork):
         super().__init__(trunk=OnGraph(encoder), hidden_channels=(), **sizes)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("encoder", "least", "most"),
     [(GraphSAGE, 0.95, 1.0), (NodeMLP, 0.3, 0.7)],

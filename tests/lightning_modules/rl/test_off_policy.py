@@ -28,6 +28,7 @@ aim = partial(
 )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_learns_where_to_aim_and_not_without_a_rate(kind: str, tmp_path: Path) -> None:
     """Always 0 scores -1/12 and always the best 0."""

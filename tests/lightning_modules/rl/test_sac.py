@@ -114,6 +114,7 @@ def test_a_fixed_temperature_has_no_optimiser(tmp_path: Path) -> None:
     assert len(fit(KINDS["sac"], tmp_path).trainer.optimizers) == 3
 
 
+@pytest.mark.long
 def test_entropy_comes_near_its_target(tmp_path: Path) -> None:
     """A policy that would become deterministic keeps the entropy that it is told to."""
     fast = partial(torch.optim.Adam, lr=0.02)

@@ -108,6 +108,7 @@ def test_data_without_streams_is_refused_if_the_state_is_carried(
         trainer.fit(objective, datamodule=Streams(jump=True))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("network", "carry"), [(gru, True), (gpt, False)])
 def test_learns_the_entropy_of_a_chain_and_no_more(
     tmp_path: Path, network: Any, carry: bool

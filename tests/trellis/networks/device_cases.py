@@ -115,7 +115,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         for score in ("adamic_adar", "katz")
     },
     **{
-        decoder: (_network(getattr(graph, decoder), 10), (_pixels(10).view(2, 10), _PAIRS[:, :1]))
+        decoder: (_network(getattr(graph, decoder), 5), (_nodes[0], _PAIRS))
         for decoder in ("InnerProductDecoder", "BilinearDecoder", "MLPDecoder")
     },
     "LayerWise": (_network(graph.LayerWise, 5, 3, batch_size=8), _nodes),

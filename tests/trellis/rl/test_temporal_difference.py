@@ -239,6 +239,7 @@ def test_sarsa_walks_the_safe_path() -> None:
     assert not EDGE.intersection(walk.states)
 
 
+@pytest.mark.long
 def test_expected_sarsa_walks_the_best_path_of_those_who_stumble(edge_walker: Control) -> None:
     """Dynamic programming over policies that explore in a tenth of their steps gives the path."""
     mdp = finite_mdp(cliff())
