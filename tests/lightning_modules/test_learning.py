@@ -135,6 +135,7 @@ def test_gaussian_regression_is_least_squares(tmp_path):
     assert fit(control, Sample(x, shuffled), tmp_path, 300)["test/rmse"] > 0.95 * spread
 
 
+@pytest.mark.long
 def test_heteroscedastic_regression_recovers_the_scale_of_each_target(tmp_path):
     x, y = linear_sample()
     objective = Regression(linear, adam(0.03), likelihood="heteroscedastic")

@@ -244,6 +244,7 @@ def test_training_images_are_changed_and_others_are_not(folder: Path) -> None:
     assert flat[0].shape == (4, 90)
 
 
+@pytest.mark.long
 def test_a_classifier_learns_from_mixed_sizes_and_predicts_by_name(tmp_path: Path) -> None:
     """Bright and dark photographs of many sizes; new ones in folders of any depth, in order."""
     draw = np.random.default_rng(0)

@@ -355,6 +355,7 @@ def test_captions_are_those_of_multi30k(
     assert plain(large.val_dataloader()) == plain(small.val_dataloader())
 
 
+@pytest.mark.long
 @pytest.mark.data
 def test_a_config_trains_with_it(data_dir: str, tmp_path: Path) -> None:
     raw, paths = Path(data_dir) / "multi30k" / "raw", {}

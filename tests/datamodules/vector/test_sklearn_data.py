@@ -46,6 +46,7 @@ def raw(name: str) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     return scaler.transform(x), y, rows
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "inverse"), [("breast_cancer", 1.0), ("wine", 0.5)])
 def test_logistic_regression_is_that_of_scikit_learn(name: str, inverse: float, capsys) -> None:
     x, y, rows = raw(name)
@@ -64,6 +65,7 @@ def test_logistic_regression_is_that_of_scikit_learn(name: str, inverse: float, 
     assert accuracy == pytest.approx(oracle.score(x[test], y[test]), abs=0.005)
 
 
+@pytest.mark.long
 def test_logistic_regression_of_digits_is_that_of_scikit_learn(capsys) -> None:
     x, y, rows = raw("digits")
     train, test = rows["train"], rows["test"]

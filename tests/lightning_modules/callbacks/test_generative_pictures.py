@@ -174,6 +174,7 @@ def test_pictures_leave_no_trace_in_the_run(tmp_path) -> None:
     assert trainers[1].lightning_module.network.dropout.training
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 def test_pictures_in_other_precisions(tmp_path, drawn, precision) -> None:
     extra = SampleGrid(8), DensityPicture(resolution=9), FlowGrid(lines=2)

@@ -147,6 +147,7 @@ def test_pictures_leave_no_trace_in_the_run(tmp_path) -> None:
     assert torch.equal(before["torch"], after["torch"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 def test_pictures_in_other_precisions(tmp_path, drawn, precision) -> None:
     extra = Reconstructions(), Interpolations(), LatentTraversals()

@@ -55,6 +55,7 @@ def drawn(monkeypatch):
     return figures
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("network", [SMALL, partial(TransformerSeq2Seq, embed_dim=8, num_heads=2)])
 def test_alignments_of_the_first_pairs_without_their_padding(tmp_path, drawn, network):
     model, data = seq2seq(network), reverse()

@@ -156,6 +156,7 @@ def test_expected_losses_are_entropies_of_uniform_classes() -> None:
     assert expected_loss(nn.Linear(1, 1)) is None
 
 
+@pytest.mark.long
 def test_a_config_from_the_command_line(tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("trellis.lightning_modules.commands.check_runs.SECONDS", 2.0)

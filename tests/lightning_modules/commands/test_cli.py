@@ -124,6 +124,7 @@ def test_predictions_are_written_under_the_names_of_the_classes(tmp_path: Path) 
     torch.testing.assert_close(written, load(best)(x).softmax(-1))
 
 
+@pytest.mark.long
 def test_predictions_of_sequences_are_rows_of_their_lengths(tmp_path: Path) -> None:
     """The last window of a text is shorter."""
     (tmp_path / "my text.txt").write_text("to be or not to be, that is the question. " * 12)
@@ -154,6 +155,7 @@ def test_what_is_typed_beats_the_checkpoint(tmp_path: Path) -> None:
     assert saved["model"]["init_args"]["network"]["class_path"] == "trellis.networks.graph.GCN"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "hidden_channels", "dropout"),
     [

@@ -144,6 +144,7 @@ def test_what_does_not_match_is_named(
     assert told in refused(capsys, *DIGITS, "--init_from", str(codes), "--init_map", parts)
 
 
+@pytest.mark.long
 def test_a_map_without_weights_and_unknown_parts_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -84,6 +84,7 @@ def test_goes_on_within_the_run_that_was_interrupted(
     assert not (tmp_path / "runs/reproduce/karate.json").exists()
 
 
+@pytest.mark.long
 def test_curves_begin_anew_with_the_run_that_was_interrupted(
     row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def test_a_search_in_two_parts_is_the_whole_search() -> None:
     assert sorted(table("runs/karate_search/1")) == [0, 2]
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_the_search_and_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -177,6 +178,7 @@ def test_one_that_lags_behind_is_stopped(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(epochs) == 4, "stopped at the first validation at which that is allowed"
 
 
+@pytest.mark.long
 def test_what_fails_is_told_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     Path("space.yaml").write_text("parameters:\n  model.network.num_layers: {choices: [0, 2]}\n")
     search("karate.yaml", "--space", "space.yaml", "--trials", "4")
@@ -240,6 +242,7 @@ def test_a_wrong_line_is_refused_at_the_door(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_metric_that_no_run_logs(capsys: pytest.CaptureFixture[str]) -> None:
     Path("space.yaml").write_text(SPACE.replace("val/accuracy", "val/acuracy"))
     with pytest.raises(SystemExit):
@@ -247,6 +250,7 @@ def test_a_metric_that_no_run_logs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "the run logs val/accuracy, val/loss; did you mean val/acc" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_same_space_as_a_sweep() -> None:
     search("karate.yaml", "--space=space.yaml", "--sweep=sweep.yaml", "--trainer.max_epochs=3")
     sweep = yaml.safe_load(Path("sweep.yaml").read_text())

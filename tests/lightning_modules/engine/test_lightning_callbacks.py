@@ -273,6 +273,7 @@ def test_every_callback_of_lightning_is_here() -> None:
     assert sorted(EFFECTS) == sorted(shipped.__all__)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", EFFECTS)
 def test_the_effect_is_that_on_a_plain_module(name: str, tmp_path, monkeypatch) -> None:

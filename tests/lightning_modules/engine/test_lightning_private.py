@@ -347,6 +347,7 @@ def test_a_checkpoint_does_not_beat_what_is_typed() -> None:
     )
 
 
+@pytest.mark.long
 def test_settings_of_a_wandb_logger_reach_its_run(tmp_path: Path, monkeypatch: Any) -> None:
     wandb = pytest.importorskip("wandb")
     for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}.items():

@@ -17,7 +17,10 @@ from trellis.lightning_modules.engine import checkpointing
 from trellis.lightning_modules.engine.checkpointing import BestAndLastCheckpoint
 from trellis.lightning_modules.engine.resume import RESULT
 
-every_case = pytest.mark.parametrize("name", CASES)
+ORDINARY = ("classification", "carried", "pairs", "graph", "latent")
+every_case = pytest.mark.parametrize(
+    "name", [n if n in ORDINARY else pytest.param(n, marks=pytest.mark.long) for n in CASES]
+)
 # What stops a run matters little to an objective: `make test-all` tries each against each.
 # These two keep most: hidden states between batches, and random numbers drawn by a schedule.
 SOME = ("carried", "pairs")

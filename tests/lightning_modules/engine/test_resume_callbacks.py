@@ -178,6 +178,7 @@ class PressTwice(L.Callback):
                 os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback with a model")
 @pytest.mark.parametrize(
     ("name", "hooks"),

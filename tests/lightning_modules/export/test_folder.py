@@ -92,6 +92,7 @@ def test_weights_come_back_and_shared_ones_are_kept_once(tmp_path: Path) -> None
     assert not other.training
 
 
+@pytest.mark.long
 def test_lengths_and_batches_stay_open(tmp_path: Path) -> None:
     spec = LabelledTokenSpec(TokenSpec(9, pad_id=0), 3)
     network = partial(BertClassifier, embed_dim=8, num_heads=2, num_layers=1)

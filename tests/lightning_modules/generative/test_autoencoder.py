@@ -138,6 +138,7 @@ def test_evaluation_is_without_noise_and_penalties(tmp_path: Path) -> None:
     assert result["test/reconstruction_nats"] == pytest.approx(nats, rel=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("network", "likelihood", "shape"),
     [

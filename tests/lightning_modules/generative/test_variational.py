@@ -157,6 +157,7 @@ def test_beta_presses_on_the_code(tmp_path: Path) -> None:
     assert kl[0.2] > 1.5 * kl[1.0] > 2 * kl[5.0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("network", "shape"),
     [

@@ -217,6 +217,7 @@ def on_bytes(name: str, trunk: nn.Module | None) -> partial:
     return partial(getattr(rl, name), partial(ActorCriticNetwork, **small), adam)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("shape", "trunk"),
     [

@@ -99,6 +99,7 @@ def test_updates_by_loops(kind: str, tmp_path: Path) -> None:
     assert len(data.told) == (6 if of_data else 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_learns_what_to_answer_and_not_without_a_rate(kind: str, tmp_path: Path) -> None:
     options, of_data = KINDS[kind]
@@ -115,6 +116,7 @@ def test_learns_what_to_answer_and_not_without_a_rate(kind: str, tmp_path: Path)
     assert done.recorder.metrics[-1]["val/return"] < 0.8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_step", [1, 3])
 @pytest.mark.parametrize(("terminates", "value"), [(False, 2.0), (True, (1.75 + 1.5 + 1) / 3)])
 def test_a_time_limit_keeps_the_value(
@@ -192,6 +194,7 @@ def test_larger_blocks_do_the_same(kind: str, tmp_path: Path) -> None:
     assert_equal_weights(small_ones, large)
 
 
+@pytest.mark.long
 def test_a_checkpoint_plays_as_in_training(tmp_path: Path) -> None:
     data = partial(replay, "CartPole-v1", options=None)
     done = fit(agent, tmp_path, data)

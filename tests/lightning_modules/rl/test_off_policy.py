@@ -84,6 +84,7 @@ def test_stopped_and_resumed_is_uninterrupted(
         assert config.scheduler.get_last_lr() == [0.0]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*not in the checkpoint")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_checkpoint_plays_as_in_training(

@@ -72,6 +72,7 @@ def reached(done: Run) -> float:
     return done.recorder.metrics[-1]["val/return"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_learns_what_to_answer_and_not_without_a_rate(kind: str, tmp_path: Path) -> None:
     data = partial(
@@ -84,6 +85,7 @@ def test_learns_what_to_answer_and_not_without_a_rate(kind: str, tmp_path: Path)
     assert reached(fit(still, tmp_path, short, val_check_interval=1.0)) < 0.8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_learns_where_to_aim(kind: str, tmp_path: Path) -> None:
     network = partial(GaussianPolicy if kind == "reinforce" else ActorCriticNetwork, log_std=-1.0)
@@ -98,6 +100,7 @@ def test_learns_where_to_aim(kind: str, tmp_path: Path) -> None:
     assert middle.item() == pytest.approx(0.4, abs=0.25)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ACTOR_CRITICS)
 @pytest.mark.parametrize(("terminates", "value"), [(False, 2.0), (True, (1.75 + 1.5 + 1) / 3)])
 def test_a_time_limit_keeps_the_value(
@@ -206,6 +209,7 @@ def test_a_rollout_is_a_step(kind: str, tmp_path: Path) -> None:
     assert config.scheduler.get_last_lr() == [0.0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_checkpoint_plays_as_in_training(kind: str, tmp_path: Path) -> None:
     data = partial(rollouts, "CartPole-v1", num_steps=64, total_steps=64 * 3 * 4)

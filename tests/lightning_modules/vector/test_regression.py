@@ -27,6 +27,7 @@ def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("data", "options"),
     [
@@ -110,6 +111,7 @@ def test_scores_and_predictions_are_in_the_unit_of_the_targets(tmp_path: Path) -
     assert rmse < 1.3 * data.noise * data.unit  # the noise in this unit
 
 
+@pytest.mark.long
 def test_draws_of_dropout_are_a_mixture(tmp_path: Path) -> None:
     network = partial(MLP, hidden_channels=(64,), dropout=0.5)
     adam = partial(torch.optim.Adam, lr=0.01)

@@ -42,6 +42,7 @@ def test_constant_step_by_hand() -> None:
     assert mc_prediction(episodes, 2, 1.0, step_size=0.5).values[0] == 1.0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("every_visit", [False, True])
 @pytest.mark.parametrize("gamma", [1.0, 0.8])
 def test_converges_to_the_values_of_the_policy(

@@ -65,6 +65,7 @@ def test_a_time_limit_keeps_the_estimate_of_what_follows() -> None:
     assert batch_td(both, 3, 0.5).tolist() == pytest.approx([1, 8, 0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("gamma", [1.0, 0.8])
 @pytest.mark.parametrize(
     "learn",
@@ -231,6 +232,7 @@ def test_q_learning_walks_the_edge(edge_walker: Control) -> None:
     assert set(walk.states) > EDGE
 
 
+@pytest.mark.long
 def test_sarsa_walks_the_safe_path() -> None:
     learnt = sarsa(cliff(), 500, 1.0, step_size=0.3, epsilon=0.1)
     walk = greedy_walk(learnt.values)
@@ -256,6 +258,7 @@ def test_expected_sarsa_walks_the_best_path_of_those_who_stumble(edge_walker: Co
     assert learnt.returns[-100:].mean() > edge_walker.returns[-100:].mean() + 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CONTROLS)
 def test_without_exploration_all_walk_the_edge(name: str) -> None:
     """Zeros are optimistic here, so every action is tried all the same."""

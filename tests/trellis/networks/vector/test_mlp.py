@@ -83,6 +83,7 @@ def test_a_sparse_x_gives_what_the_dense_one_gives(activation: str) -> None:
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("activation", ["relu", "tanh", "leaky_relu", "gelu", "maxout"])
 @pytest.mark.parametrize("norm", [False, True])
 def test_it_fits_twenty_examples(activation: str, norm: bool) -> None:
