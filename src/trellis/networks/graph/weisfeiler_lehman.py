@@ -10,7 +10,7 @@ from trellis.graph.weisfeiler_lehman import subtree_colours
 class WeisfeilerLehman(nn.Module):
     r"""A linear map of how often each subtree pattern occurs in a graph.
 
-    .. math:: \text{logits} = W \, [c_0(G) \| \dots \| c_h(G)] + b
+    .. math:: \text{logits} = W \, [c_0(G) \| ... \| c_h(G)] + b
 
     where the entries of :math:`c_i(G)` count the nodes of each colour after i rounds. The subtree
     kernel between graphs is the inner product of these features.

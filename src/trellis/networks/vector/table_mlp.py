@@ -14,7 +14,7 @@ from trellis.signature import options_of
 class TableMLP(nn.Module):
     r"""An ``MLP`` of numbers and of embedded categories.
 
-    .. math:: y = \mathrm{MLP}([x_{\mathrm{numbers}}, x_1 E_1, \dots, x_K E_K])
+    .. math:: y = \mathrm{MLP}([x_{\mathrm{numbers}}, x_1 E_1, ..., x_K E_K])
 
     Args:
         in_channels: entries of an example, those of categories included.
