@@ -49,11 +49,13 @@ class Triples(DataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.triples:
             return
-        read = {split: _read(*text) for split, text in self.texts().items()}
+        texts = self.texts()
+        read = {split: _read(*text) for split, text in texts.items()}
         names = {split: [words for _, words in rows] for split, rows in read.items()}
         entities = sorted({word for rows in names.values() for row in rows for word in row[::2]})
         relations = sorted({row[1] for row in names["train"]})
-        self._check_relations(read, relations)
+        for split in SPLITS:
+            _check_relations(texts[split][0], read[split], relations)
         places = ({e: n for n, e in enumerate(entities)}, {r: n for n, r in enumerate(relations)})
         for split, rows in names.items():
             numbers = [[places[0][h], places[1][r], places[0][t]] for h, r, t in rows]
@@ -66,31 +68,25 @@ class Triples(DataModule):
             len(entities), len(relations), json.dumps(entities), json.dumps(relations)
         )
 
-    def _check_relations(
-        self, read: Mapping[Split, list[tuple[int, list[str]]]], relations: list[str]
-    ) -> None:
-        known = set(relations)
-        for split, rows in read.items():
-            for line, (_, relation, _) in rows:
-                if relation not in known:
-                    hint = did_you_mean(relation, relations)
-                    problem = f"relation {relation!r} is in no training triple{hint}"
-                    raise in_line(self.texts()[split][0], line, problem)
-
     def _learn(self, num_entities: int, num_relations: int) -> None:
         everything = torch.cat([self.triples[split] for split in SPLITS])
         self._known = KnownAnswers(everything, num_entities, num_relations)
         head, relation, tail = both_ways(self.triples["train"], num_relations)
         self._edges = torch.stack([head, tail]), relation
 
+    def _edges_there(self) -> tuple[Tensor, Tensor]:
+        """The training triples where the trainer learns: sent once, not with each batch."""
+        edge_index, edge_type = self._edges
+        return edge_index.to(self.device), edge_type.to(self.device)
+
     def loader(self, split: Split) -> Loader[Questions]:
         triples, train, count = self.triples[split], split == "train", self.spec.num_relations
-        nothing = torch.empty(2, 0, dtype=torch.long)
+        nothing, edges = torch.empty(2, 0, dtype=torch.long), self._edges_there()
 
         def batch(indices: Tensor) -> Questions:
             questions = both_ways(triples[indices], count)
             known = nothing if train else self._known.others(*questions)
-            return Questions(*questions, known, *self._edges)
+            return Questions(*questions, known, *edges)
 
         return Loader(len(triples), batch, batch_size=self.batch_size, shuffle=train)
 
@@ -111,12 +107,12 @@ class Triples(DataModule):
             questions.append(where)
             ids.append(f"{head} {relation}")
         asked = torch.tensor(questions)
-        nothing = torch.empty(2, 0, dtype=torch.long)
+        nothing, edges = torch.empty(2, 0, dtype=torch.long), self._edges_there()
 
         def batch(indices: Tensor) -> Questions:
             entity, relation = asked[indices].unbind(1)
             answers = torch.full_like(entity, -1)
-            return Questions(entity, relation, answers, nothing, *self._edges)
+            return Questions(entity, relation, answers, nothing, *edges)
 
         return Inputs(Loader(len(asked), batch, batch_size=self.batch_size), ids)
 
@@ -205,6 +201,14 @@ class KnowledgeGraphFromFiles(Triples):
             split: (path, decode_utf8(read_bytes(path, split), path))
             for split, path in self.paths.items()
         }
+
+
+def _check_relations(name: str, rows: list[tuple[int, list[str]]], relations: list[str]) -> None:
+    known = set(relations)
+    for line, (_, relation, _) in rows:
+        if relation not in known:
+            hint = did_you_mean(relation, relations)
+            raise in_line(name, line, f"relation {relation!r} is in no training triple{hint}")
 
 
 def _read(name: str, text: str) -> list[tuple[int, list[str]]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trellis.spec import NodeSpec, TensorSpec
 
@@ -48,15 +48,19 @@ def require_targets(spec: TensorSpec | NodeSpec, kind: str, caller: str, advice:
         raise ValueError(f"{caller} {TARGETS[kind]}, but the data has {has}: {advice}")
 
 
-def target_units(spec: Any) -> tuple[Tensor, Tensor]:
-    """Means and scales ``[T]`` of real targets; 0 and 1 where they are learnt as they are.
+def register_units(objective: nn.Module, spec: Any) -> None:
+    """Give an objective ``target_mean`` and ``target_scale [T]``, the units of real targets.
+
+    They are 0 and 1 where targets are learnt as they are. Checkpoints have them in the spec.
 
     Args:
+        objective: gets the buffers.
         spec: has ``target_means`` and ``target_scales``.
     """
     known = bool(spec.target_scales)
     means, scales = (spec.target_means, spec.target_scales) if known else ((0.0,), (1.0,))
-    return torch.tensor(means), torch.tensor(scales)
+    objective.register_buffer("target_mean", torch.tensor(means), persistent=False)
+    objective.register_buffer("target_scale", torch.tensor(scales), persistent=False)
 
 
 def build_network(

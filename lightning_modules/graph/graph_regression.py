@@ -12,7 +12,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.utilities import dim_zero_cat
 
-from trellis.lightning_modules.engine.build_network import channels, target_units
+from trellis.lightning_modules.engine.build_network import channels, register_units
 from trellis.lightning_modules.engine.evaluation import BatchMean, between_zero_and_one
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.lightning_modules.graph.whole_graphs import of_graphs, require_graph_targets
@@ -65,9 +65,7 @@ class GraphRegression(Objective):
     def build(self, spec: GraphSpec) -> None:
         require_graph_targets(spec, "real", "GraphRegression")
         self.build_network(channels(spec), "x", "edge_index", "batch")
-        means, scales = target_units(spec)
-        self.register_buffer("target_mean", means, persistent=False)
-        self.register_buffer("target_scale", scales, persistent=False)
+        register_units(self, spec)
 
     def metrics(self, spec: GraphSpec) -> Mapping[str, Metric]:
         return {"rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError()}

@@ -89,12 +89,14 @@ class LinkPrediction(Objective):
     def metrics(self, spec: LinkSpec) -> Mapping[str, Metric]:
         return {"loss": LinkLoss(), **link_metrics(self.hits_at)}
 
-    def forward(self, x: Tensor, edge_index: Tensor, links: Tensor, **edges: Tensor) -> LinkScores:
+    def forward(
+        self, x: Tensor, edge_index: Tensor, links: Tensor | None, **edges: Tensor
+    ) -> LinkScores:
         """What ``network`` returns for these inputs; ``edges`` is what else is known of them."""
         return self.network(x, edge_index, links, **edges)
 
     def _scores(self, batch: Data, links: Tensor | None) -> LinkScores:
-        return self.network(batch.x, batch.edge_index, links, **given_edges(batch, self.spec))
+        return self(batch.x, batch.edge_index, links, **given_edges(batch, self.spec))
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         if self.negatives == "sampled":

@@ -12,8 +12,8 @@ from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 
 from trellis.lightning_modules.engine.build_network import (
     channels,
+    register_units,
     require_targets,
-    target_units,
 )
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.lightning_modules.graph.edge_inputs import edge_inputs, given_edges
@@ -55,9 +55,7 @@ class NodeRegression(Objective):
         advice = "use NodeClassification, or data with real targets"
         require_targets(spec, "real", "NodeRegression predicts", advice)
         self.build_network(channels(spec), "x", "edge_index", options=edge_inputs(spec))
-        means, scales = target_units(spec)
-        self.register_buffer("target_mean", means, persistent=False)
-        self.register_buffer("target_scale", scales, persistent=False)
+        register_units(self, spec)
 
     def metrics(self, spec: NodeSpec) -> Mapping[str, Metric]:
         return {"rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError()}

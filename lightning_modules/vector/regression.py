@@ -19,8 +19,8 @@ from trellis.functional.likelihood import (
 from trellis.lightning_modules.engine.build_network import (
     channels,
     one_hot,
+    register_units,
     require_targets,
-    target_units,
 )
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Objective, Stage
@@ -126,9 +126,7 @@ class Regression(Objective):
         require_targets(spec, "real", "Regression predicts", advice)
         sizes = channels(spec, self._family.num_parameters)
         self.build_network(sizes | one_hot(spec, self.network_factory), "x")
-        means, scales = target_units(spec)
-        self.register_buffer("target_mean", means, persistent=False)
-        self.register_buffer("target_scale", scales, persistent=False)
+        register_units(self, spec)
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
         return {"nll_nats": BatchMean(), "rmse": MeanSquaredError(squared=False)}

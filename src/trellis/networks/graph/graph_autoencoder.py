@@ -59,19 +59,21 @@ class LinkNetwork(nn.Module, ABC):
 class _Autoencoder(LinkNetwork):
     """An encoder with ``outputs`` numbers for each latent dimension, and a decoder."""
 
+    outputs = 1
+
     def __init__(
         self,
         in_channels: int,
-        encoder: NetworkFactory,
-        decoder: LinkDecoderFactory,
-        latent_dim: int,
-        outputs: int,
+        *,
+        encoder: NetworkFactory = GCN,
+        decoder: LinkDecoderFactory = InnerProductDecoder,
+        latent_dim: int = 16,
     ) -> None:
         super().__init__()
         at_least_one("in_channels", in_channels)
         at_least_one("latent_dim", latent_dim)
         self.in_channels, self.latent_dim = in_channels, latent_dim
-        self.encoder = encoder(in_channels=in_channels, out_channels=outputs * latent_dim)
+        self.encoder = encoder(in_channels=in_channels, out_channels=self.outputs * latent_dim)
         self.decoder = decoder(channels=latent_dim)
         self._weighted = "edge_weight" in inspect.signature(self.encoder.forward).parameters
 
@@ -103,16 +105,6 @@ class GAE(_Autoencoder):
 
     Source: Kipf and Welling 2016, "Variational graph auto-encoders", section 2.
     """
-
-    def __init__(
-        self,
-        in_channels: int,
-        *,
-        encoder: NetworkFactory = GCN,
-        decoder: LinkDecoderFactory = InnerProductDecoder,
-        latent_dim: int = 16,
-    ) -> None:
-        super().__init__(in_channels, encoder, decoder, latent_dim, outputs=1)
 
     def encode(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Embeddings ``[N, D]``."""
@@ -148,15 +140,7 @@ class VGAE(_Autoencoder):
     end at 10, as in PyG.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        *,
-        encoder: NetworkFactory = GCN,
-        decoder: LinkDecoderFactory = InnerProductDecoder,
-        latent_dim: int = 16,
-    ) -> None:
-        super().__init__(in_channels, encoder, decoder, latent_dim, outputs=2)
+    outputs = 2
 
     def encode(
         self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None

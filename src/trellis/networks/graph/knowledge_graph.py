@@ -6,6 +6,8 @@ are given, the same for all, or all N. Higher is better; a softmax makes probabi
 ``factors`` are the sizes of what a triple is made of, ``[Q, D]`` each, to be kept small.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +18,37 @@ from trellis.graph.relational import RelationalLayer
 Factors = tuple[Tensor, Tensor, Tensor]
 
 
-class DistMult(nn.Module):
+class TripleNetwork(nn.Module, ABC):
+    """Base of the networks that score triples by vectors of entities and of relations.
+
+    Args:
+        num_entities: N.
+        num_relations: R.
+        width: of the vectors.
+    Shape:
+        entity ``[Q]``, relation ``[Q]``, candidates ``[K]`` or ``None`` -> ``[Q, K]`` or
+        ``[Q, N]``
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    def __init__(self, num_entities: int, num_relations: int, width: int) -> None:
+        super().__init__()
+        self.entities = _embedding("num_entities", num_entities, width)
+        self.relations = _embedding("num_relations", num_relations, width)
+
+    @abstractmethod
+    def forward(
+        self, entity: Tensor, relation: Tensor, *, candidates: Tensor | None = None
+    ) -> Tensor:
+        """Scores of candidates, or of all entities."""
+
+    def factors(self, entity: Tensor, relation: Tensor, answer: Tensor) -> Factors:
+        """Sizes of what triples are made of, ``[Q, D]`` each; those of real numbers have signs."""
+        return self.entities(entity), self.relations(relation), self.entities(answer)
+
+
+class DistMult(TripleNetwork):
     r"""A weight for each dimension and relation, the same in both directions.
 
     .. math:: s(h, r, t) = \sum_d e_{hd} \, w_{rd} \, e_{td}
@@ -41,9 +73,7 @@ class DistMult(nn.Module):
     def __init__(
         self, num_entities: int, num_relations: int, *, embed_dim: int = 100, dropout: float = 0.0
     ) -> None:
-        super().__init__()
-        self.entities = _embedding("num_entities", num_entities, embed_dim)
-        self.relations = _embedding("num_relations", num_relations, embed_dim)
+        super().__init__(num_entities, num_relations, embed_dim)
         self.dropout = nn.Dropout(probability("dropout", dropout))
 
     def forward(
@@ -52,12 +82,8 @@ class DistMult(nn.Module):
         query = self.dropout(self.entities(entity) * self.relations(relation))
         return _products(query, self.entities.weight, candidates)
 
-    def factors(self, entity: Tensor, relation: Tensor, answer: Tensor) -> Factors:
-        """See above."""
-        return self.entities(entity), self.relations(relation), self.entities(answer)
 
-
-class ComplEx(nn.Module):
+class ComplEx(TripleNetwork):
     r"""As ``DistMult`` with complex numbers, which tell the directions apart.
 
     .. math:: s(h, r, t) = \mathrm{Re} \sum_d e_{hd} \, w_{rd} \, \overline{e_{td}}
@@ -82,10 +108,7 @@ class ComplEx(nn.Module):
     def __init__(
         self, num_entities: int, num_relations: int, *, embed_dim: int = 100, dropout: float = 0.0
     ) -> None:
-        super().__init__()
-        # Real parts, then imaginary ones.
-        self.entities = _embedding("num_entities", num_entities, 2 * embed_dim)
-        self.relations = _embedding("num_relations", num_relations, 2 * embed_dim)
+        super().__init__(num_entities, num_relations, 2 * embed_dim)  # real parts, then imaginary
         self.dropout = nn.Dropout(probability("dropout", dropout))
 
     def forward(
@@ -103,13 +126,13 @@ class ComplEx(nn.Module):
         return _products(self.dropout(query), self.entities.weight, candidates)
 
     def factors(self, entity: Tensor, relation: Tensor, answer: Tensor) -> Factors:
-        """See above: moduli."""
+        """Moduli, ``[Q, D]`` each."""
         parts = (self.entities(entity), self.relations(relation), self.entities(answer))
         head, turn, tail = (torch.stack(part.chunk(2, dim=-1)).norm(dim=0) for part in parts)
         return head, turn, tail
 
 
-class TransE(nn.Module):
+class TransE(TripleNetwork):
     r"""A relation is a translation.
 
     .. math:: s(h, r, t) = -\lVert e_h + w_r - e_t \rVert
@@ -134,11 +157,9 @@ class TransE(nn.Module):
     def __init__(
         self, num_entities: int, num_relations: int, *, embed_dim: int = 100, norm: int = 1
     ) -> None:
-        super().__init__()
+        super().__init__(num_entities, num_relations, embed_dim)
         if norm not in (1, 2):
             raise ValueError(f"norm={norm}: give 1 or 2")
-        self.entities = _embedding("num_entities", num_entities, embed_dim)
-        self.relations = _embedding("num_relations", num_relations, embed_dim)
         self.norm = float(norm)
 
     def forward(
@@ -148,12 +169,8 @@ class TransE(nn.Module):
         entities = self.entities.weight if candidates is None else self.entities(candidates)
         return -torch.cdist(query, entities, p=self.norm)
 
-    def factors(self, entity: Tensor, relation: Tensor, answer: Tensor) -> Factors:
-        """See above."""
-        return self.entities(entity), self.relations(relation), self.entities(answer)
 
-
-class RGCN(nn.Module):
+class RGCN(TripleNetwork):
     r"""``DistMult`` of entities that have read their neighbours, by a matrix for each relation.
 
     .. math:: e' = e + \mathrm{ReLU}(\mathrm{RelationalLayer}(e))
@@ -190,9 +207,7 @@ class RGCN(nn.Module):
         edge_dropout: float = 0.5,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.entities = _embedding("num_entities", num_entities, embed_dim)
-        self.relations = _embedding("num_relations", num_relations, embed_dim)
+        super().__init__(num_entities, num_relations, embed_dim)
         self.layers = nn.ModuleList(
             RelationalLayer(embed_dim, embed_dim, num_relations, num_bases)
             for _ in range(at_least_one("num_layers", num_layers))
@@ -221,10 +236,6 @@ class RGCN(nn.Module):
             edge_index, edge_type = entity.new_empty(2, 0), entity.new_empty(0)
         entities = self.embeddings(edge_index, edge_type)
         return _products(entities[entity] * self.relations(relation), entities, candidates)
-
-    def factors(self, entity: Tensor, relation: Tensor, answer: Tensor) -> Factors:
-        """See above: before entities have read their neighbours."""
-        return self.entities(entity), self.relations(relation), self.entities(answer)
 
 
 def _embedding(name: str, size: int, embed_dim: int) -> nn.Embedding:
