@@ -47,7 +47,7 @@ class MoleculeData(DataModule):
         ValueError: an option out of range, a column that is not there, a cell that is no number,
             a SMILES that is none; names the line.
 
-    Source: Wu et al. 2018 (MoleculeNet; the scaffold split: section 3.2).
+    Source: Wu et al. 2018 (MoleculeNet and its scaffold split).
     """
 
     def __init__(

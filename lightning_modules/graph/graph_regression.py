@@ -109,7 +109,7 @@ class GraphTasks(Objective):
     Raises:
         ValueError: the targets of the data are not 0 and 1.
 
-    Source: Wu et al. 2018, section 3.
+    Source: Wu et al. 2018 (MoleculeNet).
     """
 
     spec_type = GraphSpec

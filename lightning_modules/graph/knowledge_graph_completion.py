@@ -53,7 +53,7 @@ class KnowledgeGraphCompletion(Objective):
     Raises:
         ValueError: an option out of range.
 
-    Source: Lacroix et al. 2018, eq. 5 and sections 4 and 5; Bordes et al. 2013, section 4 (ranks).
+    Source: Lacroix et al. 2018 (loss, inverse relations, cubic norm); Bordes et al. 2013 (ranks).
     """
 
     spec_type = KnowledgeGraphSpec

@@ -25,7 +25,7 @@ class RelationalLayer(nn.Module):
     Raises:
         ValueError: a size below 1.
 
-    Source: Schlichtkrull et al. 2018, eq. 2 and 3.
+    Source: Schlichtkrull et al. 2018, eq. 2 and 3 (basis decomposition).
     """
 
     def __init__(

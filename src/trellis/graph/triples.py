@@ -42,7 +42,7 @@ def ranks(scores: Tensor, answers: Tensor, known: Tensor | None = None) -> Tenso
     Returns:
         ranks ``[Q]``, in the type of the scores.
 
-    Source: Bordes et al. 2013, section 4.2; Sun et al. 2020 ("A re-evaluation of knowledge graph
+    Source: Bordes et al. 2013; Sun et al. 2020 ("A re-evaluation of knowledge graph
     completion methods", on equal scores).
 
     >>> scores, answers = torch.tensor([[0.1, 0.9, 0.5, 0.5]]), torch.tensor([2])
