@@ -1,4 +1,4 @@
-"""Parameters in groups, by the beginnings of their names, each with a learning rate of its own."""
+"""Parameters in groups, by the beginnings of their names, each with options of its own."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -25,34 +25,55 @@ def prefixes_of(names: Iterable[str]) -> dict[str, None]:
     return found
 
 
-def grouped(module: nn.Module, rates: Mapping[str, float]) -> "Iterator[nn.Parameter] | list[Any]":
+def grouped(
+    module: nn.Module, options: Mapping[str, Mapping[str, float]]
+) -> "Iterator[nn.Parameter] | list[Any]":
     """The parameters of ``module`` for an optimiser.
 
     Args:
         module: whose parameters are grouped.
-        rates: prefix of their names -> learning rate; the longest prefix of a name counts. Those
-            under none have the optimiser's own.
+        options: prefix of their names -> arguments of the optimiser, ``lr`` or ``weight_decay``.
+            What a longer prefix leaves open a shorter one says, and then the optimiser.
 
-    >>> groups = grouped(nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1)), {"0": 0.1})
+    >>> groups = grouped(nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1)), {"0": {"lr": 0.1}})
     >>> [(len(group["params"]), group.get("lr")) for group in groups]
     [(2, None), (2, 0.1)]
     """
-    if not rates:
+    if not options:
         return module.parameters()
     groups: dict[str, dict[str, Any]] = {"": {"params": []}}
-    groups |= {prefix: {"params": [], "lr": rate} for prefix, rate in rates.items()}
+    for prefix in options:
+        shorter = sorted((each for each in options if is_under(prefix, each)), key=len)
+        groups[prefix] = {"params": []}
+        for each in shorter:
+            groups[prefix] |= options[each]
     for name, parameter in module.named_parameters():
-        prefixes = [prefix for prefix in rates if is_under(name, prefix)]
+        prefixes = [prefix for prefix in options if is_under(name, prefix)]
         groups[max(prefixes, key=len, default="")]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
 
 
-def require_own_rates(scheduler: Any, rates: Mapping[str, float]) -> None:
+def require_decay(optimizer: Any, options: Mapping[str, Mapping[str, float]]) -> None:
+    """Refuse weight decays that an optimiser would not read.
+
+    Raises:
+        ValueError: it has no weight decay.
+    """
+    parts = [prefix for prefix, each in options.items() if "weight_decay" in each]
+    if parts and "weight_decay" not in optimizer.defaults:
+        raise ValueError(
+            f"optimizer: {type(optimizer).__name__} has no weight_decay, and {', '.join(parts)} "
+            f"has one: choose another optimiser"
+        )
+
+
+def require_own_rates(scheduler: Any, options: Mapping[str, Mapping[str, float]]) -> None:
     """Refuse a schedule that would give all groups one learning rate.
 
     Raises:
         ValueError: it would.
     """
+    rates = [prefix for prefix, each in options.items() if "lr" in each]
     if rates and isinstance(scheduler, (OneCycleLR, CyclicLR)):
         raise ValueError(
             f"lr_scheduler: {type(scheduler).__name__} gives all parameters one learning rate, "

@@ -23,7 +23,11 @@ from torchmetrics import Metric, MetricCollection
 from trellis.hyperparameters import PlainHyperparameters, importable_name, to_plain
 from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.finite_guard import FiniteGuard
-from trellis.lightning_modules.engine.grouped_parameters import grouped, require_own_rates
+from trellis.lightning_modules.engine.grouped_parameters import (
+    grouped,
+    require_decay,
+    require_own_rates,
+)
 from trellis.lightning_modules.engine.lightning_private import (
     LightStep,
     build_model,
@@ -67,7 +71,7 @@ class Objective(PlainHyperparameters, LightStep, ABC):
     # Whether a backward pass reaches some of the parameters only, as of one network among several.
     partial_losses: ClassVar[bool] = False
     # Of parameters by prefixes of their names, see ``grouped``; ``ParameterGroups`` sets it.
-    learning_rates: Mapping[str, float] = MappingProxyType({})
+    group_options: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     network_factory: Any  # where there is one network
     network: Any
 
@@ -195,11 +199,12 @@ class Objective(PlainHyperparameters, LightStep, ABC):
             self.hparams["optimizer"] = to_plain(self.optimizer)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(grouped(self, self.learning_rates))
+        optimizer = self.optimizer(grouped(self, self.group_options))
+        require_decay(optimizer, self.group_options)
         if self.lr_scheduler is None:
             return optimizer
         scheduler = self.lr_scheduler(optimizer)
-        require_own_rates(scheduler, self.learning_rates)
+        require_own_rates(scheduler, self.group_options)
         config: dict[str, Any] = {"scheduler": scheduler, "interval": "epoch"}
         if steps_often(scheduler):
             config["interval"] = "step"

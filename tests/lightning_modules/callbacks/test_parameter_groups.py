@@ -53,6 +53,31 @@ def test_the_longest_prefix_gives_the_rate(tmp_path: Path) -> None:
     assert {*found.values()} == {1e-2, 1e-3}
 
 
+def test_a_part_has_a_weight_decay_of_its_own_and_the_rate_of_a_shorter_prefix(
+    tmp_path: Path,
+) -> None:
+    decays = {"network.layers.0": 0.5, "network.layers": 0.0}
+    model = fit(tmp_path, ParameterGroups([], {"network": 1e-3}, decays))
+    (optimizer,) = model.trainer.optimizers
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {
+        names[id(p)]: (g["lr"], g["weight_decay"])
+        for g in optimizer.param_groups for p in g["params"]
+    }  # fmt: skip
+    assert found.keys() == dict(model.named_parameters()).keys()
+    for name, (rate, decay) in found.items():
+        assert rate == 1e-3
+        assert decay == (0.5 if name.startswith("network.layers.0.") else 0.0)
+
+
+def test_a_weight_decay_needs_an_optimiser_that_has_one(tmp_path: Path) -> None:
+    model = Classification(network, partial(torch.optim.LBFGS, lr=0.1))
+    with pytest.raises(ValueError, match=r"LBFGS has no weight_decay.*network has one"):
+        fit(tmp_path, ParameterGroups(weight_decays={"network": 0.1}), model)
+    with pytest.raises(ValueError, match=r"weight_decays\[network\]=-0.1"):
+        ParameterGroups(weight_decays={"network": -0.1})
+
+
 def test_rates_need_the_optimiser_of_the_objective(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="BoringModel makes its own optimisers"):
         fit(tmp_path, ParameterGroups(learning_rates={"layer": 0.1}), BoringModel())
