@@ -20,7 +20,12 @@ pytestmark = [
 on_gpu = partial(short_run, accelerator="cuda", devices=1)
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 AGENTS = {"A2C", "PPO", "TRPO", "REINFORCE", "DQN", "DDPG", "TD3", "SAC"}
-DRAWS_ON_THE_DEVICE = {"Variational"}
+DRAWS_ON_THE_DEVICE = {"GAN", "Variational"}
+# Sums over edges on a GPU take their terms in any order, unless told otherwise.
+SUMS_OVER_EDGES = {
+    "GraphClassification", "GraphRegression", "GraphTasks", "KnowledgeGraphCompletion",
+    "LinkPrediction", "NodeClassification", "NodeRegression",
+}  # fmt: skip
 REFUSED = {(agent, "bf16-true") for agent in AGENTS}
 
 
@@ -58,23 +63,32 @@ def test_a_checkpoint_of_the_cpu_measures_the_same(name: str, tmp_path: Path) ->
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
 def test_it_compiles(name: str, tmp_path: Path) -> None:
     done = on_gpu(name, tmp_path, compile=True, enable_checkpointing=False)
-    assert done.error is None
+    if done.error is not None:
+        raise done.error
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
-def test_it_goes_on_where_it_was_stopped(name: str, tmp_path: Path) -> None:
-    whole = on_gpu(name, tmp_path / "whole")
-    begun = on_gpu(name, tmp_path / "begun", callbacks=[Kill(1)])
-    resumed = on_gpu(name, tmp_path / "resumed", ckpt_path=begun.last)
-    assert resumed.error is None
+def test_it_goes_on_where_it_was_stopped(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    options = {"deterministic": True} if name in SUMS_OVER_EDGES else {}
+    whole = on_gpu(name, tmp_path / "whole", **options)
+    begun = on_gpu(name, tmp_path / "begun", callbacks=[Kill(1)], **options)
+    resumed = on_gpu(name, tmp_path / "resumed", ckpt_path=begun.last, **options)
+    torch.use_deterministic_algorithms(False)
+    if resumed.error is not None:
+        raise resumed.error
     assert_equal_weights(whole, resumed)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_shards_on_one_gpu_are_the_whole(precision: str, tmp_path: Path) -> None:
+def test_shards_on_one_gpu_go_on_as_the_whole_does(precision: str, tmp_path: Path) -> None:
     network = partial(GPT, context=16, embed_dim=8, num_heads=2, num_layers=2, dropout=0.0)
     case = Case(partial(CausalLM, network, adam), partial(Streams, steps=5))
-    options = {"accelerator": "cuda", "devices": 1, "precision": precision, "max_epochs": 2}
+    options = {"accelerator": "cuda", "devices": 1, "precision": precision}
+    begun = run(case, tmp_path / "begun", max_epochs=1, **options)
+    options |= {"max_epochs": 3, "ckpt_path": begun.last}
     whole = run(case, tmp_path / "whole", **options)
     sharded = run(case, tmp_path / "sharded", strategy="sharded", **options)
     assert whole.error is None
