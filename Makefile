@@ -4,7 +4,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test test-all test-oldest lint types check wheel reproduce bench bench-gpu docs clean
+.PHONY: demo test test-all test-gpu test-oldest lint types check wheel reproduce bench bench-gpu docs clean
 
 # The stamp makes setup happen once, and again when the requirements change.
 .venv/installed: setup.py constraints.txt
@@ -23,6 +23,10 @@ test: .venv/installed
 # What takes minutes and seldom breaks alone.
 test-all: test
 	$(PYTEST) -m long
+
+# Every objective on one GPU: in each precision, compiled, resumed, sharded.
+test-gpu: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m long -n 4 --dist worksteal tests/lightning_modules/test_on_gpu.py
 
 # The suite with the lowest releases that setup.py admits: so its ranges are true.
 test-oldest: .venv-oldest/installed
