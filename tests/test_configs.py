@@ -36,6 +36,7 @@ SIBLINGS = {
     "graph/vgae_cora.yaml",
     "graph/transe_umls.yaml",
     "graph/complex_umls.yaml",
+    "graph/complex_wn18rr.yaml",
     "graph/cheb_cora.yaml",
     "graph/label_propagation_cora.yaml",
     "graph/sgc_cora.yaml",
