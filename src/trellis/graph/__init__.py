@@ -1,6 +1,6 @@
 """Building blocks of graph learning: graph construction, layers and readouts."""
 
-from trellis.graph.adjacency import normalized_adjacency
+from trellis.graph.adjacency import edges_for, normalized_adjacency
 from trellis.graph.factorization import factorized, proximity
 from trellis.graph.knn import knn_graph
 from trellis.graph.layers import GINLayer, NodewiseLinear, SAGELayer
@@ -43,6 +43,7 @@ __all__ = [
     "factorized",
     "knn_graph",
     "link_loss",
+    "edges_for",
     "normalized_adjacency",
     "num_pairs",
     "numbered_pairs",

@@ -5,9 +5,10 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.nn import GINConv, MeanAggregation, MessagePassing, SAGEConv
+from torch_geometric.nn import GINConv, MessagePassing, SAGEConv, SimpleConv
 from torch_geometric.nn.dense.linear import Linear as ChannelMap
 
+from trellis.graph.adjacency import edges_for
 from trellis.nn.sparse import SparseLinear
 
 Convolution = TypeVar("Convolution", bound=nn.Module)
@@ -23,14 +24,13 @@ class SAGELayer(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, normalize: bool) -> None:
         super().__init__()
         self.convolution = sparse_input(SAGEConv(in_channels, out_channels))
-        self.mean = MeanAggregation()
+        self.mean = SimpleConv(aggr="mean")
         self.normalize = normalize
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        source, target = edge_index
         neighbours, itself = self.convolution.lin_l, self.convolution.lin_r
-        messages = (x @ neighbours.weight.t())[source]  # [E, out]
-        mean = self.mean(messages, target, dim_size=x.size(0))
+        mapped = x @ neighbours.weight.t()
+        mean = self.mean(mapped, *edges_for([self.mean], mapped, edge_index))
         # The bias comes after the mean: a node without neighbours has it, too.
         out = mean + neighbours.bias + itself(x)
         return F.normalize(out, dim=-1) if self.normalize else out
@@ -44,7 +44,8 @@ class GINLayer(nn.Module):
         self.convolution = GINConv(mlp, eps, train_eps)
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        return self.convolution(x if x.layout == torch.strided else x.to_dense(), edge_index)
+        x = x if x.layout == torch.strided else x.to_dense()
+        return self.convolution(x, *edges_for([self.convolution], x, edge_index))
 
 
 class GatedLayer(MessagePassing):

@@ -4,6 +4,7 @@ Of Cora's features 1.3 % are non-zero: a dense first layer mostly multiplies zer
 """
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,13 @@ def to_csr(x: Tensor) -> Tensor:
         return x.to_sparse_csr()
 
 
+def csr(starts: Tensor, columns: Tensor, values: Tensor, shape: Sequence[int]) -> Tensor:
+    """A matrix in compressed sparse rows, of parts that fit each other: they are not checked."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(starts, columns, values, size=shape, check_invariants=False)
+
+
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Dropout of a dense or CSR tensor; in a sparse one only stored entries can be dropped.
 
@@ -30,13 +38,8 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """
     if not training or p == 0.0 or x.layout == torch.strided:
         return F.dropout(x, p, training)
-    return torch.sparse_csr_tensor(
-        x.crow_indices(),
-        x.col_indices(),
-        F.dropout(x.values(), p, training),
-        size=x.shape,
-        check_invariants=False,
-    )
+    values = F.dropout(x.values(), p, training)
+    return csr(x.crow_indices(), x.col_indices(), values, x.shape)
 
 
 class SparseLinear(nn.Linear):

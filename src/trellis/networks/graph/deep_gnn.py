@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GCN2Conv, GCNConv, SimpleConv
 
 from trellis.checks import at_least_one, check_graph, check_sizes, choose_from, probability
-from trellis.graph.adjacency import normalized_adjacency
+from trellis.graph.adjacency import edges_for, normalized_adjacency
 from trellis.graph.layers import SAGELayer, sparse_input
 from trellis.networks.graph.gnn import NodeNetwork
 from trellis.nn.sparse import SparseLinear, dropout
@@ -78,7 +78,9 @@ class ClassicGNN(NodeNetwork):
     def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:
         """Outputs of the layers, then those of the head."""
         check_graph(x, edge_index, self.in_channels, "ClassicGNN")
-        edges = normalized_adjacency(x, edge_index) if self.gcn else (edge_index,)
+        edges: tuple[Tensor, ...] = (edge_index,)
+        if self.gcn:
+            edges = edges_for(self.convolutions, x, *normalized_adjacency(x, edge_index))
         layers: list[Tensor] = []
         for number, (convolution, norm) in enumerate(
             zip(self.convolutions, self.norms, strict=True)
@@ -151,6 +153,7 @@ class ResidualGNN(NodeNetwork):
         check_graph(x, edge_index, self.in_channels, "ResidualGNN")
         h = F.gelu(dropout(self.input(x), self.dropout, self.training))
         edges = normalized_adjacency(h, edge_index) if self.mixing == "gcn" else (edge_index,)
+        edges = edges_for([self.propagation], h, *edges)
         layers = []
         for norm, feed_forward in zip(self.norms, self.feed_forwards, strict=True):
             h = h + feed_forward(self._mixed(norm(h), *edges))
@@ -212,7 +215,7 @@ class GCNII(NodeNetwork):
         """Outputs of the convolutions, then the output."""
         check_graph(x, edge_index, self.in_channels, "GCNII")
         first = h = self.input(dropout(x, self.dropout, self.training)).relu()
-        edges = normalized_adjacency(h, edge_index)
+        edges = edges_for(self.convolutions, h, *normalized_adjacency(h, edge_index))
         layers = []
         for convolution in self.convolutions:
             h = convolution(dropout(h, self.dropout, self.training), first, *edges).relu()

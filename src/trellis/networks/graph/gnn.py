@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GATv2Conv, GCNConv
 
 from trellis.checks import at_least_one, check_graph, check_sizes, probability
-from trellis.graph.adjacency import normalized_adjacency
+from trellis.graph.adjacency import edges_for, normalized_adjacency
 from trellis.graph.layers import GatedLayer, GINLayer, NodewiseLinear, SAGELayer, sparse_input
 from trellis.nn.initialization import initialize_
 from trellis.nn.sparse import SparseLinear, dropout
@@ -90,7 +90,9 @@ class _Stack(NodeNetwork):
     def embeddings(self, x: Tensor, edge_index: Tensor, *known: Tensor | None) -> list[Tensor]:
         """Outputs of the layers, after the activation except for the last."""
         check_graph(x, edge_index, self.in_channels, type(self).__name__)
-        edges = self.edges(x, edge_index, *known) if self.edges else (edge_index,)
+        edges: tuple[Tensor, ...] = (edge_index,)
+        if self.edges:
+            edges = edges_for(self.convolutions, x, *self.edges(x, edge_index, *known))
         *hidden, last = self.convolutions
         outputs = []
         for convolution in hidden:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import APPNP as PersonalizedPageRank
 
 from trellis.checks import at_least_one, check_equal, check_graph, check_sizes, probability
-from trellis.graph.adjacency import normalized_adjacency
+from trellis.graph.adjacency import edges_for, normalized_adjacency
 from trellis.networks.graph.gnn import NodeMLP, NodeNetwork
 from trellis.nn.sparse import SparseLinear, dropout
 
@@ -40,7 +40,7 @@ class SGC(NodeNetwork):
         """The output alone."""
         check_graph(x, edge_index, self.in_channels, "SGC")
         x = dropout(x, self.dropout, self.training) @ self.linear.weight.t()
-        x = self.propagation(x, *normalized_adjacency(x, edge_index))
+        x = self.propagation(x, *_edges(self, x, edge_index))
         return [x + self.linear.bias]
 
 
@@ -85,7 +85,7 @@ class APPNP(NodeNetwork):
     def embeddings(self, x: Tensor, edge_index: Tensor) -> list[Tensor]:
         """Outputs of the linear maps, then the output."""
         layers = self.predictor.embeddings(x, edge_index)
-        edges = normalized_adjacency(layers[-1], edge_index)
+        edges = _edges(self, layers[-1], edge_index)
         return [*layers, self.propagation(layers[-1], *edges)]
 
 
@@ -125,11 +125,17 @@ class LabelPropagation(NodeNetwork):
         """The output alone."""
         check_graph(x, edge_index, self.in_channels, "LabelPropagation")
         x = x if x.layout == torch.strided else x.to_dense()
-        edges = normalized_adjacency(x, edge_index, self_loops=False)
-        spread = self.propagation(x, *edges)
+        spread = self.propagation(x, *_edges(self, x, edge_index, self_loops=False))
         # Nodes that no label reaches have 0 for all classes.
         total = spread.sum(1, keepdim=True)
         return [spread / total.where(total > 0, 1) * self.log_temperature.exp()]
+
+
+def _edges(
+    network: nn.Module, x: Tensor, edge_index: Tensor, self_loops: bool = True
+) -> tuple[Tensor, ...]:
+    weighted = normalized_adjacency(x, edge_index, self_loops=self_loops)
+    return edges_for([network], x, *weighted)
 
 
 def _pagerank(num_hops: int, restart: float) -> nn.Module:

@@ -9,7 +9,7 @@ from torch_geometric.nn import SimpleConv
 from torch_geometric.nn.inits import glorot
 
 from trellis.checks import at_least_one, check_graph, check_sizes, probability
-from trellis.graph.adjacency import normalized_adjacency
+from trellis.graph.adjacency import edges_for, normalized_adjacency
 from trellis.networks.graph.gnn import NodeNetwork
 from trellis.nn.sparse import SparseLinear, dropout
 
@@ -53,9 +53,10 @@ class ChebNet(NodeNetwork):
         """Outputs of the layers, after the ReLU except for the last."""
         check_graph(x, edge_index, self.in_channels, "ChebNet")
         edge_index, weights = normalized_adjacency(x, edge_index, self_loops=False)
+        edges = edges_for(self.convolutions, x, edge_index, -weights)
         layers = []
         for number, convolution in enumerate(self.convolutions, 1):
-            x = convolution(dropout(x, self.dropout, self.training), edge_index, -weights)
+            x = convolution(dropout(x, self.dropout, self.training), *edges)
             x = F.relu(x) if number < len(self.convolutions) else x
             layers.append(x)
         return layers
@@ -81,17 +82,17 @@ class ChebLayer(nn.Module):
         self.maps = nn.ModuleList(maps)
         self.propagation = SimpleConv(aggr="sum")
 
-    def forward(self, x: Tensor, edge_index: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *edges: Tensor) -> Tensor:
         first, *others = [linear(x) for linear in self.maps]
-        return self._clenshaw(first, others, edge_index, weights)
+        return self._clenshaw(first, others, edges)
 
     def _clenshaw(
-        self, first: Tensor, others: Sequence[Tensor], edge_index: Tensor, weights: Tensor
+        self, first: Tensor, others: Sequence[Tensor], edges: Sequence[Tensor]
     ) -> Tensor:
         after_next, current = None, others[-1]
         for term in reversed(others[:-1]):
-            before = term + 2 * self.propagation(current, edge_index, weights)
+            before = term + 2 * self.propagation(current, *edges)
             before = before if after_next is None else before - after_next
             after_next, current = current, before
-        out = first + self.propagation(current, edge_index, weights)
+        out = first + self.propagation(current, *edges)
         return out if after_next is None else out - after_next
