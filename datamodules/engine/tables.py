@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trellis.datamodules.engine.checks import in_line
-from trellis.files import decode_utf8, read_bytes
+from trellis.files import decode_utf8
 
 Row = tuple[int, list[str]]  # line number and cells
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
@@ -18,31 +18,17 @@ _QUOTED = re.compile(r'"[^"]*"')
 _SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)  # Excel's own first line
 
 
-def read_rows(path: Path, what: str, ids: Container[str] | None = None) -> list[Row]:
+def parsed_rows(raw: bytes, source: str, ids: Container[str] | None = None) -> list[Row]:
     """Rows of a table that are not empty.
 
     The first line tells what separates cells: tabs, else semicolons, else commas, else spaces.
     Where it is semicolons, numbers with a decimal comma get a point.
 
     Args:
-        path: of the table.
-        what: the option that gave the path.
-        ids: lines that begin with # or %, but not with one of these, are comments; ``None``:
-            there are none.
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not a table in UTF-8.
-    """
-    return parsed_rows(read_bytes(path, what), str(path), ids)
-
-
-def parsed_rows(raw: bytes, source: str, ids: Container[str] | None = None) -> list[Row]:
-    """Rows of a table that was read; see ``read_rows``.
-
-    Args:
         raw: the bytes of the file.
         source: its name in messages.
-        ids: see ``read_rows``.
+        ids: lines that begin with # or %, but not with one of these, are comments; ``None``:
+            there are none.
     Raises:
         ValueError: it is not a table in UTF-8.
     """

@@ -1,6 +1,6 @@
 """Tables of edges: two nodes a line, and what else is known of the edge."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,8 @@ from torch import Tensor
 from torch_geometric.utils import coalesce
 
 from trellis.datamodules.engine.checks import in_line
-from trellis.datamodules.engine.tables import read_numbers, read_rows
+from trellis.datamodules.engine.large_tables import Heading, read_plain, read_table
+from trellis.datamodules.engine.tables import parsed_rows, read_numbers
 
 HEADERS = (("source", "target"), ("src", "dst"), ("from", "to"), ("fromnodeid", "tonodeid"))
 
@@ -27,7 +28,7 @@ class EdgeTable(NamedTuple):
     edge_index: Tensor
     names: list[str]
     values: Tensor
-    lines: list[int]
+    lines: Sequence[int]
 
     def column(self, name: str) -> Tensor | None:
         """The numbers ``[E]`` in a column, if there is one of this name."""
@@ -44,10 +45,13 @@ def read_edges(path: Path, option: str, ids: Mapping[str, int], third: str) -> E
         third: name of a third column in a table without a header.
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a node that does not exist, a line of another length, a cell that is no
+        ValueError: it is larger than the memory that is free, a node that does not exist, a line of another length, a cell that is no
             number, or a name that two columns have; names line and column.
     """
-    rows, names = read_rows(path, option, ids), []
+    raw = read_table(path, option)
+    if (quickly := _read_plain(raw, ids, third)) is not None:
+        return quickly
+    rows, names = parsed_rows(raw, str(path), ids), []
     if rows and tuple(cell.lower() for cell in rows[0][1][:2]) in HEADERS:
         names = [name.lower() for name in rows[0][1][2:]]
         rows = rows[1:]
@@ -70,6 +74,26 @@ def read_edges(path: Path, option: str, ids: Mapping[str, int], third: str) -> E
     values = read_numbers(path, ["source", "target", *names], rows, columns)
     values = values.view(len(rows), len(names))
     return EdgeTable(edge_index, names, values, [line for line, _ in rows])
+
+
+def _read_plain(raw: bytes, ids: Mapping[str, int], third: str) -> EdgeTable | None:
+    """The edges of a large table without errors, else ``None``."""
+
+    def heading(cells: list[str]) -> Heading | None:
+        named, ends = tuple(cell.lower() for cell in cells[:2]) in HEADERS, ("source", "target")
+        if not named and len(cells) > 3:
+            return None
+        others = [cell.lower() for cell in cells[2:]] if named else [third][: len(cells) - 2]
+        return Heading([*ends, *others], ends, is_row=not named)
+
+    table = read_plain(raw, heading)
+    if table is None:
+        return None
+    ends = [table.places(name, ids) for name in ("source", "target")]
+    if ends[0] is None or ends[1] is None:
+        return None
+    names = list(table.names[2:])
+    return EdgeTable(torch.stack([ends[0], ends[1]]), names, table.numbers(names), table.lines)
 
 
 def edge_tensors(

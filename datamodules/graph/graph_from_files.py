@@ -13,8 +13,8 @@ from trellis.datamodules.engine.base import SPLITS, Inputs
 from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.labels import class_names
 from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.engine.tables import Row, read_numbers, read_rows
 from trellis.datamodules.graph.edge_table import edge_tensors, read_edges
+from trellis.datamodules.graph.node_table import NodeTable
 from trellis.datamodules.graph.whole_graph import WholeGraph, check_masks
 from trellis.files import FilePath
 from trellis.index import did_you_mean
@@ -80,20 +80,21 @@ class GraphFromFiles(WholeGraph):
         self.fractions = train_fraction, val_fraction
 
     def read(self) -> Data:
-        header, rows = _read_table(self.nodes, self.label)
-        ids = _read_ids(self.nodes, rows)
+        table = NodeTable(self.nodes, self.label, ("split",) if self.label != "split" else ())
+        header, ids = table.header, table.ids()
         label = header.index(self.label)
         special = {0, label}
-        known = torch.tensor([bool(cells[label]) for _, cells in rows])
-        y, classes = self._read_targets(header, rows, label, known)
+        texts = table.texts(label)
+        known = torch.tensor([bool(text) for text in texts])
+        y, classes = self._read_targets(table, label, known)
         if "split" in header and self.label != "split":
             special.add(header.index("split"))
-            masks = _read_split(self.nodes, rows, header.index("split"), known)
+            masks = _read_split(table, header.index("split"), known)
         else:
             masks = _draw_split(known, self.fractions, self.seed)
         features = [column for column in range(len(header)) if column not in special]
         data = Data(
-            x=read_numbers(self.nodes, header, rows, features),
+            x=table.numbers(features),
             **self._read_edges(ids),
             y=y,
             **{f"{split}_mask": mask for split, mask in zip(SPLITS, masks, strict=True)},
@@ -112,14 +113,13 @@ class GraphFromFiles(WholeGraph):
         return data
 
     def _read_targets(
-        self, header: list[str], rows: list[Row], label: int, known: Tensor
+        self, table: NodeTable, label: int, known: Tensor
     ) -> tuple[Tensor, tuple[str, ...]]:
         """Labels ``[N]`` and the names of classes, or real targets ``[N, 1]`` and no names."""
         if self.targets == "labels":
-            return _read_labels(self.nodes, self.label, [cells[label] for _, cells in rows])
-        numbered = [row for row in rows if row[1][label]]
-        y = torch.zeros(len(rows), 1)
-        y[known] = read_numbers(self.nodes, header, numbered, [label]).view(-1, 1)
+            return _read_labels(self.nodes, self.label, table.texts(label))
+        y = torch.zeros(len(known), 1)
+        y[known, 0] = table.numbers_where(known, label)
         return y, ()
 
     def _units(self, y: Tensor) -> dict[str, Any]:
@@ -134,14 +134,14 @@ class GraphFromFiles(WholeGraph):
         The table of nodes needs no labels. Features are found by their names.
         """
         edges, nodes = (Path(path) / file.name for file in (self.edges, self.nodes))
-        header, rows = _read_table(nodes, None, "input")
-        ids = _read_ids(nodes, rows)
+        nodes_table = NodeTable(nodes, None, (self.label, "split"), "input")
+        header, ids = nodes_table.header, nodes_table.ids()
         columns = _columns_of(spec, nodes, [name for name in header if name != self.label])
         table = read_edges(edges, "input", ids, third="weight")
         ignored = self.ignore_weights or not spec.edge_weights
         known = edge_tensors(table, edges, len(ids), self.undirected, ignored)
         _check_edges(spec, edges, known)
-        x = read_numbers(nodes, header, rows, [header.index(name) for name in columns])
+        x = nodes_table.numbers([header.index(name) for name in columns])
         data = Data(x=x, y=torch.full((len(ids),), -1), **known)
         return Inputs(Loader(1, lambda _: data), list(ids))
 
@@ -177,51 +177,19 @@ def _check_edges(spec: NodeSpec, path: Path, known: dict[str, Tensor]) -> None:
         raise ValueError(f"{path} has {found} features of edges, but {trained}")
 
 
-def _read_table(
-    path: Path, label: str | None, option: str = "nodes"
-) -> tuple[list[str], list[Row]]:
-    rows = read_rows(path, option)
-    if len(rows) < 2:
-        raise ValueError(f"{path}: give a header and one line per node")
-    (_, header), *rows = rows
-    if repeated := [name for name in header if header.count(name) > 1]:
-        raise ValueError(f"{path}: two columns have the name {repeated[0]!r}: rename one")
-    if label is not None and label not in header[1:]:
-        raise ValueError(
-            f"{path}: no column label={label!r} after the id: choose from {', '.join(header[1:])}"
-        )
-    if not set(header[1:]) - {label, "split"}:
-        raise ValueError(f"{path}: no feature columns: add at least one beside id and label")
-    for line, cells in rows:
-        if len(cells) != len(header):
-            raise in_line(path, line, f"{len(cells)} cells for {len(header)} columns")
-    return header, rows
-
-
-def _read_ids(path: Path, rows: list[Row]) -> dict[str, int]:
-    ids: dict[str, int] = {}
-    for number, (line, cells) in enumerate(rows):
-        if cells[0] in ids:
-            first = rows[ids[cells[0]]][0]
-            raise in_line(path, line, f"node id {cells[0]!r} is also on line {first}: remove one")
-        ids[cells[0]] = number
-    return ids
-
-
 def _read_labels(path: Path, column: str, names: list[str]) -> tuple[Tensor, tuple[str, ...]]:
     classes = class_names([name for name in names if name], f"{path}, column {column!r}")
     label = {name: index for index, name in enumerate(classes)} | {"": -1}
     return torch.tensor([label[name] for name in names]), classes
 
 
-def _read_split(path: Path, rows: list[Row], column: int, known: Tensor) -> list[Tensor]:
-    for line, cells in rows:
-        if cells[column] not in (*SPLITS, ""):
+def _read_split(table: NodeTable, column: int, known: Tensor) -> list[Tensor]:
+    cells = table.texts(column)
+    for line, cell in zip(table.lines, cells, strict=True):
+        if cell not in (*SPLITS, ""):
             fix = "give train, val, test or an empty cell"
-            raise in_line(path, line, f"{cells[column]!r}: {fix}", "split")
-    return [
-        known & torch.tensor([cells[column] == split for _, cells in rows]) for split in SPLITS
-    ]
+            raise in_line(table.path, line, f"{cell!r}: {fix}", "split")
+    return [known & torch.tensor([cell == split for cell in cells]) for split in SPLITS]
 
 
 def _draw_split(known: Tensor, fractions: tuple[float, float], seed: int) -> list[Tensor]:

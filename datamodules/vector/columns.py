@@ -102,7 +102,7 @@ class Columns:
 def read_columns(path: str | Path, what: str) -> Columns:
     """A table of any kind that is known; the contents say which, not the name.
 
-    It may be compressed by gzip. Text: cells are separated as in ``read_rows``; a first line of
+    It may be compressed by gzip. Text: cells are separated as in ``parsed_rows``; a first line of
     nothing but numbers is no header. ``.npy``: ``[N, C]``. ``.npz``: arrays ``[N]`` are columns,
     arrays ``[N, C]`` are the columns NAME_0, NAME_1, ... Parquet needs pandas.
 

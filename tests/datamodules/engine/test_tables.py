@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from trellis.datamodules.engine.tables import read_rows
+from trellis.datamodules.engine.tables import parsed_rows
 
 
 def rows(folder: Path, text: str, ids: set[str] | None = None) -> list[tuple[int, list[str]]]:
     (folder / "t.csv").write_bytes(text.encode())
-    return read_rows(folder / "t.csv", "edges", ids)
+    return parsed_rows((folder / "t.csv").read_bytes(), "t.csv", ids)
 
 
 def test_rows_have_the_numbers_of_their_lines(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from trellis.datamodules.engine import large_tables
+from trellis.datamodules.graph import edge_table, node_table
 from trellis.datamodules.graph.graph_from_files import GraphFromFiles
 from trellis.spec import NodeSpec
 
@@ -325,3 +328,70 @@ def test_weights_are_needed_where_the_model_was_trained_with_them(tmp_path: Path
     (new / "edges.csv").write_text("a,b\n")
     with pytest.raises(ValueError, match="has no column weight, but the model was trained"):
         data.inputs(str(new), data.spec)
+
+
+PLAIN = {
+    "split": (SPLIT, EDGES, {}),
+    "weights": (NODES, "source,target,weight,length\na,b,.5,1e-3\nb,c,2,-7\n", {}),
+    "no header": (NODES, "a,b,1\nb,c,2\n", {"undirected": False}),
+    "tabs and comments": (
+        NODES.replace(",", "\t"), "# from here\n# Nodes: 6\na\tb\nb\tc", {"ignore_weights": True}
+    ),
+    "real": (NODES.replace("red", "1.5").replace("blue", "2"), EDGES, {"targets": "real"}),
+    "windows": (NODES.replace("\n", "\r\n"), EDGES.replace("\n", "\r\n"), {}),
+    "spaces around ids": (NODES.replace("a,", "a ,"), EDGES.replace("a,", " a,"), {}),
+    "no number": (NODES.replace("0.5", "half"), EDGES, {}),
+    "too large": (NODES.replace("0.5", "1e99"), EDGES, {}),
+    "nothing": (NODES.replace("0.5", ""), EDGES, {}),
+    "one cell fewer": (NODES.replace(",0.5", ""), EDGES, {}),
+    "no such node": (NODES, EDGES + "d,z\n", {}),
+    "no such split": (SPLIT.replace("e,,1,train", "e,,1,tset"), EDGES, {}),
+    "twice": (NODES + "a,1,red,2\n", EDGES, {}),
+    "negative weight": (NODES, "source,target,weight\na,b,-1\n", {}),
+    "other weight": (NODES, "source,target,weight\na,b,1\nb,a,2\n", {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_large_tables_are_read_as_small_ones_are(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    nodes, edges, options = PLAIN[name]
+    found = []
+    for large in (1 << 24, 0):
+        monkeypatch.setattr(large_tables, "LARGE", large)
+        try:
+            data = made(tmp_path, nodes=nodes, edges=edges, **options)
+        except ValueError as error:
+            found.append(str(error))
+        else:
+            tensors = {key: value.tolist() for key, value in data.data.to_dict().items()}
+            found.append((tensors, data.spec, data.node_ids))
+    assert found[0] == found[1]
+
+
+def test_large_tables_are_not_read_line_by_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(large_tables, "LARGE", 0)
+    for module in (node_table, edge_table):
+        monkeypatch.setattr(module, "parsed_rows", None)
+    assert made(tmp_path).data.edge_index.shape == (2, 6)
+
+
+def test_without_pyarrow_a_large_table_is_read_slowly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_tables, "LARGE", 0)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert made(tmp_path).data.edge_index.shape == (2, 6)
+
+
+def test_a_table_larger_than_memory_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_tables, "_free_memory", lambda: 100)
+    with pytest.raises(ValueError, match=r"edges.csv has 0.0 GB, more than .* SampledNodes"):
+        made(tmp_path, nodes="id,x,label\na,1,r\nb,2,b\n", edges=EDGES * 9)
