@@ -1,10 +1,11 @@
 """Large tables of names and numbers, read by pyarrow: seconds instead of minutes.
 
-A table is *plain* if there is nothing to interpret: no quotes, comments after the first lines,
-empty lines, decimal commas or missing numbers. One that is not, or that has an error, is read
+A table is *plain* if there is nothing to interpret: no comments after the first lines, empty
+lines, decimal commas or missing numbers. One that is not, or that has an error, is read
 line by line by ``trellis.datamodules.engine.tables``, which says where the error is.
 """
 
+import csv
 import io
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
+from trellis.datamodules.engine.tables import separator_of
 from trellis.files import read_bytes
 
 LARGE = 1 << 24  # bytes: below, line by line takes a second
@@ -106,15 +108,15 @@ def read_plain(raw: bytes, heading: Callable[[list[str]], Heading | None]) -> Pl
         raw: the bytes of the file.
         heading: what the cells of the first line say; ``None``: something unknown.
     """
-    if len(raw) < LARGE or b'"' in raw:
+    if len(raw) < LARGE:
         return None
     skipped, start = 0, 0
     while raw[start : start + 1] in (b"#", b"%"):
         start, skipped = raw.index(b"\n", start) + 1, skipped + 1
     first = raw[start : raw.find(b"\n", start)].decode("utf-8", "replace").strip(" \r")
-    separator = next((each for each in "\t;," if each in first), "")
-    found = heading([cell.strip() for cell in first.split(separator or None)])
-    if separator not in ("\t", ",") or found is None or len({*found.names}) < len(found.names):
+    separator = separator_of(first)
+    found = heading([cell.strip() for cell in next(csv.reader([first], delimiter=separator), [])])
+    if separator not in "\t," or found is None or len({*found.names}) < len(found.names):
         return None
     skipped += 0 if found.is_row else 1
     rows = raw.count(b"\n") + (not raw.endswith(b"\n")) - skipped
@@ -128,7 +130,7 @@ def _parsed(raw: bytes, separator: str, skipped: int, heading: Heading) -> dict[
     try:
         import pyarrow as pa
         import pyarrow.compute as pc
-        from pyarrow import csv
+        from pyarrow import csv as arrow
     except ImportError:
         size = f"{len(raw) / 1e6:,.0f} MB of a table"
         rank_zero_info(f"{size}: pip install 'torch-trellis[table]' to read them faster")
@@ -137,11 +139,11 @@ def _parsed(raw: bytes, separator: str, skipped: int, heading: Heading) -> dict[
         name: pa.string() if name in heading.texts else pa.float64() for name in heading.names
     }
     try:
-        table = csv.read_csv(
+        table = arrow.read_csv(
             io.BytesIO(raw),
-            csv.ReadOptions(column_names=list(heading.names), skip_rows=skipped),
-            csv.ParseOptions(delimiter=separator, quote_char=False),
-            csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False),
+            arrow.ReadOptions(column_names=list(heading.names), skip_rows=skipped),
+            arrow.ParseOptions(delimiter=separator),
+            arrow.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False),
         )
     except pa.ArrowInvalid:
         return None

@@ -55,8 +55,17 @@ def _separated(lines: list[str], ids: Container[str] | None) -> tuple[str, list[
         return told[1], ["", *lines[1:]]
     if ids is not None:
         lines = ["" if _is_comment(line, ids) else line for line in lines]
-    first = _QUOTED.sub("", next((line for line in lines if line), ""))
-    return next((separator for separator in "\t;," if separator in first), " "), lines
+    return separator_of(next((line for line in lines if line), "")), lines
+
+
+def separator_of(line: str) -> str:
+    """What separates the cells of a table, by its first line.
+
+    >>> separator_of('"a;b",c'), separator_of("a b")
+    (',', ' ')
+    """
+    line = _QUOTED.sub("", line)
+    return next((separator for separator in "\t;," if separator in line), " ")
 
 
 def _is_comment(line: str, ids: Container[str]) -> bool:

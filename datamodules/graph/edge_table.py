@@ -45,8 +45,9 @@ def read_edges(path: Path, option: str, ids: Mapping[str, int], third: str) -> E
         third: name of a third column in a table without a header.
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is larger than the memory that is free, a node that does not exist, a line of another length, a cell that is no
-            number, or a name that two columns have; names line and column.
+        ValueError: it is larger than the free memory; or a node that does not exist, a line of
+            another length, a cell that is no number, or a name that two columns have: names line
+            and column.
     """
     raw = read_table(path, option)
     if (quickly := _read_plain(raw, ids, third)) is not None:

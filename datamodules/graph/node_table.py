@@ -20,7 +20,8 @@ class NodeTable:
         option: that gave the path.
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is larger than the memory that is free, no header, no nodes, no features, or a line of another length; names it.
+        ValueError: it is larger than the free memory; or no header, no nodes, no features, or a
+            line of another length: names it.
     """
 
     def __init__(

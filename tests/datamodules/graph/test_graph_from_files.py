@@ -340,6 +340,11 @@ PLAIN = {
     "real": (NODES.replace("red", "1.5").replace("blue", "2"), EDGES, {"targets": "real"}),
     "windows": (NODES.replace("\n", "\r\n"), EDGES.replace("\n", "\r\n"), {}),
     "spaces around ids": (NODES.replace("a,", "a ,"), EDGES.replace("a,", " a,"), {}),
+    "quotes": (
+        NODES.replace("red", '" r,""ed"').replace("label", '"label"').replace("7", '"7"'), EDGES, {}
+    ),
+    "half a quote": (NODES.replace("red", 'r"ed'), EDGES, {}),
+    "an open quote": (NODES.replace("a,1", '"a,1'), EDGES, {}),
     "no number": (NODES.replace("0.5", "half"), EDGES, {}),
     "too large": (NODES.replace("0.5", "1e99"), EDGES, {}),
     "nothing": (NODES.replace("0.5", ""), EDGES, {}),
