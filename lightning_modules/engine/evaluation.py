@@ -94,28 +94,47 @@ def between_zero_and_one(logits: Tensor) -> Tensor:
     return 0.5 + 0.5 * logits / (1 + logits.abs())
 
 
-class AUC(Metric):
-    """Area under the ROC curve of two classes; labels of -100 are ignored."""
+class Kept(Metric):
+    """Base of the metrics of all examples together, whose values are kept.
+
+    Args:
+        names: of the values.
+    """
 
     full_state_update = False
-    margins: list[Tensor]
-    labels: list[Tensor]
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        for name in names:
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def keep(self, **values: Tensor) -> None:
+        """Add values ``[...]`` by name, as real numbers in a row.
+
+        A process that has no examples gives torchmetrics such a row of length 0, and values of
+        another type or shape would not fit it.
+        """
+        for name, value in values.items():
+            getattr(self, name).append(value.detach().to(self.dtype).flatten())
+
+    def kept(self, name: str) -> Tensor:
+        """All values of a name, ``[values]``."""
+        return dim_zero_cat(getattr(self, name))
+
+
+class AUC(Kept):
+    """Area under the ROC curve of two classes; labels of -100 are ignored."""
 
     def __init__(self) -> None:
-        super().__init__()
-        for name in ("margins", "labels"):
-            self.add_state(name, [], dist_reduce_fx="cat")
+        super().__init__("margins", "labels")
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Count a batch of logits ``[..., 2]`` and labels ``[...]``."""
-        margins = (logits[..., 1] - logits[..., 0]).detach().double()
-        self.margins.append(margins.flatten())
-        self.labels.append(labels.flatten())
+        self.keep(margins=logits[..., 1] - logits[..., 0], labels=labels)
 
     def compute(self) -> Tensor:
         """The area over all labels so far."""
-        margins, labels = dim_zero_cat(self.margins), dim_zero_cat(self.labels)
-        scores = between_zero_and_one(margins)
+        scores, labels = between_zero_and_one(self.kept("margins")), self.kept("labels").long()
         return binary_auroc(scores, labels, ignore_index=IGNORED).float()
 
 

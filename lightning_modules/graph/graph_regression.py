@@ -10,10 +10,9 @@ from torch import Tensor
 from torch_geometric.data import Batch
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 from torchmetrics.functional.classification import binary_auroc
-from torchmetrics.utilities import dim_zero_cat
 
 from trellis.lightning_modules.engine.build_network import channels, register_units
-from trellis.lightning_modules.engine.evaluation import BatchMean, between_zero_and_one
+from trellis.lightning_modules.engine.evaluation import BatchMean, Kept, between_zero_and_one
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.lightning_modules.graph.whole_graphs import of_graphs, require_graph_targets
 from trellis.networks.factory import NetworkFactory
@@ -131,7 +130,7 @@ class GraphTasks(Objective):
         self.build_network(channels(spec), "x", "edge_index", "batch")
 
     def metrics(self, spec: GraphSpec) -> Mapping[str, Metric]:
-        return {"loss": BatchMean(), "auc": TaskAUC()}
+        return {"loss": BatchMean(), "auc": TaskAUC(spec.out_channels)}
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits ``[B, T]``."""
@@ -160,28 +159,26 @@ class GraphTasks(Objective):
         return GraphProbabilities(self(batch).sigmoid())
 
 
-class TaskAUC(Metric):
-    """Mean over tasks of the area under the ROC curve, NaN where no task has both answers."""
+class TaskAUC(Kept):
+    """Mean over tasks of the area under the ROC curve, NaN where no task has both answers.
 
-    full_state_update = False
-    logits: list[Tensor]
-    answers: list[Tensor]
+    Args:
+        num_tasks: T.
+    """
 
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("logits", "answers"):
-            self.add_state(name, [], dist_reduce_fx="cat")
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__("logits", "answers")
+        self.num_tasks = num_tasks
 
     def update(self, logits: Tensor, answers: Tensor) -> None:
         """Count a batch of logits and answers, ``[B, T]`` each; NaN: not known."""
-        self.logits.append(logits.detach())
-        self.answers.append(answers)
+        self.keep(logits=logits, answers=answers)
 
     def compute(self) -> Tensor:
         """The mean over the tasks with both answers."""
         areas = []
-        tasks = zip(dim_zero_cat(self.logits).t(), dim_zero_cat(self.answers).t(), strict=True)
-        for logits, answers in tasks:
+        by_task = (self.kept(name).view(-1, self.num_tasks).t() for name in ("logits", "answers"))
+        for logits, answers in zip(*by_task, strict=True):
             known = ~answers.isnan()
             yes = answers[known]
             if (yes == 0).any() and (yes == 1).any():

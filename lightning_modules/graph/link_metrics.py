@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
-from torchmetrics.utilities import dim_zero_cat
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
-from trellis.lightning_modules.engine.evaluation import Totals
+from trellis.lightning_modules.engine.evaluation import Kept, Totals
 
 
 class LinkLoss(Totals):
@@ -36,36 +35,46 @@ class LinkLoss(Totals):
         return (self.total_linked / self.linked + self.total_others / self.others) / 2
 
 
-class LinkRanks(Metric):
-    """Base of the means over the ranks of links among all pairs that are none.
-
-    A rank is 1 more than the number of pairs with a higher score; those with the same count half.
-    """
-
-    full_state_update = False
-    scores: list[Tensor]
-    labels: list[Tensor]
+class LinkScores(Kept):
+    """Base of the metrics of all scores together."""
 
     def __init__(self) -> None:
-        super().__init__()
-        for name in ("scores", "labels"):
-            self.add_state(name, [], dist_reduce_fx="cat")
+        super().__init__("scores", "labels")
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
-        """Count pairs ``[L]``; labels are 1 and 0."""
-        self.scores.append(scores.detach())
-        self.labels.append(labels.bool())
+        """Count pairs ``[L]``: scores in [0, 1]; labels are 1 and 0."""
+        self.keep(scores=scores, labels=labels)
 
     def ranks(self) -> Tensor:
-        """The rank of each link."""
-        scores, labels = dim_zero_cat(self.scores), dim_zero_cat(self.labels)
+        """The rank of each link among all pairs that are none.
+
+        1 more than the number of pairs with a higher score; those with the same count half.
+        """
+        scores, labels = self.kept("scores"), self.kept("labels").bool()
         links, others = scores[labels], scores[~labels].sort().values
         below = torch.searchsorted(others, links)
         not_above = torch.searchsorted(others, links, right=True)
         return 1 + len(others) - (below + not_above) / 2
 
 
-class MeanReciprocalRank(LinkRanks):
+class ScoresAUC(LinkScores):
+    """Area under the ROC curve."""
+
+    def compute(self) -> Tensor:
+        """The area over all pairs so far."""
+        return binary_auroc(self.kept("scores"), self.kept("labels").long(), validate_args=False)
+
+
+class AveragePrecision(LinkScores):
+    """Average precision."""
+
+    def compute(self) -> Tensor:
+        """The precision over all pairs so far."""
+        labels = self.kept("labels").long()
+        return binary_average_precision(self.kept("scores"), labels, validate_args=False)
+
+
+class MeanReciprocalRank(LinkScores):
     """Mean over the links of 1 / rank."""
 
     def compute(self) -> Tensor:
@@ -73,7 +82,7 @@ class MeanReciprocalRank(LinkRanks):
         return self.ranks().reciprocal().mean()
 
 
-class HitsAt(LinkRanks):
+class HitsAt(LinkScores):
     """Share of the links whose rank is at most k.
 
     Args:
@@ -96,8 +105,8 @@ def link_metrics(hits_at: Sequence[int]) -> Mapping[str, Metric]:
         hits_at: each k of ``hits@k``.
     """
     return {
-        "auc": BinaryAUROC(validate_args=False),
-        "ap": BinaryAveragePrecision(validate_args=False),
+        "auc": ScoresAUC(),
+        "ap": AveragePrecision(),
         "mrr": MeanReciprocalRank(),
         **{f"hits@{k}": HitsAt(k) for k in hits_at},
     }

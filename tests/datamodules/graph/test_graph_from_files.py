@@ -341,7 +341,9 @@ PLAIN = {
     "windows": (NODES.replace("\n", "\r\n"), EDGES.replace("\n", "\r\n"), {}),
     "spaces around ids": (NODES.replace("a,", "a ,"), EDGES.replace("a,", " a,"), {}),
     "quotes": (
-        NODES.replace("red", '" r,""ed"').replace("label", '"label"').replace("7", '"7"'), EDGES, {}
+        NODES.replace("red", '" r,""ed"').replace("label", '"label"').replace("7", '"7"'),
+        EDGES,
+        {},
     ),
     "half a quote": (NODES.replace("red", 'r"ed'), EDGES, {}),
     "an open quote": (NODES.replace("a,1", '"a,1'), EDGES, {}),
