@@ -1,5 +1,6 @@
 """Matrices of a graph as edges with weights, for PyG's convolutions without normalisation."""
 
+import warnings
 from collections.abc import Iterable
 
 import torch
@@ -94,4 +95,7 @@ def edges_for(
     starts = target.new_zeros(x.size(0) + 1)
     torch.cumsum(target.bincount(minlength=x.size(0)), 0, out=starts[1:])
     values = x.new_ones(len(order)) if weights is None else weights[order]
-    return (csr(starts, source[order], values, (x.size(0), x.size(0))),)
+    with warnings.catch_warnings():
+        # torch warns on first use that its CSR layout is in beta.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return (csr(starts, source[order], values, (x.size(0), x.size(0))),)

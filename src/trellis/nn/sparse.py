@@ -4,7 +4,6 @@ Of Cora's features 1.3 % are non-zero: a dense first layer mostly multiplies zer
 """
 
 import warnings
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +18,9 @@ def to_csr(x: Tensor) -> Tensor:
         return x.to_sparse_csr()
 
 
-def csr(starts: Tensor, columns: Tensor, values: Tensor, shape: Sequence[int]) -> Tensor:
+def csr(starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
     """A matrix in compressed sparse rows, of parts that fit each other: they are not checked."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(starts, columns, values, size=shape, check_invariants=False)
+    return torch.sparse_csr_tensor(starts, columns, values, size=shape, check_invariants=False)
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:

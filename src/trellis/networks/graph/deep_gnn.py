@@ -152,8 +152,8 @@ class ResidualGNN(NodeNetwork):
         """Outputs of the blocks, then those of the head."""
         check_graph(x, edge_index, self.in_channels, "ResidualGNN")
         h = F.gelu(dropout(self.input(x), self.dropout, self.training))
-        edges = normalized_adjacency(h, edge_index) if self.mixing == "gcn" else (edge_index,)
-        edges = edges_for([self.propagation], h, *edges)
+        known = normalized_adjacency(h, edge_index) if self.mixing == "gcn" else (edge_index,)
+        edges = edges_for([self.propagation], h, *known)
         layers = []
         for norm, feed_forward in zip(self.norms, self.feed_forwards, strict=True):
             h = h + feed_forward(self._mixed(norm(h), *edges))
