@@ -41,6 +41,11 @@ def lerp_(targets: Tensors, sources: Tensors, weight: float) -> None:
     torch._foreach_lerp_(targets, sources, weight)
 
 
+def is_transformed() -> bool:
+    """Whether a transformation of ``torch.func`` runs, such as ``vmap``, ``jvp`` or ``grad``."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def trace_gradients() -> None:
     """Let ``torch.compile`` take ``torch.autograd.grad`` into its graphs, from now on."""
     import torch._dynamo.config  # takes a second, and most who import this file compile nothing

@@ -8,6 +8,7 @@ from torch.distributed.fsdp import fully_shard
 from trellis.torch_private import (
     begin_as_root,
     copy_,
+    is_transformed,
     lerp_,
     scale_,
     scan,
@@ -85,3 +86,10 @@ def test_scan_is_a_loop_of_any_length() -> None:
         expected = rows.flip(0).cumsum(0).flip(0)
         torch.testing.assert_close(sums, expected, msg=f"{CHANGED}scan")
         torch.testing.assert_close(end, rows.sum(0), msg=f"{CHANGED}scan")
+
+
+def test_a_transformation_is_seen_while_it_runs() -> None:
+    seen = []
+    torch.func.vmap(lambda x: seen.append(is_transformed()) or x)(torch.ones(2))
+    assert seen == [True]
+    assert not is_transformed()

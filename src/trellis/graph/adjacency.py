@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from trellis.checks import check_shape
 from trellis.nn.sparse import csr
+from trellis.torch_private import is_transformed
 
 # Of fewer edges a matrix takes as long to make as it saves.
 MANY_EDGES = 8192
@@ -67,8 +68,8 @@ def edges_for(
 
     A product with a matrix keeps no message of an edge, and so takes a fraction of the time and
     of the memory; its sums are those of the edges in the same order. A matrix is not made where a
-    graph is compiled or exported, in low precision, for weights that learn, or where an explainer
-    looks at the messages.
+    graph is compiled, exported or transformed by ``torch.func``, in low precision, for weights
+    that learn, or where an explainer looks at the messages.
 
     Args:
         layers: modules that sum over the edges.
@@ -82,6 +83,7 @@ def edges_for(
     edges = (edge_index,) if weights is None else (edge_index, weights)
     if (
         torch.compiler.is_compiling()
+        or is_transformed()
         or edge_index.size(1) < MANY_EDGES
         or x.device.type != "cpu"
         or x.dtype not in (torch.float32, torch.float64)

@@ -124,3 +124,26 @@ def test_under_autocast_edges_stay_edges() -> None:
     x, edge_index, _ = many_edges()
     with torch.autocast("cpu", torch.bfloat16):
         assert edges_for([], x, edge_index)[0] is edge_index
+
+
+def test_transformed_functions_see_edges() -> None:
+    x, edge_index, _ = many_edges()
+    network = GCN(6, 3, hidden_channels=5).eval()
+    found, slope = torch.func.jvp(lambda x: network(x, edge_index), (x,), (x,))
+    torch.testing.assert_close(found, network(x, edge_index))
+    assert slope.shape == found.shape
+
+
+def test_a_matrix_has_second_derivatives() -> None:
+    x, edge_index, _ = many_edges()
+    network = GCN(6, 3, hidden_channels=5).double().eval()
+    x = x.double().requires_grad_()
+    for edges in (edge_index[:, :8000], edge_index):  # edges, then a matrix
+        out = network(x, edges).square().sum()
+        (slope,) = torch.autograd.grad(out, x, create_graph=True)
+        (second,) = torch.autograd.grad(slope.square().sum(), x)
+        shifted = x.detach() + 1e-6 * second
+        shifted.requires_grad_()
+        (moved,) = torch.autograd.grad(network(shifted, edges).square().sum(), shifted)
+        difference = (moved.square().sum() - slope.square().sum()) / 1e-6
+        torch.testing.assert_close(difference, second.square().sum(), rtol=1e-3, atol=0.0)
