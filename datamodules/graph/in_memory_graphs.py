@@ -19,15 +19,27 @@ class InMemoryGraphs:
         edge_index: edges of all graphs ``[2, E]``, with nodes numbered across graphs.
         y: one target per graph ``[G]``.
         nodes: number of nodes of each graph ``[G]``, in the order of ``x``.
+        edge_attr: features of all edges ``[E, D]``, in the order of ``edge_index``.
     Raises:
         ValueError: the sizes do not match, or an edge joins two graphs.
     """
 
-    def __init__(self, x: Tensor, edge_index: Tensor, y: Tensor, nodes: Tensor) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        y: Tensor,
+        nodes: Tensor,
+        edge_attr: Tensor | None = None,
+    ) -> None:
         if len(nodes) != len(y) or int(nodes.sum()) != len(x):
             raise ValueError(
                 f"{len(y)} targets and {len(x)} rows of x for {len(nodes)} graphs of "
                 f"{int(nodes.sum())} nodes: give one target per graph and one row per node"
+            )
+        if edge_attr is not None and len(edge_attr) != edge_index.size(1):
+            raise ValueError(
+                f"{len(edge_attr)} rows of edge_attr for {edge_index.size(1)} edges: give one each"
             )
         graph = torch.arange(len(y)).repeat_interleave(nodes)[edge_index]  # [2, E]
         if len(leaving := (graph[0] != graph[1]).nonzero()):
@@ -39,12 +51,16 @@ class InMemoryGraphs:
         self.first_node, self.first_edge = _starts(nodes)[:-1], _starts(edges)[:-1]
         # Nodes numbered within their own graph.
         self.edge_index = (edge_index - self.first_node[graph])[:, by_graph]
+        self.edge_attr = None if edge_attr is None else edge_attr[by_graph]
 
     @classmethod
     def from_data_list(cls, graphs: Sequence[Data]) -> "InMemoryGraphs":
-        """From PyG ``Data`` objects with ``x``, ``edge_index`` and one target ``y``."""
+        """From PyG ``Data`` objects with ``x``, ``edge_index`` and one target ``y``.
+
+        They may have ``edge_attr``, all of them or none.
+        """
         batch = Batch.from_data_list(list(graphs))
-        return cls(batch.x, batch.edge_index, batch.y, batch.ptr.diff())
+        return cls(batch.x, batch.edge_index, batch.y, batch.ptr.diff(), batch.edge_attr)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -65,13 +81,13 @@ class InMemoryGraphs:
             batch=batch,
             ptr=node_ptr,
         )
-        numbers = torch.arange(len(indices) + 1)
+        slices = {"x": node_ptr, "edge_index": edge_ptr, "y": torch.arange(len(indices) + 1)}
+        if self.edge_attr is not None:
+            joined.edge_attr = self.edge_attr.index_select(0, columns)
+            slices["edge_attr"] = edge_ptr
         unshifted = torch.zeros(len(indices), dtype=torch.long)
-        remember_parts(
-            joined,
-            slices={"x": node_ptr, "edge_index": edge_ptr, "y": numbers},
-            shifts={"x": unshifted, "edge_index": node_ptr[:-1], "y": unshifted},
-        )
+        shifts = dict.fromkeys(slices, unshifted) | {"edge_index": node_ptr[:-1]}
+        remember_parts(joined, slices, shifts)
         return joined
 
 

@@ -19,7 +19,7 @@ from trellis.datamodules.graph.in_memory_graphs import InMemoryGraphs
 from trellis.datamodules.vector.columns import Columns, read_columns
 from trellis.datamodules.vector.encoding import mean_and_scale
 from trellis.files import FilePath, data_root
-from trellis.graph.molecules import ATOM_WIDTHS, molecule, scaffold
+from trellis.graph.molecules import ATOM_WIDTHS, BOND_WIDTHS, molecule, scaffold
 from trellis.spec import GraphSpec
 
 SplitBy = Literal["random", "scaffold"]
@@ -31,8 +31,9 @@ class MoleculeData(DataModule):
     """Base of the data whose graphs are molecules: a subclass reads the table.
 
     Batch: a PyG ``Batch`` with ``x`` (one-hot: element, chirality, degree, charge, hydrogens,
-    radical electrons, hybridisation, aromatic, in a ring), ``edge_index``, ``batch`` and targets
-    ``y [B, T]``, NaN where one was not measured: real ones in their own unit, or 0 and 1.
+    radical electrons, hybridisation, aromatic, in a ring), ``edge_index``, ``edge_attr`` (one-hot:
+    type of the bond, its stereo configuration, conjugated), ``batch`` and targets ``y [B, T]``,
+    NaN where one was not measured: real ones in their own unit, or 0 and 1.
 
     Args:
         smiles: column of the SMILES.
@@ -112,7 +113,11 @@ class MoleculeData(DataModule):
 
     def _spec(self, y: Tensor) -> GraphSpec:
         spec = GraphSpec(
-            sum(ATOM_WIDTHS), y.size(1), targets=self.targets, target_names=self.target
+            sum(ATOM_WIDTHS),
+            y.size(1),
+            targets=self.targets,
+            target_names=self.target,
+            edge_channels=sum(BOND_WIDTHS),
         )
         columns = [column[~column.isnan()].double().numpy() for column in y.unbind(1)]
         for name, column in zip(self.target, columns, strict=True):

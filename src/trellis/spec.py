@@ -124,6 +124,8 @@ class GraphSpec:
         target_means: of real targets in the training split, in their unit; empty: they are learnt
             as they are.
         target_scales: likewise their standard deviations.
+        edge_channels: features of an edge, in ``edge_attr [E, edge_channels]``, categories as
+            one-hot vectors; 0 where they have none.
     """
 
     in_channels: int
@@ -133,6 +135,7 @@ class GraphSpec:
     target_names: tuple[str, ...] = ()
     target_means: tuple[float, ...] = ()
     target_scales: tuple[float, ...] = ()
+    edge_channels: int = 0
 
 
 @dataclass(frozen=True)
@@ -261,8 +264,8 @@ def differences(old: Any, new: Any) -> list[str]:
             continue
         if is_dataclass(a) and is_dataclass(b):
             found += [f"{name}.{difference}" for difference in differences(a, b)]
-        elif name == "feature_names" and not (a and b):
-            continue  # a checkpoint of an earlier release has none
+        elif (name == "feature_names" and not (a and b)) or (name == "edge_channels" and not a):
+            continue  # a checkpoint of an earlier release has none, and its network reads none
         elif name == "tokenizer":  # JSON of thousands of tokens would be unreadable
             found += [] if same_tokens(a, b) else [f"{name}: another vocabulary"]
         else:

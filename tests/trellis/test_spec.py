@@ -37,6 +37,14 @@ def test_vocabularies_of_the_first_release_are_those_learnt_today():
     assert differences(TokenSpec(9, tokenizer=new), TokenSpec(9, tokenizer=changed))
 
 
+@pytest.mark.parametrize("kind", [NodeSpec, GraphSpec])
+def test_features_of_edges_that_an_earlier_release_did_not_read_are_no_difference(kind):
+    assert differences(kind(3, 2), kind(3, 2, edge_channels=4)) == []
+    old, new = kind(3, 2, edge_channels=4), kind(3, 2)
+    assert differences(old, new) == ["edge_channels: 4 != 0"]
+    assert differences(old, kind(3, 2, edge_channels=5)) == ["edge_channels: 4 != 5"]
+
+
 @pytest.mark.parametrize("kind", [TensorSpec, NodeSpec, GraphSpec])
 def test_specs_are_frozen(kind):
     with pytest.raises(dataclasses.FrozenInstanceError):

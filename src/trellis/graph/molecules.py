@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Data
-from torch_geometric.utils.smiles import from_rdmol, x_map
+from torch_geometric.utils.smiles import e_map, from_rdmol, x_map
 
 # One-hot widths of what PyG knows of an atom: element, chirality, degree, charge, hydrogens ...
 ATOM_WIDTHS = tuple(len(values) for values in x_map.values())
+# And of a bond: its type, its stereo configuration, whether it is conjugated.
+BOND_WIDTHS = tuple(len(values) for values in e_map.values())
 
 
 @cache
@@ -32,17 +34,18 @@ def rdkit() -> Any:
 
 
 def molecule(smiles: str) -> Data | None:
-    """A molecule from its SMILES: ``x [N, sum(ATOM_WIDTHS)]`` and ``edge_index``.
+    """A molecule from its SMILES, its atoms and bonds described by one-hot vectors.
 
     Args:
         smiles: as a chemist writes it.
     Returns:
+        ``x [N, sum(ATOM_WIDTHS)]``, ``edge_index`` and ``edge_attr [E, sum(BOND_WIDTHS)]``;
         ``None`` where this is no molecule, or one without atoms.
 
     Source: Weininger 1988 (SMILES); the features are those of PyG's ``from_smiles``.
 
-    >>> molecule("CCO").x.shape
-    torch.Size([3, 177])
+    >>> molecule("CCO")
+    Data(x=[3, 177], edge_index=[2, 4], edge_attr=[4, 30])
     >>> molecule("C1CC") is None
     True
     """
@@ -50,7 +53,8 @@ def molecule(smiles: str) -> Data | None:
     if parsed is None or not parsed.GetNumAtoms():
         return None
     data = from_rdmol(parsed)
-    return Data(x=one_hot(data.x, ATOM_WIDTHS), edge_index=data.edge_index)
+    bonds = one_hot(data.edge_attr, BOND_WIDTHS)
+    return Data(x=one_hot(data.x, ATOM_WIDTHS), edge_index=data.edge_index, edge_attr=bonds)
 
 
 def one_hot(numbers: Tensor, widths: Sequence[int]) -> Tensor:

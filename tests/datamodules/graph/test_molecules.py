@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch_geometric.utils import from_smiles
-from torch_geometric.utils.smiles import x_map
+from torch_geometric.utils.smiles import e_map, x_map
 
 from trellis.datamodules.engine.division import Division
 from trellis.datamodules.graph.molecules import MoleculeNet, MoleculesFromFile
@@ -41,6 +41,22 @@ def test_atoms_are_those_of_pyg_as_one_hot_vectors() -> None:
     assert torch.equal(torch.stack(numbers, 1), theirs.x)
     assert torch.equal(ours.x.sum(1), torch.full((6,), float(len(widths))))
     assert torch.equal(ours.edge_index, theirs.edge_index)
+
+
+def test_bonds_are_those_of_pyg_as_one_hot_vectors() -> None:
+    smiles = "C/C=C/c1ccccc1C#N"
+    ours, theirs = molecule(smiles), from_smiles(smiles)
+    widths = [len(values) for values in e_map.values()]
+    numbers = torch.stack([part.argmax(1) for part in ours.edge_attr.split(widths, dim=1)], 1)
+    assert torch.equal(numbers, theirs.edge_attr)
+    assert torch.equal(ours.edge_attr.sum(1), torch.full((len(numbers),), float(len(widths))))
+    single, double, triple, aromatic = (
+        e_map["bond_type"].index(kind) for kind in ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC")
+    )
+    counts = numbers[:, 0].bincount(minlength=aromatic + 1)
+    # Each bond both ways: three single ones, C=C, the ring, C#N.
+    assert counts[[single, double, triple, aromatic]].tolist() == [6, 2, 2, 12]
+    assert molecule("O").edge_attr.shape == (0, sum(widths))
 
 
 def test_targets_come_with_gaps_and_the_scale_of_the_training_split(tmp_path: Path) -> None:
@@ -93,6 +109,8 @@ def test_new_molecules_are_predicted_under_their_smiles(tmp_path: Path) -> None:
     [batch] = loader
     assert names == ["CCC", "N"]
     assert torch.equal(batch.x[:3], molecule("CCC").x)
+    assert torch.equal(batch.edge_attr, molecule("CCC").edge_attr)
+    assert batch.edge_attr.shape == (4, data.spec.edge_channels)
     assert batch.num_graphs == 2
 
 
