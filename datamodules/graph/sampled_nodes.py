@@ -1,6 +1,7 @@
 """A graph in samples: for each batch of labelled nodes, some of what lies around them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -26,7 +27,8 @@ class SampledNodes(DataModule):
     training nodes first; ``train_mask`` is true for these alone, so that ``NodeClassification``
     learns from them; ``n_id`` has the numbers of the nodes in the whole graph. A sample depends
     on the seed, the epoch and the batch only. Evaluations and predictions take the whole graph
-    without sampling; the network ``LayerWise`` computes them in parts.
+    without sampling; the network ``LayerWise`` computes them in parts. Networks are not given
+    features of edges.
 
     Args:
         graph: a data module of one graph; sparse features are made dense.
@@ -38,7 +40,8 @@ class SampledNodes(DataModule):
         labels: ``few`` are those of the graph's training nodes, ``all`` those of every node that
             is neither to validate nor to test on and has one (the split of FastGCN).
     Raises:
-        ValueError: a size below 1, or a fan-out that is neither -1 nor at least 1.
+        ValueError: a size below 1, a fan-out that is neither -1 nor at least 1, or a graph with
+            weights of edges.
 
     Source: Hamilton et al. 2017, algorithm 2 and section 4; Chen et al. 2018, section 4 (all
     labels).
@@ -67,6 +70,11 @@ class SampledNodes(DataModule):
             return
         self.graph.setup(stage)
         data: Any = self.graph.data
+        if self.graph.spec.edge_weights:
+            raise ValueError(
+                "SampledNodes has no weights of edges: give the graph ignore_weights=true, or "
+                "train on the whole graph"
+            )
         if data.x.layout != torch.strided:
             data = data.clone()
             data.x = data.x.to_dense()
@@ -78,7 +86,7 @@ class SampledNodes(DataModule):
         )
         chosen = data.train_mask if self.labels == "few" else seen & (data.y >= 0)
         self.seeds = chosen.nonzero()[:, 0]
-        self.data, self.spec = data, self.graph.spec
+        self.data, self.spec = data, replace(self.graph.spec, edge_channels=0)
 
     def loader(self, split: Split) -> Loader[Data]:
         data = self.data

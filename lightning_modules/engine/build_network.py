@@ -1,12 +1,13 @@
 """Networks from factories, checked against what an objective calls them with."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from trellis.signature import takes
 from trellis.spec import NodeSpec, TensorSpec
 
 
@@ -20,13 +21,9 @@ def channels(spec: Any, outputs: int = 1) -> dict[str, int]:
     return {"in_channels": spec.in_channels, "out_channels": spec.out_channels * outputs}
 
 
-def one_hot(spec: TensorSpec, factory: Callable[..., nn.Module]) -> dict[str, Any]:
-    """Where ``x`` has categories, for a factory that has an argument ``one_hot`` for it."""
-    try:
-        takes = "one_hot" in inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # a builtin
-        takes = False
-    return {"one_hot": spec.one_hot} if takes else {}
+def if_taken(spec: Any, factory: Callable[..., nn.Module], name: str) -> dict[str, Any]:
+    """What the spec says under this name, for a factory that has an argument for it."""
+    return {name: getattr(spec, name)} if takes(factory, name) else {}
 
 
 TARGETS = {"labels": "class labels", "real": "real-valued targets"}
@@ -68,7 +65,7 @@ def build_network(
     sizes: Mapping[str, int],
     *inputs: str,
     objective: object,
-    options: Sequence[str] = (),
+    options: Mapping[str, bool] = {},
 ) -> nn.Module:
     """The network for data of these sizes, once it is known to fit.
 
@@ -77,7 +74,8 @@ def build_network(
         sizes: keywords the factory is called with.
         inputs: names of what the objective calls the network with.
         objective: the caller; errors name its class.
-        options: names of the keywords that it gives, too.
+        options: names of the keywords that it gives, too, each with whether the network must
+            take it; one that need not is given to a network that does.
     Raises:
         ValueError: ``factory`` does not take the sizes or makes no network, or the network does
             not take ``inputs``; names both sides.
@@ -97,10 +95,10 @@ def build_network(
     network = factory(**sizes)
     if not isinstance(network, nn.Module):
         raise ValueError(f"{asked}: {name} made a {type(network).__name__}, not a network")
-    keywords = dict.fromkeys(options)
-    if (signature := _refusal(network.forward, *inputs, **keywords)) is not None:
+    keywords = [name for name, must in options.items() if must or takes(network.forward, name)]
+    if (signature := _refusal(network.forward, *inputs, **dict.fromkeys(keywords))) is not None:
         forward = f"{type(network).__name__}.forward"
-        given = [*inputs, *(f"{name}=..." for name in options)]
+        given = [*inputs, *(f"{name}=..." for name in keywords)]
         raise _cannot_call(asked, ", ".join(given), forward, signature)
     return network
 

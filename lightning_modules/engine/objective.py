@@ -2,7 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
@@ -111,7 +111,7 @@ class Objective(PlainHyperparameters, LightStep, ABC):
         """Count one batch in the metrics of ``stage``, which ``evaluated`` gives."""
 
     def build_network(
-        self, sizes: Mapping[str, int], *inputs: str, options: Sequence[str] = ()
+        self, sizes: Mapping[str, int], *inputs: str, options: Mapping[str, bool] = {}
     ) -> None:
         """Make ``network`` of these sizes with its factory, to be called with these inputs."""
         self.network = build_network(

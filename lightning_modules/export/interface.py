@@ -11,6 +11,7 @@ from torch.distributions import Categorical, Independent
 
 from trellis.lightning_modules.engine.objective import Objective
 from trellis.rl.distribution import SquashedGaussian
+from trellis.signature import takes
 from trellis.spec import KnowledgeGraphSpec, LabelledTokenSpec, TokenPairSpec, TokenSpec
 
 
@@ -60,7 +61,7 @@ class PlainNetwork(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.has_state = "state" in inspect.signature(network.forward).parameters
+        self.has_state = takes(network.forward, "state")
 
     def forward(self, *inputs: Any) -> Any:
         """The tensor, or a tuple of those that ``named`` gives."""
@@ -125,7 +126,11 @@ def example_inputs(
     """
     generator = torch.Generator().manual_seed(seed)
     taken = inspect.signature(network.forward).parameters
-    wanted = [name for name, p in taken.items() if p.default is p.empty or _given(name, objective)]
+    wanted = [
+        name
+        for name, p in taken.items()
+        if p.default is p.empty or _given(name, objective, network)
+    ]
     found = []
     for name in wanted:
         kind = f"{name} of a node" if name == "x" and "edge_index" in wanted else name
@@ -139,8 +144,10 @@ def example_inputs(
     return found
 
 
-def _given(name: str, objective: Objective) -> bool:
-    """Whether an objective gives an argument that has a default."""
+def _given(name: str, objective: Objective, network: nn.Module) -> bool:
+    """Whether an objective gives an argument that has a default, and the network reads it."""
+    if name == "edge_attr":
+        return bool(getattr(network, "edge_channels", 0))
     if name == "y":
         return bool(getattr(objective, "conditional", False))
     if name in ("edge_index", "edge_type"):
@@ -153,6 +160,7 @@ AXES: dict[str, dict[int, str]] = {
     "x of a node": {0: "nodes"},
     "edge_index": {1: "edges"},
     "edge_type": {0: "edges"},
+    "edge_attr": {0: "edges"},
     "links": {1: "links"},
     "candidates": {0: "candidates"},
     "batch": {0: "nodes"},
@@ -198,6 +206,11 @@ def _ring(asked: _Request) -> Tensor:
     return torch.cat((ring, ring.flip(0), torch.zeros(2, 1, dtype=torch.long)), dim=1)
 
 
+def _edge_features(asked: _Request) -> Tensor:
+    edges = _ring(asked).size(1)
+    return torch.randn(edges, asked.spec.edge_channels, generator=asked.generator)
+
+
 def _sentences(asked: _Request, spec: TokenSpec) -> Tensor:
     """Tokens, with padding at the end of the first row where there is such a thing."""
     longest = getattr(asked.network, "context", getattr(asked.network, "max_length", None))
@@ -238,6 +251,7 @@ _EXAMPLES: dict[str, Callable[[_Request], Tensor | int]] = {
     "relation": lambda asked: _integers(asked, 2 * asked.spec.num_relations),
     "candidates": lambda asked: _integers(asked, asked.spec.num_entities),
     "edge_type": lambda asked: torch.arange(_ring(asked).size(1)) % (2 * asked.spec.num_relations),
+    "edge_attr": _edge_features,
     "tokens": _tokens,
     "segments": lambda asked: _integers(asked, 2, _tokens(asked).size(1)),
     "source": _side("source"),

@@ -11,9 +11,10 @@ from torch_geometric.data import Batch
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 from torchmetrics.functional.classification import binary_auroc
 
-from trellis.lightning_modules.engine.build_network import channels, register_units
+from trellis.lightning_modules.engine.build_network import register_units
 from trellis.lightning_modules.engine.evaluation import BatchMean, Kept, between_zero_and_one
 from trellis.lightning_modules.engine.objective import Objective, Stage
+from trellis.lightning_modules.graph.edge_inputs import edge_inputs, graph_sizes
 from trellis.lightning_modules.graph.whole_graphs import of_graphs, require_graph_targets
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.graph.graph_network import GraphNetwork
@@ -63,7 +64,8 @@ class GraphRegression(Objective):
 
     def build(self, spec: GraphSpec) -> None:
         require_graph_targets(spec, "real", "GraphRegression")
-        self.build_network(channels(spec), "x", "edge_index", "batch")
+        sizes = graph_sizes(spec, self.network_factory)
+        self.build_network(sizes, "x", "edge_index", "batch", options=edge_inputs(spec))
         register_units(self, spec)
 
     def metrics(self, spec: GraphSpec) -> Mapping[str, Metric]:
@@ -71,7 +73,7 @@ class GraphRegression(Objective):
 
     def forward(self, batch: Batch) -> Tensor:
         """Standardised targets ``[B, T]``."""
-        return of_graphs(self.network, batch, type(self).__name__)
+        return of_graphs(self.network, batch, self.spec, type(self).__name__)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         predicted, known = self(batch), ~batch.y.isnan()
@@ -127,14 +129,15 @@ class GraphTasks(Objective):
 
     def build(self, spec: GraphSpec) -> None:
         require_graph_targets(spec, "binary", "GraphTasks")
-        self.build_network(channels(spec), "x", "edge_index", "batch")
+        sizes = graph_sizes(spec, self.network_factory)
+        self.build_network(sizes, "x", "edge_index", "batch", options=edge_inputs(spec))
 
     def metrics(self, spec: GraphSpec) -> Mapping[str, Metric]:
         return {"loss": BatchMean(), "auc": TaskAUC(spec.out_channels)}
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits ``[B, T]``."""
-        return of_graphs(self.network, batch, type(self).__name__)
+        return of_graphs(self.network, batch, self.spec, type(self).__name__)
 
     def _loss(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Mean over the known answers, and their number."""

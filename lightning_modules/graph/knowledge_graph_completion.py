@@ -1,6 +1,5 @@
 """What is missing in a triple of a knowledge graph."""
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -17,6 +16,7 @@ from trellis.graph.triples import Questions, ranks
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.networks.graph.knowledge_graph import ComplEx
+from trellis.signature import reads
 from trellis.spec import KnowledgeGraphSpec
 
 NUM_ANSWERS = 10  # of a prediction
@@ -82,10 +82,6 @@ class KnowledgeGraphCompletion(Objective):
         sizes = {"num_entities": spec.num_entities, "num_relations": 2 * spec.num_relations}
         self.build_network(sizes, "entity", "relation")
 
-    @cached_property
-    def _reads_edges(self) -> bool:
-        return "edge_index" in inspect.signature(self.network.forward).parameters
-
     def metrics(self, spec: KnowledgeGraphSpec) -> Mapping[str, Metric]:
         names = ("loss", "mrr", "mrr_raw", *(f"hits@{k}" for k in self.hits_at))
         return {name: BatchMean() for name in names}
@@ -93,7 +89,7 @@ class KnowledgeGraphCompletion(Objective):
     def forward(self, batch: Questions, candidates: Tensor | None = None) -> Tensor:
         """Scores of candidates ``[K]`` for each question, or of all entities: ``[Q, K]``."""
         edges = {}
-        if self._reads_edges:
+        if reads(self.network, "edge_index"):
             edges = {"edge_index": batch.edge_index, "edge_type": batch.edge_type}
         return self.network(batch.entity, batch.relation, **edges, candidates=candidates)
 

@@ -96,7 +96,9 @@ class LinkPrediction(Objective):
         return self.network(x, edge_index, links, **edges)
 
     def _scores(self, batch: Data, links: Tensor | None) -> LinkScores:
-        return self(batch.x, batch.edge_index, links, **given_edges(batch, self.spec))
+        return self(
+            batch.x, batch.edge_index, links, **given_edges(self.network, batch, self.spec)
+        )
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         if self.negatives == "sampled":

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torchmetrics import Metric
 
-from trellis.lightning_modules.engine.build_network import channels, require_targets
+from trellis.lightning_modules.engine.build_network import require_targets
 from trellis.lightning_modules.engine.classifier import Classifier, Split
 from trellis.lightning_modules.engine.evaluation import AUC
-from trellis.lightning_modules.graph.edge_inputs import edge_inputs, given_edges
+from trellis.lightning_modules.graph.edge_inputs import edge_inputs, given_edges, graph_sizes
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.graph.gnn import GCN
 from trellis.spec import NodeSpec
@@ -30,8 +30,9 @@ class NodeClassification(Classifier):
 
     Args:
         network: from ``(in_channels, out_channels)`` to a module ``(x, edge_index) -> logits``,
-            which is also given ``edge_weight`` and ``edge_attr`` where the spec says that there
-            are some.
+            which is also given ``edge_weight`` where the spec says that there are weights, and
+            must take it, and ``edge_attr`` where there are features of edges, if it takes that
+            (the factory then may take ``edge_channels``, how many).
     """
 
     spec_type = NodeSpec
@@ -48,7 +49,8 @@ class NodeClassification(Classifier):
     def build(self, spec: NodeSpec) -> None:
         advice = "use NodeRegression, or data with class labels"
         require_targets(spec, "labels", "NodeClassification predicts", advice)
-        self.build_network(channels(spec), "x", "edge_index", options=edge_inputs(spec))
+        sizes = graph_sizes(spec, self.network_factory)
+        self.build_network(sizes, "x", "edge_index", options=edge_inputs(spec))
 
     def metrics(self, spec: NodeSpec) -> Mapping[str, Metric]:
         """Those of ``Classifier``, and the area under the ROC curve of two classes."""
@@ -56,7 +58,7 @@ class NodeClassification(Classifier):
         return {**super().metrics(spec), **auc}
 
     def logits_and_labels(self, batch: Data, split: Split) -> tuple[Tensor, Tensor]:
-        edges = given_edges(batch, self.spec)
+        edges = given_edges(self.network, batch, self.spec)
         logits, y = self(batch.x, batch.edge_index, **edges), batch.y
         if split == "predict":
             return logits, y

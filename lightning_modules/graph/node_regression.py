@@ -11,12 +11,11 @@ from torchmetrics import Metric
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 
 from trellis.lightning_modules.engine.build_network import (
-    channels,
     register_units,
     require_targets,
 )
 from trellis.lightning_modules.engine.objective import Objective, Stage
-from trellis.lightning_modules.graph.edge_inputs import edge_inputs, given_edges
+from trellis.lightning_modules.graph.edge_inputs import edge_inputs, given_edges, graph_sizes
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.graph.gnn import GCN
 from trellis.spec import NodeSpec
@@ -54,7 +53,8 @@ class NodeRegression(Objective):
     def build(self, spec: NodeSpec) -> None:
         advice = "use NodeClassification, or data with real targets"
         require_targets(spec, "real", "NodeRegression predicts", advice)
-        self.build_network(channels(spec), "x", "edge_index", options=edge_inputs(spec))
+        sizes = graph_sizes(spec, self.network_factory)
+        self.build_network(sizes, "x", "edge_index", options=edge_inputs(spec))
         register_units(self, spec)
 
     def metrics(self, spec: NodeSpec) -> Mapping[str, Metric]:
@@ -62,7 +62,9 @@ class NodeRegression(Objective):
 
     def _predicted(self, batch: Data) -> Tensor:
         """Standardised predictions ``[N, out_channels]``."""
-        return self.network(batch.x, batch.edge_index, **given_edges(batch, self.spec))
+        return self.network(
+            batch.x, batch.edge_index, **given_edges(self.network, batch, self.spec)
+        )
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         mask = batch.train_mask

@@ -1,30 +1,30 @@
 """What the objectives of whole graphs share."""
 
-import inspect
-from collections.abc import Callable
-from functools import cache
-from typing import Any
-
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
+from trellis.lightning_modules.graph.edge_inputs import given_edges
+from trellis.signature import reads
 from trellis.spec import GraphSpec
 
 FITTING = {"labels": "GraphClassification", "real": "GraphRegression", "binary": "GraphTasks"}
 
 
-def of_graphs(network: nn.Module, batch: Batch, objective: str) -> Tensor:
+def of_graphs(network: nn.Module, batch: Batch, spec: GraphSpec, objective: str) -> Tensor:
     """What a network of whole graphs returns for a batch, ``[B, out_channels]``.
 
     Args:
         network: see ``GraphClassification``.
         batch: of B graphs.
+        spec: of the data.
         objective: name of the caller.
     Raises:
         ValueError: another number of rows than there are graphs.
     """
-    count = {"num_graphs": batch.num_graphs} if _counts(type(network).forward) else {}
-    rows: Tensor = network(batch.x, batch.edge_index, batch.batch, **count)
+    options = given_edges(network, batch, spec)
+    if reads(network, "num_graphs"):
+        options["num_graphs"] = batch.num_graphs
+    rows: Tensor = network(batch.x, batch.edge_index, batch.batch, **options)
     if len(rows) != batch.num_graphs:
         raise ValueError(
             f"{objective}: {type(network).__name__} returned {len(rows)} rows for "
@@ -32,12 +32,6 @@ def of_graphs(network: nn.Module, batch: Batch, objective: str) -> Tensor:
             f"take num_graphs, and return as many rows"
         )
     return rows
-
-
-@cache
-def _counts(forward: Callable[..., Any]) -> bool:
-    """Whether a network is told how many graphs there are."""
-    return "num_graphs" in inspect.signature(forward).parameters
 
 
 def require_graph_targets(spec: GraphSpec, kind: str, objective: str) -> None:

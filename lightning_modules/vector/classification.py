@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
-from trellis.lightning_modules.engine.build_network import channels, one_hot, require_targets
+from trellis.lightning_modules.engine.build_network import channels, if_taken, require_targets
 from trellis.lightning_modules.engine.classifier import Classifier, Split
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.vector.mlp import MLP
@@ -39,7 +39,7 @@ class Classification(Classifier):
     def build(self, spec: TensorSpec) -> None:
         advice = "use Regression, or data with labels"
         require_targets(spec, "labels", "Classification predicts", advice)
-        sizes = channels(spec) | one_hot(spec, self.network_factory)
+        sizes = channels(spec) | if_taken(spec, self.network_factory, "one_hot")
         self.build_network(sizes, "x")
 
     def logits_and_labels(

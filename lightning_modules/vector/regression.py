@@ -18,7 +18,7 @@ from trellis.functional.likelihood import (
 )
 from trellis.lightning_modules.engine.build_network import (
     channels,
-    one_hot,
+    if_taken,
     register_units,
     require_targets,
 )
@@ -125,7 +125,7 @@ class Regression(Objective):
         advice = "use Classification, or data whose TensorSpec says targets='real'"
         require_targets(spec, "real", "Regression predicts", advice)
         sizes = channels(spec, self._family.num_parameters)
-        self.build_network(sizes | one_hot(spec, self.network_factory), "x")
+        self.build_network(sizes | if_taken(spec, self.network_factory, "one_hot"), "x")
         register_units(self, spec)
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:

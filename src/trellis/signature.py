@@ -1,4 +1,4 @@
-"""Constructors that pass ``**options`` on, with signatures that name them."""
+"""What functions and classes take, and constructors that pass ``**options`` on."""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -52,6 +52,28 @@ def _chain(cls: type) -> Iterator[Any]:
         yield init
         if not any(p.kind in VARIADIC for p in signature(init).parameters.values()):
             return
+
+
+def takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function, or a class, has an argument of this name.
+
+    >>> takes(sorted, "key"), takes(sorted, "keys"), takes(dict, "key")
+    (True, False, False)
+    """
+    try:
+        return name in signature(function).parameters
+    except (TypeError, ValueError):  # a builtin
+        return False
+
+
+def reads(network: object, name: str) -> bool:
+    """Whether ``forward`` of a network has an argument of this name; a step may ask."""
+    return _reads(type(network).forward, name)  # type: ignore[attr-defined]
+
+
+@cache
+def _reads(forward: Callable[..., Any], name: str) -> bool:
+    return takes(forward, name)
 
 
 def arguments_of(cls: type) -> dict[str, Parameter]:

@@ -32,7 +32,7 @@ def _network(kind: Any, *sizes: Any, **options: Any) -> Callable[[], nn.Module]:
     return partial(kind, *sizes, **options)
 
 
-_x, _nodes = _pixels(5), (_pixels(10).view(4, 5), _EDGES)
+_x, _nodes, _bonds = _pixels(5), (_pixels(10).view(4, 5), _EDGES), _pixels(5).view(5, 2)
 _bert = {"pad_id": 0, "embed_dim": 8, "num_heads": 2, "num_layers": 1}
 _rnn = {"embed_dim": 4, "hidden_size": 4}
 _low_high = ((-1.0, -2.0), (1.0, 2.0))
@@ -78,6 +78,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
             "ResidualGNN",
         )
     },
+    "GINE": (_network(graph.GINE, 5, 3, edge_channels=2, hidden_channels=4), (*_nodes, _bonds)),
+    "GraphNetwork/GINE": (
+        _network(graph.GraphNetwork, 5, 3, edge_channels=2, encoder=graph.GINE, hidden_channels=4),
+        (*_nodes, torch.tensor([0, 0, 1, 1]), 2, _bonds),
+    ),
     "SGC": (_network(graph.SGC, 5, 3), _nodes),
     "LabelPropagation": (_network(graph.LabelPropagation, 5, 5), _nodes),
     **{

@@ -25,6 +25,7 @@ OWN: dict[str, dict[str, Any]] = {
     "Flow": {"transform": nn.Identity()},
     "ActorCriticNetwork": {"num_actions": 2},
     "LabelPropagation": {"in_channels": 2},
+    "GINE": {"edge_channels": 2},
 }
 PUBLIC: dict[str, Any] = {
     name: getattr(import_module(path.rpartition(".")[0]), name)

@@ -1,6 +1,7 @@
 """Graph neural networks."""
 
 from trellis.networks.graph.deep_gnn import GCNII, ClassicGNN, ResidualGNN
+from trellis.networks.graph.gine import GINE
 from trellis.networks.graph.gnn import GAT, GCN, GIN, GatedGraphNet, GraphSAGE, NodeMLP
 from trellis.networks.graph.graph_autoencoder import GAE, VGAE
 from trellis.networks.graph.graph_network import GraphNetwork
@@ -26,6 +27,7 @@ __all__ = [
     "GCN",
     "GCNII",
     "GIN",
+    "GINE",
     "GatedGraphNet",
     "GraphNetwork",
     "GraphSAGE",

@@ -236,12 +236,8 @@ class GIN(_Stack):
         norm_output: bool = False,
     ) -> None:
         widths = _widths(in_channels, hidden_channels, out_channels, num_layers)
-        *hidden, last = (_two_maps(a, hidden_channels, b) for a, b in pairwise(widths))
-        maps = [*(m.append(nn.BatchNorm1d(hidden_channels)) for m in hidden), last]
-        if norm_output:
-            last.append(nn.BatchNorm1d(out_channels)).append(nn.ReLU())
-        layers = (GINLayer(mlp, eps, train_eps) for mlp in maps)
-        super().__init__(layers, widths, dropout)
+        maps = gin_maps(widths, hidden_channels, norm_output)
+        super().__init__((GINLayer(mlp, eps, train_eps) for mlp in maps), widths, dropout)
 
 
 class NodeMLP(_Stack):
@@ -317,6 +313,16 @@ class GatedGraphNet(NodeNetwork):
         for _ in range(self.num_layers):
             states.append(self.convolution(states[-1], edge_index))
         return [*states[1:], self.output(dropout(states[-1], self.dropout, self.training))]
+
+
+def gin_maps(
+    widths: Sequence[int], hidden_channels: int, norm_output: bool
+) -> list[nn.Sequential]:
+    """The MLPs of a GIN from each of ``widths`` to the next; see there."""
+    *hidden, last = (_two_maps(a, hidden_channels, b) for a, b in pairwise(widths))
+    if norm_output:
+        last.append(nn.BatchNorm1d(widths[-1])).append(nn.ReLU())
+    return [*(mlp.append(nn.BatchNorm1d(hidden_channels)) for mlp in hidden), last]
 
 
 def _two_maps(in_channels: int, hidden_channels: int, out_channels: int) -> nn.Sequential:

@@ -3,7 +3,6 @@
 Legend: N nodes, E edges, L pairs of nodes, D latent dimensions.
 """
 
-import inspect
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from trellis.generative.gaussian import gaussian_kl
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.graph.gnn import GCN
 from trellis.networks.graph.link_decoders import InnerProductDecoder, LinkDecoderFactory
+from trellis.signature import reads
 
 MAX_LOG_SCALE = 10.0
 
@@ -75,7 +75,7 @@ class _Autoencoder(LinkNetwork):
         self.in_channels, self.latent_dim = in_channels, latent_dim
         self.encoder = encoder(in_channels=in_channels, out_channels=self.outputs * latent_dim)
         self.decoder = decoder(channels=latent_dim)
-        self._weighted = "edge_weight" in inspect.signature(self.encoder.forward).parameters
+        self._weighted = reads(self.encoder, "edge_weight")
 
     def _encoded(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None) -> Tensor:
         check_graph(x, edge_index, self.in_channels, type(self).__name__)
