@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from trellis.lightning_modules.export.interface import Input, PlainNetwork
+from trellis.torch_private import numbers_from_zero
 
 TOLERANCE = 1e-5  # between the network and what it was exported to, absolute and relative
 WRITTEN_OPSET = 18  # the oldest that torch writes by itself; it converts to those before
@@ -31,10 +32,12 @@ def export_program(network: PlainNetwork, inputs: Sequence[Input]) -> ExportedPr
         dict.fromkeys(each.axes, Dim.DYNAMIC) if isinstance(each.value, Tensor) else Dim.DYNAMIC
         for each in inputs
     )
+    # Graphs are counted by a number that is no size of a tensor: it may be 1.
+    counted = any(not isinstance(value, Tensor) for value in values)
     reason = ""
     for strict in (False, True):  # the second also sees through Python's own functions, as len(x)
         try:
-            with _quiet():
+            with _quiet(), numbers_from_zero() if counted else nullcontext():
                 program = torch.export.export(
                     network, values, dynamic_shapes=(shapes,), strict=strict
                 )

@@ -4,7 +4,8 @@ Optimisers of torch rest on most of these functions, which run over many small t
 there is no public form of them. Each has a test in ``test_torch_private.py``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -82,3 +83,15 @@ def begin_as_root(network: "FSDPModule") -> None:
     Else one of them that is called before would take itself for the root.
     """
     network._get_fsdp_state()._lazy_init()
+
+
+@contextmanager
+def numbers_from_zero() -> Iterator[None]:
+    """Let a program that is traced here take open sizes and numbers of 0 and 1, too.
+
+    Else torch refuses them where a number is an input of its own.
+    """
+    from torch.fx.experimental import _config
+
+    with _config.patch(backed_size_oblivious=True):
+        yield

@@ -10,6 +10,7 @@ from trellis.torch_private import (
     copy_,
     is_transformed,
     lerp_,
+    numbers_from_zero,
     scale_,
     scan,
     total_norm,
@@ -93,3 +94,16 @@ def test_a_transformation_is_seen_while_it_runs() -> None:
     torch.func.vmap(lambda x: seen.append(is_transformed()) or x)(torch.ones(2))
     assert seen == [True]
     assert not is_transformed()
+
+
+def test_a_traced_program_takes_the_number_one() -> None:
+    class Zeros(torch.nn.Module):
+        def forward(self, x: torch.Tensor, count: int) -> torch.Tensor:
+            return torch.nn.functional.linear(x.new_zeros(count, 2), x)
+
+    shapes = ({0: torch.export.Dim.DYNAMIC}, torch.export.Dim.DYNAMIC)
+    with numbers_from_zero():
+        program = torch.export.export(Zeros(), (torch.ones(3, 2), 4), dynamic_shapes=shapes)
+    for count in (5, 1):
+        found = program.module()(torch.ones(3, 2), count)
+        torch.testing.assert_close(found, torch.zeros(count, 3), msg=f"{CHANGED}_config")

@@ -19,13 +19,13 @@ from torch import nn
 import trellis
 from trellis.lightning_modules import cli
 from trellis.lightning_modules.export import folder as exporting
-from trellis.lightning_modules.graph import NodeClassification
+from trellis.lightning_modules.graph import GraphRegression, NodeClassification
 from trellis.lightning_modules.sequence import MaskedLM, SequenceClassification
 from trellis.lightning_modules.vector import Classification
-from trellis.networks.graph import GCN
+from trellis.networks.graph import GCN, GINE, GraphNetwork
 from trellis.networks.sequence import BertClassifier, BertPretraining
 from trellis.networks.vector import MLP
-from trellis.spec import LabelledTokenSpec, NodeSpec, TensorSpec, TokenSpec
+from trellis.spec import GraphSpec, LabelledTokenSpec, NodeSpec, TensorSpec, TokenSpec
 
 ALONE = """
 import sys
@@ -110,6 +110,23 @@ def test_lengths_and_batches_stay_open(tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     shape = {"name": "tokens", "dtype": "int64", "shape": ["batch", "length"]}
     assert config["inputs"] == [shape]
+
+
+@pytest.mark.long
+def test_one_graph_alone_and_the_features_of_its_edges(tmp_path: Path) -> None:
+    network = partial(GraphNetwork, encoder=partial(GINE, hidden_channels=4), hidden_channels=4)
+    spec = GraphSpec(5, 1, targets="real", edge_channels=2)
+    objective = ready(GraphRegression(network, spec=spec))
+    folder = trellis.export(objective, tmp_path / "model", formats=["program", "onnx"])
+    config = json.loads((folder / "config.json").read_text())
+    assert {"name": "edge_attr", "dtype": "float32", "shape": ["edges", 2]} in config["inputs"]
+    edges, batch = torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.zeros(3, dtype=torch.long)
+    x, edge_attr = torch.randn(3, 5), torch.randn(3, 2)
+    program = torch.export.load(folder / "model.pt2").module()
+    expected = objective.eval().network(x, edges, batch, 1, edge_attr)
+    torch.testing.assert_close(program(x, edges, batch, 1, edge_attr), expected)
+    other = objective.network(x, edges, batch, 1, edge_attr + 1)
+    assert not torch.allclose(other, expected)
 
 
 class Shuffled(nn.Module):
