@@ -27,6 +27,7 @@ def main(words: list[str]) -> None:
 
     from trellis.graph.explanation import explain_node
     from trellis.lightning_modules.commands.text_models import load_as
+    from trellis.lightning_modules.graph.edge_inputs import given_edges
     from trellis.lightning_modules.graph.node_classification import NodeClassification
 
     model = load_as(args.checkpoint, NodeClassification, "cpu")
@@ -38,12 +39,13 @@ def main(words: list[str]) -> None:
     if args.node not in names:
         raise ValueError(f"--node {args.node}: give one of {names[0]} to {names[-1]}")
     node = names.index(args.node)
+    edges = given_edges(model.network, graph, model.spec)
     found = explain_node(
-        model.network, graph.x, graph.edge_index, node, epochs=args.epochs, kept=SHOWN
+        model.network, graph.x, graph.edge_index, node, epochs=args.epochs, kept=SHOWN, edges=edges
     )
     classes = model.spec.classes or [str(n) for n in range(model.spec.out_channels)]
     with torch.no_grad():
-        predicted = model.network.eval()(graph.x, graph.edge_index).argmax(-1)
+        predicted = model.network.eval()(graph.x, graph.edge_index, **edges).argmax(-1)
     title = _report(found, graph, node, names, classes)
     _draw(found, graph, node, names, predicted, title, picture)
 

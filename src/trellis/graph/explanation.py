@@ -1,5 +1,6 @@
 """Which edges and features a network's prediction for a node rests on."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -37,19 +38,21 @@ def explain_node(
     epochs: int = 200,
     kept: int = 10,
     seed: int = 0,
+    edges: Mapping[str, Tensor] = {},
 ) -> NodeExplanation:
     """Learn masks of edges and features that keep the prediction for one node.
 
     Args:
-        network: ``(x, edge_index) -> logits [N, K]``; its mode is kept. Where it does not pass
-            messages by PyG's ``MessagePassing``, an edge is as important as the probability of
-            the class falls without it, beside the most important one.
+        network: ``(x, edge_index, **edges) -> logits [N, K]``; its mode is kept. Where it does not
+            pass messages by PyG's ``MessagePassing``, an edge is as important as the probability
+            of the class falls without it, beside the most important one.
         x: features ``[N, C]``, dense or CSR.
         edge_index: ``[2, E]``.
         node: which.
         epochs: steps of the search.
         kept: edges for ``probabilities_kept``.
         seed: of the search.
+        edges: what else the network is given of each edge, as ``edge_weight [E]``.
     Raises:
         ValueError: no such node, or no epochs.
 
@@ -62,54 +65,65 @@ def explain_node(
     x = x if x.layout == torch.strided else x.to_dense()
     training = network.training
     network.eval()
-    found = _searched(network, x, edge_index, node, epochs, seed)
-    edges = found.get("edge_mask")
-    edges = _by_removal(network, x, edge_index, node) if edges is None else edges.detach()
+
+    def probabilities(chosen: Tensor) -> Tensor:
+        """Predicted for the node when only the chosen edges are read."""
+        known = {name: values[chosen] for name, values in edges.items()}
+        return network(x, edge_index[:, chosen], **known)[node].softmax(-1)
+
+    def search(edge_mask_type: str | None) -> Any:
+        explainer = _explainer(network, epochs, edge_mask_type)
+        return explainer(x, edge_index, index=node, **edges)
+
+    found = _searched(search, seed)
+    mask = found.get("edge_mask")
     with torch.no_grad():
-        best = edge_index[:, edges.argsort(descending=True)[: at_least_one("kept", kept)]]
-        before, after = (network(x, e)[node].softmax(-1) for e in (edge_index, best))
+        if mask is None:
+            near = k_hop_subgraph(node, NUM_HOPS, edge_index, num_nodes=len(x))[3]
+            mask = _by_removal(probabilities, near)
+        mask = mask.detach()
+        best = mask.argsort(descending=True)[: at_least_one("kept", kept)]
+        before, after = map(probabilities, (torch.ones_like(mask, dtype=torch.bool), best))
     network.train(training)
-    return NodeExplanation(edges, found.node_mask.detach()[0], before, after)
+    return NodeExplanation(mask, found.node_mask.detach()[0], before, after)
 
 
-def _searched(
-    network: nn.Module, x: Tensor, edge_index: Tensor, node: int, epochs: int, seed: int
-) -> Any:
+def _searched(search: Callable[[str | None], Any], seed: int) -> Any:
     """What GNNExplainer finds; no mask of edges where it cannot reach them."""
     for edge_mask_type in ("object", None):
-        explainer = Explainer(
-            network,
-            GNNExplainer(epochs=epochs),
-            explanation_type="model",
-            node_mask_type="common_attributes",
-            edge_mask_type=edge_mask_type,
-            model_config={
-                "mode": "multiclass_classification",
-                "task_level": "node",
-                "return_type": "raw",
-            },
-        )
         try:
             with torch.random.fork_rng(devices=[]), torch.enable_grad():
                 torch.manual_seed(seed)
-                return explainer(x, edge_index, index=node)
+                return search(edge_mask_type)
         except ValueError as error:  # the network passes messages in its own way
             if edge_mask_type is None or "for edges" not in str(error):
                 raise
     raise AssertionError("the second search has no edges to reach")
 
 
-@torch.no_grad()
-def _by_removal(network: nn.Module, x: Tensor, edge_index: Tensor, node: int) -> Tensor:
+def _explainer(network: nn.Module, epochs: int, edge_mask_type: str | None) -> Explainer:
+    return Explainer(
+        network,
+        GNNExplainer(epochs=epochs),
+        explanation_type="model",
+        node_mask_type="common_attributes",
+        edge_mask_type=edge_mask_type,
+        model_config={
+            "mode": "multiclass_classification",
+            "task_level": "node",
+            "return_type": "raw",
+        },
+    )
+
+
+def _by_removal(probabilities: Callable[[Tensor], Tensor], near: Tensor) -> Tensor:
     """How much the probability of the predicted class falls without each edge near the node."""
-    before = network(x, edge_index)[node].softmax(-1)
-    best, drops = before.argmax(), torch.zeros(edge_index.size(1))
-    near = k_hop_subgraph(node, NUM_HOPS, edge_index, num_nodes=len(x))[3]
-    kept = torch.ones(edge_index.size(1), dtype=torch.bool)
+    kept, drops = torch.ones_like(near), torch.zeros(len(near))
+    before = probabilities(kept)
+    best = before.argmax()
     for edge in near.nonzero().flatten().tolist():
         kept[edge] = False
-        after = network(x, edge_index[:, kept])[node].softmax(-1)
-        drops[edge] = (before[best] - after[best]).clamp(min=0)
+        drops[edge] = (before[best] - probabilities(kept)[best]).clamp(min=0)
         kept[edge] = True
     return drops / drops.max().clamp(min=1e-12)
 

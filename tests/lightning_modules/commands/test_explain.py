@@ -27,6 +27,28 @@ def test_a_node_of_the_karate_club(tmp_path: Path, capsys, monkeypatch) -> None:
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("network", ["GCN", "GINE"])
+def test_weights_and_features_of_edges_are_those_of_the_prediction(
+    tmp_path: Path, capsys, monkeypatch, network: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    nodes = [f"{i},{i % 3},{'ab'[i % 2]}" for i in range(12)]
+    Path("nodes.csv").write_text("\n".join(["id,x,label", *nodes]))
+    column = "weight" if network == "GCN" else "length"
+    edges = [f"{i},{(i + 1) % 12},{1 + 5 * i}" for i in range(12)]
+    Path("edges.csv").write_text("\n".join([f"source,target,{column}", *edges]))
+    cli.main(["fit", "--model=NodeClassification", f"--model.network={network}",
+              "--data=GraphFromFiles", "--trainer.max_epochs=30", "--trainer.run_name=own",
+              "--model.optimizer.lr=0.1", *QUIET])  # fmt: skip
+    checkpoint = "runs/own/0/checkpoints/last.ckpt"
+    cli.main(["predict", checkpoint, *QUIET])
+    rows = next(Path("runs").rglob("predictions.csv")).read_text().splitlines()
+    shares = [float(each) for each in rows[1].split(",")[-2:]]
+    capsys.readouterr()
+    cli.main(["explain", checkpoint, "--node", "0", "--epochs", "3"])
+    assert f", {max(shares):.1%};" in capsys.readouterr().out
+
+
 def test_another_objective_is_refused(tmp_path: Path, capsys) -> None:
     last = run(CASES["classification"], tmp_path).last
     with pytest.raises(SystemExit):

@@ -50,6 +50,38 @@ def test_without_messages_of_pyg_edges_are_removed_one_by_one() -> None:
     torch.testing.assert_close(found.probabilities_kept, found.probabilities)
 
 
+class Weighted(nn.Module):
+    """The same for sums that are weighted, by PyG or by plain torch."""
+
+    def __init__(self, plain: bool) -> None:
+        super().__init__()
+        self.sum, self.plain = SimpleConv(aggr="sum"), plain
+
+    def forward(
+        self, x: torch.Tensor, edge_index: torch.Tensor, *, edge_weight: torch.Tensor
+    ) -> torch.Tensor:
+        source, target = edge_index
+        messages = edge_weight[:, None] * x[source]
+        total = torch.zeros_like(x).index_add(0, target, messages)
+        if not self.plain:
+            total = self.sum(x, edge_index, edge_weight)
+        return torch.stack([torch.ones_like(total[:, 0]), total[:, 0]], 1) * 4
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_what_is_known_of_edges_is_given_to_the_network(plain: bool) -> None:
+    x = X.clone()
+    x[1:4, 0] = 1  # now the weight of 3 -> 0 decides
+    weights = torch.tensor([0.0, 0.0, 1.5, 1.0])
+    network = Weighted(plain)
+    found = explain_node(network, x, EDGES, node=0, kept=1, edges={"edge_weight": weights})
+    assert found.edges.argmax() == 2
+    expected = network(x, EDGES, edge_weight=weights)[0].softmax(-1)
+    torch.testing.assert_close(found.probabilities, expected)
+    only = network(x, EDGES[:, 2:3], edge_weight=weights[2:3])[0].softmax(-1)
+    torch.testing.assert_close(found.probabilities_kept, only)
+
+
 def test_the_state_of_the_caller_stays() -> None:
     network, before = FirstFeature().train(), torch.get_rng_state()
     explain_node(network, X, EDGES, node=0, epochs=2)
