@@ -93,5 +93,5 @@ def numbers_from_zero() -> Iterator[None]:
     """
     from torch.fx.experimental import _config
 
-    with _config.patch(backed_size_oblivious=True):
+    with _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         yield
