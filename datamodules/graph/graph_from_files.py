@@ -13,7 +13,7 @@ from trellis.datamodules.engine.base import SPLITS, Inputs
 from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.labels import class_names
 from trellis.datamodules.engine.loader import Loader
-from trellis.datamodules.graph.edge_table import edge_tensors, read_edges
+from trellis.datamodules.graph.edge_table import EdgeTable, edge_tensors, read_edges
 from trellis.datamodules.graph.node_table import NodeTable
 from trellis.datamodules.graph.whole_graph import WholeGraph, check_masks
 from trellis.files import FilePath
@@ -93,9 +93,10 @@ class GraphFromFiles(WholeGraph):
         else:
             masks = _draw_split(known, self.fractions, self.seed)
         features = [column for column in range(len(header)) if column not in special]
+        edges = read_edges(self.edges, "edges", ids, third="weight")
         data = Data(
             x=table.numbers(features),
-            **self._read_edges(ids),
+            **edge_tensors(edges, self.edges, len(ids), self.undirected, self.ignore_weights),
             y=y,
             **{f"{split}_mask": mask for split, mask in zip(SPLITS, masks, strict=True)},
         )
@@ -108,6 +109,7 @@ class GraphFromFiles(WholeGraph):
             edge_weights="edge_weight" in data,
             edge_channels=data.num_edge_features,
             feature_names=tuple(header[column] for column in features),
+            edge_names=tuple(name for name in edges.names if name != "weight"),
             **({} if classes else self._units(y[data.train_mask])),
         )
         return data
@@ -131,13 +133,13 @@ class GraphFromFiles(WholeGraph):
     def inputs(self, path: str, spec: Any) -> Inputs:
         """A new graph: a folder with tables named as those of the training graph.
 
-        The table of nodes needs no labels. Features are found by their names.
+        The table of nodes needs no labels. Features, those of edges too, are found by their names.
         """
         edges, nodes = (Path(path) / file.name for file in (self.edges, self.nodes))
         nodes_table = NodeTable(nodes, None, (self.label, "split"), "input")
         header, ids = nodes_table.header, nodes_table.ids()
         columns = _columns_of(spec, nodes, [name for name in header if name != self.label])
-        table = read_edges(edges, "input", ids, third="weight")
+        table = _with_features_of(spec, edges, read_edges(edges, "input", ids, third="weight"))
         ignored = self.ignore_weights or not spec.edge_weights
         known = edge_tensors(table, edges, len(ids), self.undirected, ignored)
         _check_edges(spec, edges, known)
@@ -145,26 +147,36 @@ class GraphFromFiles(WholeGraph):
         data = Data(x=x, y=torch.full((len(ids),), -1), **known)
         return Inputs(Loader(1, lambda _: data), list(ids))
 
-    def _read_edges(self, ids: dict[str, int]) -> dict[str, Tensor]:
-        table = read_edges(self.edges, "edges", ids, third="weight")
-        return edge_tensors(table, self.edges, len(ids), self.undirected, self.ignore_weights)
-
 
 def _columns_of(spec: NodeSpec, path: Path, header: list[str]) -> Sequence[str]:
     """Names of the features in a new table of nodes, in the order of the training table."""
     found = [name for name in header[1:] if name != "split"]
-    if lacking := [name for name in spec.feature_names if name not in found]:
-        hint = did_you_mean(lacking[0], set(found) - set(spec.feature_names))
-        raise ValueError(
-            f"{path} has no column {lacking[0]!r}, but the model was trained on "
-            f"{len(spec.feature_names)} features{hint}"
-        )
+    _require_columns(path, found, spec.feature_names, "features")
     names = spec.feature_names or found
     if len(names) != spec.in_channels:
         raise ValueError(
             f"{path} has {len(names)} features, but the model was trained on {spec.in_channels}"
         )
     return names
+
+
+def _with_features_of(spec: NodeSpec, path: Path, table: EdgeTable) -> EdgeTable:
+    """A new table of edges with the features of the training table, in their order."""
+    if not spec.edge_names:
+        return table
+    _require_columns(path, table.names, spec.edge_names, "features of edges")
+    names = [*spec.edge_names, *(name for name in table.names if name == "weight")]
+    columns = [table.names.index(name) for name in names]
+    return table._replace(names=names, values=table.values[:, columns])
+
+
+def _require_columns(path: Path, found: list[str], names: Sequence[str], kind: str) -> None:
+    if lacking := [name for name in names if name not in found]:
+        hint = did_you_mean(lacking[0], set(found) - set(names))
+        raise ValueError(
+            f"{path} has no column {lacking[0]!r}, but the model was trained on {len(names)} "
+            f"{kind}{hint}"
+        )
 
 
 def _check_edges(spec: NodeSpec, path: Path, known: dict[str, Tensor]) -> None:

@@ -82,6 +82,7 @@ class NodeSpec:
         target_means: of real targets on the nodes of training, in their unit.
         target_scales: likewise their standard deviations.
         feature_names: of the features of a node, in their order; empty where they have none.
+        edge_names: likewise of the features of an edge.
     """
 
     in_channels: int
@@ -94,6 +95,7 @@ class NodeSpec:
     target_means: tuple[float, ...] = ()
     target_scales: tuple[float, ...] = ()
     feature_names: tuple[str, ...] = ()
+    edge_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -250,6 +252,9 @@ class EnvironmentSpec:
     action_high: tuple[float, ...] = ()
 
 
+_NAMES = ("feature_names", "edge_names")
+
+
 def differences(old: Any, new: Any) -> list[str]:
     """Fields in which two specs of one class differ, as ``name: old != new``.
 
@@ -264,7 +269,7 @@ def differences(old: Any, new: Any) -> list[str]:
             continue
         if is_dataclass(a) and is_dataclass(b):
             found += [f"{name}.{difference}" for difference in differences(a, b)]
-        elif (name == "feature_names" and not (a and b)) or (name == "edge_channels" and not a):
+        elif (name in _NAMES and not (a and b)) or (name == "edge_channels" and not a):
             continue  # a checkpoint of an earlier release has none, and its network reads none
         elif name == "tokenizer":  # JSON of thousands of tokens would be unreadable
             found += [] if same_tokens(a, b) else [f"{name}: another vocabulary"]

@@ -402,3 +402,20 @@ def test_a_table_larger_than_memory_is_refused_before_it_is_read(
     monkeypatch.setattr(large_tables, "_free_memory", lambda: 100)
     with pytest.raises(ValueError, match=r"edges.csv has 0.0 GB, more than .* SampledNodes"):
         made(tmp_path, nodes="id,x,label\na,1,r\nb,2,b\n", edges=EDGES * 9)
+
+
+def test_features_of_new_edges_are_found_by_their_names(tmp_path: Path) -> None:
+    header = "source,target,since,kind,weight\n"
+    data = made(tmp_path, edges=f"{header}a,b,2001,1,5\n")
+    assert data.spec.edge_names == ("since", "kind")
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "nodes.csv").write_text(NODES)
+    (new / "edges.csv").write_text("source,target,weight,kind,colour,since\na,b,5,1,7,2001\n")
+    [graph] = data.inputs(str(new), data.spec).loader
+    assert graph.edge_attr.tolist() == [[2001, 1], [2001, 1]]
+    assert graph.edge_weight.tolist() == [5, 5]
+    (new / "edges.csv").write_text("source,target,weight,kinds,since\na,b,5,1,2001\n")
+    message = "no column 'kind', but the model was trained on 2 features of edges; did you mean k"
+    with pytest.raises(ValueError, match=message):
+        data.inputs(str(new), data.spec)
