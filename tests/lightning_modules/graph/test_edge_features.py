@@ -27,7 +27,7 @@ from trellis.networks.graph import GCN, GIN, GINE, GraphNetwork, GraphTransforme
 from trellis.spec import GraphSpec, NodeSpec
 
 OBJECTIVES = {"labels": GraphClassification, "real": GraphRegression, "binary": GraphTasks}
-adam = partial(torch.optim.Adam, lr=0.01)
+adam = partial(torch.optim.Adam, lr=0.02)
 reading = partial(GINE, hidden_channels=16, num_layers=2)
 
 
@@ -72,7 +72,7 @@ def test_graphs_that_differ_in_their_edges_are_learnt(
         L.seed_everything(0, verbose=False)
         network = partial(GraphNetwork, encoder=encoder, hidden_channels=16, dropout=0.0)
         objective, data = OBJECTIVES[targets](network, adam), Rings(targets)
-        trainer = quiet_trainer(tmp_path, max_epochs=30)
+        trainer = quiet_trainer(tmp_path, max_epochs=15, limit_val_batches=0)
         trainer.fit(objective, datamodule=data)
         [tested] = trainer.test(objective, datamodule=data, verbose=False)
         found[encoder.func] = tested[f"test/{metric}"]
@@ -92,14 +92,14 @@ def files(folder: Path, targets: str = "labels", weight: bool = False) -> dict[s
     header = f"source,target,length,year{',weight' * weight}"
     (folder / "edges.csv").write_text("\n".join([header, *edges]))
     paths = {name: str(folder / f"{name}.csv") for name in ("edges", "nodes")}
-    return {**paths, "undirected": False, "targets": targets, "steps_per_epoch": 60}
+    return {**paths, "undirected": False, "targets": targets, "steps_per_epoch": 50}
 
 
 def test_nodes_of_a_graph_in_files_learn_from_their_edges(tmp_path: Path) -> None:
     found = {}
     for network in (reading, partial(GCN, dropout=0.0)):
         L.seed_everything(0, verbose=False)
-        trainer = quiet_trainer(tmp_path, max_epochs=2)
+        trainer = quiet_trainer(tmp_path, max_epochs=1)
         objective, data = NodeClassification(network, adam), GraphFromFiles(**files(tmp_path))
         trainer.fit(objective, datamodule=data)
         [tested] = trainer.test(objective, datamodule=data, verbose=False)
@@ -108,7 +108,7 @@ def test_nodes_of_a_graph_in_files_learn_from_their_edges(tmp_path: Path) -> Non
     objective = NodeRegression(partial(reading, num_layers=1), adam)
     data, trainer = (
         GraphFromFiles(**files(tmp_path, "real")),
-        quiet_trainer(tmp_path, max_epochs=4),
+        quiet_trainer(tmp_path, max_epochs=2),
     )
     trainer.fit(objective, datamodule=data)
     [tested] = trainer.test(objective, datamodule=data, verbose=False)
