@@ -32,7 +32,7 @@ reading = partial(GINE, hidden_channels=16, num_layers=2)
 
 
 class Rings(DataModule):
-    """80 rings of six equal atoms, which differ in how many bonds are of the second kind."""
+    """80 rings of six random atoms; what is asked is how many bonds are of the second kind."""
 
     def __init__(self, targets: str) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Rings(DataModule):
             y = count.float() if targets == "real" else (count > 3).float()
             graphs.append(
                 Data(
-                    x=torch.ones(6, 1),
+                    x=torch.randn(6, 1, generator=generator),
                     edge_index=torch.cat((edges, edges.flip(0)), 1),
                     edge_attr=nn.functional.one_hot(kinds.repeat(2), 2).float(),
                     y=y.long()[None] if targets == "labels" else y[None, None],
@@ -62,7 +62,7 @@ class Rings(DataModule):
 
 @pytest.mark.parametrize(
     ("targets", "metric", "blind", "seeing"),
-    [("labels", "accuracy", 0.7, 0.95), ("real", "rmse", 1.3, 0.5), ("binary", "auc", 0.6, 0.98)],
+    [("labels", "accuracy", 0.8, 0.95), ("real", "rmse", 1.3, 0.5), ("binary", "auc", 0.8, 0.98)],
 )
 def test_graphs_that_differ_in_their_edges_are_learnt(
     targets: str, metric: str, blind: float, seeing: float, tmp_path: Path
