@@ -177,3 +177,13 @@ def test_what_is_missing_or_does_not_fit_is_named(
             network(x, EDGES, BATCH, edge_attr=wrong)
         with pytest.raises(ValueError, match=r"edge_attr .*: give one for each edge, \[13, 2\]"):
             network.encoder(x, EDGES, wrong)
+
+
+def test_edges_of_virtual_nodes_have_no_features(x: Tensor, edge_attr: Tensor) -> None:
+    options = {"encoder": partial(GINE, num_layers=2), "readout": "virtual_node"}
+    network = settled(GraphNetwork(IN, OUT, edge_channels=EDGE, **options))
+    nodes, edges = network.readout.extend(x, EDGES, BATCH, 3)
+    none = torch.zeros(edges.size(1) - EDGES.size(1), EDGE)
+    h = network.encoder(nodes, edges, torch.cat((edge_attr, none)))
+    expected = network.classifier(h[len(x) :])
+    torch.testing.assert_close(network(x, EDGES, BATCH, edge_attr=edge_attr), expected)
