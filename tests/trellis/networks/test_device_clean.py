@@ -21,7 +21,10 @@ READS_VALUES = {
 }
 
 # Where sizes that depend on values keep torch from a graph of the whole network.
-NO_GRAPH = {"GraphTransformer": "PyG pads graphs to the largest one, and torch asks for its size"}
+NO_GRAPH = {
+    "GraphTransformer": "PyG pads graphs to the largest one, and torch asks for its size",
+    "SAGPoolNetwork": "PyG asks for the number of graphs whose nodes it has chosen",
+}
 
 
 class OneDevice(TorchDispatchMode):
