@@ -29,7 +29,8 @@ class SAGELayer(nn.Module):
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         source, target = edge_index
         neighbours, itself = self.convolution.lin_l, self.convolution.lin_r
-        messages = (x @ neighbours.weight.t())[source]  # [E, out]
+        # Not by brackets: the threads of a CPU add their gradients in whatever order.
+        messages = (x @ neighbours.weight.t()).index_select(0, source)  # [E, out]
         mean = self.mean(messages, target, dim_size=x.size(0))
         # The bias comes after the mean: a node without neighbours has it, too.
         out = mean + neighbours.bias + itself(x)
