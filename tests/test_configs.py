@@ -26,6 +26,8 @@ SIBLINGS = {
     "graph/graph_transformer_mutag.yaml",
     "graph/gat_cora.yaml",
     "graph/vgae_cora_featureless.yaml",
+    "graph/anonymous_walks_mutag.yaml",
+    "graph/gat_cora_inductive.yaml",
     "generative/dcgan_mnist.yaml",
     "generative/autoencoder_mnist.yaml",
     "generative/made_mnist.yaml",

@@ -7,6 +7,7 @@ from trellis.datamodules.graph.gin_dataset import GINDataset
 from trellis.datamodules.graph.graph_from_files import GraphFromFiles
 from trellis.datamodules.graph.heterophilous_graph import HeterophilousGraph
 from trellis.datamodules.graph.karate_club import KarateClub
+from trellis.datamodules.graph.knn_graph import KNNGraph
 from trellis.datamodules.graph.knowledge_graph import KnowledgeGraph, KnowledgeGraphFromFiles
 from trellis.datamodules.graph.molecules import MoleculeNet, MoleculesFromFile
 from trellis.datamodules.graph.node_walks import NodeWalks
@@ -21,6 +22,7 @@ __all__ = [
     "GINDataset",
     "GraphFromFiles",
     "HeterophilousGraph",
+    "KNNGraph",
     "KarateClub",
     "KnowledgeGraph",
     "KnowledgeGraphFromFiles",

@@ -35,7 +35,8 @@ class FoldedGraphs(DataModule):
             protocol of the GIN paper, for curves averaged over the ten folds; optimistic for a
             single one. ``"next_fold"`` validates on fold + 1 and trains on the others.
         encodings: more features, of where a node is in its graph: ``laplacian`` eigenvectors,
-            returning ``walks``; see ``trellis.datamodules.graph.encodings``.
+            returning ``walks``, shapes of ``anonymous_walks``; see
+            ``trellis.datamodules.graph.encodings``.
         encoding_dim: numbers of each encoding.
     Raises:
         ValueError: a fold, size or name that does not exist.

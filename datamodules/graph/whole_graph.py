@@ -14,7 +14,7 @@ from trellis.datamodules.engine.base import DataModule, Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.graph.encodings import Encoding, check_encodings, encoded
 
-Features = Literal["own", "labels"]
+Features = Literal["own", "labels", "none"]
 
 
 class WholeGraph(DataModule):
@@ -23,12 +23,14 @@ class WholeGraph(DataModule):
     Args:
         steps_per_epoch: training steps per epoch, each on the whole graph.
         features: ``own`` for those of the data; ``labels`` for the one-hot labels of the training
-            nodes, and 0 for all others, as label propagation takes.
+            nodes, and 0 for all others, as label propagation takes; ``none`` for encodings alone.
         encodings: more features, of where a node is in the graph: ``laplacian`` eigenvectors,
-            returning ``walks``; see ``trellis.datamodules.graph.encodings``.
+            returning ``walks``, factors of proximities such as ``jaccard``; see
+            ``trellis.datamodules.graph.encodings``.
         encoding_dim: numbers of each encoding.
     Raises:
-        ValueError: ``steps_per_epoch`` or ``encoding_dim`` is less than 1, or a name is unknown.
+        ValueError: ``steps_per_epoch`` or ``encoding_dim`` is less than 1, a name is unknown, or
+            there are neither features nor encodings.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class WholeGraph(DataModule):
         super().__init__()
         self.features = choose_from("features", features, Features)
         self.encodings = check_encodings(encodings, encoding_dim)
+        if features == "none" and not encodings:
+            raise ValueError("features='none' leaves no features: give encodings")
         self.encoding_dim = encoding_dim
         self.steps_per_epoch = at_least_one("steps_per_epoch", steps_per_epoch)
         self.data: Data | None = None
@@ -59,10 +63,12 @@ class WholeGraph(DataModule):
             known = data.y.where(data.train_mask, self.spec.out_channels)
             # One column more for the unknown, which is left out.
             data.x = F.one_hot(known, self.spec.out_channels + 1)[:, :-1].float()
+        if self.features == "none":
+            data.x = torch.empty(data.num_nodes, 0)
         if self.encodings:
             x = data.x if data.x.layout == torch.strided else data.x.to_dense()
             data.x = torch.cat((x, *encoded(data, self.encodings, self.encoding_dim)), dim=1)
-        if self.features == "labels" or self.encodings:
+        if self.features != "own" or self.encodings:
             self.spec = replace(self.spec, in_channels=data.x.size(1))
 
     def loader(self, split: Split) -> Loader[Data]:

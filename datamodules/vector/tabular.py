@@ -68,6 +68,7 @@ class TabularData(DataModule):
         self.batch_size = at_least_one("batch_size", batch_size)
         self.categories, self.id = (*categories,), id
         self.splits: dict[Split, tuple[Tensor, Tensor]] = {}
+        self.ids: dict[Split, list[str]] = {}  # what the examples of a split are called
 
     @abstractmethod
     def read(self) -> Columns:
@@ -109,7 +110,10 @@ class TabularData(DataModule):
         x = encoding(table)
         self.splits = {split: (x[chosen], y[chosen]) for split, chosen in division.items()}
         ids = self._ids(table)
-        self.test_ids = [ids[row] for row in division["test"].tolist()]
+        self.ids = {
+            split: [ids[row] for row in chosen.tolist()] for split, chosen in division.items()
+        }
+        self.test_ids = self.ids["test"]
         self.spec = self._spec(encoding, classes, y[division["train"]])
 
     def _ids(self, table: Columns) -> list[str]:

@@ -1,6 +1,7 @@
 """Real numbers for each node of a graph, learned from the nodes whose numbers are known."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,12 @@ from trellis.lightning_modules.graph.edge_inputs import edge_inputs, given_edges
 from trellis.networks.factory import NetworkFactory
 from trellis.networks.graph.gnn import GCN
 from trellis.spec import NodeSpec
+
+
+class NodeValues(NamedTuple):
+    """Predicted real targets of all nodes, in their unit, ``[N, out_channels]``."""
+
+    mean: Tensor
 
 
 class NodeRegression(Objective):
@@ -75,9 +82,13 @@ class NodeRegression(Objective):
 
     def evaluate(self, batch: Data, stage: Stage) -> None:
         mask = batch[f"{stage}_mask"]
-        predicted = self._predicted(batch)[mask] * self.target_scale + self.target_mean
+        predicted = self._in_unit(self._predicted(batch)[mask])
         for metric in self.evaluated(stage).values():
             metric.update(predicted.contiguous(), batch.y[mask])
 
-    def predict_step(self, batch: Data, batch_idx: int) -> dict[str, Tensor]:
-        return {"prediction": self._predicted(batch) * self.target_scale + self.target_mean}
+    def predict_step(self, batch: Data, batch_idx: int) -> NodeValues:
+        """Targets of all nodes, in their unit."""
+        return NodeValues(self._in_unit(self._predicted(batch)))
+
+    def _in_unit(self, standardized: Tensor) -> Tensor:
+        return standardized * self.target_scale + self.target_mean

@@ -19,7 +19,12 @@ from trellis.graph.readout import Pooling, Readout, VirtualNode
 from trellis.graph.relational import RelationalLayer
 from trellis.graph.sampling import NeighbourSampler, SampledGraph, drawn_neighbours
 from trellis.graph.triples import KnownAnswers, Questions, ranks
-from trellis.graph.walks import anonymous_walk_shares, anonymous_walks, random_walks
+from trellis.graph.walks import (
+    anonymous_walk_kinds,
+    anonymous_walk_shares,
+    anonymous_walks,
+    random_walks,
+)
 from trellis.graph.weisfeiler_lehman import subtree_colours
 
 __all__ = [
@@ -37,6 +42,7 @@ __all__ = [
     "SampledGraph",
     "VirtualNode",
     "all_pairs_loss",
+    "anonymous_walk_kinds",
     "anonymous_walk_shares",
     "anonymous_walks",
     "drawn_neighbours",

@@ -173,7 +173,9 @@ def all_pairs_loss(logits: Tensor, links: Tensor, weights: Tensor) -> Tensor:
     >>> all_pairs_loss(torch.zeros(2, 2), torch.tensor([[0], [1]]), torch.ones(1))
     tensor(0.6931)
     """
-    chosen, count = logits[links[0], links[1]], weights.sum()
+    places = links[0] * logits.size(1) + links[1]
+    # Not by brackets: the threads of a CPU add their gradients in whatever order.
+    chosen, count = logits.flatten().index_select(0, places), weights.sum()
     positive = (weights * F.softplus(-chosen)).sum() / count
     others = F.softplus(logits).sum() - (weights * F.softplus(chosen)).sum()
     return (positive + others / (logits.numel() - count)) / 2

@@ -47,11 +47,10 @@ class RelationalLayer(nn.Module):
         ones = torch.ones_like(edge_type, dtype=x.dtype) if kept is None else kept.to(x.dtype)
         group = target * self.num_relations + edge_type
         size = x.new_zeros(x.size(0) * self.num_relations).index_add(0, group, ones)
-        weights = (
-            self.coefficients[edge_type] * (ones / size[group].clamp(min=1))[:, None]
-        )  # [E, B]
+        shares = ones / size[group].clamp(min=1)
+        weights = self.coefficients.index_select(0, edge_type) * shares[:, None]  # [E, B]
         out = self.own(x)
         for basis, weight in zip(self.bases, weights.unbind(1), strict=True):
-            messages = (x @ basis)[source] * weight[:, None]
+            messages = (x @ basis).index_select(0, source) * weight[:, None]
             out = out.index_add(0, target, messages.to(out.dtype))
         return out

@@ -10,6 +10,7 @@ from learning_cases import SmallGraph, quiet_trainer
 
 from trellis.datamodules.graph import GraphFromFiles
 from trellis.lightning_modules.graph import NodeClassification, NodeRegression
+from trellis.lightning_modules.graph.graph_regression import GraphValues
 from trellis.networks.graph import GraphSAGE
 
 
@@ -35,8 +36,9 @@ def test_targets_are_learnt_in_their_unit(tmp_path: Path) -> None:
     assert tested["test/rmse"] < 0.5  # the standard deviation is 35
     [predicted] = trainer.predict(objective, datamodule=data)
     mask = data.data.test_mask
-    error = predicted["prediction"][mask] - data.data.y[mask]
+    error = predicted.mean[mask] - data.data.y[mask]
     assert tested["test/mae"] == pytest.approx(float(error.abs().mean()), rel=1e-4)
+    assert predicted._fields == GraphValues._fields  # a column has one name for every objective
     assert not bool(mask[0] | data.data.train_mask[0] | data.data.val_mask[0])
 
 

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from trellis.graph.neighbours import Neighbours
-from trellis.graph.walks import anonymous_walk_shares, anonymous_walks, random_walks
+from trellis.graph.walks import (
+    anonymous_walk_kinds,
+    anonymous_walk_shares,
+    anonymous_walks,
+    random_walks,
+)
 
 # A triangle 0-1-2 with a tail 2-3-4, a one-way edge 4 -> 5 into a dead end, and 6 alone.
 EDGES = [(0, 1), (1, 2), (0, 2), (2, 3), (3, 4)]
@@ -117,6 +122,15 @@ def test_anonymous_walks_are_all_there_are() -> None:
         for walk, name in zip(walks[:50].tolist(), names[:50].tolist(), strict=True):
             order = list(dict.fromkeys(walk))
             assert name == [order.index(node) for node in walk]
+
+
+def test_kinds_of_anonymous_walks_are_all_that_occur() -> None:
+    pairs = torch.cartesian_prod(torch.arange(6), torch.arange(6)).t()
+    graph = Neighbours(pairs[:, pairs[0] != pairs[1]], 6)
+    walks = random_walks(graph, torch.arange(6).repeat(1000), 4, generator=seeded())
+    assert anonymous_walk_kinds(4).equal(anonymous_walks(walks).unique(dim=0))
+    counts = [len(anonymous_walk_kinds(length)) for length in range(1, 9)]
+    assert counts == [1, 2, 5, 15, 52, 203, 877, 4140]  # Bell numbers
 
 
 def test_shares_of_anonymous_walks_are_their_probabilities() -> None:

@@ -235,7 +235,8 @@ class RGCN(TripleNetwork):
         if edge_index is None or edge_type is None:
             edge_index, edge_type = entity.new_empty(2, 0), entity.new_empty(0)
         entities = self.embeddings(edge_index, edge_type)
-        return _products(entities[entity] * self.relations(relation), entities, candidates)
+        query = entities.index_select(0, entity) * self.relations(relation)
+        return _products(query, entities, candidates)
 
 
 def _embedding(name: str, size: int, embed_dim: int) -> nn.Embedding:
@@ -246,4 +247,5 @@ def _embedding(name: str, size: int, embed_dim: int) -> nn.Embedding:
 
 def _products(query: Tensor, entities: Tensor, candidates: Tensor | None) -> Tensor:
     """Scalar products of queries ``[Q, D]`` with all entities or with candidates."""
-    return query @ (entities if candidates is None else entities[candidates]).t()
+    # Not by brackets: the threads of a CPU add their gradients in whatever order.
+    return query @ (entities if candidates is None else entities.index_select(0, candidates)).t()

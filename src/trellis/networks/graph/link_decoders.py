@@ -105,8 +105,13 @@ class MLPDecoder(LinkDecoder):
                 "MLPDecoder scores no N x N pairs at once: train with negatives=sampled, or take "
                 "InnerProductDecoder or BilinearDecoder"
             )
-        return self.mlp(z[links[0]] * z[links[1]]).squeeze(-1)
+        return self.mlp(_products(z, z, links)).squeeze(-1)
 
 
 def _inner(left: Tensor, right: Tensor, links: Tensor) -> Tensor:
-    return (left[links[0]] * right[links[1]]).sum(-1)
+    return _products(left, right, links).sum(-1)
+
+
+def _products(left: Tensor, right: Tensor, links: Tensor) -> Tensor:
+    # Not by brackets: the threads of a CPU add their gradients in whatever order.
+    return left.index_select(0, links[0]) * right.index_select(0, links[1])
