@@ -54,6 +54,7 @@ def test_shapes_of_walks_tell_molecules_apart(data_dir: str) -> None:
     assert model.score(x["val"], y["val"]) > y["val"].mean() + 0.05  # above the larger class
 
 
+@pytest.mark.long
 def test_gat_learns_from_samples_and_is_evaluated_in_parts(tmp_path: Path, data_dir: str) -> None:
     cli = trained("gat_cora_inductive", tmp_path, "--trainer.max_epochs=2")
     in_parts = validated(cli)
