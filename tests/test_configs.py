@@ -35,6 +35,8 @@ SIBLINGS = {
     "rl/td3_pendulum.yaml",
     "sequence/gpt_corpus.yaml",
     "graph/gcn_bace.yaml",
+    "graph/gcn_esol.yaml",
+    "graph/appnp_cora.yaml",
     "graph/vgae_cora.yaml",
     "graph/transe_umls.yaml",
     "graph/complex_umls.yaml",
