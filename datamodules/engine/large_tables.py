@@ -7,7 +7,7 @@ line by line by ``trellis.datamodules.engine.tables``, which says where the erro
 
 import csv
 import io
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from trellis.datamodules.engine.tables import separator_of
+from trellis.datamodules.engine.tables import is_comment, separator_of
 from trellis.files import read_bytes
 
 LARGE = 1 << 24  # bytes: below, line by line takes a second
@@ -101,19 +101,26 @@ class PlainTable(NamedTuple):
         return torch.from_numpy(found.to_numpy().astype(np.int64))
 
 
-def read_plain(raw: bytes, heading: Callable[[list[str]], Heading | None]) -> PlainTable | None:
+def read_plain(
+    raw: bytes,
+    heading: Callable[[list[str]], Heading | None],
+    ids: Container[str] | None = None,
+) -> PlainTable | None:
     """A table that is large and plain, else ``None``.
 
     Args:
         raw: the bytes of the file.
         heading: what the cells of the first line say; ``None``: something unknown.
+        ids: see ``parsed_rows``.
     """
     if len(raw) < LARGE:
         return None
-    skipped, start = 0, 0
-    while raw[start : start + 1] in (b"#", b"%"):
-        start, skipped = raw.index(b"\n", start) + 1, skipped + 1
-    first = raw[start : raw.find(b"\n", start)].decode("utf-8", "replace").strip(" \r")
+    skipped, first = 0, ""
+    for line in io.BytesIO(raw):
+        first = line.decode("utf-8", "replace").strip(" \r\n")
+        if ids is None or not is_comment(first, ids):
+            break
+        skipped += 1
     separator = separator_of(first)
     found = heading([cell.strip() for cell in next(csv.reader([first], delimiter=separator), [])])
     if separator not in "\t," or found is None or len({*found.names}) < len(found.names):

@@ -54,7 +54,7 @@ def _separated(lines: list[str], ids: Container[str] | None) -> tuple[str, list[
     if lines and (told := _SEPARATOR.fullmatch(lines[0])):
         return told[1], ["", *lines[1:]]
     if ids is not None:
-        lines = ["" if _is_comment(line, ids) else line for line in lines]
+        lines = ["" if is_comment(line, ids) else line for line in lines]
     return separator_of(next((line for line in lines if line), "")), lines
 
 
@@ -68,7 +68,8 @@ def separator_of(line: str) -> str:
     return next((separator for separator in "\t;," if separator in line), " ")
 
 
-def _is_comment(line: str, ids: Container[str]) -> bool:
+def is_comment(line: str, ids: Container[str]) -> bool:
+    """Whether a line begins with # or %, but not with one of the ids."""
     return line[:1] in ("#", "%") and re.split(r"[\t;, ]", line)[0] not in ids
 
 

@@ -87,7 +87,7 @@ def _read_plain(raw: bytes, ids: Mapping[str, int], third: str) -> EdgeTable | N
         others = [cell.lower() for cell in cells[2:]] if named else [third][: len(cells) - 2]
         return Heading([*ends, *others], ends, is_row=not named)
 
-    table = read_plain(raw, heading)
+    table = read_plain(raw, heading, ids)
     if table is None:
         return None
     ends = [table.places(name, ids) for name in ("source", "target")]

@@ -44,9 +44,8 @@ def grouped(
     groups: dict[str, dict[str, Any]] = {"": {"params": []}}
     for prefix in options:
         shorter = sorted((each for each in options if is_under(prefix, each)), key=len)
-        groups[prefix] = {"params": []}
-        for each in shorter:
-            groups[prefix] |= options[each]
+        merged = {name: value for each in shorter for name, value in options[each].items()}
+        groups[prefix] = {"params": [], **merged}
     for name, parameter in module.named_parameters():
         prefixes = [prefix for prefix in options if is_under(name, prefix)]
         groups[max(prefixes, key=len, default="")]["params"].append(parameter)

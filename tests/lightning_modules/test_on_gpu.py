@@ -65,6 +65,7 @@ def test_it_compiles(name: str, tmp_path: Path) -> None:
     done = on_gpu(name, tmp_path, compile=True, enable_checkpointing=False)
     if done.error is not None:
         raise done.error
+    assert all(w.isfinite().all() for w in done.weights.values() if w.is_floating_point())
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))

@@ -337,6 +337,9 @@ PLAIN = {
     "tabs and comments": (
         NODES.replace(",", "\t"), "# from here\n# Nodes: 6\na\tb\nb\tc", {"ignore_weights": True}
     ),
+    "a header that begins with #": (NODES.replace("id,", "#id,"), EDGES, {}),
+    "ids that begin with #": (NODES.replace("a,", "#a,"), "#a,b\n# none\nb,c\n", {}),
+    "comments alone": (NODES, "# none", {}),
     "real": (NODES.replace("red", "1.5").replace("blue", "2"), EDGES, {"targets": "real"}),
     "windows": (NODES.replace("\n", "\r\n"), EDGES.replace("\n", "\r\n"), {}),
     "spaces around ids": (NODES.replace("a,", "a ,"), EDGES.replace("a,", " a,"), {}),

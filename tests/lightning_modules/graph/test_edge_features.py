@@ -180,7 +180,9 @@ def test_an_exported_network_takes_them_if_it_reads_them(encoder: Any) -> None:
 
 def test_what_takes_none_does_without(tmp_path: Path) -> None:
     objective = GraphClassification(partial(GraphTransformer, num_layers=1), adam)
-    quiet_trainer(tmp_path, max_epochs=1).fit(objective, datamodule=Rings("labels"))
+    trainer = quiet_trainer(tmp_path, max_epochs=1)
+    trainer.fit(objective, datamodule=Rings("labels"))
+    assert trainer.global_step == trainer.num_training_batches > 0
 
 
 def test_samples_of_a_graph_have_neither_features_nor_weights_of_edges(tmp_path: Path) -> None:
