@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from trellis.index import did_you_mean
+from trellis.lightning_modules.engine.recorded import Recorded
 from trellis.torch_private import trace_gradients
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
@@ -26,7 +27,8 @@ class CompileInPlace(L.Callback):
     methods that an objective names in ``compiled``. Those that it names in ``differentiated``, its
     losses for ``AgentObjective.descend``, are compiled in one graph with their gradients, where
     one process computes them and nothing scales them; hooks before and after a backward pass are
-    not called there.
+    not called there. What it names in ``recorded``, functions of one tensor such as the policy
+    that acts, is recorded on a CPU, and asked again after each step; see ``Recorded``.
 
     What torch cannot compile runs eagerly, and so do methods of a network other than ``forward``,
     such as ``encode`` and ``decode``. Random numbers inside of compiled code, those of dropout,
@@ -41,6 +43,7 @@ class CompileInPlace(L.Callback):
 
     def __init__(self, how: bool | str = True) -> None:
         self.options = compile_options(how)
+        self._recorded: list[Recorded] = []
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if "mode" in self.options and (missing := missing_compiler()):
@@ -57,8 +60,28 @@ class CompileInPlace(L.Callback):
                 function = CompiledLoss(function, self.options)
             else:
                 function = torch.compile(function, **self.options)
-            # An attribute of the object hides the method of its class.
-            object.__setattr__(pl_module, name, function)
+            _hide(pl_module, name, function)
+        if pl_module.device.type == "cpu":
+            names: Sequence[str] = getattr(pl_module, "recorded", ())
+            self._recorded = [Recorded(getattr(pl_module, name)) for name in names]
+            for name, recorded in zip(names, self._recorded, strict=True):
+                _hide(pl_module, name, recorded)
+
+    def _renew(self, *hook: Any) -> None:
+        for recorded in self._recorded:
+            recorded.renew()
+
+    def _stop(self, *hook: Any) -> None:
+        for recorded in self._recorded:
+            recorded.stop()
+
+    on_train_start = on_train_batch_end = on_validation_end = _renew
+    on_validation_start = on_train_end = on_exception = _stop
+
+
+def _hide(module: L.LightningModule, name: str, function: Callable[..., Any]) -> None:
+    """Let an attribute of the object hide the method of its class."""
+    object.__setattr__(module, name, function)
 
 
 def _computes_gradients_alone(trainer: L.Trainer) -> bool:

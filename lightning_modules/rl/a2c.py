@@ -66,8 +66,8 @@ class A2C(ActorCriticObjective):
         if not bool(rollout.mask.any()):  # all environments were only reset
             return
         rollout, rows = self.scale_rewards(rollout), steps_to_learn_from(rollout)
-        with self.one_step() as [optimizer]:
-            losses = self.descend(optimizer, self._losses, rollout, rows)
+        with self.one_step() as optimizers:
+            losses = self.descend(optimizers, self._losses, rollout, rows)
         self.end_step(rollout, **losses)
 
     def _losses(self, rollout: Rollout, rows: Tensor | None) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from torchmetrics import Metric
 from trellis.checks import positive, probability
 from trellis.lightning_modules.engine.compiling import CompiledLoss
 from trellis.lightning_modules.engine.evaluation import BatchMean
-from trellis.lightning_modules.engine.lightning_private import counted_as_one
+from trellis.lightning_modules.engine.lightning_private import counted_as_one, take_step
 from trellis.lightning_modules.engine.objective import Objective, Stage, plan
 from trellis.lightning_modules.engine.own_steps import clip_gradients
 from trellis.rl.collector import Rollout
@@ -36,8 +36,8 @@ class AgentObjective(Objective):
     A subclass sets ``learns_from``, defines ``build`` (its networks) and ``act``, and updates its
     networks in ``training_step``. It passes ``**options`` on to this class, which documents them::
 
-        with self.one_step() as [optimizer]:
-            losses = self.descend(optimizer, self._losses, batch)
+        with self.one_step() as optimizers:
+            losses = self.descend(optimizers, self._losses, batch)
         self.end_step(batch, **losses)
 
     Its data module calls ``act`` and ``explore`` and reads ``learns_from``, ``gamma``, ``n_step``,
@@ -64,6 +64,8 @@ class AgentObjective(Objective):
     # Rollouts of its current policy, each used once, or a replay buffer.
     learns_from: ClassVar[Literal["rollouts", "replay"]]
     spec_type: ClassVar[type] = EnvironmentSpec
+    # Called for each step of the environments, and what compiling makes cheap; see ``Recorded``.
+    recorded: ClassVar[tuple[str, ...]] = ("act",)
     monitor: ClassVar[str] = "val/return"
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
     n_step: int = 1  # rewards of a transition in the replay buffer
@@ -182,22 +184,24 @@ class AgentObjective(Objective):
         with counted_as_one(optimizers):
             yield optimizers
 
-    def step(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
-        """One step of the optimiser along the gradient of ``loss``."""
-        self.optimizer_zero_grad(self.current_epoch, 0, optimizer.optimizer)
+    def step(self, optimizers: Sequence[LightningOptimizer], loss: Tensor) -> None:
+        """One step of each optimiser along the gradient of ``loss``."""
+        for each in optimizers:
+            self.optimizer_zero_grad(self.current_epoch, 0, each.optimizer)
         self.manual_backward(loss)
-        optimizer.step()
+        for each in optimizers:
+            take_step(self, each)
 
     def descend(
         self,
-        optimizer: LightningOptimizer,
+        optimizers: Sequence[LightningOptimizer],
         losses: Callable[..., dict[str, Tensor]],
         *inputs: Any,
     ) -> dict[str, Tensor]:
-        """One step of the optimiser along the gradient of the loss of ``inputs``.
+        """One step of each optimiser along the gradient of the loss of ``inputs``.
 
         Args:
-            optimizer: of the parameters that learn.
+            optimizers: of the parameters that learn.
             losses: a method of this objective that it names in ``differentiated``: tensors by
                 name, among them ``"loss"``. Compiled, it is one graph with its gradients.
             inputs: of ``losses``.
@@ -205,13 +209,14 @@ class AgentObjective(Objective):
             what ``losses`` returned before the step, detached.
         """
         if isinstance(losses, CompiledLoss):
-            groups = optimizer.param_groups
+            groups = [group for each in optimizers for group in each.param_groups]
             parameters = [p for group in groups for p in group["params"] if p.requires_grad]
             values = losses.backward(parameters, *inputs)
-            optimizer.step()
+            for each in optimizers:
+                take_step(self, each)
             return values
         values = losses(*inputs)
-        self.step(optimizer, values["loss"])
+        self.step(optimizers, values["loss"])
         return {name: value.detach() for name, value in values.items()}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

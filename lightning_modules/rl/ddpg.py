@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from trellis.checks import not_negative
-from trellis.lightning_modules.engine.own_steps import frozen
 from trellis.lightning_modules.rl.off_policy import (
     BoundedPolicyFactory,
     ContinuousControlObjective,
@@ -14,7 +13,7 @@ from trellis.lightning_modules.rl.off_policy import (
 from trellis.networks.rl.policy import DeterministicPolicy
 from trellis.rl.replay import Transitions
 from trellis.rl.replay_block import ReplayBlock
-from trellis.rl.target import frozen_copy, polyak_update_
+from trellis.rl.target import PolyakUpdate, frozen_copy
 from trellis.spec import EnvironmentSpec
 
 
@@ -66,14 +65,15 @@ class DDPG(ContinuousControlObjective):
         return actions if deterministic else self.with_noise(actions, self.noise)
 
     def training_step(self, block: ReplayBlock, batch_idx: int) -> None:
+        follow_critic = PolyakUpdate(self.target_critic, self.critic, self.tau)
+        follow_policy = PolyakUpdate(self.target_policy, self.policy, self.tau)
         with self.one_step() as [optimizer, critic_optimizer]:
             for batch in block:
                 loss = self.update_critics([self.critic], critic_optimizer, block, batch)
                 observations = batch.transitions.observations
-                with frozen(self.critic):
-                    losses = self.descend(optimizer, self._policy_losses, observations)
-                polyak_update_(self.target_critic, self.critic, self.tau)
-                polyak_update_(self.target_policy, self.policy, self.tau)
+                losses = self.update_policy(self.critic, [optimizer], observations)
+                follow_critic()
+                follow_policy()
         self.end_step(block, critic_loss=loss, policy_loss=losses["loss"])
 
     def _policy_losses(self, observations: Tensor) -> dict[str, Tensor]:

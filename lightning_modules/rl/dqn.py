@@ -68,6 +68,7 @@ class DQN(AgentObjective):
 
     learns_from = "replay"
     differentiated = ("_losses",)
+    recorded = ("greedy",)
     network: nn.Module
 
     def __init__(
@@ -107,7 +108,7 @@ class DQN(AgentObjective):
     def act(self, observations: Tensor, deterministic: bool = False) -> Tensor:
         """Actions for ``observations [N, *shape]``: the best, or a share ``epsilon`` at random."""
         if deterministic:
-            return self.network(observations).argmax(-1)
+            return self.greedy(observations)
         return self._epsilon_greedy(observations, self.epsilon)
 
     def explore(self, observations: Tensor, progress: float) -> Tensor:
@@ -116,22 +117,25 @@ class DQN(AgentObjective):
         epsilon = 1.0 + (self.epsilon - 1.0) * min(share, 1.0)
         return self._epsilon_greedy(observations, epsilon)
 
+    def greedy(self, observations: Tensor) -> Tensor:
+        """The best actions ``[N]`` for ``observations [N, *shape]``."""
+        return self.network(observations).argmax(-1)
+
     def _epsilon_greedy(self, observations: Tensor, epsilon: float) -> Tensor:
         shape, device = (len(observations),), observations.device
-        random = torch.rand(shape) < epsilon
         # With few environments often all or none act at random: only what is needed is computed.
-        if not random.any():
-            return self.network(observations).argmax(-1)
+        random = [draw < epsilon for draw in torch.rand(shape).tolist()]
+        if not any(random):
+            return self.greedy(observations)
         actions = torch.randint(self.spec.num_actions, shape, device=device)
-        if random.all():
+        if all(random):
             return actions
-        best = self.network(observations).argmax(-1)
-        return torch.where(random.to(device), actions, best)
+        return torch.where(torch.tensor(random, device=device), actions, self.greedy(observations))
 
     def training_step(self, block: ReplayBlock, batch_idx: int) -> None:
-        with self.one_step() as [optimizer]:
+        with self.one_step() as optimizers:
             for number, batch in enumerate(block, 1):
-                losses = self.descend(optimizer, self._losses, batch)
+                losses = self.descend(optimizers, self._losses, batch)
                 block.update_priorities(batch, losses["errors"])
                 if (self.global_step * len(block) + number) % self.target_period == 0:
                     polyak_update_(self.target, self.network, self.tau)

@@ -5,7 +5,8 @@ B counts transitions, K critics, A is the number of entries of an action.
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 from trellis.checks import at_least_one, probability
 from trellis.lightning_modules.engine.build_network import build_network
+from trellis.lightning_modules.engine.compiling import CompiledLoss
+from trellis.lightning_modules.engine.own_steps import frozen
 from trellis.lightning_modules.rl.agent import AgentObjective, observation_sizes
 from trellis.networks.rl.value import StateActionValue
 from trellis.rl.replay import ReplayBatch, Transitions
@@ -55,8 +58,8 @@ class ContinuousControlObjective(AgentObjective):
     """Base of the agents that learn a policy and the values of its actions from a replay buffer.
 
     A subclass defines ``build`` (``policy``, critics, their target networks), ``act``,
-    ``training_step`` and ``_targets`` of the critics, and gives both kinds of network their
-    optimisers.
+    ``training_step``, ``_policy_losses`` and ``_targets`` of the critics, and gives both kinds of
+    network their optimisers.
 
     Batch: a ``ReplayBlock``, whose updates count as one step. With priorities in the data, w in a
     loss are the importance weights of its samples, and their TD errors become the new priorities.
@@ -180,9 +183,30 @@ class ContinuousControlObjective(AgentObjective):
         Returns:
             the loss before the step.
         """
-        losses = self.descend(optimizer, self._critic_losses, critics, batch, *inputs)
+        losses = self.descend([optimizer], self._critic_losses, critics, batch, *inputs)
         block.update_priorities(batch, losses["errors"])
         return losses["loss"]
+
+    def update_policy(
+        self, critics: nn.Module, optimizers: Sequence[LightningOptimizer], *inputs: Any
+    ) -> dict[str, Tensor]:
+        """One step along ``_policy_losses``, through critics that stay as they are.
+
+        Args:
+            critics: that value the actions.
+            optimizers: of the policy, and of what else learns from its loss.
+            inputs: of ``_policy_losses``.
+        Returns:
+            what it returned before the step.
+        """
+        # Compiled, it computes no other gradients than those of the optimisers.
+        compiled = isinstance(self._policy_losses, CompiledLoss)
+        with nullcontext() if compiled else frozen(critics):
+            return self.descend(optimizers, self._policy_losses, *inputs)
+
+    @abstractmethod
+    def _policy_losses(self, observations: Tensor, *inputs: Any) -> dict[str, Tensor]:
+        """The loss of the policy for ``observations [B, *shape]``, and what else is logged."""
 
     def _critic_losses(
         self, critics: Iterable[nn.Module], batch: ReplayBatch, *inputs: Any

@@ -81,10 +81,10 @@ class PPO(ActorCriticObjective):
         if len(experience.actions) == 0:  # all environments were only reset
             return
         parts = min(self.num_minibatches, len(experience.actions))
-        with self.one_step() as [optimizer]:
+        with self.one_step() as optimizers:
             for _ in range(self.num_epochs):
                 for minibatch in experience.shuffled(parts):
-                    losses = self.descend(optimizer, self._losses, minibatch)
+                    losses = self.descend(optimizers, self._losses, minibatch)
         change = self._policy_change(losses.pop("log_prob"), minibatch.log_prob)
         self.end_step(rollout, **losses, **change)
 

@@ -104,6 +104,6 @@ class REINFORCE(AgentObjective):
         advantages = returns - returns.mean() if self.baseline == "mean" else returns
         entropy = distribution.entropy()[keep].mean()
         loss = policy_gradient_loss(log_prob, advantages) - self.entropy_coef * entropy
-        with self.one_step() as [optimizer]:
-            self.step(optimizer, loss)
+        with self.one_step() as optimizers:
+            self.step(optimizers, loss)
         self.end_step(rollout, loss=loss, entropy=entropy)

@@ -8,7 +8,6 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from trellis.checks import positive
-from trellis.lightning_modules.engine.own_steps import frozen
 from trellis.lightning_modules.rl.agent import choose
 from trellis.lightning_modules.rl.off_policy import (
     BoundedPolicyFactory,
@@ -18,7 +17,7 @@ from trellis.lightning_modules.rl.off_policy import (
 from trellis.networks.rl.policy import SquashedGaussianPolicy
 from trellis.rl.replay import Transitions
 from trellis.rl.replay_block import ReplayBlock
-from trellis.rl.target import frozen_copy, polyak_update_
+from trellis.rl.target import PolyakUpdate, frozen_copy
 from trellis.spec import EnvironmentSpec
 
 
@@ -92,19 +91,16 @@ class SAC(ContinuousControlObjective):
         return choose(self.policy(observations), deterministic)
 
     def training_step(self, block: ReplayBlock, batch_idx: int) -> None:
-        with self.one_step() as [optimizer, critic_optimizer, *alpha_optimizer]:
+        follow = PolyakUpdate(self.target_critics, self.critics, self.tau)
+        with self.one_step() as [optimizer, critic_optimizer, *of_alpha]:
             for batch in block:
                 alpha = self.log_alpha.detach().exp()
                 loss = self.update_critics(self.critics, critic_optimizer, block, batch, alpha)
-                with frozen(self.critics):
-                    observations = batch.transitions.observations
-                    losses = self.descend(optimizer, self._policy_losses, observations, alpha)
-                entropy = losses["entropy"]
-                for each in alpha_optimizer:
-                    self.step(each, self.log_alpha * (entropy - self.target_entropy))
-                polyak_update_(self.target_critics, self.critics, self.tau)
-        values = {"critic_loss": loss, "policy_loss": losses["loss"], "entropy": entropy}
-        self.end_step(block, alpha=self.log_alpha.exp(), **values)
+                inputs = batch.transitions.observations, alpha
+                losses = self.update_policy(self.critics, [optimizer, *of_alpha], *inputs)
+                follow()
+        values = {name: losses[name] for name in ("policy_loss", "entropy")}
+        self.end_step(block, alpha=self.log_alpha.exp(), critic_loss=loss, **values)
 
     @torch.no_grad()
     def _targets(self, transitions: Transitions, alpha: Tensor) -> Tensor:
@@ -116,7 +112,11 @@ class SAC(ContinuousControlObjective):
     def _policy_losses(self, observations: Tensor, alpha: Tensor) -> dict[str, Tensor]:
         actions, log_prob = self._sample(observations)
         values = minimum_value(self.critics, observations, actions)
-        return {"loss": (alpha * log_prob - values).mean(), "entropy": -log_prob.mean()}
+        policy_loss, entropy = (alpha * log_prob - values).mean(), -log_prob.mean()
+        # Temperature and policy share no gradient: one backward pass serves both.
+        excess = entropy.detach() - self.target_entropy
+        loss = policy_loss + self.log_alpha * excess
+        return {"loss": loss, "policy_loss": policy_loss, "entropy": entropy}
 
     def _sample(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Actions, and the logarithms of their densities when scaled to [-1, 1]."""

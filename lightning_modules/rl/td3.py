@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, not_negative, positive
-from trellis.lightning_modules.engine.own_steps import frozen
 from trellis.lightning_modules.rl.off_policy import (
     BoundedPolicyFactory,
     ContinuousControlObjective,
@@ -15,7 +14,7 @@ from trellis.lightning_modules.rl.off_policy import (
 from trellis.networks.rl.policy import DeterministicPolicy
 from trellis.rl.replay import Transitions
 from trellis.rl.replay_block import ReplayBlock
-from trellis.rl.target import frozen_copy, polyak_update_
+from trellis.rl.target import PolyakUpdate, frozen_copy
 from trellis.spec import EnvironmentSpec
 
 
@@ -78,16 +77,17 @@ class TD3(ContinuousControlObjective):
         return actions if deterministic else self.with_noise(actions, self.noise)
 
     def training_step(self, block: ReplayBlock, batch_idx: int) -> None:
+        follow_critics = PolyakUpdate(self.target_critics, self.critics, self.tau)
+        follow_policy = PolyakUpdate(self.target_policy, self.policy, self.tau)
         with self.one_step() as [optimizer, critic_optimizer]:
             for number, batch in enumerate(block):
                 loss = self.update_critics(self.critics, critic_optimizer, block, batch)
                 if (self.global_step * len(block) + number) % self.policy_delay == 0:
                     observations = batch.transitions.observations
-                    with frozen(self.critics):
-                        losses = self.descend(optimizer, self._policy_losses, observations)
+                    losses = self.update_policy(self.critics, [optimizer], observations)
                     self._policy_loss["policy_loss"] = losses["loss"]
-                    polyak_update_(self.target_critics, self.critics, self.tau)
-                    polyak_update_(self.target_policy, self.policy, self.tau)
+                    follow_critics()
+                    follow_policy()
         self.end_step(block, critic_loss=loss, **self._policy_loss)
 
     def _policy_losses(self, observations: Tensor) -> dict[str, Tensor]:

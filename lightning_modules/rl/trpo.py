@@ -203,7 +203,7 @@ class TRPO(ActorCriticObjective):
             for minibatch in experience.shuffled(parts):
                 values = self.network.value(minibatch.observations)
                 loss = F.mse_loss(values, minibatch.returns) / 2
-                self.step(optimizer, loss)
+                self.step([optimizer], loss)
         return loss
 
     def _mean(self, value: Tensor) -> Tensor:

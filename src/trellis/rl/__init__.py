@@ -58,7 +58,7 @@ from trellis.rl.reward_scale import RewardScale
 from trellis.rl.running_scale import RunningScale
 from trellis.rl.schedules import exponential, linear
 from trellis.rl.spaces import bytes_to_float
-from trellis.rl.target import frozen_copy, polyak_update_
+from trellis.rl.target import PolyakUpdate, frozen_copy, polyak_update_
 from trellis.rl.temporal_difference import (
     batch_td,
     expected_sarsa,
@@ -82,6 +82,7 @@ __all__ = [
     "GaussianTestbed",
     "GradientBandit",
     "NStepTransitions",
+    "PolyakUpdate",
     "Prediction",
     "PrioritizedReplay",
     "Pulls",

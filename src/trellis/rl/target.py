@@ -21,13 +21,18 @@ def frozen_copy(network: Network) -> Network:
     return copy.deepcopy(network).requires_grad_(False)
 
 
-@torch.no_grad()
 def polyak_update_(target: nn.Module, source: nn.Module, tau: float) -> None:
-    r"""Move ``target`` towards ``source``, in place.
+    """One ``PolyakUpdate``."""
+    PolyakUpdate(target, source, tau)()
+
+
+class PolyakUpdate:
+    r"""Moves ``target`` towards ``source``, in place, with each call.
 
     .. math:: \theta' \leftarrow (1 - \tau) \theta' + \tau \theta
 
-    Buffers, such as the statistics of a ``RunningScale``, are copied.
+    Buffers, such as the statistics of a ``RunningScale``, are copied. The tensors are looked up
+    once, which takes longer than to move those of a small network.
 
     Args:
         target: is updated.
@@ -38,11 +43,19 @@ def polyak_update_(target: nn.Module, source: nn.Module, tau: float) -> None:
 
     Source: Lillicrap et al. 2016, algorithm 1; Mnih et al. 2015 (tau = 1).
     """
-    probability("tau", tau)
-    old, new = tuple(target.parameters()), tuple(source.parameters())
-    if tau == 1:
-        copy_(old, new)
-    else:
-        lerp_(old, new, tau)
-    for copied, buffer in zip(target.buffers(), source.buffers(), strict=True):
-        copied.copy_(buffer)
+
+    def __init__(self, target: nn.Module, source: nn.Module, tau: float) -> None:
+        self.tau = probability("tau", tau)
+        self._parameters = tuple(target.parameters()), tuple(source.parameters())
+        self._buffers = tuple(zip(target.buffers(), source.buffers(), strict=True))
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """Move it once."""
+        old, new = self._parameters
+        if self.tau == 1:
+            copy_(old, new)
+        else:
+            lerp_(old, new, self.tau)
+        for copied, buffer in self._buffers:
+            copied.copy_(buffer)

@@ -414,3 +414,55 @@ def test_the_optimiser_that_lightning_has_wrapped() -> None:
     wrapped = LightningOptimizer(optimizer)
     assert lightning_private.bare_optimizer(wrapped) is optimizer, "it is no longer in _optimizer"
     assert lightning_private.bare_optimizer(optimizer) is optimizer
+
+
+class StepsAlone(Classification):
+    """Takes its own steps by the shortest way, and counts the hooks before them."""
+
+    hooks = 0
+
+    def __init__(self, network) -> None:
+        super().__init__(network)
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        with lightning_private.counted_as_one([optimizer]):
+            lightning_private.take_step(self, optimizer)
+
+    def on_before_optimizer_step(self, optimizer) -> None:
+        self.hooks += 1
+
+
+class StepsAsUsual(StepsAlone):
+    """Takes them by Lightning's way."""
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(Classification.training_step(self, batch, batch_idx))
+        optimizer.step()
+
+
+@pytest.mark.parametrize("options", [{}, {"profiler": "simple"}, {"precision": "bf16-mixed"}])
+def test_the_shortest_step_is_lightnings(options, tmp_path):
+    weights = []
+    for kind in (StepsAlone, StepsAsUsual):
+        torch.manual_seed(0)
+        objective = kind(mlp)
+        counted = Counted()
+        steps(objective, tmp_path, callbacks=[counted], **options)
+        assert objective.hooks == counted.hooks == 3
+        weights.append([parameter.detach() for parameter in objective.parameters()])
+    assert all(map(torch.equal, *weights))
+
+
+class Counted(L.Callback):
+    """Counts the hooks before a step."""
+
+    hooks = 0
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+        self.hooks += 1

@@ -167,17 +167,19 @@ def test_critics_share_nothing() -> None:
 
 def weigh(monkeypatch: pytest.MonkeyPatch, policy: float, critic: float) -> None:
     """Multiply the losses of the agent's networks by a factor each."""
-    step = AgentObjective.step
+    descend = AgentObjective.descend
 
-    def weighed(objective: Any, optimizer: Any, loss: Any) -> None:
-        first = optimizer.param_groups[0]["params"][0]
-        if first is next(objective.policy.parameters()):
-            loss = loss * policy
-        elif first is not getattr(objective, "log_alpha", None):
-            loss = loss * critic
-        step(objective, optimizer, loss)
+    def weighed(objective: Any, optimizers: Any, losses: Any, *inputs: Any) -> Any:
+        factor = critic if losses == objective._critic_losses else policy
 
-    monkeypatch.setattr(AgentObjective, "step", weighed)
+        def heavier(*inputs: Any) -> dict[str, torch.Tensor]:
+            values = losses(*inputs)
+            part = values.get("policy_loss", values["loss"])  # without that of the temperature
+            return values | {"loss": values["loss"] + (factor - 1) * part}
+
+        return descend(objective, optimizers, heavier, *inputs)
+
+    monkeypatch.setattr(AgentObjective, "descend", weighed)
 
 
 @pytest.mark.parametrize("kind", KINDS)
