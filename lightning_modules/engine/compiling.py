@@ -67,16 +67,29 @@ class CompileInPlace(L.Callback):
             for name, recorded in zip(names, self._recorded, strict=True):
                 _hide(pl_module, name, recorded)
 
-    def _renew(self, *hook: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._renew()
+
+    def on_train_batch_end(self, *step: Any) -> None:
+        self._renew()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._renew()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._stop()
+
+    def _renew(self) -> None:
         for recorded in self._recorded:
             recorded.renew()
 
-    def _stop(self, *hook: Any) -> None:
+    def _stop(self) -> None:
         for recorded in self._recorded:
             recorded.stop()
-
-    on_train_start = on_train_batch_end = on_validation_end = _renew
-    on_validation_start = on_train_end = on_exception = _stop
 
 
 def _hide(module: L.LightningModule, name: str, function: Callable[..., Any]) -> None:

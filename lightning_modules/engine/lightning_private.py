@@ -5,15 +5,18 @@ new release changed.
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loops.optimization.automatic import ClosureResult
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -24,6 +27,7 @@ from lightning.pytorch.trainer.call import (
     _call_configure_model,
     _call_lightning_module_hook,
 )
+from torch import Tensor
 from torch.optim import Optimizer
 
 
@@ -215,6 +219,7 @@ def one_group_of_all_processes(strategy: ModelParallelStrategy) -> None:
     strategy._data_parallel_size = strategy.num_nodes * strategy.num_processes
 
 
+BATCH_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 STEP_HOOKS = (
     "on_train_batch_start",
     "on_before_zero_grad",
@@ -225,24 +230,66 @@ STEP_HOOKS = (
 )
 
 
-def skip_empty_hooks(callbacks: Sequence[L.Callback]) -> None:
-    """Let Lightning pass over the hooks of a step that a callback inherits and leaves empty.
+class ShortSteps(L.Callback):
+    """Leaves out of each training step what always gives the same, until ``end``."""
 
-    It calls only what is callable, and would otherwise make up a name for each hook of each
-    callback, some 60 times a step.
-    """
-    for callback in callbacks:
-        for hook in STEP_HOOKS:
-            if getattr(type(callback), hook) is getattr(L.Callback, hook):
-                vars(callback).setdefault(hook, None)
+    def __init__(self) -> None:
+        self._replaced: list[tuple[Any, str]] = []
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Lightning calls only what is callable, and would make up a name for each empty hook of
+        # each callback, some 60 times a step.
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            for hook in STEP_HOOKS:
+                if getattr(type(callback), hook) is getattr(L.Callback, hook):
+                    self._replace(callback, hook, None)
+        # It reads the signature of training_step.
+        loop = trainer.fit_loop.epoch_loop
+        if "batch_idx" in loop._build_kwargs(OrderedDict(), None, 0):
+            self._replace(loop, "_build_kwargs", _batch_and_number)
+        # It divides a loss by 1, with a gradient.
+        self._replace(loop.automatic_optimization, "output_result_cls", _Result)
+        # It looks for who moves a batch, the module or the data.
+        find = trainer._data_connector._datahook_selector.get_instance  # type: ignore[union-attr]
+        before, move, after = (getattr(find(name), name) for name in BATCH_HOOKS)
+        self._replace(pl_module, "_on_before_batch_transfer", before)
+        moved = partial(_moved, pl_module, move, after)
+        self._replace(pl_module, "_apply_batch_transfer_handler", moved)
+
+    def _replace(self, owner: Any, name: str, value: Any) -> None:
+        if name not in vars(owner):
+            vars(owner)[name] = value
+            self._replaced.append((owner, name))
+
+    def end(self) -> None:
+        """Let Lightning do everything again."""
+        for owner, name in self._replaced:
+            vars(owner).pop(name, None)
+        self._replaced = []
 
 
-def restore_empty_hooks(callbacks: Sequence[L.Callback]) -> None:
-    """Undo ``skip_empty_hooks``."""
-    for callback in callbacks:
-        for hook in STEP_HOOKS:
-            if vars(callback).get(hook, callback) is None:
-                delattr(callback, hook)
+def _batch_and_number(kwargs: OrderedDict, batch: Any, batch_idx: int) -> OrderedDict:
+    kwargs["batch"], kwargs["batch_idx"] = batch, batch_idx
+    return kwargs
+
+
+def _moved(
+    module: L.LightningModule,
+    move: Callable[..., Any],
+    after: Callable[..., Any],
+    batch: Any,
+    device: torch.device | None = None,
+    dataloader_idx: int = 0,
+) -> Any:
+    return after(move(batch, device or module.device, dataloader_idx), dataloader_idx)
+
+
+class _Result(ClosureResult):
+    @classmethod
+    def from_training_step_output(cls, output: Any, normalize: int = 1) -> ClosureResult:
+        if normalize == 1 and isinstance(output, Tensor):
+            return cls(output)
+        return super().from_training_step_output(output, normalize)
 
 
 def bare_optimizer(optimizer: Optimizer | LightningOptimizer) -> Optimizer:

@@ -30,6 +30,7 @@ class Recorded:
             function, backend=self._keep, fullgraph=True, dynamic=False
         )
         self._operations: Callable[..., tuple[Any, ...]] | None = None
+        self._last: Any = None  # operations, inputs and outputs of the last call that asked
         self._kind: tuple[Any, ...] = ()
         self._stopped = True
 
@@ -65,7 +66,7 @@ class Recorded:
 
     def _record(self, x: Tensor) -> Tensor:
         assert self._asked is not None
-        self._last: Any = None
+        self._last = None
         try:
             y = self._asked(x)
         except torch._dynamo.exc.TorchDynamoException:  # no single graph, or too many of them

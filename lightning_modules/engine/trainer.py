@@ -10,6 +10,7 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.trainer.states import RunningStage
 
 from trellis.lightning_modules.engine.checkpoint_file import AtomicCheckpointIO
 from trellis.lightning_modules.engine.checkpointing import BestAndLastCheckpoint
@@ -19,8 +20,7 @@ from trellis.lightning_modules.engine.gather import GatherPredictions
 from trellis.lightning_modules.engine.graceful_stop import GracefulStop
 from trellis.lightning_modules.engine.initial_weights import InitialWeights
 from trellis.lightning_modules.engine.lightning_private import (
-    restore_empty_hooks,
-    skip_empty_hooks,
+    ShortSteps,
     spawns_processes,
 )
 from trellis.lightning_modules.engine.objective import Objective
@@ -73,7 +73,8 @@ class Trainer(L.Trainer):
         callbacks = _listed(callbacks)
         if not any(isinstance(callback, GracefulStop) for callback in callbacks):
             callbacks.append(GracefulStop())
-        callbacks += [_ShortSteps(), EndTogether(), GatherPredictions()]
+        self._short_steps = ShortSteps()
+        callbacks += [self._short_steps, EndTogether(), GatherPredictions()]
         if compile is not False:
             callbacks.append(CompileInPlace(compile))
         if enable_checkpointing and not any(isinstance(c, Checkpoint) for c in callbacks):
@@ -114,6 +115,15 @@ class Trainer(L.Trainer):
         if self._validates is None or not self.training:
             self._validates = bool(super().enable_validation)
         return self._validates and self.limit_val_batches > 0
+
+    @property
+    def training(self) -> bool:
+        """Whether it trains; asked 16 times a step, and Lightning compares names to answer."""
+        return self.state.stage is RunningStage.TRAINING
+
+    @training.setter
+    def training(self, value: bool) -> None:
+        L.Trainer.training.fset(self, value)  # type: ignore[attr-defined]
 
     def fit(
         self,
@@ -169,8 +179,8 @@ class Trainer(L.Trainer):
                 self.run_folder.discard()
             raise
         finally:
+            self._short_steps.end()
             callbacks = self.callbacks  # type: ignore[attr-defined]  # by now Lightning has another list
-            restore_empty_hooks(callbacks)
             callbacks[:] = [c for c in callbacks if not isinstance(c, InitialWeights)]
 
     def predict(
@@ -231,11 +241,6 @@ class _NoProfiler(PassThroughProfiler):
 
     def profile(self, action_name: str) -> Any:
         return self.nothing
-
-
-class _ShortSteps(Callback):
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        skip_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def _listed(value: Any) -> list[Any]:

@@ -466,3 +466,42 @@ class Counted(L.Callback):
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
         self.hooks += 1
+
+
+def test_steps_are_short_in_training_and_as_they_were_after_it(tmp_path: Path) -> None:
+    class Looks(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *batch: Any) -> None:
+            loop = trainer.fit_loop.epoch_loop
+            self.short = [
+                "_build_kwargs" in vars(loop),
+                "output_result_cls" in vars(loop.automatic_optimization),
+                "_on_before_batch_transfer" in vars(pl_module),
+                "_apply_batch_transfer_handler" in vars(pl_module),
+            ]
+
+    looks, objective = Looks(), Classification(mlp)
+    trainer = steps(objective, tmp_path, callbacks=[looks])
+    assert all(looks.short)
+    loop = trainer.fit_loop.epoch_loop
+    for owner in (loop, loop.automatic_optimization, objective, looks):
+        kept = {"_build_kwargs", "output_result_cls", "_on_before_batch_transfer"}
+        assert not kept & vars(owner).keys()
+
+
+def test_batches_pass_the_hooks_of_the_module_or_the_data(tmp_path: Path) -> None:
+    class Doubles(Points):
+        def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            return [2 * batch[0], batch[1]]
+
+    class Notes(Classification):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.seen = batch[0]
+            return super().training_step(batch, batch_idx)
+
+    seen = []
+    for data in (Points(), Doubles()):
+        objective = Notes(mlp)
+        trainer = quiet_trainer(tmp_path, max_steps=1, limit_val_batches=0)
+        trainer.fit(objective, datamodule=data)
+        seen.append(objective.seen)
+    assert torch.equal(2 * seen[0], seen[1])
