@@ -16,6 +16,8 @@ TEXT: dict[str, Any] = {
     "temperature": 1.0,
     "top_k": None,
     "top_p": None,
+    "min_p": None,
+    "no_repeat_ngram_size": None,
 }
 SAMPLES: dict[str, Any] = {"output": None, "label": None}
 
@@ -63,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
         "greedy search (1)")  # fmt: skip
     add("--top_k", type=int, help="sample from this many of the most probable tokens")
     add("--top_p", type=float, help="sample from the fewest tokens with this total probability")
+    add("--min_p", type=float, help="sample from the tokens at least this share as probable as "
+        "the most probable one")  # fmt: skip
+    add("--no_repeat_ngram_size", type=int, help="write no sequence of this many tokens twice")
     add = parser.add_argument_group("images and points").add_argument
     add("--output", help="a picture (.png .jpg .pdf .svg) or a tensor (.pt .npy); by default "
         "samples.png, or samples_2.png and so on if that exists")  # fmt: skip
@@ -142,11 +147,19 @@ def _continue(model: Any, ids: list[int], args: argparse.Namespace) -> list[list
     import torch
 
     from trellis.checks import at_least_one
-    from trellis.sequence.decoding import greedy_search, language_model, sample, suppress_tokens
+    from trellis.sequence.decoding import (
+        block_repeats,
+        greedy_search,
+        language_model,
+        sample,
+        suppress_tokens,
+    )
 
     number = at_least_one("num", _number(args, 1))
     spec = model.spec
     step = suppress_tokens(language_model(model.network), spec.suppressed_ids)
+    if args.no_repeat_ngram_size is not None:
+        step = block_repeats(step, args.no_repeat_ngram_size)
     prompt = torch.tensor([ids] * number, device=args.device)
     options: dict[str, Any] = {"eos_id": spec.eos_id, "max_new_tokens": args.max_new_tokens}
     if args.temperature == 0:
@@ -158,5 +171,6 @@ def _continue(model: Any, ids: list[int], args: argparse.Namespace) -> list[list
         temperature=args.temperature,
         top_k=args.top_k,
         top_p=args.top_p,
+        min_p=args.min_p,
         generator=torch.Generator(args.device).manual_seed(args.seed),
     ).best()

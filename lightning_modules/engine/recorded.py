@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trellis.torch_private import tracing_error
+
 
 class Recorded:
     """A function whose tensor operations are recorded, for many calls on small inputs.
@@ -69,7 +71,7 @@ class Recorded:
         self._last = None
         try:
             y = self._asked(x)
-        except torch._dynamo.exc.TorchDynamoException:  # no single graph, or too many of them
+        except tracing_error():  # no single graph, or too many of them
             self._asked = None
             return self._function(x)
         if self._last is not None:

@@ -54,6 +54,13 @@ def trace_gradients() -> None:
     torch._dynamo.config.trace_autograd_ops = True
 
 
+def tracing_error() -> type[Exception]:
+    """What a function raises that ``torch.compile(fullgraph=True)`` cannot trace."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    return TorchDynamoException
+
+
 def scan(
     step: Callable[[Any, Any], tuple[Any, Any]], start: Any, steps: Any, *, backwards: bool = False
 ) -> tuple[Any, Any]:

@@ -1,5 +1,6 @@
 """torch's private functions over many tensors still do what their names say."""
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
@@ -15,6 +16,7 @@ from trellis.torch_private import (
     scan,
     total_norm,
     trace_gradients,
+    tracing_error,
 )
 
 CHANGED = "torch changed a private function that trellis.torch_private uses: "
@@ -107,3 +109,11 @@ def test_a_traced_program_takes_the_number_one() -> None:
     for count in (5, 1):
         found = program.module()(torch.ones(3, 2), count)
         torch.testing.assert_close(found, torch.zeros(count, 3), msg=f"{CHANGED}_config")
+
+
+def test_what_cannot_be_traced_raises_this_error() -> None:
+    def reads(x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else -x
+
+    with pytest.raises(tracing_error()):
+        torch.compile(reads, backend="eager", fullgraph=True)(torch.ones(2))

@@ -21,6 +21,8 @@ from trellis.nn.augmentation import (
     RandomRotation,
 )
 from trellis.nn.initialization import initialize_, orthogonal_
+from trellis.nn.linear_attention import CausalLinearAttention, attend_linearly
+from trellis.nn.local_attention import attend_locally
 from trellis.nn.positional import (
     LearnedPositions,
     NoPositions,
@@ -41,6 +43,7 @@ from trellis.nn.transformer_layer import (
 __all__ = [
     "Augmentation",
     "CausalLayer",
+    "CausalLinearAttention",
     "CausalSelfAttention",
     "CrossAttention",
     "Cutout",
@@ -64,6 +67,8 @@ __all__ = [
     "activation_module",
     "attend",
     "attend_causally",
+    "attend_linearly",
+    "attend_locally",
     "attention_weights",
     "causal_mask",
     "initialize_",

@@ -4,13 +4,14 @@ Legend: B sequences, H heads, T queries, S keys, D embed_dim, d = D / H. Masks a
 that are attended to.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, probability
+from trellis.nn.local_attention import attend_locally, window_mask
 from trellis.nn.positional import rotate
 
 
@@ -57,16 +58,22 @@ def attend(
 def attend_causally(query: Tensor, key_values: KeyValues, dropout: float = 0.0) -> Tensor:
     """``attend`` for the last T of S positions, with a causal mask.
 
+    With fewer heads of keys than of queries, groups of queries share them.
+
     Shape:
-        query ``[B, H, T, d]``, key_values ``[B, H, S, d]`` with ``S >= T`` -> ``[B, H, T, d]``
+        query ``[B, H, T, d]``, key_values ``[B, G, S, d]`` with ``S >= T``, G a divisor of H ->
+        ``[B, H, T, d]``
     """
     length, total = query.size(2), key_values.keys.size(2)
+    grouped = query.size(1) != key_values.keys.size(1)
     if length == total:
         return F.scaled_dot_product_attention(
-            query, *key_values, dropout_p=dropout, is_causal=True
+            query, *key_values, dropout_p=dropout, is_causal=True, enable_gqa=grouped
         )
     mask = None if length == 1 else causal_mask(length, total, query.device)
-    return F.scaled_dot_product_attention(query, *key_values, attn_mask=mask, dropout_p=dropout)
+    return F.scaled_dot_product_attention(
+        query, *key_values, attn_mask=mask, dropout_p=dropout, enable_gqa=grouped
+    )
 
 
 def causal_mask(length: int, total: int, device: torch.device | None = None) -> Tensor:
@@ -100,18 +107,28 @@ class _JointProjection(nn.Module):
     """One linear map to the queries, keys and values of the same positions."""
 
     def __init__(
-        self, embed_dim: int, num_heads: int, *, dropout: float = 0.0, bias: bool = True
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        dropout: float = 0.0,
+        bias: bool = True,
+        key_value_heads: int | None = None,
     ) -> None:
         super().__init__()
         check_heads(embed_dim, num_heads)
         self.num_heads, self.dropout = num_heads, probability("dropout", dropout)
-        self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim, bias=bias)
+        self.key_value_heads = key_value_heads or num_heads
+        shared = embed_dim // num_heads * self.key_value_heads
+        self.sizes = [embed_dim, shared, shared]
+        self.query_key_value = nn.Linear(embed_dim, sum(self.sizes), bias=bias)
         self.output = nn.Linear(embed_dim, embed_dim, bias=bias)
 
     def project(self, x: Tensor, rotation: Tensor | None) -> tuple[Tensor, KeyValues]:
-        """``[B, T, D]`` -> queries, keys and values, ``[B, H, T, d]`` each."""
-        parts = self.query_key_value(x).chunk(3, -1)
-        query, keys, values = (split_heads(part, self.num_heads) for part in parts)
+        """``[B, T, D]`` -> queries ``[B, H, T, d]``, keys and values ``[B, G, T, d]`` each."""
+        parts = self.query_key_value(x).split(self.sizes, -1)
+        query = split_heads(parts[0], self.num_heads)
+        keys, values = (split_heads(part, self.key_value_heads) for part in parts[1:])
         if rotation is not None:
             query, keys = rotate(query, rotation), rotate(keys, rotation)
         return query, KeyValues(keys, values)
@@ -164,11 +181,39 @@ class CausalSelfAttention(_JointProjection):
         num_heads: heads H; divides ``embed_dim``.
         dropout: of the attention weights.
         bias: whether the maps have biases.
+        key_value_heads: heads G of keys and values; divides ``num_heads``, which is the default.
+        window: attend to this many positions, the own one included; ``None`` to all.
     Shape:
         x ``[B, T, D]``, cache of S positions -> ``[B, T, D]``, cache of S + T positions
     Raises:
-        ValueError: ``num_heads`` does not divide ``embed_dim``.
+        ValueError: ``num_heads`` does not divide ``embed_dim``, ``key_value_heads`` does not
+            divide ``num_heads``, or a window below 1.
+
+    Source: Vaswani et al. 2017, section 3.2.3; Ainslie et al. 2023 (groups); Child et al. 2019
+    (window).
     """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        dropout: float = 0.0,
+        bias: bool = True,
+        key_value_heads: int | None = None,
+        window: int | None = None,
+    ) -> None:
+        if key_value_heads is not None:
+            at_least_one("key_value_heads", key_value_heads)
+            if num_heads % key_value_heads:
+                raise ValueError(
+                    f"key_value_heads={key_value_heads}: give a divisor of num_heads={num_heads}"
+                )
+        if window is not None:
+            at_least_one("window", window)
+        options: dict[str, Any] = {"dropout": dropout, "bias": bias}
+        super().__init__(embed_dim, num_heads, key_value_heads=key_value_heads, **options)
+        self.window = window
 
     def forward(
         self, x: Tensor, cache: KeyValues | None = None, rotation: Tensor | None = None
@@ -180,14 +225,25 @@ class CausalSelfAttention(_JointProjection):
                 *(torch.cat(pair, 2) for pair in zip(cache, key_values, strict=True))
             )
         dropout = self.dropout if self.training else 0.0
-        return self.output(merge_heads(attend_causally(query, key_values, dropout))), key_values
+        if self.window is None:
+            attended = attend_causally(query, key_values, dropout)
+        else:
+            attended = attend_locally(query, *self._for_each(key_values), self.window, dropout)
+        return self.output(merge_heads(attended)), key_values
+
+    def _for_each(self, key_values: KeyValues) -> KeyValues:
+        """Keys and values of each head of queries."""
+        size = self.num_heads // self.key_value_heads
+        if size == 1:
+            return key_values
+        return KeyValues(*(each.repeat_interleave(size, 1) for each in key_values))
 
     def weights(self, x: Tensor, rotation: Tensor | None = None) -> Tensor:
         """Attention weights ``[B, H, T, T]``, zero above the diagonal."""
         query, key_values = self.project(x, rotation)
-        return attention_weights(
-            query, key_values.keys, causal_mask(x.size(1), x.size(1), x.device)
-        )
+        length = x.size(1)
+        mask = window_mask(length, length, self.window or length, x.device)
+        return attention_weights(query, self._for_each(key_values).keys, mask)
 
 
 class CrossAttention(nn.Module):

@@ -5,7 +5,7 @@ Legend: B sequences, T tokens, S memory tokens, D embed_dim, H heads, d = D / H.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -18,9 +18,10 @@ from trellis.nn.attention import (
     SelfAttention,
     check_heads,
 )
+from trellis.nn.linear_attention import CausalLinearAttention
 from trellis.nn.positional import LearnedPositions
 
-Attention = TypeVar("Attention", SelfAttention, CausalSelfAttention, CrossAttention)
+Attention = TypeVar("Attention", SelfAttention, CrossAttention)
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,12 @@ class LayerOptions:
         activation: of the feed-forward network.
         norm_first: normalize the input of a sublayer (pre-norm), else the sum (post-norm).
         bias: whether linear maps and norms have biases.
+        key_value_heads: of causal attention; ``None`` means ``num_heads``.
+        window: positions that causal attention attends to; ``None`` means all.
+        linear: causal attention is linear attention.
     Raises:
-        ValueError: a size or probability is out of range.
+        ValueError: a size or probability is out of range, or linear attention with groups of
+            heads or a window.
     """
 
     embed_dim: int
@@ -48,16 +53,33 @@ class LayerOptions:
     activation: Activation = "relu"
     norm_first: bool = True
     bias: bool = True
+    key_value_heads: int | None = None
+    window: int | None = None
+    linear: bool = False
 
     def __post_init__(self) -> None:
         check_heads(self.embed_dim, self.num_heads)
         at_least_one("feedforward_dim", self.feedforward_dim)
         probability("dropout", self.dropout)
         probability("attention_dropout", self.attention_dropout)
+        if self.linear and (self.key_value_heads or self.window):
+            raise ValueError(
+                f"key_value_heads={self.key_value_heads}, window={self.window}: linear attention "
+                f"has neither, leave them out"
+            )
 
     def attention(self, kind: type[Attention]) -> Attention:
-        """A new attention of one of the three kinds."""
+        """A new attention of one of the two kinds."""
         return kind(self.embed_dim, self.num_heads, dropout=self.attention_dropout, bias=self.bias)
+
+    def causal_attention(self) -> CausalSelfAttention | CausalLinearAttention:
+        """A new causal self-attention."""
+        width, heads = self.embed_dim, self.num_heads
+        options: dict[str, Any] = {"dropout": self.attention_dropout, "bias": self.bias}
+        if self.linear:
+            return CausalLinearAttention(width, heads, **options)
+        options |= {"key_value_heads": self.key_value_heads, "window": self.window}
+        return CausalSelfAttention(width, heads, **options)
 
 
 class ResidualNorm(nn.Module):
@@ -190,7 +212,7 @@ class CausalLayer(nn.Module):
 
     def __init__(self, options: LayerOptions) -> None:
         super().__init__()
-        self.attention = options.attention(CausalSelfAttention)
+        self.attention = options.causal_attention()
         self.residual = ResidualNorm(options)
         self.feedforward = FeedForward(options)
 
@@ -218,7 +240,7 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, options: LayerOptions) -> None:
         super().__init__()
-        self.attention = options.attention(CausalSelfAttention)
+        self.attention = options.causal_attention()
         self.residual = ResidualNorm(options)
         self.cross_attention = options.attention(CrossAttention)
         self.cross_residual = ResidualNorm(options)
@@ -271,7 +293,7 @@ def cached_length(state: tuple[KeyValues, ...] | None) -> int:
     >>> cached_length(None)
     0
     """
-    return 0 if state is None else state[0].keys.size(2)
+    return 0 if state is None else state[0][0].size(2)
 
 
 def initialize_normal_(module: nn.Module, std: float = 0.02) -> None:

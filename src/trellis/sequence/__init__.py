@@ -20,6 +20,7 @@ from trellis.sequence.beam_search import beam_search, gnmt_penalty
 from trellis.sequence.decoding import (
     Hypotheses,
     Step,
+    block_repeats,
     greedy_search,
     language_model,
     sample,
@@ -83,6 +84,7 @@ __all__ = [
     "WordTokenizer",
     "beam_search",
     "bio_tags",
+    "block_repeats",
     "consecutive_budget",
     "entity_counts",
     "from_json",

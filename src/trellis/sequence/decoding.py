@@ -53,8 +53,8 @@ class Hypotheses(NamedTuple):
         return [tokens[:length] for tokens, length in rows]
 
 
-class _Window(NamedTuple):
-    """The tokens in the context of a network, and its state after them."""
+class _Seen(NamedTuple):
+    """Tokens that a step was given, and the state after them."""
 
     tokens: Tensor
     state: Any
@@ -74,13 +74,13 @@ def language_model(network: Callable[..., tuple[Tensor, Any]]) -> Step:
     def step(tokens: Tensor, state: Any, memory: Any) -> tuple[Tensor, Any]:
         return network(tokens, state)
 
-    def windowed(tokens: Tensor, state: _Window | None, memory: Any) -> tuple[Tensor, _Window]:
+    def windowed(tokens: Tensor, state: _Seen | None, memory: Any) -> tuple[Tensor, _Seen]:
         window = tokens if state is None else torch.cat([state.tokens, tokens], 1)
         if window.size(1) > context:
             window = tokens = window[:, -context:]
             state = None
         logits, inner = network(tokens, state.state if state else None)
-        return logits, _Window(window, inner)
+        return logits, _Seen(window, inner)
 
     return windowed if context else step
 
@@ -121,6 +121,39 @@ def suppress_tokens(step: Step, ids: Sequence[int]) -> Step:
         return logits.index_fill(-1, index, float("-inf")), state
 
     return suppressed
+
+
+def block_repeats(step: Step, size: int) -> Step:
+    """``step`` that gives no n-gram a second time: the last token of one gets probability zero.
+
+    Args:
+        step: gives the logits; its sequences begin with a prompt, which counts.
+        size: n, tokens of an n-gram.
+    Raises:
+        ValueError: it is below 1.
+
+    Source: Paulus et al. 2018, section 2.5 (trigrams).
+
+    >>> step = block_repeats(transition_table(torch.tensor([[0.1, 0.9], [0.5, 0.5]])), 2)
+    >>> greedy_search(step, torch.tensor([[1]]), eos_id=None, max_new_tokens=3).best()
+    [[0, 1, 1]]
+    """
+    at_least_one("size", size)
+
+    def blocked(tokens: Tensor, state: _Seen | None, memory: Any) -> tuple[Tensor, _Seen]:
+        logits, inner = step(tokens, state.state if state else None, memory)
+        seen = tokens if state is None else torch.cat([state.tokens, tokens], 1)
+        if seen.size(1) >= size:
+            grams = seen.unfold(1, size, 1)  # [N, grams, size]
+            repeats = (grams[..., :-1] == seen[:, None, seen.size(1) - size + 1 :]).all(-1)
+            lasts = torch.zeros_like(logits[:, -1]).scatter_add(
+                1, grams[..., -1], repeats.to(logits.dtype)
+            )
+            last = logits[:, -1].masked_fill(lasts > 0, float("-inf"))
+            logits = torch.cat([logits[:, :-1], last.unsqueeze(1)], 1)
+        return logits, _Seen(seen, inner)
+
+    return blocked
 
 
 @torch.no_grad()
@@ -167,6 +200,7 @@ def sample(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    min_p: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Hypotheses:
     """Sample each token from the predicted distribution.
@@ -181,6 +215,7 @@ def sample(
         temperature: divides the logits; below 1 sharpens the distribution, above 1 flattens it.
         top_k: sample from the k most probable tokens; ``None`` from all.
         top_p: then from the fewest whose probabilities add up to at least this (nucleus).
+        min_p: then from those at least this share as probable as the most probable one.
         generator: on the device of the logits; ``None`` uses torch's global one.
     Returns:
         One hypothesis each; the scores are log-probabilities of the full distribution at
@@ -189,7 +224,7 @@ def sample(
         ValueError: an argument is out of range.
         FloatingPointError: a logit is NaN.
 
-    Source: Holtzman et al. 2020 (top-p); Fan et al. 2018 (top-k).
+    Source: Holtzman et al. 2020 (top-p); Fan et al. 2018 (top-k); Nguyen et al. 2025 (min-p).
     """
     if not temperature > 0:
         raise ValueError(f"temperature={temperature}: give more than 0, or use greedy_search")
@@ -197,6 +232,8 @@ def sample(
         at_least_one("top_k", top_k)
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p={top_p}: give a probability above 0, up to 1")
+    if min_p is not None and not 0 <= min_p <= 1:
+        raise ValueError(f"min_p={min_p}: give a share from 0 to 1")
     top_p = None if top_p == 1 else top_p  # rounding must not remove rare tokens
 
     def choose(logits: Tensor) -> Tensor:
@@ -208,6 +245,9 @@ def sample(
         if top_p is not None:
             before = probabilities.cumsum(1) - probabilities
             probabilities = probabilities.where(before < top_p, 0)
+        if min_p:
+            least = min_p * probabilities.amax(1, keepdim=True)
+            probabilities = probabilities.where(probabilities >= least, 0)
         check_numbers(probabilities)
         drawn = torch.multinomial(probabilities, 1, generator=generator)
         return (drawn if ids is None else ids.gather(1, drawn)).squeeze(1)

@@ -66,7 +66,19 @@ def test_top_k_and_top_p_reach_the_sampler(
     greedy = written(capsys, *options, "--temperature", "0")
     assert written(capsys, *options, "--top_k", "1") == greedy
     assert written(capsys, *options, "--top_p", "0.000001") == greedy
+    assert written(capsys, *options, "--min_p", "1") == greedy
     assert written(capsys, *options) != greedy
+
+
+@pytest.mark.parametrize("temperature", ["0", "1"])
+def test_no_two_characters_follow_each_other_twice(
+    temperature: str, checkpoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--prompt", "be", "--max_new_tokens", "30", "--temperature", temperature]
+    text = written(capsys, checkpoint, *options)[:32]
+    once = written(capsys, checkpoint, *options, "--no_repeat_ngram_size", "2")[:32]
+    assert len({*zip(text, text[1:], strict=False)}) < 31
+    assert len({*zip(once, once[1:], strict=False)}) == 31
 
 
 def test_without_a_prompt_a_line_begins(

@@ -22,6 +22,7 @@ from trellis.networks.sequence.gpt import GPT
 from trellis.networks.sequence.recurrent import RecurrentLM
 from trellis.nn.attention import KeyValues
 from trellis.sequence.decoding import (
+    block_repeats,
     greedy_search,
     language_model,
     sample,
@@ -128,6 +129,11 @@ def shares(**options: Any) -> Tensor:
         # Of the three left, 0.53 and 0.32 make 0.84: top-p looks at what top-k has left.
         ({"top_k": 3, "top_p": 0.83}, [0, 0, 0.5, 0.3]),
         ({"top_k": 3, "top_p": 0.86}, [0, 0.15, 0.5, 0.3]),
+        ({"min_p": 0.59}, [0, 0, 0.5, 0.3]),
+        ({"min_p": 0.61}, [0, 0, 0.5, 0]),
+        ({"min_p": 0.0}, [0.05, 0.15, 0.5, 0.3]),
+        ({"min_p": 0.29, "top_k": 3}, [0, 0.15, 0.5, 0.3]),
+        ({"min_p": 0.37, "temperature": 0.5}, [0, 0, 1, 0]),
         # The temperature comes first: 0.25 of 0.365 are already more than 0.68.
         ({"temperature": 0.5, "top_p": 0.68}, [0, 0, 1, 0]),
     ],
@@ -254,6 +260,29 @@ def test_rows_of_nested_states() -> None:
         select_rows((tensor, [tensor]), torch.tensor([0]))
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_no_sequence_of_tokens_is_written_twice(size: int) -> None:
+    """Each text is the one of a loop that looks back, also where rows end at different times."""
+    network = SmallNet(num_tokens=9, seed=3, sharpness=0.5)
+    prompt = torch.tensor([[BOS, 3, 4], [BOS, 4, 3], [BOS, 5, 5]])
+    found = greedy_search(
+        block_repeats(network.decode, size), prompt, eos_id=EOS, max_new_tokens=6
+    )
+    for row, tokens in zip(prompt.tolist(), found.best(), strict=True):
+        text = list(row)
+        for _ in range(6):
+            logits = network.decode(torch.tensor([text]), None, None)[0][0, -1].clone()
+            start = text[len(text) - size + 1 :]
+            for end in range(size - 1, len(text)):
+                if text[end - size + 1 : end] == start:
+                    logits[text[end]] = float("-inf")
+            text.append(int(logits.argmax()))
+            if text[-1] == EOS:
+                text.pop()
+                break
+        assert tokens == text[3:]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -267,6 +296,8 @@ def test_rows_of_nested_states() -> None:
         ({"top_k": 0}, "top_k=0: give at least 1"),
         ({"top_p": 0.0}, "top_p=0.0: give a probability above 0"),
         ({"top_p": 1.2}, "top_p=1.2"),
+        ({"min_p": 1.2}, "min_p=1.2: give a share from 0 to 1"),
+        ({"min_p": -0.1}, "min_p=-0.1"),
     ],
 )
 def test_impossible_arguments_are_named(options: dict[str, Any], message: str) -> None:

@@ -36,14 +36,19 @@ class GPT(nn.Module):
         attention_dropout: probability for the attention weights.
         bias: whether linear layers and norms have biases.
         positions: ``learned`` as published; the other kinds have no parameters.
+        key_value_heads: heads of keys and values, each shared by a group of heads; divides
+            ``num_heads``, which is the default and means no groups.
+        window: each position attends to this many, itself included; ``None`` means to all.
+        linear_attention: attention in time linear in the length, with a state of fixed size.
     Shape:
         tokens ``[B, T]`` -> logits ``[B, T, V]`` and the state, a key-value cache per layer
     Raises:
-        ValueError: an impossible size, an id outside the vocabulary, or a text longer than
-            ``context``.
+        ValueError: an impossible size, options that linear attention does not have, an id outside
+            the vocabulary, or a text longer than ``context``.
 
     Source: Radford et al. 2019 (GPT-2), section 2.3, with its initialisation: N(0, 0.02), for the
-    last layer of each sublayer divided by the square root of the number of sublayers.
+    last layer of each sublayer divided by the square root of the number of sublayers. Groups of
+    heads: Ainslie et al. 2023; linear attention: Katharopoulos et al. 2020.
 
     >>> network = GPT(65, context=64, bias=False)
     >>> logits, state = network(torch.zeros(2, 10, dtype=torch.long))
@@ -66,6 +71,9 @@ class GPT(nn.Module):
         attention_dropout: float = 0.0,
         bias: bool = True,
         positions: Positions = "learned",
+        key_value_heads: int | None = None,
+        window: int | None = None,
+        linear_attention: bool = False,
     ) -> None:
         super().__init__()
         at_least_one("num_tokens", num_tokens)
@@ -79,7 +87,12 @@ class GPT(nn.Module):
             attention_dropout=attention_dropout,
             activation="gelu",
             bias=bias,
+            key_value_heads=key_value_heads,
+            window=window,
+            linear=linear_attention,
         )
+        if linear_attention and positions == "rotary":
+            raise ValueError("positions=rotary: linear attention takes learned or sinusoidal ones")
         self.tokens = nn.Embedding(num_tokens, embed_dim)
         self.positions = position_module(
             positions, embed_dim, num_heads=num_heads, max_length=context
