@@ -6,6 +6,8 @@ from typing import Any
 from torch import nn
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
+from trellis.nn.positional import LearnedPositions
+
 
 def is_under(name: str, prefix: str) -> bool:
     """Whether a name is a prefix or begins with it and a dot.
@@ -28,7 +30,7 @@ def prefixes_of(names: Iterable[str]) -> dict[str, None]:
 def grouped(
     module: nn.Module, options: Mapping[str, Mapping[str, float]]
 ) -> "Iterator[nn.Parameter] | list[Any]":
-    """The parameters of ``module`` for an optimiser.
+    """The parameters of ``module`` for an optimiser; those of embeddings have ``is_embedding``.
 
     Args:
         module: whose parameters are grouped.
@@ -39,6 +41,9 @@ def grouped(
     >>> [(len(group["params"]), group.get("lr")) for group in groups]
     [(2, None), (2, 0.1)]
     """
+    for part in module.modules():  # ``MuonAdamW`` asks
+        if isinstance(part, nn.Embedding | LearnedPositions):
+            part.weight.is_embedding = True  # type: ignore[attr-defined]
     if not options:
         return module.parameters()
     groups: dict[str, dict[str, Any]] = {"": {"params": []}}
