@@ -11,7 +11,7 @@ from torch import nn
 from trellis.lightning_modules.engine.grouped_parameters import grouped
 from trellis.lightning_modules.sequence.causal_lm import CausalLM
 from trellis.networks.sequence.gpt import GPT
-from trellis.optim.muon_adamw import MuonAdamW
+from trellis.optim.muon_adamw import MuonAdamW, orthogonalized
 from trellis.spec import TokenSpec
 
 
@@ -47,7 +47,22 @@ def test_it_is_muon_on_matrices_and_adamw_on_the_rest() -> None:
     train([optimizer], ours)
     train(references, theirs)
     for one, two in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(one, two, rtol=0, atol=0)
+        if one.shape == matrix.shape:  # torch rounds to bfloat16: 5 steps of 0.02 * 0.2 * 6**0.5
+            torch.testing.assert_close(one, two, rtol=0, atol=0.03 * 5 * 0.02 * 0.2 * 6**0.5)
+        else:
+            torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (5, 30), (2, 40, 6)])
+def test_orthogonalized_matrices_keep_their_singular_vectors(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(shape)
+    values = torch.linalg.svdvals(orthogonalized(x))
+    assert values.min() > 0.3
+    assert values.max() < 1.3
+    before, _, after = torch.linalg.svd(x, full_matrices=False)
+    polar = before @ after  # the nearest orthogonal matrix
+    assert (polar * orthogonalized(x)).sum((-2, -1)).div(min(shape[-2:])).min() > 0.8
 
 
 def test_groups_keep_their_options() -> None:
