@@ -32,6 +32,13 @@ def _network(kind: Any, *sizes: Any, **options: Any) -> Callable[[], nn.Module]:
     return partial(kind, *sizes, **options)
 
 
+def _counted(kind: Any) -> nn.Module:
+    network = kind(9, order=3)
+    network.count(_TOKENS)
+    network.counts.levels()  # merging what waits is no part of a graph
+    return network
+
+
 _x, _nodes, _bonds = _pixels(5), (_pixels(10).view(4, 5), _EDGES), _pixels(5).view(5, 2)
 _bert = {"pad_id": 0, "embed_dim": 8, "num_heads": 2, "num_layers": 1}
 _rnn = {"embed_dim": 4, "hidden_size": 4}
@@ -150,6 +157,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
             ("RecurrentClassifier", {"out_channels": 3, "pad_id": 0}, (_TOKENS,)),
             ("RecurrentTagger", {"out_channels": 3, "pad_id": 0}, (_TOKENS,)),
         )
+    },
+    **{
+        kind.__name__: (partial(_counted, kind), (_TOKENS,))
+        for kind in (sequence.KneserNeyLM, sequence.AddKLM)
     },
     "SkipGramEmbedding": (
         _network(sequence.SkipGramEmbedding, 9, embed_dim=4),

@@ -2,6 +2,7 @@
 
 from trellis.networks.sequence.bert import BERT, BertClassifier, BertPretraining, BertTagger
 from trellis.networks.sequence.gpt import GPT
+from trellis.networks.sequence.ngram import AddKLM, KneserNeyLM
 from trellis.networks.sequence.recurrent import RecurrentClassifier, RecurrentLM, RecurrentTagger
 from trellis.networks.sequence.recurrent_seq2seq import RecurrentSeq2Seq
 from trellis.networks.sequence.sentence_cnn import SentenceCNN
@@ -10,11 +11,13 @@ from trellis.networks.sequence.skip_gram_embedding import SkipGramEmbedding
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
 
 __all__ = [
+    "AddKLM",
     "BERT",
     "BertClassifier",
     "BertPretraining",
     "BertTagger",
     "GPT",
+    "KneserNeyLM",
     "RecurrentClassifier",
     "RecurrentLM",
     "RecurrentSeq2Seq",
