@@ -79,9 +79,9 @@ class Level(nn.Module):
         position = (context >= 0).nonzero().squeeze(1)
         first, last = self.starts[context[position]], self.starts[context[position] + 1]
         number = last - first
-        whose = torch.arange(len(position), device=context.device).repeat_interleave(number)
+        whose = torch.arange(position.size(0), device=context.device).repeat_interleave(number)
         before = number.cumsum(0) - number
-        at = first[whose] + torch.arange(len(whose), device=context.device) - before[whose]
+        at = first[whose] + torch.arange(whose.size(0), device=context.device) - before[whose]
         return Followers(position[whose], self.ngrams[at] % self.num_tokens, self.values[at])
 
     def derive(self, values: Tensor) -> None:

@@ -39,6 +39,13 @@ def _counted(kind: Any) -> nn.Module:
     return network
 
 
+def _counted_words() -> nn.Module:
+    network = sequence.BagOfWords(9, 3, pad_id=0)
+    network.count(_TOKENS)
+    nn.init.normal_(network.output.weight)
+    return network
+
+
 _x, _nodes, _bonds = _pixels(5), (_pixels(10).view(4, 5), _EDGES), _pixels(5).view(5, 2)
 _bert = {"pad_id": 0, "embed_dim": 8, "num_heads": 2, "num_layers": 1}
 _rnn = {"embed_dim": 4, "hidden_size": 4}
@@ -166,6 +173,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         _network(sequence.SkipGramEmbedding, 9, embed_dim=4),
         (_TOKENS[0], _TOKENS.t()),
     ),
+    "BagOfWords": (_counted_words, (_TOKENS,)),
     "SentenceCNN": (
         _network(sequence.SentenceCNN, 9, 3, pad_id=0, embed_dim=4, channels=2),
         (_TOKENS,),

@@ -1,5 +1,6 @@
 """Networks of sequences: tokens, and signals."""
 
+from trellis.networks.sequence.bag_of_words import BagOfWords
 from trellis.networks.sequence.bert import BERT, BertClassifier, BertPretraining, BertTagger
 from trellis.networks.sequence.gpt import GPT
 from trellis.networks.sequence.ngram import AddKLM, KneserNeyLM
@@ -13,6 +14,7 @@ from trellis.networks.sequence.transformer import TransformerSeq2Seq
 __all__ = [
     "AddKLM",
     "BERT",
+    "BagOfWords",
     "BertClassifier",
     "BertPretraining",
     "BertTagger",
