@@ -179,6 +179,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         (_TOKENS,),
     ),
     "SignalCNN": (_network(sequence.SignalCNN, 2, 3, length=8), (_pixels(2, 8),)),
+    "SignalTCN": (
+        _network(sequence.SignalTCN, 2, 3, length=8, channels=4, num_layers=2),
+        (_pixels(2, 8),),
+    ),
+    "TCN": (_network(sequence.TCN, 9, embed_dim=4, channels=5, num_layers=2), (_TOKENS,)),
     "SignalRNN": (_network(sequence.SignalRNN, 2, 3, length=8), (_pixels(2, 8),)),
     **{
         f"RecurrentSeq2Seq/{cell}-{attend}": (

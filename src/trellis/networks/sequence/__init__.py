@@ -7,8 +7,9 @@ from trellis.networks.sequence.ngram import AddKLM, KneserNeyLM
 from trellis.networks.sequence.recurrent import RecurrentClassifier, RecurrentLM, RecurrentTagger
 from trellis.networks.sequence.recurrent_seq2seq import RecurrentSeq2Seq
 from trellis.networks.sequence.sentence_cnn import SentenceCNN
-from trellis.networks.sequence.signal import SignalCNN, SignalRNN
+from trellis.networks.sequence.signal import SignalCNN, SignalRNN, SignalTCN
 from trellis.networks.sequence.skip_gram_embedding import SkipGramEmbedding
+from trellis.networks.sequence.tcn import TCN
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "SentenceCNN",
     "SignalCNN",
     "SignalRNN",
+    "SignalTCN",
     "SkipGramEmbedding",
+    "TCN",
     "TransformerSeq2Seq",
 ]

@@ -15,8 +15,8 @@ class BagOfWords(nn.Module):
 
     where tf is how often a word occurs in the text, and df in how many of the N training texts.
     ``count`` takes these numbers from the texts; before it was called, and for words it has not
-    seen, x is 0. ``SequenceClassification`` calls it before the
-    first step, once for each training text.
+    seen, x is 0. ``SequenceClassification`` calls it before the first step, once for each training
+    text.
 
     Args:
         num_tokens: size of the vocabulary V.
