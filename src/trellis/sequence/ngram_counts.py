@@ -18,11 +18,11 @@ FEWEST, MOST = 2**18, 2**23  # tokens that wait to be counted together
 
 
 class Followers(NamedTuple):
-    """What followed the contexts of positions: position, token and count of each, ``[F]``."""
+    """What followed the contexts of positions: position, token and value of each, ``[F]``."""
 
     position: Tensor
     token: Tensor
-    count: Tensor
+    value: Tensor
 
 
 class Level(nn.Module):
@@ -124,7 +124,8 @@ class NGramCounts(nn.Module):
         Those that contain ``NOTHING`` do not count.
         """
         self._waiting.append(rows)
-        most = min(max(FEWEST, len(self._levels[-1].ngrams)), MOST)
+        longest = list(self._each())[-1].ngrams
+        most = min(max(FEWEST, len(longest)), MOST)
         if sum(each.numel() for each in self._waiting) >= most:
             self._merge()
 

@@ -84,7 +84,7 @@ class TemporalBlock(nn.Module):
             for width in (in_channels, out_channels)
         )
         self.dropout = nn.Dropout(dropout)
-        self.by = nn.Identity()
+        self.by: nn.Module = nn.Identity()
         if in_channels != out_channels:
             self.by = nn.Conv1d(in_channels, out_channels, 1)
 

@@ -124,7 +124,7 @@ class AddKLM(CountedLM):
             context = context.where(lengths == length, NOTHING)
             total += level.sums(context)[0]
             followers = level.followers(context)
-            p.index_put_(followers[:2], followers.count.double(), accumulate=True)
+            p.index_put_(followers[:2], followers.value.double(), accumulate=True)
         return p / total[:, None]
 
 
