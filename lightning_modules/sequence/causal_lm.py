@@ -10,6 +10,7 @@ from trellis.lightning_modules.sequence.language_modelling import (
     LanguageModelling,
 )
 from trellis.networks.sequence.gpt import GPT
+from trellis.networks.sequence.ngram import CountedLM
 from trellis.spec import TokenSpec
 
 
@@ -23,6 +24,8 @@ class CausalLM(LanguageModelling):
     Args:
         network: from ``num_tokens`` to a module ``(tokens, state) -> (logits, state)``.
         carry_state: start each batch from the state after the batch before.
+    Raises:
+        ValueError: see ``LanguageModelling``; or a network that counts, as ``KneserNeyLM``.
 
     Source: Williams and Peng 1990 (truncation); Mikolov et al. 2010.
     """
@@ -36,6 +39,14 @@ class CausalLM(LanguageModelling):
         carry_state: bool = False,
     ) -> None:
         super().__init__(network, optimizer, lr_scheduler, spec, carry_state)
+
+    def build(self, spec: TokenSpec) -> None:
+        super().build(spec)
+        if isinstance(self.network, CountedLM):
+            raise ValueError(
+                f"CausalLM learns by gradients, and {type(self.network).__name__} counts: choose "
+                f"the objective CountingLM"
+            )
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         carried = Carried() if batch_idx == 0 else self._carried

@@ -1,5 +1,6 @@
 """Layers of cells that torch has no kernel for, one step after the other."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -14,12 +15,13 @@ from trellis.sequence.recurrent_cells import (
     MUT3,
     GatedCell,
     OutputRecurrentCell,
+    RecurrentCell,
     State,
     unroll,
 )
 
 UnrolledName = Literal["gru_before", "output", "mut1", "mut2", "mut3"]
-_CELLS = {
+_CELLS: dict[str, Callable[[int, int], RecurrentCell]] = {
     "gru_before": partial(GatedCell, reset="before", update="replaces"),
     "output": OutputRecurrentCell,
     "mut1": MUT1,

@@ -15,6 +15,7 @@ from trellis.datamodules.engine.base import DataModule
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence import TinyShakespeare
 from trellis.lightning_modules.commands.generate import main as generate
+from trellis.lightning_modules.sequence.causal_lm import CausalLM
 from trellis.lightning_modules.sequence.counting_lm import CountingLM
 from trellis.networks.sequence.ngram import AddKLM, KneserNeyLM
 from trellis.networks.sequence.recurrent import RecurrentLM
@@ -120,6 +121,8 @@ def test_three_letters_of_shakespeare_tell_of_the_next(
 def test_refuses_what_it_cannot_count(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="CountingLM counts, and RecurrentLM learns by gradients"):
         fitted(CountingLM(RecurrentLM), Streams(), tmp_path)
+    with pytest.raises(ValueError, match="CausalLM learns by gradients, and KneserNeyLM counts"):
+        quiet_trainer(tmp_path).fit(CausalLM(KneserNeyLM), datamodule=Streams())
     with pytest.raises(ValueError, match="CountingLM learns from token ids"):
         fitted(CountingLM(), WordPairs(), tmp_path)
     with pytest.raises(ValueError, match="does not continue the batch before"):
