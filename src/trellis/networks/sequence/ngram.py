@@ -191,15 +191,24 @@ class KneserNeyLM(CountedLM):
     def probabilities(
         self, levels: list[Level], contexts: list[Tensor], lengths: Tensor
     ) -> Tensor:
-        shape, discounts = (len(lengths), self.num_tokens), self.discounts()
-        p = torch.full(shape, 1 / self.num_tokens, dtype=torch.double, device=lengths.device)
-        for level, context, discount in zip(levels, contexts, discounts, strict=True):
-            total, kinds = level.sums(context)
-            met = total > 0
-            # Sums of 0, where nothing was met, must not divide.
-            left = (kinds * discount).sum(1) / total.where(met, 1)
-            p *= left.where(met, 1)[:, None]
-            position, token, value = level.followers(context.where(met, NOTHING))
-            kept = value - discount[value.clamp(1, 3) - 1]
-            p.index_put_((position, token), kept.clamp(min=0) / total[position], accumulate=True)
+        discounts, root = self.discounts(), lengths.new_zeros(1)
+        p = torch.full(
+            (1, self.num_tokens), 1 / self.num_tokens, dtype=torch.double, device=root.device
+        )
+        # Without a context all positions are alike: there would be V tokens to add for each.
+        p = self._mixed(p, levels[0], root, discounts[0])
+        p = p.repeat(len(lengths), 1)
+        for level, context, discount in zip(levels[1:], contexts[1:], discounts[1:], strict=True):
+            p = self._mixed(p, level, context, discount)
         return p
+
+    def _mixed(self, p: Tensor, level: Level, context: Tensor, discount: Tensor) -> Tensor:
+        """Discounted n-grams of one length, mixed with those of shorter ones ``p [N, V]``."""
+        total, kinds = level.sums(context)
+        met = total > 0
+        # Sums of 0, where nothing was met, must not divide.
+        left = (kinds * discount).sum(1) / total.where(met, 1)
+        p = p * left.where(met, 1)[:, None]
+        position, token, value = level.followers(context.where(met, NOTHING))
+        kept = (value - discount[value.clamp(1, 3) - 1]).clamp(min=0)
+        return p.index_put_((position, token), kept / total[position], accumulate=True)
