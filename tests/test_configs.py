@@ -59,6 +59,9 @@ SIBLINGS = {
     "rl/ppo_acrobot.yaml",
     "sequence/gru_multi30k.yaml",
     "sequence/lstm_shakespeare.yaml",
+    "sequence/tcn_mnist1d.yaml",
+    "sequence/tcn_shakespeare.yaml",
+    "sequence/tfidf_sst2.yaml",
     "sequence/transformer_multi30k.yaml",
 }
 

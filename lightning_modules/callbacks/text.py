@@ -18,6 +18,7 @@ from trellis.lightning_modules.callbacks.after_fit import (
 )
 from trellis.lightning_modules.engine.logging import log_picture, log_table
 from trellis.lightning_modules.sequence.causal_lm import CausalLM
+from trellis.lightning_modules.sequence.counting_lm import CountingLM
 from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
 from trellis.sequence.batches import TokenPairs
 from trellis.sequence.decoding import language_model, sample
@@ -115,8 +116,8 @@ class SampledText(L.Callback):
         top_k: sample from this many of the most probable tokens; ``None`` from all.
         seed: of the sampling.
     Raises:
-        ValueError: the objective is not ``CausalLM``, its data is not text, or the prompt is
-            empty or cannot be tokenized.
+        ValueError: the objective is neither ``CausalLM`` nor ``CountingLM``, its data is not
+            text, or the prompt is empty or cannot be tokenized.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class SampledText(L.Callback):
         self.temperature, self.top_k, self.seed = temperature, top_k, seed
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        require_objective(type(self).__name__, pl_module, CausalLM)
+        require_objective(type(self).__name__, pl_module, CausalLM, CountingLM)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # What cannot be sampled is refused now, not after the training.

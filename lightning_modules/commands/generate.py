@@ -34,10 +34,10 @@ def main(words: list[str]) -> None:
     # These imports take seconds; a wrong option is reported without them.
     from trellis.lightning_modules.commands.text_models import load_on
     from trellis.lightning_modules.generative.sampling import can_sample
-    from trellis.lightning_modules.sequence.causal_lm import CausalLM
+    from trellis.lightning_modules.sequence.language_modelling import LanguageModelling
 
     model = load_on(args.checkpoint, args.device)
-    if isinstance(model, CausalLM):
+    if isinstance(model, LanguageModelling):
         _only(args, model, TEXT, SAMPLES)
         _write_text(model, args)
     elif can_sample(model):

@@ -15,6 +15,7 @@ TASKS = {
     "SequenceClassification": "text-classification",
     "Tagging": "token-classification",
     "CausalLM": "text-generation",
+    "CountingLM": "text-generation",
     "MaskedLM": "fill-mask",
     "SequenceToSequence": "translation",
     "GraphClassification": "graph-ml",

@@ -1,6 +1,7 @@
 """Objectives for sequences of tokens, or of the nodes of walks."""
 
 from trellis.lightning_modules.sequence.causal_lm import CausalLM
+from trellis.lightning_modules.sequence.counting_lm import CountingLM
 from trellis.lightning_modules.sequence.masked_lm import MaskedLM
 from trellis.lightning_modules.sequence.sequence_classification import SequenceClassification
 from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
@@ -9,6 +10,7 @@ from trellis.lightning_modules.sequence.tagging import Tagging
 
 __all__ = [
     "CausalLM",
+    "CountingLM",
     "MaskedLM",
     "SequenceClassification",
     "SequenceToSequence",

@@ -1,6 +1,6 @@
 """One class for each sequence of tokens: topics, languages, opinions."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trellis.lightning_modules.engine.classifier import Classifier, Split
 from trellis.lightning_modules.engine.objective import Objective
 from trellis.networks.sequence.recurrent import RecurrentClassifier
+from trellis.processes import of_all_processes
 from trellis.spec import LabelledTokenSpec
 
 
@@ -26,7 +27,9 @@ class SequenceClassification(Classifier):
 
     Args:
         network: from ``(num_tokens, out_channels, pad_id)`` to a module
-            ``tokens -> logits [B, out_channels]``.
+            ``tokens -> logits [B, out_channels]``. Where it has methods ``forget()`` and
+            ``count(tokens)``, as ``BagOfWords``, it reads the training texts once before the
+            first step.
     Raises:
         ValueError: see ``Classifier``; or the tokens of the data have no ``pad_id``.
     """
@@ -44,6 +47,22 @@ class SequenceClassification(Classifier):
 
     def build(self, spec: LabelledTokenSpec) -> None:
         self.build_network(token_sizes(spec, self), "tokens")
+
+    def on_train_start(self) -> None:
+        network: Any = self.network
+        if self.trainer.global_step or not callable(getattr(network, "count", None)):
+            return
+        network.forget()
+        for tokens, _ in self._training_batches():
+            network.count(tokens.to(self.device))
+        counts = [buffer.cpu() for buffer in network.buffers()]
+        for buffer, *shares in zip(network.buffers(), *of_all_processes(counts), strict=True):
+            buffer.copy_(sum(shares))
+
+    def _training_batches(self) -> Any:
+        """Of this process, without moving the loader that the epoch will read."""
+        datamodule: Any = getattr(self.trainer, "datamodule", None)
+        return datamodule.train_dataloader() if datamodule else self.trainer.train_dataloader
 
     def logits_and_labels(
         self, batch: tuple[Tensor, Tensor], split: Split

@@ -29,7 +29,7 @@ from trellis.lightning_modules.graph import (
     NodeRegression,
 )
 from trellis.lightning_modules.rl import A2C, DDPG, DQN, PPO, REINFORCE, SAC, TD3, TRPO
-from trellis.lightning_modules.sequence import CausalLM, SkipGram
+from trellis.lightning_modules.sequence import CausalLM, CountingLM, SkipGram
 from trellis.networks.generative import MLPDiscriminator, MLPGenerator
 from trellis.networks.graph import GCN, VGAE
 from trellis.networks.rl import (
@@ -39,7 +39,7 @@ from trellis.networks.rl import (
     SquashedGaussianPolicy,
     StateActionValue,
 )
-from trellis.networks.sequence import SkipGramEmbedding
+from trellis.networks.sequence import KneserNeyLM, SkipGramEmbedding
 from trellis.spec import NodeSpec
 
 small: dict[str, Any] = {"hidden_channels": (8,)}
@@ -81,6 +81,10 @@ OBJECTIVES: dict[str, Case] = {
     # Compiled recurrent layers draw other numbers for their dropout.
     "CausalLM": Case(
         partial(CausalLM, partial(small_gru, dropout=0.0), adam, carry_state=True),
+        partial(Streams, steps=5),
+    ),
+    "CountingLM": Case(
+        partial(CountingLM, partial(KneserNeyLM, order=3), carry_state=True),
         partial(Streams, steps=5),
     ),
     "SkipGram": Case(

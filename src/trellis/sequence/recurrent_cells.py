@@ -101,6 +101,27 @@ class ElmanCell(RecurrentCell):
         return (self.activation(self.input(x) + self.hidden(state[0])),)
 
 
+class OutputRecurrentCell(RecurrentCell):
+    r"""Output recurrence: what returns is the output of a step, not its hidden units.
+
+    .. math:: h = \tanh(U x + W y + b), \quad y' = \tanh(V h + c)
+
+    The state is ``(y,)``, as wide as h.
+
+    Source: Jordan 1986.
+    """
+
+    def __init__(self, in_features: int, hidden_size: int) -> None:
+        super().__init__(in_features, hidden_size)
+        self.input = nn.Linear(in_features, hidden_size)
+        self.hidden = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.output = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x: Tensor, state: State) -> State:
+        h = (self.input(x) + self.hidden(state[0])).tanh()
+        return (self.output(h).tanh(),)
+
+
 class LongShortTermCell(RecurrentCell):
     r"""LSTM: a memory cell c with input, forget and output gates.
 

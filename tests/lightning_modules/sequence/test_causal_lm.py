@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import trellis
 from trellis.datamodules.engine.base import DataModule
 from trellis.datamodules.engine.loader import Loader
-from trellis.lightning_modules.sequence import causal_lm
+from trellis.lightning_modules.sequence import language_modelling
 from trellis.lightning_modules.sequence.causal_lm import CausalLM
 from trellis.networks.sequence.gpt import GPT
 from trellis.networks.sequence.recurrent import RecurrentLM
@@ -213,11 +213,11 @@ def test_each_process_goes_on_with_the_states_of_its_own_rows(monkeypatch) -> No
     def both(own: list) -> list:
         return [own, [torch.ones(1), torch.tensor([2]), True]]
 
-    monkeypatch.setattr(causal_lm, "of_all_processes", both)
+    monkeypatch.setattr(language_modelling, "of_all_processes", both)
     checkpoint: dict = {"hyper_parameters": {}}
     attached().on_save_checkpoint(checkpoint)
     for rank, last in ((0, None), (1, torch.tensor([2]))):
-        monkeypatch.setattr(causal_lm, "rank_and_world", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(language_modelling, "rank_and_world", lambda rank=rank: (rank, 2))
         objective = attached()
         objective.on_load_checkpoint(checkpoint)
         assert objective._carried.last == last

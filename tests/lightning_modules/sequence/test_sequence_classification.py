@@ -8,14 +8,19 @@ import lightning as L
 import pytest
 import torch
 from learning_cases import quiet_trainer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 from token_cases import FirstWord, WordVotes
 
+from trellis.datamodules.sequence.labelled_sentences import LabelledSentences
 from trellis.datamodules.sequence.labelled_text import LabelledText
 from trellis.datamodules.sequence.text_files import read_lines
 from trellis.lightning_modules.callbacks.pictures import ConfusionMatrix
 from trellis.lightning_modules.engine.checkpoint import load
 from trellis.lightning_modules.sequence.sequence_classification import SequenceClassification
+from trellis.networks.sequence.bag_of_words import BagOfWords
 from trellis.networks.sequence.recurrent import RecurrentClassifier
+from trellis.optim.matrix_decay import MatrixDecayLBFGS
 from trellis.spec import LabelledTokenSpec, TokenSpec
 
 SMALL = partial(RecurrentClassifier, cell="gru", embed_dim=16, hidden_size=16)
@@ -121,3 +126,35 @@ def test_german_and_english_are_told_apart(data_dir, tmp_path):
     data = LabelledText(str(paths["train"]), str(paths["val"]), lowercase=True, max_tokens=1000)
     metrics = fit(SequenceClassification(SMALL, adam(0.01)), data, tmp_path, epochs=1)
     assert metrics["test/accuracy"] > 0.99
+
+
+def test_a_network_that_counts_reads_the_training_texts_once_before_the_first_step(tmp_path):
+    data, objective = FirstWord(), SequenceClassification(BagOfWords, adam(0.1))
+    expected = BagOfWords(data.spec.tokens.num_tokens, 3, pad_id=0)
+    expected.count(data.splits["train"][0])
+    fit(objective, data, tmp_path, epochs=2)
+    network = objective.network
+    assert torch.equal(network.document_frequency, expected.document_frequency)
+    assert int(network.texts) == 37
+    assert network.output.weight.abs().sum() > 0
+
+
+@pytest.mark.data
+@pytest.mark.long
+def test_tf_idf_on_trec_is_as_accurate_as_scikit_learn(tmp_path, data_dir):
+    data = LabelledSentences("TREC", data_dir, max_tokens=10**6)
+    optimizer = partial(MatrixDecayLBFGS, weight_decay=1 / 4906)
+    objective = SequenceClassification(partial(BagOfWords, max_share=0.99), optimizer)
+    accuracy = fit(objective, data, tmp_path, epochs=3)["test/accuracy"]
+
+    def split(name: str) -> tuple[list[list[int]], list[int]]:
+        [(tokens, labels)] = data.loader(name)
+        return [row[row > 0].tolist() for row in tokens], labels.tolist()
+
+    (texts, labels), (new, answers) = split("train"), split("test")
+    vectorizer = TfidfVectorizer(analyzer=list, max_df=0.99)
+    x = vectorizer.fit_transform(texts)
+    reference = LogisticRegression(C=1.0, max_iter=2000, tol=1e-8).fit(x, labels)
+    expected = reference.score(vectorizer.transform(new), answers)
+    assert accuracy == pytest.approx(expected, abs=0.0021)  # a question of 500
+    assert accuracy > 0.84

@@ -32,6 +32,20 @@ def _network(kind: Any, *sizes: Any, **options: Any) -> Callable[[], nn.Module]:
     return partial(kind, *sizes, **options)
 
 
+def _counted(kind: Any) -> nn.Module:
+    network = kind(9, order=3)
+    network.count(_TOKENS)
+    network.counts.levels()  # merging what waits is no part of a graph
+    return network
+
+
+def _counted_words() -> nn.Module:
+    network = sequence.BagOfWords(9, 3, pad_id=0)
+    network.count(_TOKENS)
+    nn.init.normal_(network.output.weight)
+    return network
+
+
 _x, _nodes, _bonds = _pixels(5), (_pixels(10).view(4, 5), _EDGES), _pixels(5).view(5, 2)
 _bert = {"pad_id": 0, "embed_dim": 8, "num_heads": 2, "num_layers": 1}
 _rnn = {"embed_dim": 4, "hidden_size": 4}
@@ -151,15 +165,25 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
             ("RecurrentTagger", {"out_channels": 3, "pad_id": 0}, (_TOKENS,)),
         )
     },
+    **{
+        kind.__name__: (partial(_counted, kind), (_TOKENS,))
+        for kind in (sequence.KneserNeyLM, sequence.AddKLM)
+    },
     "SkipGramEmbedding": (
         _network(sequence.SkipGramEmbedding, 9, embed_dim=4),
         (_TOKENS[0], _TOKENS.t()),
     ),
+    "BagOfWords": (_counted_words, (_TOKENS,)),
     "SentenceCNN": (
         _network(sequence.SentenceCNN, 9, 3, pad_id=0, embed_dim=4, channels=2),
         (_TOKENS,),
     ),
     "SignalCNN": (_network(sequence.SignalCNN, 2, 3, length=8), (_pixels(2, 8),)),
+    "SignalTCN": (
+        _network(sequence.SignalTCN, 2, 3, length=8, channels=4, num_layers=2),
+        (_pixels(2, 8),),
+    ),
+    "TCN": (_network(sequence.TCN, 9, embed_dim=4, channels=5, num_layers=2), (_TOKENS,)),
     "SignalRNN": (_network(sequence.SignalRNN, 2, 3, length=8), (_pixels(2, 8),)),
     **{
         f"RecurrentSeq2Seq/{cell}-{attend}": (

@@ -18,6 +18,7 @@ READS_VALUES = {
     "GAT": "how many edges are left without the graph's own self-loops",
     "GraphTransformer": "how many nodes the largest graph has",
     "SAGPoolNetwork": "which nodes stay",
+    **dict.fromkeys(("KneserNeyLM", "AddKLM"), "how many tokens followed a context"),
 }
 
 # Where sizes that depend on values keep torch from a graph of the whole network.

@@ -14,6 +14,7 @@ from trellis.sequence.recurrent_cells import (
     ElmanCell,
     GatedCell,
     LongShortTermCell,
+    OutputRecurrentCell,
     RecurrentCell,
     unroll,
 )
@@ -24,6 +25,7 @@ CELLS: dict[str, Callable[[int, int], RecurrentCell]] = {
     "lstm": LongShortTermCell,
     "gru": GatedCell,
     "gru_before": lambda i, h: GatedCell(i, h, reset="before", update="replaces"),
+    "output": OutputRecurrentCell,
     "mut1": MUT1,
     "mut2": MUT2,
     "mut3": MUT3,
@@ -154,6 +156,16 @@ def test_mutants_are_their_equations(kind: type[RecurrentCell], x: Tensor) -> No
     (after,) = cell(x[:, 0], (h,))
     for row in range(B):
         expected = mutant_by_hand(cell, x[row, 0].tolist(), h[row].tolist())
+        torch.testing.assert_close(after[row], torch.tensor(expected))
+
+
+def test_what_returns_in_an_output_recurrence_is_the_output(x: Tensor) -> None:
+    cell, y = OutputRecurrentCell(IN, H), torch.randn(B, H)
+    (after,) = cell(x[:, 0], (y,))
+    for row in range(B):
+        inputs, past = times(cell.input, x[row, 0].tolist()), times(cell.hidden, y[row].tolist())
+        hidden = [math.tanh(a + b) for a, b in zip(inputs, past, strict=True)]
+        expected = [math.tanh(v) for v in times(cell.output, hidden)]
         torch.testing.assert_close(after[row], torch.tensor(expected))
 
 

@@ -1,20 +1,26 @@
 """Networks of sequences: tokens, and signals."""
 
+from trellis.networks.sequence.bag_of_words import BagOfWords
 from trellis.networks.sequence.bert import BERT, BertClassifier, BertPretraining, BertTagger
 from trellis.networks.sequence.gpt import GPT
+from trellis.networks.sequence.ngram import AddKLM, KneserNeyLM
 from trellis.networks.sequence.recurrent import RecurrentClassifier, RecurrentLM, RecurrentTagger
 from trellis.networks.sequence.recurrent_seq2seq import RecurrentSeq2Seq
 from trellis.networks.sequence.sentence_cnn import SentenceCNN
-from trellis.networks.sequence.signal import SignalCNN, SignalRNN
+from trellis.networks.sequence.signal import SignalCNN, SignalRNN, SignalTCN
 from trellis.networks.sequence.skip_gram_embedding import SkipGramEmbedding
+from trellis.networks.sequence.tcn import TCN
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
 
 __all__ = [
+    "AddKLM",
     "BERT",
+    "BagOfWords",
     "BertClassifier",
     "BertPretraining",
     "BertTagger",
     "GPT",
+    "KneserNeyLM",
     "RecurrentClassifier",
     "RecurrentLM",
     "RecurrentSeq2Seq",
@@ -22,6 +28,8 @@ __all__ = [
     "SentenceCNN",
     "SignalCNN",
     "SignalRNN",
+    "SignalTCN",
     "SkipGramEmbedding",
+    "TCN",
     "TransformerSeq2Seq",
 ]

@@ -6,11 +6,14 @@ embeddings, between layers and before the output layer, never between the steps 
 Sizes below 1, unknown cells and ids outside the vocabulary raise a ``ValueError``.
 """
 
+from typing import Any, get_args
+
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_equal, check_sequences, check_tokens
+from trellis.checks import at_least_one, check_equal, check_sequences, check_tokens, choose_from
 from trellis.sequence.recurrent_stack import CellName, RecurrentStack, State
+from trellis.sequence.unrolled_stack import UnrolledName, UnrolledStack
 
 
 class RecurrentLM(nn.Module):
@@ -20,7 +23,7 @@ class RecurrentLM(nn.Module):
 
     Args:
         num_tokens: size of the vocabulary.
-        cell: elman, lstm or gru.
+        cell: elman, lstm or gru, on torch's kernels; or one of ``UnrolledStack``, step by step.
         embed_dim: width of the embeddings.
         hidden_size: width of a layer.
         num_layers: number of recurrent layers.
@@ -43,7 +46,7 @@ class RecurrentLM(nn.Module):
         self,
         num_tokens: int,
         *,
-        cell: CellName = "lstm",
+        cell: CellName | UnrolledName = "lstm",
         embed_dim: int = 256,
         hidden_size: int = 512,
         num_layers: int = 1,
@@ -54,9 +57,10 @@ class RecurrentLM(nn.Module):
         if tie:
             check_equal("tie=True", embed_dim=embed_dim, hidden_size=hidden_size)
         self.embedding = token_embedding(num_tokens, embed_dim)
-        self.rnn = RecurrentStack(
-            embed_dim, hidden_size, cell=cell, num_layers=num_layers, dropout=dropout
-        )
+        names = (*get_args(CellName), *get_args(UnrolledName))
+        unrolled = choose_from("cell", cell, names) in get_args(UnrolledName)
+        stack: Any = UnrolledStack if unrolled else RecurrentStack
+        self.rnn = stack(embed_dim, hidden_size, cell=cell, num_layers=num_layers, dropout=dropout)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden_size, num_tokens)
         if tie:

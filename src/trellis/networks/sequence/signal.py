@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from trellis.checks import at_least, at_least_one, check_examples, check_sizes
 from trellis.sequence.recurrent_stack import CellName, RecurrentStack
+from trellis.sequence.temporal_convolution import TemporalStack
 
 
 class SignalCNN(nn.Module):
@@ -105,3 +106,53 @@ class SignalRNN(nn.Module):
         check_examples(x, self.shape, "SignalRNN")
         outputs, _ = self.rnn(x.transpose(1, 2))  # [B, T, D * H]
         return self.output(outputs.flatten(1))
+
+
+class SignalTCN(nn.Module):
+    """Dilated causal convolutions over time, and a linear layer on the output of the last step.
+
+    Args:
+        in_channels: channels of a signal.
+        out_channels: number of classes.
+        length: steps of a signal.
+        channels: width of each block.
+        num_layers: blocks, of dilation 1, 2, 4, ...
+        kernel_size: of the convolutions.
+        dropout: probability after each convolution.
+    Shape:
+        x ``[B, C, T]`` -> ``[B, out_channels]``
+    Raises:
+        ValueError: a size below 1, an x of another shape, or a length of which the last output
+            does not see the first step.
+
+    Source: Bai et al. 2018, section 3 and their sequential MNIST.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        length: int = 40,
+        channels: int = 25,
+        num_layers: int = 4,
+        kernel_size: int = 3,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_sizes(in_channels, out_channels)
+        self.shape = (in_channels, at_least_one("length", length))
+        self.convolutions = TemporalStack(
+            in_channels, channels, num_layers=num_layers, kernel_size=kernel_size, dropout=dropout
+        )
+        if (seen := self.convolutions.receptive_field) < length:
+            raise ValueError(
+                f"num_layers={num_layers} of kernel_size={kernel_size} see {seen} of "
+                f"length={length} steps: give more of either"
+            )
+        self.output = nn.Linear(channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_examples(x, self.shape, "SignalTCN")
+        outputs, _ = self.convolutions(x.transpose(1, 2))  # [B, T, channels]
+        return self.output(outputs[:, -1])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trellis.networks.sequence import SignalCNN, SignalRNN
+from trellis.networks.sequence import SignalCNN, SignalRNN, SignalTCN
 
 
 @pytest.mark.parametrize(("kind", "count"), [(SignalCNN, 5_210), (SignalRNN, 5_134)])
@@ -48,3 +48,15 @@ def test_another_shape_is_refused() -> None:
             kind(1, 10)(torch.zeros(2, 40))
     with pytest.raises(ValueError, match="length=7: give at least 8"):
         SignalCNN(1, 10, length=7)
+
+
+def test_the_causal_one_reads_the_whole_signal_or_says_that_it_cannot() -> None:
+    torch.manual_seed(0)
+    network = SignalTCN(2, 3, length=29, channels=8, num_layers=3)
+    x = torch.randn(2, 2, 29, requires_grad=True)
+    network(x).sum().backward()
+    assert (x.grad.abs().sum((0, 1)) > 0).all()
+    with pytest.raises(ValueError, match="num_layers=3 of kernel_size=3 see 29 of length=30"):
+        SignalTCN(2, 3, length=30, num_layers=3)
+    with pytest.raises(ValueError, match="SignalTCN"):
+        network(torch.zeros(2, 2, 30))
