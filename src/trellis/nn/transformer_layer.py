@@ -9,7 +9,7 @@ from typing import ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, probability
+from trellis.checks import at_least_one, positive, probability
 from trellis.nn.activation import Activation, activation_module
 from trellis.nn.attention import (
     CausalSelfAttention,
@@ -36,6 +36,7 @@ class LayerOptions:
         activation: of the feed-forward network.
         norm_first: normalize the input of a sublayer (pre-norm), else the sum (post-norm).
         bias: whether linear maps and norms have biases.
+        norm_eps: added to the variance in norms.
     Raises:
         ValueError: a size or probability is out of range.
     """
@@ -48,16 +49,22 @@ class LayerOptions:
     activation: Activation = "relu"
     norm_first: bool = True
     bias: bool = True
+    norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         check_heads(self.embed_dim, self.num_heads)
         at_least_one("feedforward_dim", self.feedforward_dim)
         probability("dropout", self.dropout)
         probability("attention_dropout", self.attention_dropout)
+        positive("norm_eps", self.norm_eps)
 
     def attention(self, kind: type[Attention]) -> Attention:
         """A new attention of one of the three kinds."""
         return kind(self.embed_dim, self.num_heads, dropout=self.attention_dropout, bias=self.bias)
+
+    def norm(self) -> nn.LayerNorm:
+        """A new layer norm."""
+        return nn.LayerNorm(self.embed_dim, eps=self.norm_eps, bias=self.bias)
 
 
 class ResidualNorm(nn.Module):
@@ -78,7 +85,7 @@ class ResidualNorm(nn.Module):
     def __init__(self, options: LayerOptions) -> None:
         super().__init__()
         self.norm_first = options.norm_first
-        self.norm = nn.LayerNorm(options.embed_dim, bias=options.bias)
+        self.norm = options.norm()
         self.dropout = nn.Dropout(options.dropout)
 
     def before(self, x: Tensor) -> Tensor:

@@ -27,12 +27,14 @@ from trellis.spec import TokenSpec
 
 Normalization = Literal["NFC", "NFD", "NFKC", "NFKD"]
 PAD, BOS, EOS, UNKNOWN, MASK = range(5)
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")  # their names where tokens have names
 # Modules of the classes that ``from_json`` may build; nothing else is imported for a file.
 _MODULES = {
     "CharTokenizer": __name__,
     "WordTokenizer": __name__,
     "BPETokenizer": "trellis.sequence.subword",
     "WordPieceTokenizer": "trellis.sequence.subword",
+    "ImportedTokenizer": "trellis.sequence.imported_tokenizer",
 }
 
 
@@ -173,6 +175,13 @@ class Tokenizer(ABC):
         }
         return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
+    def to_tokenizers(self) -> dict[str, Any] | None:
+        """The contents of a ``tokenizer.json`` of the ``tokenizers`` library with the same ids.
+
+        ``None`` where that library has no such tokenizer.
+        """
+        return None
+
     def __reduce__(self) -> tuple[Any, ...]:
         return from_json, (self.to_json(),)
 
@@ -244,6 +253,24 @@ class CharTokenizer(Tokenizer):
         if not found:
             raise ValueError("CharTokenizer: the texts are empty, there is nothing to learn from")
         self._restore({"characters": "".join(sorted(found))})
+
+    def to_tokenizers(self) -> dict[str, Any]:
+        steps = [{"type": "Lowercase"}] if self.lowercase else []
+        steps += [{"type": self.normalization}] if self.normalization else []
+        names = SPECIAL[: self.num_special]
+        flags = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
+        vocabulary = {**{name: i for i, name in enumerate(names)}, **self._ids}
+        character = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated"}
+        return {
+            "added_tokens": [
+                {"id": i, "content": name, "special": True, **flags} for i, name in enumerate(names)
+            ],
+            "normalizer": {"type": "Sequence", "normalizers": steps},
+            "pre_tokenizer": {**character, "invert": False},
+            "post_processor": None,
+            "decoder": {"type": "Fuse"},
+            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": SPECIAL[UNKNOWN]},
+        }
 
     def _learnt(self) -> dict[str, Any]:
         return {"characters": self.characters}

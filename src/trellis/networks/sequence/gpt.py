@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, check_tokens
+from trellis.nn.activation import Activation
 from trellis.nn.attention import KeyValues
 from trellis.nn.positional import Positions, position_module
 from trellis.nn.transformer_layer import (
@@ -36,6 +37,9 @@ class GPT(nn.Module):
         attention_dropout: probability for the attention weights.
         bias: whether linear layers and norms have biases.
         positions: ``learned`` as published; the other kinds have no parameters.
+        feedforward_dim: hidden width of the feed-forward networks; ``None``: 4 D.
+        activation: of these; ``gelu_tanh`` in the released weights.
+        norm_eps: added to the variance in norms.
     Shape:
         tokens ``[B, T]`` -> logits ``[B, T, V]`` and the state, a key-value cache per layer
     Raises:
@@ -66,19 +70,23 @@ class GPT(nn.Module):
         attention_dropout: float = 0.0,
         bias: bool = True,
         positions: Positions = "learned",
+        feedforward_dim: int | None = None,
+        activation: Activation = "gelu",
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         at_least_one("num_tokens", num_tokens)
         at_least_one("num_layers", num_layers)
         self.context = at_least_one("context", context)
-        options = LayerOptions(
+        self.options = options = LayerOptions(
             embed_dim,
             num_heads,
-            4 * embed_dim,
+            4 * embed_dim if feedforward_dim is None else feedforward_dim,
             dropout=dropout,
             attention_dropout=attention_dropout,
-            activation="gelu",
+            activation=activation,
             bias=bias,
+            norm_eps=norm_eps,
         )
         self.tokens = nn.Embedding(num_tokens, embed_dim)
         self.positions = position_module(
@@ -89,7 +97,7 @@ class GPT(nn.Module):
             Sequence[CausalLayer],
             nn.ModuleList(CausalLayer(options) for _ in range(num_layers)),
         )
-        self.norm = nn.LayerNorm(embed_dim, bias=bias)
+        self.norm = options.norm()
         self._initialize()
 
     def forward(self, tokens: Tensor, state: Caches | None = None) -> tuple[Tensor, Caches]:
