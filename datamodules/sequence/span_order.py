@@ -15,7 +15,7 @@ from trellis.files import FilePath
 from trellis.random import hashed_integers
 from trellis.sequence.batches import SentencePairs
 from trellis.sequence.subword import WordPieceTokenizer
-from trellis.sequence.tokenizer import BOS, EOS, TokenizerFactory
+from trellis.sequence.tokenizer import TokenizerFactory
 
 
 class SpanOrder(MappedText):
@@ -74,7 +74,7 @@ class SpanOrder(MappedText):
         self.batch_size = at_least_one("batch_size", batch_size)
 
     def check(self, parts: Mapping[str, MappedArray]) -> None:
-        require_ids(self.tokenizer, "mask_id")
+        require_ids(self.tokenizer, "mask_id", "bos_id", "eos_id")
         for name, tokens in parts.items():
             if len(tokens) <= 2 * self.length:
                 spans = f"two spans are {2 * self.length}"
@@ -95,7 +95,8 @@ class SpanOrder(MappedText):
             other = hashed_integers(len(tokens) - length, self.seed, *where, 1)
             other += other >= first + length  # skips the successor
             second = torch.where(in_order == 1, first + length, other)
-            return _pairs(tokens.rows(first, length), tokens.rows(second, length), in_order)
+            spans = tokens.rows(first, length), tokens.rows(second, length)
+            return _pairs(*spans, in_order, (self.spec.bos_id, self.spec.eos_id))
 
         steps = self.steps or -(-num_pairs // self.batch_size)
         count = steps * self.batch_size if train else num_pairs
@@ -103,9 +104,11 @@ class SpanOrder(MappedText):
         return loader
 
 
-def _pairs(first: Tensor, second: Tensor, in_order: Tensor) -> SentencePairs:
+def _pairs(
+    first: Tensor, second: Tensor, in_order: Tensor, ends: tuple[int, int]
+) -> SentencePairs:
     """Spans ``[B, T]`` as [CLS] first [SEP] second [SEP]."""
-    begin, end = (torch.full((len(first), 1), special) for special in (BOS, EOS))
+    begin, end = (torch.full((len(first), 1), special) for special in ends)
     tokens = torch.cat([begin, first, end, second, end], dim=1)
     segments = torch.zeros_like(tokens)
     segments[:, first.size(1) + 2 :] = 1

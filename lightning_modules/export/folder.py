@@ -28,7 +28,7 @@ from trellis.lightning_modules.export.programs import (
     run_program,
     save_onnx,
 )
-from trellis.lightning_modules.export.transformers_folder import write_transformers
+from trellis.lightning_modules.export.transformers_files import write_transformers
 from trellis.lightning_modules.export.weights import WEIGHTS, save_config, save_weights
 
 PROGRAM, ONNX = "model.pt2", "model.onnx"
@@ -74,7 +74,9 @@ def export(
             raise ValueError(f"format {name!r} is unknown{hint}")
     if TRANSFORMERS in formats:
         if len(formats) > 1:
-            raise ValueError(f"formats={','.join(formats)}: give {TRANSFORMERS} a folder of its own")
+            raise ValueError(
+                f"formats={','.join(formats)}: give {TRANSFORMERS} a folder of its own"
+            )
         with new_folder(to) as folder:
             write_transformers(objective, folder)
         return Path(to)

@@ -87,7 +87,9 @@ class Family(NamedTuple):
         """
         for field, needed in self.required.items():
             if config.get(field, needed) != needed:
-                raise ValueError(f"{field}={config[field]!r}: only {field}={needed!r} is supported")
+                raise ValueError(
+                    f"{field}={config[field]!r}: only {field}={needed!r} is supported"
+                )
         found = {}
         for name, field in self.fields.items():
             value = config.get(field, self.defaults[field])
@@ -176,7 +178,9 @@ def to_ours(
             if missing := [each for each in theirs if each not in tensors]:
                 raise ValueError(f"there is no tensor {missing[0]}")
             values = [tensors.pop(each).float() for each in theirs]
-            if any(x.ndim != (2 if name == "weight" and part.transposed else x.ndim) for x in values):
+            if any(
+                x.ndim != (2 if name == "weight" and part.transposed else x.ndim) for x in values
+            ):
                 raise ValueError(f"{theirs[0]} is {list(values[0].shape)}, not a matrix")
             if len({x.shape for x in values}) > 1:
                 shapes = ", ".join(str(list(x.shape)) for x in values)

@@ -59,7 +59,9 @@ class ImportedTokenizer(Tokenizer):
             )
         for role, index in self.special.items():
             if role not in ROLES or not 0 <= index < self._num_tokens:
-                raise ValueError(f"special {role}={index}: give an id for any of {', '.join(ROLES)}")
+                raise ValueError(
+                    f"special {role}={index}: give an id for any of {', '.join(ROLES)}"
+                )
 
     @property
     def num_tokens(self) -> int:

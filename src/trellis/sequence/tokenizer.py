@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from trellis.checks import at_least_one, choose_from
+from trellis.sequence.character_model import character_model
 from trellis.sequence.words import first_word_rules, word_rules
 from trellis.spec import TokenSpec
 
@@ -255,22 +256,8 @@ class CharTokenizer(Tokenizer):
         self._restore({"characters": "".join(sorted(found))})
 
     def to_tokenizers(self) -> dict[str, Any]:
-        steps = [{"type": "Lowercase"}] if self.lowercase else []
-        steps += [{"type": self.normalization}] if self.normalization else []
-        names = SPECIAL[: self.num_special]
-        flags = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
-        vocabulary = {**{name: i for i, name in enumerate(names)}, **self._ids}
-        character = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated"}
-        return {
-            "added_tokens": [
-                {"id": i, "content": name, "special": True, **flags} for i, name in enumerate(names)
-            ],
-            "normalizer": {"type": "Sequence", "normalizers": steps},
-            "pre_tokenizer": {**character, "invert": False},
-            "post_processor": None,
-            "decoder": {"type": "Fuse"},
-            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": SPECIAL[UNKNOWN]},
-        }
+        special = SPECIAL[: self.num_special]
+        return character_model(special, self._ids, self.lowercase, self.normalization)
 
     def _learnt(self) -> dict[str, Any]:
         return {"characters": self.characters}
