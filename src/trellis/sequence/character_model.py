@@ -15,7 +15,8 @@ def character_model(
     Args:
         special: names of the special tokens, in the order of their ids, from 0 on.
         characters: character -> id.
-        lowercase, normalization: see ``Tokenizer``.
+        lowercase: whether texts are converted to lower case.
+        normalization: normal form of Unicode; ``None`` for none.
     """
     steps = [{"type": "Lowercase"}] if lowercase else []
     steps += [{"type": normalization}] if normalization else []
