@@ -9,7 +9,7 @@ from trellis.checks import at_least, at_least_one
 from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.mapped_array import MappedArray
-from trellis.datamodules.sequence.mapped_text import MappedText
+from trellis.datamodules.sequence.mapped_text import MappedText, Text
 from trellis.datamodules.sequence.text_files import require_ids, too_short
 from trellis.files import FilePath
 from trellis.random import hashed_integers
@@ -27,11 +27,14 @@ class SpanOrder(MappedText):
     pairs are drawn again in each epoch; those of validation are fixed, and cover the text once.
 
     Args:
-        path, data_dir: see ``TextCorpus``.
+        path: of a file or a folder, in UTF-8; ``None``: the one that ``text`` names.
+        data_dir: of that one: of the file of ``TinyShakespeare``, or of
+            ``WikiText2/raw/wiki.train.tokens.gz``.
         tokenizer: see ``TextCorpus``; has a ``mask_id``.
         max_length, batch_size, seed: see ``SentenceOrder``.
         steps_per_epoch: batches of training pairs; ``None``: as many as cover the text once.
         cache_dir, lowercase, held_out, sample_bytes, num_workers: see ``TextCorpus``.
+        text: which one is read where ``path`` is ``None``.
     Raises:
         FileNotFoundError: there is no text.
         ValueError: the text is empty, compressed, not UTF-8 or too short, or the tokenizer has
@@ -55,6 +58,7 @@ class SpanOrder(MappedText):
         sample_bytes: int = 1 << 24,
         num_workers: int | None = None,
         seed: int = 0,
+        text: Text = "tinyshakespeare",
     ) -> None:
         super().__init__(
             path,
@@ -65,6 +69,7 @@ class SpanOrder(MappedText):
             held_out=held_out,
             sample_bytes=sample_bytes,
             num_workers=num_workers,
+            text=text,
         )
         at_least(5, "max_length", max_length, ", for two tokens and three special ones")
         self.length = (max_length - 3) // 2

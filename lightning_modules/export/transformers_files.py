@@ -80,6 +80,8 @@ def _options_of(network: Any) -> dict[str, Any]:
         raise ValueError(f"format transformers: its GPT-2 has learned positions, not {kind}")
     if not isinstance(network, GPT) and options["norm_first"]:
         raise ValueError("format transformers: its BERT has no norm_first=True")
+    if not isinstance(network, GPT):
+        options["init_std"] = body.init_std
     length = "context" if isinstance(network, GPT) else "max_length"
     return {**options, length: body.positions.max_length}
 

@@ -253,13 +253,13 @@ BERT = Family(
         "num_heads": "num_attention_heads", "num_layers": "num_hidden_layers",
         "feedforward_dim": "intermediate_size", "dropout": "hidden_dropout_prob",
         "attention_dropout": "attention_probs_dropout_prob", "activation": "hidden_act",
-        "norm_eps": "layer_norm_eps",
+        "norm_eps": "layer_norm_eps", "init_std": "initializer_range",
     },
     defaults={
         "vocab_size": 30522, "max_position_embeddings": 512, "hidden_size": 768,
         "num_attention_heads": 12, "num_hidden_layers": 12, "intermediate_size": 3072,
         "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "hidden_act": "gelu",
-        "layer_norm_eps": 1e-12, "pad_token_id": 0,
+        "layer_norm_eps": 1e-12, "initializer_range": 0.02, "pad_token_id": 0,
     },
     required={
         "is_decoder": False, "add_cross_attention": False, "type_vocab_size": 2,
