@@ -3,19 +3,15 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from trellis.checks import choose_from, fraction
 from trellis.datamodules.engine.base import DataModule
-from trellis.datamodules.engine.downloads import fetch
+from trellis.datamodules.sequence.known_texts import KNOWN_TEXTS, TextName
 from trellis.datamodules.sequence.mapped_array import MappedArray
-from trellis.datamodules.sequence.tiny_shakespeare import CHECKSUM, URLS
 from trellis.datamodules.sequence.tokenised_text import TokenisedText
-from trellis.datamodules.sequence.wikitext import write_wikitext
 from trellis.files import FilePath, data_root
 from trellis.sequence.tokenizer import TokenizerFactory
-
-Text = Literal["tinyshakespeare", "wikitext2"]
 
 
 class MappedText(DataModule):
@@ -41,23 +37,20 @@ class MappedText(DataModule):
         cache_dir: FilePath | None,
         tokenizer: TokenizerFactory,
         held_out: float,
-        text: Text = "tinyshakespeare",
+        text: TextName = "tinyshakespeare",
         **options: Any,
     ) -> None:
         super().__init__()
-        self.known = None if path else choose_from("text", text, Text)
-        self.raw = data_root(data_dir) / ("WikiText2" if text == "wikitext2" else text)
-        usual = "input.txt" if text == "tinyshakespeare" else "paragraphs.txt"
-        self.path = Path(path) if path else self.raw / usual
+        known = KNOWN_TEXTS[choose_from("text", text, TextName)]
+        self.path = Path(path) if path else data_root(data_dir) / known.path
+        self.make = None if path else known.make
         self.text = TokenisedText(
             self.path, cache_dir, tokenizer, held_out=fraction("held_out", held_out), **options
         )
 
     def prepare_data(self) -> None:
-        if self.known == "tinyshakespeare":
-            fetch(self.raw, {self.path.name: CHECKSUM}, URLS)
-        elif self.known == "wikitext2":
-            write_wikitext(self.raw / "raw", self.path)
+        if self.make is not None:
+            self.make(self.path)
         self.text.prepare()
 
     def setup(self, stage: str | None = None) -> None:

@@ -8,8 +8,9 @@ from torch import Tensor
 from trellis.checks import at_least, at_least_one
 from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.sequence.known_texts import TextName
 from trellis.datamodules.sequence.mapped_array import MappedArray
-from trellis.datamodules.sequence.mapped_text import MappedText, Text
+from trellis.datamodules.sequence.mapped_text import MappedText
 from trellis.datamodules.sequence.text_files import require_ids, too_short
 from trellis.files import FilePath
 from trellis.random import hashed_integers
@@ -28,8 +29,9 @@ class SpanOrder(MappedText):
 
     Args:
         path: of a file or a folder, in UTF-8; ``None``: the one that ``text`` names.
-        data_dir: of that one: of the file of ``TinyShakespeare``, or of
-            ``WikiText2/raw/wiki.train.tokens.gz``.
+        data_dir: of that one, made of ``tinyshakespeare/input.txt``, of
+            ``WikiText2/raw/wiki.train.tokens.gz`` or of the questions, without classes, of
+            ``sentence_classification/TREC.train.all.gz``.
         tokenizer: see ``TextCorpus``; has a ``mask_id``.
         max_length, batch_size, seed: see ``SentenceOrder``.
         steps_per_epoch: batches of training pairs; ``None``: as many as cover the text once.
@@ -58,7 +60,7 @@ class SpanOrder(MappedText):
         sample_bytes: int = 1 << 24,
         num_workers: int | None = None,
         seed: int = 0,
-        text: Text = "tinyshakespeare",
+        text: TextName = "tinyshakespeare",
     ) -> None:
         super().__init__(
             path,

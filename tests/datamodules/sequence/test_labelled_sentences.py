@@ -117,8 +117,11 @@ def test_a_few_labels_are_a_part_of_all_and_the_same_each_time(folder: Path) -> 
     assert sorted(chosen) == sorted(texts(ready(folder, "TREC", num_train=7), "train"))
     assert few.spec == whole.spec, "vocabulary and classes are those of all"
     assert texts(few, "val") == texts(whole, "val")
-    label = {text: int(y) for x, ys in whole.loader("train") for text, y in
-             zip([whole.tokenizer.decode(row) for row in x.tolist()], ys, strict=True)}  # fmt: skip
+    label = {
+        whole.tokenizer.decode(row): y
+        for x, ys in whole.loader("train")
+        for row, y in zip(x.tolist(), ys.tolist(), strict=True)
+    }
     for x, ys in few.loader("train"):
         for row, y in zip(x.tolist(), ys.tolist(), strict=True):
             assert label[few.tokenizer.decode(row)] == y

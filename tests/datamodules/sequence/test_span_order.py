@@ -100,3 +100,12 @@ def test_wikitext_as_it_reads_in_wikipedia(tmp_path: Path) -> None:
         SpanOrder(text="wikitext2", data_dir=str(tmp_path / "empty")).prepare_data()
     with pytest.raises(ValueError, match="text='wikitxt2'.*wikitext2"):
         SpanOrder(text="wikitxt2")
+
+
+def test_questions_without_their_classes(tmp_path: Path) -> None:
+    raw = tmp_path / "sentence_classification" / "TREC.train.all.gz"
+    raw.parent.mkdir()
+    raw.write_bytes(gzip.compress("3 Who is caf\xe9 ?\n0 Why not ?\n".encode("latin-1")))
+    SpanOrder(text="trec", data_dir=str(tmp_path), tokenizer=WORDS).prepare_data()
+    text = (raw.parent / "questions.txt").read_text(encoding="utf-8")
+    assert text == "Who is caf\xe9 ?\nWhy not ?\n"
