@@ -25,6 +25,7 @@ COMMANDS = {
     "explain": ("explain", "which edges and features a prediction for a node rests on"),
     "check": ("check", "the health of a model before it is trained, in a minute"),
     "export": ("export", "a checkpoint as torch.export program, ONNX, safetensors and card"),
+    "import": ("import_model", "a GPT-2 or BERT of Hugging Face's transformers as a checkpoint"),
     "search": ("search", "try hyper-parameters of a config, by Optuna or as a W&B sweep"),
     "list": ("list", "networks, objectives, data, configs and the ledger"),
     "reproduce": ("reproduce", "run a published result again and compare"),

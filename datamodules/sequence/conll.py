@@ -11,19 +11,12 @@ from torch import Tensor
 from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.labels import check_class_names, is_header
-from trellis.datamodules.sequence.labelled_files import LabelledFiles
+from trellis.datamodules.sequence.labelled_files import LabelledFiles, ends_of
 from trellis.datamodules.sequence.text_files import read_lines
 from trellis.files import FilePath
 from trellis.sequence.batches import Ragged
 from trellis.sequence.masking import IGNORED
-from trellis.sequence.tokenizer import (
-    BOS,
-    EOS,
-    UNKNOWN,
-    Tokenizer,
-    TokenizerFactory,
-    WordTokenizer,
-)
+from trellis.sequence.tokenizer import Tokenizer, TokenizerFactory, WordTokenizer
 from trellis.spec import LabelledTokenSpec
 
 # In CoNLL-U, the ids of multiword tokens and of empty nodes.
@@ -114,14 +107,16 @@ class CoNLL(LabelledFiles):
     ) -> tuple[Ragged, Ragged]:
         """Token ids, and the label of each word at its first token."""
         words = list({word for sentence in sentences for word in sentence.words})
+        begin, end = ends_of(tokenizer)
         # A word that the tokenizer drops still has a tag to predict.
+        unknown = begin if tokenizer.unknown_id is None else [tokenizer.unknown_id]
         pieces = {
-            word: ids or [UNKNOWN]
+            word: ids or unknown
             for word, ids in zip(words, tokenizer.encode_batch(words), strict=True)
         }
         tokens, tags = [], []
         for sentence in sentences:
-            ids, labels = [BOS], [IGNORED]
+            ids, labels = [*begin], [IGNORED] * len(begin)
             for word, tag in zip(*sentence[1:], strict=True):
                 ids += pieces[word]
                 labels += [label[tag]] + [IGNORED] * (len(pieces[word]) - 1)
@@ -129,8 +124,8 @@ class CoNLL(LabelledFiles):
                 limit = f"max_tokens={self.max_tokens}: raise it or split the sentence"
                 problem = f"a sentence of {len(ids) + 1:,} tokens, more than {limit}"
                 raise in_line(path, sentence.line, problem)
-            tokens.append([*ids, EOS])
-            tags.append([*labels, IGNORED])
+            tokens.append([*ids, *end])
+            tags.append([*labels, *[IGNORED] * len(end)])
         return Ragged(tokens), Ragged(tags)
 
     def labels_of(self, labels: Ragged, indices: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from trellis.datamodules.sequence.new_lines import read_new_lines, tokenizer_of
 from trellis.datamodules.sequence.text_files import STAGES, learn_tokenizer, require_ids
 from trellis.files import FilePath, name_of
 from trellis.sequence.batches import Ragged
-from trellis.sequence.tokenizer import BOS, EOS, PAD, Tokenizer, TokenizerFactory
+from trellis.sequence.tokenizer import Tokenizer, TokenizerFactory
 
 
 class LabelledFiles(DataModule):
@@ -93,17 +93,20 @@ class LabelledFiles(DataModule):
     def inputs(self, path: str, spec: Any) -> Inputs:
         lines, tokenizer = read_new_lines(path), tokenizer_of(spec.tokens, path)
         tokens, labels = self.encode_new(tokenizer, lines, name_of(path))
-        return Inputs(self._loader(tokens, labels, "as given"), lines)
+        return Inputs(self._loader(tokens, labels, "as given", spec.tokens.pad_id), lines)
 
     def loader(self, split: Split) -> Loader[tuple[Tensor, Tensor]]:
-        return self._loader(*self.splits[split], "shuffled" if split == "train" else "sorted")
+        order: Order = "shuffled" if split == "train" else "sorted"
+        return self._loader(*self.splits[split], order, self.spec.tokens.pad_id)
 
     def predict_dataloader(self) -> Loader[tuple[Tensor, Tensor]]:
-        return self._loader(*self.splits["test"], "as given")
+        return self._loader(*self.splits["test"], "as given", self.spec.tokens.pad_id)
 
-    def _loader(self, tokens: Ragged, labels: Any, order: Order) -> Loader[tuple[Tensor, Tensor]]:
+    def _loader(
+        self, tokens: Ragged, labels: Any, order: Order, pad_id: int
+    ) -> Loader[tuple[Tensor, Tensor]]:
         def batch(indices: Tensor) -> tuple[Tensor, Tensor]:
-            return tokens.padded(indices, PAD), self.labels_of(labels, indices)
+            return tokens.padded(indices, pad_id), self.labels_of(labels, indices)
 
         return budget_loader(tokens.lengths, batch, self.max_tokens, order)
 
@@ -141,4 +144,11 @@ def encode_texts(
             f"{path}: {len(too_long):,} of {len(rows):,} texts are truncated to "
             f"max_length={limit} tokens"
         )
-    return Ragged([[BOS, *row[: limit - 2], EOS] for row in rows])
+    begin, end = ends_of(tokenizer)
+    return Ragged([[*begin, *row[: limit - 2], *end] for row in rows])
+
+
+def ends_of(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """What stands before a sequence and after it: ``bos_id`` and ``eos_id``."""
+    begin, end = ([] if i is None else [i] for i in (tokenizer.bos_id, tokenizer.eos_id))
+    return begin, end

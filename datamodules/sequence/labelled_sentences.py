@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trellis.checks import choose_from
+from trellis.checks import at_least_one, choose_from
 from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.downloads import read_gzip
@@ -53,10 +53,13 @@ class LabelledSentences(LabelledFiles):
         tokenizer: learnt from the training sentences; ``None`` makes every word a token.
         lowercase: convert the text to lower case.
         max_tokens: in a batch, padding included.
+        num_train: train on so many sentences only, always the same ones, drawn at random;
+            ``None`` for all. The vocabulary and the classes are those of all.
     Raises:
         FileNotFoundError: a file is missing.
         OSError: a file is damaged.
-        ValueError: an unknown ``name`` or ``fold``, a line without a label or a text, or a label
+        ValueError: an unknown ``name`` or ``fold``, a ``num_train`` below 1 or above what there
+            is, a line without a label or a text, or a label
             that is not in the training file; names the line.
 
     Source: Pang and Lee 2005 (MR); Socher et al. 2013 (SST); Li and Roth 2002 (TREC).
@@ -70,6 +73,7 @@ class LabelledSentences(LabelledFiles):
         tokenizer: TokenizerFactory | None = None,
         lowercase: bool = True,
         max_tokens: int = 1000,
+        num_train: int | None = None,
     ) -> None:
         files = FILES[choose_from("name", name, Name)]
         folder = data_root(data_dir) / "sentence_classification"
@@ -79,6 +83,7 @@ class LabelledSentences(LabelledFiles):
         if not 0 <= fold < TENTHS:
             raise ValueError(f"fold={fold}: give 0 to {TENTHS - 1}")
         self.fold = fold
+        self.num_train = num_train if num_train is None else at_least_one("num_train", num_train)
 
     def read(self, split: Split) -> Lines:
         path = self.paths[split]
@@ -115,8 +120,19 @@ class LabelledSentences(LabelledFiles):
     def encode(self, split: Split, contents: Lines) -> tuple[Ragged, Tensor]:
         first, labels, texts = contents
         path = self.paths[split]
+        if split == "train" and self.num_train is not None:
+            labels, texts = self._few(labels, texts, self.num_train)
         tokens = encode_texts(self.tokenizer, texts, path, first, None, self.max_tokens)
         return tokens, encode_labels(labels, self.spec.classes, path, first)
+
+    def _few(self, labels: list[str], texts: list[str], count: int) -> tuple[list[str], list[str]]:
+        if count > len(texts):
+            raise ValueError(
+                f"num_train={count}: {self.paths['train']} has {len(texts):,} sentences"
+            )
+        generator = torch.Generator().manual_seed(0)
+        chosen = torch.randperm(len(texts), generator=generator)[:count].sort().values.tolist()
+        return [labels[i] for i in chosen], [texts[i] for i in chosen]
 
     def labels_of(self, labels: Tensor, indices: Tensor) -> Tensor:
         return labels[indices]

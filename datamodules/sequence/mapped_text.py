@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trellis.checks import fraction
+from trellis.checks import choose_from, fraction
 from trellis.datamodules.engine.base import DataModule
-from trellis.datamodules.engine.downloads import fetch
+from trellis.datamodules.sequence.known_texts import KNOWN_TEXTS, TextName
 from trellis.datamodules.sequence.mapped_array import MappedArray
-from trellis.datamodules.sequence.tiny_shakespeare import CHECKSUM, URLS
 from trellis.datamodules.sequence.tokenised_text import TokenisedText
 from trellis.files import FilePath, data_root
 from trellis.sequence.tokenizer import TokenizerFactory
@@ -23,8 +22,10 @@ class MappedText(DataModule):
     Args:
         path, data_dir, cache_dir, tokenizer: see ``TextCorpus``.
         held_out, options: see ``TokenisedText``.
+        text: which one is read where ``path`` is ``None``.
     Raises:
-        ValueError: ``held_out`` is not between 0 and 1, or see ``TokenisedText``.
+        ValueError: an unknown ``text``, or ``held_out`` is not between 0 and 1; see also
+            ``TokenisedText``.
     """
 
     parts: Mapping[str, MappedArray] = {}
@@ -36,18 +37,20 @@ class MappedText(DataModule):
         cache_dir: FilePath | None,
         tokenizer: TokenizerFactory,
         held_out: float,
+        text: TextName = "tinyshakespeare",
         **options: Any,
     ) -> None:
         super().__init__()
-        self.path = Path(path) if path else data_root(data_dir) / "tinyshakespeare" / "input.txt"
-        self.downloads = path is None
+        known = KNOWN_TEXTS[choose_from("text", text, TextName)]
+        self.path = Path(path) if path else data_root(data_dir) / known.path
+        self.make = None if path else known.make
         self.text = TokenisedText(
             self.path, cache_dir, tokenizer, held_out=fraction("held_out", held_out), **options
         )
 
     def prepare_data(self) -> None:
-        if self.downloads:
-            fetch(self.path.parent, {self.path.name: CHECKSUM}, URLS)
+        if self.make is not None:
+            self.make(self.path)
         self.text.prepare()
 
     def setup(self, stage: str | None = None) -> None:

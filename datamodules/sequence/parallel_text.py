@@ -19,7 +19,7 @@ from trellis.datamodules.sequence.text_files import (
     check_aligned,
     learn_tokenizer,
     read_lines,
-    require_ids,
+    require_usual_ids,
 )
 from trellis.datamodules.sequence.tokenised_pairs import TokenFiles, TokenisedPairs
 from trellis.files import FilePath
@@ -89,7 +89,8 @@ class AlignedTexts:
                 self.splits["train"] = self._kept(sources, targets)
         elif self.spec is None:
             self._learn(*(lines.get("train") or read_pairs(*self.files["train"])))
-            require_ids(self.target, "pad_id", "bos_id", "eos_id")
+            require_usual_ids(self.source)
+            require_usual_ids(self.target)
         self.spec = TokenPairSpec(self.source.spec, self.target.spec)
         for split in in_memory:
             self.splits[split] = self._encoded(split, *lines[split])

@@ -20,7 +20,7 @@ from trellis.files import FilePath
 from trellis.random import hashed_integers
 from trellis.sequence.batches import SentencePairs
 from trellis.sequence.subword import WordPieceTokenizer
-from trellis.sequence.tokenizer import BOS, EOS, PAD, TokenizerFactory
+from trellis.sequence.tokenizer import TokenizerFactory
 
 
 class SentenceOrder(DataModule):
@@ -77,7 +77,7 @@ class SentenceOrder(DataModule):
         self.tokenizer = learn_tokenizer(
             self.factory, parts["train"], lowercase=self.lowercase, folder=folder
         )
-        require_ids(self.tokenizer, "mask_id")
+        require_ids(self.tokenizer, "mask_id", "pad_id", "bos_id", "eos_id")
         self.spec = self.tokenizer.spec
         self.splits = {name: self._encoded(part) for name, part in parts.items()}
 
@@ -95,6 +95,7 @@ class SentenceOrder(DataModule):
     def loader(self, split: Split) -> Loader[SentencePairs]:
         train = split == "train"
         sentences, followed = self.splits["train" if train else "val"]
+        begin, end, pad = self.spec.bos_id, self.spec.eos_id, self.spec.pad_id
 
         def batch(indices: Tensor) -> SentencePairs:
             where = (int(train), loader.epoch if train else 0, indices)
@@ -107,7 +108,7 @@ class SentenceOrder(DataModule):
                 (sentences[a], sentences[b])
                 for a, b in zip(first.tolist(), second.tolist(), strict=True)
             ]
-            tokens = padded([[BOS, *a, EOS, *b, EOS] for a, b in pairs], PAD)
+            tokens = padded([[begin, *a, end, *b, end] for a, b in pairs], pad)
             segments = padded([[0] * (len(a) + 2) + [1] * (len(b) + 1) for a, b in pairs], 0)
             return SentencePairs(tokens, segments, in_order)
 

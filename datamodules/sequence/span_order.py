@@ -8,6 +8,7 @@ from torch import Tensor
 from trellis.checks import at_least, at_least_one
 from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.loader import Loader
+from trellis.datamodules.sequence.known_texts import TextName
 from trellis.datamodules.sequence.mapped_array import MappedArray
 from trellis.datamodules.sequence.mapped_text import MappedText
 from trellis.datamodules.sequence.text_files import require_ids, too_short
@@ -15,7 +16,7 @@ from trellis.files import FilePath
 from trellis.random import hashed_integers
 from trellis.sequence.batches import SentencePairs
 from trellis.sequence.subword import WordPieceTokenizer
-from trellis.sequence.tokenizer import BOS, EOS, TokenizerFactory
+from trellis.sequence.tokenizer import TokenizerFactory
 
 
 class SpanOrder(MappedText):
@@ -27,11 +28,15 @@ class SpanOrder(MappedText):
     pairs are drawn again in each epoch; those of validation are fixed, and cover the text once.
 
     Args:
-        path, data_dir: see ``TextCorpus``.
+        path: of a file or a folder, in UTF-8; ``None``: the one that ``text`` names.
+        data_dir: of that one, made of ``tinyshakespeare/input.txt``, of
+            ``WikiText2/raw/wiki.train.tokens.gz`` or of the questions, without classes, of
+            ``sentence_classification/TREC.train.all.gz``.
         tokenizer: see ``TextCorpus``; has a ``mask_id``.
         max_length, batch_size, seed: see ``SentenceOrder``.
         steps_per_epoch: batches of training pairs; ``None``: as many as cover the text once.
         cache_dir, lowercase, held_out, sample_bytes, num_workers: see ``TextCorpus``.
+        text: which one is read where ``path`` is ``None``.
     Raises:
         FileNotFoundError: there is no text.
         ValueError: the text is empty, compressed, not UTF-8 or too short, or the tokenizer has
@@ -55,6 +60,7 @@ class SpanOrder(MappedText):
         sample_bytes: int = 1 << 24,
         num_workers: int | None = None,
         seed: int = 0,
+        text: TextName = "tinyshakespeare",
     ) -> None:
         super().__init__(
             path,
@@ -65,6 +71,7 @@ class SpanOrder(MappedText):
             held_out=held_out,
             sample_bytes=sample_bytes,
             num_workers=num_workers,
+            text=text,
         )
         at_least(5, "max_length", max_length, ", for two tokens and three special ones")
         self.length = (max_length - 3) // 2
@@ -74,7 +81,7 @@ class SpanOrder(MappedText):
         self.batch_size = at_least_one("batch_size", batch_size)
 
     def check(self, parts: Mapping[str, MappedArray]) -> None:
-        require_ids(self.tokenizer, "mask_id")
+        require_ids(self.tokenizer, "mask_id", "bos_id", "eos_id")
         for name, tokens in parts.items():
             if len(tokens) <= 2 * self.length:
                 spans = f"two spans are {2 * self.length}"
@@ -95,7 +102,8 @@ class SpanOrder(MappedText):
             other = hashed_integers(len(tokens) - length, self.seed, *where, 1)
             other += other >= first + length  # skips the successor
             second = torch.where(in_order == 1, first + length, other)
-            return _pairs(tokens.rows(first, length), tokens.rows(second, length), in_order)
+            spans = tokens.rows(first, length), tokens.rows(second, length)
+            return _pairs(*spans, in_order, (self.spec.bos_id, self.spec.eos_id))
 
         steps = self.steps or -(-num_pairs // self.batch_size)
         count = steps * self.batch_size if train else num_pairs
@@ -103,9 +111,11 @@ class SpanOrder(MappedText):
         return loader
 
 
-def _pairs(first: Tensor, second: Tensor, in_order: Tensor) -> SentencePairs:
+def _pairs(
+    first: Tensor, second: Tensor, in_order: Tensor, ends: tuple[int, int]
+) -> SentencePairs:
     """Spans ``[B, T]`` as [CLS] first [SEP] second [SEP]."""
-    begin, end = (torch.full((len(first), 1), special) for special in (BOS, EOS))
+    begin, end = (torch.full((len(first), 1), special) for special in ends)
     tokens = torch.cat([begin, first, end, second, end], dim=1)
     segments = torch.zeros_like(tokens)
     segments[:, first.size(1) + 2 :] = 1

@@ -13,7 +13,8 @@ from trellis.datamodules.engine.downloads import DAMAGE, unzipped
 from trellis.files import atomic_write_text, decode_utf8
 from trellis.hyperparameters import to_plain
 from trellis.sequence.token_shards import split_lines
-from trellis.sequence.tokenizer import Tokenizer, TokenizerFactory, from_json
+from trellis.sequence.tokenizer import BOS, EOS, PAD, Tokenizer, TokenizerFactory, from_json
+from trellis.signature import takes
 
 # Splits that each of Lightning's stages needs.
 STAGES: dict[str | None, tuple[Split, ...]] = {
@@ -124,7 +125,23 @@ def require_ids(tokenizer: Tokenizer, *names: str) -> None:
     for name in names:
         if getattr(tokenizer, name) is None:
             option = "mask" if name == "mask_id" else "special"
-            raise ValueError(f"{type(tokenizer).__name__} has no {name}: give it {option}=True")
+            fix = "give another, such as WordPieceTokenizer"
+            fix = f"give it {option}=True" if takes(type(tokenizer), option) else fix
+            raise ValueError(f"{type(tokenizer).__name__} has no {name}: {fix}")
+
+
+def require_usual_ids(tokenizer: Tokenizer) -> None:
+    """Check that padding, beginning and end have the ids that tokenizers of ours give them.
+
+    Raises:
+        ValueError: they have not, as in an imported vocabulary.
+    """
+    require_ids(tokenizer, "pad_id", "bos_id", "eos_id")
+    if (ids := (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)) != (PAD, BOS, EOS):
+        raise ValueError(
+            f"{type(tokenizer).__name__} has padding, beginning and end at {ids}: pairs of texts "
+            f"need a tokenizer learnt by trellis, such as BPETokenizer"
+        )
 
 
 def _digest(options: str, texts: Iterable[str]) -> str:

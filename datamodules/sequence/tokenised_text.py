@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from trellis.checks import at_least_one
 from trellis.datamodules.sequence.mapped_array import MappedArray, MappedLines, write_ends
-from trellis.datamodules.sequence.text_files import learn_tokenizer, require_ids
+from trellis.datamodules.sequence.text_files import learn_tokenizer, require_usual_ids
 from trellis.datamodules.sequence.text_sources import TextSource, are_unchanged, have_content
 from trellis.files import atomic_write, atomic_write_text, locked
 from trellis.hyperparameters import to_plain
@@ -140,7 +140,7 @@ class TokenisedText:
             self.factory, self._sample(files), lowercase=self.lowercase, folder=folder
         )
         if self.by_line:
-            require_ids(tokenizer, "pad_id", "bos_id", "eos_id")
+            require_usual_ids(tokenizer)
         counts = self._tokenise(files, sources, tokenizer)
         if not are_unchanged(sources, self._read_files()):
             raise ValueError(f"{self.path} was changed while it was tokenised: start again")

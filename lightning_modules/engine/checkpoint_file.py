@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
@@ -52,6 +53,26 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             for name, state in states.items():
                 states[name] = _without_paths_outside(state, folder)
         return checkpoint
+
+
+def save_objective(objective: L.LightningModule, path: str | Path) -> None:
+    """Write a checkpoint of an objective without a run: its weights and what rebuilds it.
+
+    Args:
+        objective: whose networks are built.
+        path: of the file.
+    Raises:
+        OSError: it cannot be written.
+    """
+    checkpoint = {
+        "state_dict": objective.state_dict(),
+        "hyper_parameters": dict(objective.hparams),
+        "pytorch-lightning_version": L.__version__,
+        "epoch": 0,
+        "global_step": 0,
+    }
+    objective.on_save_checkpoint(checkpoint)
+    AtomicCheckpointIO().save_checkpoint(checkpoint, path)
 
 
 # What Lightning takes for granted of a checkpoint's entries, where they are there.

@@ -28,10 +28,12 @@ from trellis.lightning_modules.export.programs import (
     run_program,
     save_onnx,
 )
+from trellis.lightning_modules.export.transformers_files import write_transformers
 from trellis.lightning_modules.export.weights import WEIGHTS, save_config, save_weights
 
 PROGRAM, ONNX = "model.pt2", "model.onnx"
 FORMATS = {"safetensors": WEIGHTS, "program": PROGRAM, "onnx": ONNX}
+TRANSFORMERS = "transformers"  # a folder of its own, since its files have the same names
 # Other sizes than those it was traced with: larger, and a single example.
 CHECKED = (Sizes(3, 6), Sizes(1, 5))
 
@@ -54,7 +56,8 @@ def export(
     Args:
         objective: trained, such as ``trellis.load`` returns.
         to: the folder, which must not hold anything yet.
-        formats: of ``safetensors``, ``program`` and ``onnx``.
+        formats: of ``safetensors``, ``program`` and ``onnx``; or ``transformers`` alone, for what
+            ``from_pretrained`` of that library reads: see ``write_transformers``.
         opset: version of ONNX's operators; ``None`` takes torch's choice.
         run: that it comes from, for the card.
     Returns:
@@ -65,9 +68,18 @@ def export(
             to one of them, or one whose outputs would differ.
     """
     for name in formats:
-        if name not in FORMATS:
-            hint = did_you_mean(name, FORMATS) or f"; give some of {', '.join(FORMATS)}"
+        if name not in (*FORMATS, TRANSFORMERS):
+            known = [*FORMATS, TRANSFORMERS]
+            hint = did_you_mean(name, known) or f"; give some of {', '.join(known)}"
             raise ValueError(f"format {name!r} is unknown{hint}")
+    if TRANSFORMERS in formats:
+        if len(formats) > 1:
+            raise ValueError(
+                f"formats={','.join(formats)}: give {TRANSFORMERS} a folder of its own"
+            )
+        with new_folder(to) as folder:
+            write_transformers(objective, folder)
+        return Path(to)
     was_training = objective.training
     objective.eval()
     network = PlainNetwork(exported_network(objective)).eval()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from trellis.lightning_modules.engine.objective import Objective
+from trellis.lightning_modules.export.transformers_folder import is_transformers, read_transformers
 from trellis.lightning_modules.export.weights import load_folder
 
 
@@ -11,6 +12,8 @@ def from_pretrained(
     source: str | Path, *, revision: str | None = None, **overrides: Any
 ) -> Objective:
     """The objective that ``trellis export`` wrote, in evaluation mode on the CPU.
+
+    Or a GPT-2 or BERT of a folder that ``transformers`` wrote: see ``read_transformers``.
 
     What it names is built like what a checkpoint names: see ``trellis.load``.
 
@@ -24,6 +27,10 @@ def from_pretrained(
         ValueError: see ``trellis.load``.
     """
     if Path(source).is_dir():
+        if is_transformers(source):
+            if overrides:
+                raise ValueError(f"{source} is of transformers, which knows no {[*overrides][0]}")
+            return read_transformers(source)
         return load_folder(source, **overrides)
     if str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
         raise FileNotFoundError(f"there is no folder {source}, and it names no user/name")

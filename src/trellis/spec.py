@@ -184,7 +184,8 @@ class TokenSpec:
     def suppressed_ids(self) -> list[int]:
         """Special ids that decoding must not produce: all but ``eos_id``."""
         ids = (self.pad_id, self.bos_id, self.unknown_id, self.mask_id)
-        return [special for special in ids if special is not None]
+        # In GPT-2's vocabulary one token is the beginning and the end.
+        return [each for each in ids if each is not None and each != self.eos_id]
 
 
 @dataclass(frozen=True)

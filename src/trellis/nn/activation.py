@@ -1,5 +1,7 @@
 """Activations by name, and those that torch does not have."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
@@ -7,15 +9,19 @@ from torch import Tensor, nn
 from trellis.checks import choose_from
 from trellis.nn.sparse import SparseLinear
 
-Activation = Literal["relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "identity"]
+# gelu_tanh is the approximation of GELU by tanh, as in GPT-2.
+Activation = Literal[
+    "relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "identity"
+]  # fmt: skip
 
-_MODULES: dict[str, type[nn.Module]] = {
+_MODULES: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "leaky_relu": nn.LeakyReLU,
     "elu": nn.ELU,
     "gelu": nn.GELU,
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
     "silu": nn.SiLU,
     "identity": nn.Identity,
 }

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, probability
+from trellis.checks import at_least_one, positive, probability
 from trellis.nn.activation import Activation, activation_module
 from trellis.nn.attention import (
     CausalSelfAttention,
@@ -40,6 +40,7 @@ class LayerOptions:
         key_value_heads: of causal attention; ``None`` means ``num_heads``.
         window: positions that causal attention attends to; ``None`` means all.
         linear: causal attention is linear attention.
+        norm_eps: added to the variance in norms.
     Raises:
         ValueError: a size or probability is out of range, or linear attention with groups of
             heads or a window.
@@ -56,6 +57,7 @@ class LayerOptions:
     key_value_heads: int | None = None
     window: int | None = None
     linear: bool = False
+    norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         check_heads(self.embed_dim, self.num_heads)
@@ -67,6 +69,7 @@ class LayerOptions:
                 f"key_value_heads={self.key_value_heads}, window={self.window}: linear attention "
                 f"has neither, leave them out"
             )
+        positive("norm_eps", self.norm_eps)
 
     def attention(self, kind: type[Attention]) -> Attention:
         """A new attention of one of the two kinds."""
@@ -80,6 +83,10 @@ class LayerOptions:
             return CausalLinearAttention(width, heads, **options)
         options |= {"key_value_heads": self.key_value_heads, "window": self.window}
         return CausalSelfAttention(width, heads, **options)
+
+    def norm(self) -> nn.LayerNorm:
+        """A new layer norm."""
+        return nn.LayerNorm(self.embed_dim, eps=self.norm_eps, bias=self.bias)
 
 
 class ResidualNorm(nn.Module):
@@ -100,7 +107,7 @@ class ResidualNorm(nn.Module):
     def __init__(self, options: LayerOptions) -> None:
         super().__init__()
         self.norm_first = options.norm_first
-        self.norm = nn.LayerNorm(options.embed_dim, bias=options.bias)
+        self.norm = options.norm()
         self.dropout = nn.Dropout(options.dropout)
 
     def before(self, x: Tensor) -> Tensor:

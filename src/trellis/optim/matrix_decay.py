@@ -1,6 +1,7 @@
 """Optimisers with weight decay for matrices only."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ class MatrixDecayAdamW(torch.optim.AdamW):
     """AdamW that decays matrices, but neither biases nor the gains of norms.
 
     Args:
-        params: parameters of a network.
+        params: parameters of a network, or groups of them with options of their own.
         lr: learning rate.
         betas: decay rates of the two moment estimates.
         eps: added to the square root of the second moment.
@@ -28,24 +29,28 @@ class MatrixDecayAdamW(torch.optim.AdamW):
 
     def __init__(
         self,
-        params: Iterable[nn.Parameter],
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.1,
         fused: bool = True,
     ) -> None:
-        matrices: list[nn.Parameter] = []
-        vectors: list[nn.Parameter] = []
-        for parameter in params:
-            (matrices if parameter.dim() > 1 else vectors).append(parameter)
-        groups = [
-            {"params": matrices, "weight_decay": weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        # AdamW rejects an empty group.
-        groups = [group for group in groups if group["params"]]
-        super().__init__(groups, lr=lr, betas=betas, eps=eps, fused=fused)
+        groups: list[Any] = [*params]
+        if not any(isinstance(group, dict) for group in groups):
+            groups = [{"params": groups}]
+        parts = [part for group in groups for part in _divided(group, weight_decay)]
+        super().__init__(parts, lr=lr, betas=betas, eps=eps, fused=fused)
+
+
+def _divided(group: dict[str, Any], weight_decay: float) -> list[dict[str, Any]]:
+    """The matrices of a group, and the rest without decay; AdamW rejects an empty group."""
+    parameters: list[nn.Parameter] = [*group["params"]]
+    matrices = [each for each in parameters if each.dim() > 1]
+    others = [each for each in parameters if each.dim() <= 1]
+    decayed = {"weight_decay": weight_decay, **group, "params": matrices}
+    kept = {**group, "params": others, "weight_decay": 0.0}
+    return [part for part in (decayed, kept) if part["params"]]
 
 
 class MatrixDecayLBFGS(torch.optim.LBFGS):

@@ -48,6 +48,12 @@ class SavedTokenizer(Tokenizer):
     def to_json(self) -> str:
         return self.text
 
+    def to_tokenizers(self) -> dict[str, Any] | None:
+        return self.saved.to_tokenizers()
+
+    def _special(self, index: int) -> int | None:
+        return self.saved._special(index)
+
     def _encode(self, text: str) -> list[int]:
         return self.saved._encode(text)
 

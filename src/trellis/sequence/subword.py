@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from trellis.checks import at_least
-from trellis.sequence.tokenizer import Normalization, Tokenizer
+from trellis.sequence.tokenizer import SPECIAL, Normalization, Tokenizer
 from trellis.sequence.words import INVISIBLE, word_rules
 
-SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
 # GPT-2's, but that letters keep their combining marks and joiners.
 _LETTERS = rf"\p{{L}}[\p{{L}}\p{{M}}{INVISIBLE}]*"
 _PIECES = rf"'(?:s|t|re|ve|m|ll|d)| ?{_LETTERS}| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+"
@@ -40,15 +39,23 @@ class SubwordTokenizer(Tokenizer):
     def _learnt(self) -> dict[str, Any]:
         return {"model": json.loads(self._model.to_str())}
 
+    def to_tokenizers(self) -> dict[str, Any]:
+        """The library's own form, which does by itself what ``encode`` does before it.
+
+        The library writes every capital sigma as σ, Python one at the end of a word as ς.
+        """
+        part = _library().normalizers
+        steps = [part.Lowercase()] if self.lowercase else []
+        steps += [getattr(part, self.normalization)()] if self.normalization else []
+        steps += [part.Prepend(" "), part.Replace(_library().Regex(r"\A  "), " ")]  # as _spaced
+        model = _library().Tokenizer.from_str(self._model.to_str())
+        model.normalizer = part.Sequence(steps)
+        return dict(json.loads(model.to_str()))
+
     def _restore(self, learnt: dict[str, Any]) -> None:
-        try:
-            self._model = _library().Tokenizer.from_str(json.dumps(learnt["model"]))
-        except Exception as error:  # the library raises bare Exception
-            raise ValueError(str(error)) from error
+        self._model = model_of(learnt["model"])
         # Word pieces of trellis 0.1 have a decoder that knows the punctuation of English alone.
         self._spaced_by_model = learnt["model"]["decoder"].get("cleanup", True)
-        # Otherwise a text that contains "<eos>" would end there.
-        self._model.encode_special_tokens = True
 
     @property
     def num_tokens(self) -> int:
@@ -173,6 +180,23 @@ class WordPieceTokenizer(SubwordTokenizer):
         self._learn(model, trainer, normalized)
         reason = ", for the special ids and the characters of the texts, at the start and inside"
         at_least(self.num_tokens, "num_tokens", num_tokens, f"{reason} of a word")
+
+
+def model_of(plain: Any) -> Any:
+    """The library's tokenizer of the contents of a ``tokenizer.json``.
+
+    Raises:
+        ModuleNotFoundError: the library is not installed.
+        ValueError: they are none; says what the library says.
+    """
+    library = _library()
+    try:
+        model = library.Tokenizer.from_str(json.dumps(plain))
+    except Exception as error:  # the library raises bare Exception
+        raise ValueError(str(error)) from error
+    # Otherwise a text that contains "<eos>" would end there.
+    model.encode_special_tokens = True
+    return model
 
 
 def _spaced(text: str) -> str:

@@ -22,17 +22,20 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from trellis.checks import at_least_one, choose_from
+from trellis.sequence.character_model import character_model
 from trellis.sequence.words import first_word_rules, word_rules
 from trellis.spec import TokenSpec
 
 Normalization = Literal["NFC", "NFD", "NFKC", "NFKD"]
 PAD, BOS, EOS, UNKNOWN, MASK = range(5)
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")  # their names where tokens have names
 # Modules of the classes that ``from_json`` may build; nothing else is imported for a file.
 _MODULES = {
     "CharTokenizer": __name__,
     "WordTokenizer": __name__,
     "BPETokenizer": "trellis.sequence.subword",
     "WordPieceTokenizer": "trellis.sequence.subword",
+    "ImportedTokenizer": "trellis.sequence.imported_tokenizer",
 }
 
 
@@ -173,6 +176,13 @@ class Tokenizer(ABC):
         }
         return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
+    def to_tokenizers(self) -> dict[str, Any] | None:
+        """The contents of a ``tokenizer.json`` of the ``tokenizers`` library with the same ids.
+
+        ``None`` where that library has no such tokenizer.
+        """
+        return None
+
     def __reduce__(self) -> tuple[Any, ...]:
         return from_json, (self.to_json(),)
 
@@ -244,6 +254,10 @@ class CharTokenizer(Tokenizer):
         if not found:
             raise ValueError("CharTokenizer: the texts are empty, there is nothing to learn from")
         self._restore({"characters": "".join(sorted(found))})
+
+    def to_tokenizers(self) -> dict[str, Any]:
+        special = SPECIAL[: self.num_special]
+        return character_model(special, self._ids, self.lowercase, self.normalization)
 
     def _learnt(self) -> dict[str, Any]:
         return {"characters": self.characters}

@@ -107,3 +107,23 @@ def test_the_real_files_have_the_counts_of_the_papers(data_dir: str, name: str) 
     sizes = tuple(len(data.splits[split][1]) for split in ("train", "val", "test"))
     assert (*sizes, data.spec.out_channels) == COUNTS[name]
     assert torch.equal(data.splits["test"][1].unique(), torch.arange(COUNTS[name][-1]))
+
+
+def test_a_few_labels_are_a_part_of_all_and_the_same_each_time(folder: Path) -> None:
+    whole, few = ready(folder, "TREC"), ready(folder, "TREC", num_train=7)
+    chosen = texts(few, "train")
+    assert len(chosen) == 7
+    assert set(chosen) < set(texts(whole, "train"))
+    assert sorted(chosen) == sorted(texts(ready(folder, "TREC", num_train=7), "train"))
+    assert few.spec == whole.spec, "vocabulary and classes are those of all"
+    assert texts(few, "val") == texts(whole, "val")
+    label = {
+        whole.tokenizer.decode(row): y
+        for x, ys in whole.loader("train")
+        for row, y in zip(x.tolist(), ys.tolist(), strict=True)
+    }
+    for x, ys in few.loader("train"):
+        for row, y in zip(x.tolist(), ys.tolist(), strict=True):
+            assert label[few.tokenizer.decode(row)] == y
+    with pytest.raises(ValueError, match="num_train=91: .* has 90 sentences"):
+        ready(folder, "TREC", num_train=91)

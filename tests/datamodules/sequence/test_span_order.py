@@ -1,3 +1,4 @@
+import gzip
 from functools import partial
 from pathlib import Path
 
@@ -80,3 +81,31 @@ def test_subwords_are_the_default(tmp_path: Path) -> None:
 def test_bad_input_is_refused(tmp_path: Path, text: str, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ready(tmp_path, text, **options)
+
+
+def test_wikitext_as_it_reads_in_wikipedia(tmp_path: Path) -> None:
+    raw = tmp_path / "WikiText2" / "raw" / "wiki.train.tokens.gz"
+    raw.parent.mkdir(parents=True)
+    lines = [" \n", " = Boats = \n", " \n", *[" An <unk> @-@ like boat of 1 @,@ 250 t . \n"] * 40]
+    raw.write_bytes(gzip.compress("".join(lines).encode()))
+    data = SpanOrder(
+        text="wikitext2", data_dir=str(tmp_path), tokenizer=WORDS, max_length=15, num_workers=1
+    )
+    data.prepare_data()
+    data.setup()
+    text = (tmp_path / "WikiText2" / "paragraphs.txt").read_text()
+    assert text == "An unk-like boat of 1,250 t .\n" * 40
+    assert next(iter(data.loader("train"))).tokens.size(1) == 15
+    with pytest.raises(FileNotFoundError, match=r"wiki\.train\.tokens\.gz is not in .*put it"):
+        SpanOrder(text="wikitext2", data_dir=str(tmp_path / "empty")).prepare_data()
+    with pytest.raises(ValueError, match="text='wikitxt2'.*wikitext2"):
+        SpanOrder(text="wikitxt2")
+
+
+def test_questions_without_their_classes(tmp_path: Path) -> None:
+    raw = tmp_path / "sentence_classification" / "TREC.train.all.gz"
+    raw.parent.mkdir()
+    raw.write_bytes(gzip.compress("3 Who is caf\xe9 ?\n0 Why not ?\n".encode("latin-1")))
+    SpanOrder(text="trec", data_dir=str(tmp_path), tokenizer=WORDS).prepare_data()
+    text = (raw.parent / "questions.txt").read_text(encoding="utf-8")
+    assert text == "Who is caf\xe9 ?\nWhy not ?\n"

@@ -17,6 +17,11 @@ from trellis.nn.activation import Maxout, activation_module
         ("leaky_relu", 2, -0.01),
         ("elu", 2, math.exp(-1) - 1),
         ("gelu", 1 + math.erf(2**0.5), -(1 - math.erf(0.5**0.5)) / 2),
+        (
+            "gelu_tanh",
+            1 + math.tanh((2 / math.pi) ** 0.5 * (2 + 0.044715 * 8)),
+            -(1 + math.tanh(-((2 / math.pi) ** 0.5) * 1.044715)) / 2,
+        ),
         ("silu", 2 / (1 + math.exp(-2)), -1 / (1 + math.e)),
         ("identity", 2, -1),
     ],

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trellis.checks import at_least_one, check_tokens
+from trellis.nn.activation import Activation
 from trellis.nn.attention import KeyValues
 from trellis.nn.positional import Positions, position_module
 from trellis.nn.transformer_layer import (
@@ -40,6 +41,9 @@ class GPT(nn.Module):
             ``num_heads``, which is the default and means no groups.
         window: each position attends to this many, itself included; ``None`` means to all.
         linear_attention: attention in time linear in the length, with a state of fixed size.
+        feedforward_dim: hidden width of the feed-forward networks; ``None``: 4 D.
+        activation: of these; ``gelu_tanh`` in the released weights.
+        norm_eps: added to the variance in norms.
     Shape:
         tokens ``[B, T]`` -> logits ``[B, T, V]`` and the state, a key-value cache per layer
     Raises:
@@ -74,22 +78,26 @@ class GPT(nn.Module):
         key_value_heads: int | None = None,
         window: int | None = None,
         linear_attention: bool = False,
+        feedforward_dim: int | None = None,
+        activation: Activation = "gelu",
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         at_least_one("num_tokens", num_tokens)
         at_least_one("num_layers", num_layers)
         self.context = at_least_one("context", context)
-        options = LayerOptions(
+        self.options = options = LayerOptions(
             embed_dim,
             num_heads,
-            4 * embed_dim,
+            4 * embed_dim if feedforward_dim is None else feedforward_dim,
             dropout=dropout,
             attention_dropout=attention_dropout,
-            activation="gelu",
+            activation=activation,
             bias=bias,
             key_value_heads=key_value_heads,
             window=window,
             linear=linear_attention,
+            norm_eps=norm_eps,
         )
         if linear_attention and positions == "rotary":
             raise ValueError("positions=rotary: linear attention takes learned or sinusoidal ones")
@@ -102,7 +110,7 @@ class GPT(nn.Module):
             Sequence[CausalLayer],
             nn.ModuleList(CausalLayer(options) for _ in range(num_layers)),
         )
-        self.norm = nn.LayerNorm(embed_dim, bias=bias)
+        self.norm = options.norm()
         self._initialize()
 
     def forward(self, tokens: Tensor, state: Caches | None = None) -> tuple[Tensor, Caches]:
