@@ -1,12 +1,14 @@
 """Networks of sequences: tokens, and signals."""
 
 from trellis.networks.sequence.bert import BERT, BertClassifier, BertPretraining, BertTagger
+from trellis.networks.sequence.glove_embedding import GloVeEmbedding
 from trellis.networks.sequence.gpt import GPT
 from trellis.networks.sequence.recurrent import RecurrentClassifier, RecurrentLM, RecurrentTagger
 from trellis.networks.sequence.recurrent_seq2seq import RecurrentSeq2Seq
 from trellis.networks.sequence.sentence_cnn import SentenceCNN
 from trellis.networks.sequence.signal import SignalCNN, SignalRNN
 from trellis.networks.sequence.skip_gram_embedding import SkipGramEmbedding
+from trellis.networks.sequence.subword_embedding import SubwordEmbedding
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "BertPretraining",
     "BertTagger",
     "GPT",
+    "GloVeEmbedding",
     "RecurrentClassifier",
     "RecurrentLM",
     "RecurrentSeq2Seq",
@@ -23,5 +26,6 @@ __all__ = [
     "SignalCNN",
     "SignalRNN",
     "SkipGramEmbedding",
+    "SubwordEmbedding",
     "TransformerSeq2Seq",
 ]
