@@ -30,8 +30,8 @@ class WordText(DataModule):
             ``data_dir/word_similarity``.
         min_count: rarer words are left out of the text.
         lowercase: convert the text to lower case.
-        pairs: paths of sets of rated pairs; ``None``: WordSim-353 and SimLex-999, where they lie in
-            ``data_dir`` or in an installed gensim.
+        pairs: paths of sets of rated pairs; ``None``: WordSim-353 and SimLex-999, where they lie
+            in ``data_dir`` or in an installed gensim.
         analogies: path of analogies; ``None``: likewise ``questions-words``; empty: none.
         batch_size: what a batch has of the text.
         num_val_batches: batches of the text in an evaluation.

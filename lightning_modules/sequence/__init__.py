@@ -3,6 +3,7 @@
 from trellis.lightning_modules.sequence.causal_lm import CausalLM
 from trellis.lightning_modules.sequence.glove import GloVe
 from trellis.lightning_modules.sequence.masked_lm import MaskedLM
+from trellis.lightning_modules.sequence.pmi_factorization import PMIFactorization
 from trellis.lightning_modules.sequence.sequence_classification import SequenceClassification
 from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
 from trellis.lightning_modules.sequence.skip_gram import CBOW, SkipGram
@@ -13,6 +14,7 @@ __all__ = [
     "CausalLM",
     "GloVe",
     "MaskedLM",
+    "PMIFactorization",
     "SequenceClassification",
     "SequenceToSequence",
     "SkipGram",

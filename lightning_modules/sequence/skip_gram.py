@@ -98,7 +98,7 @@ class SkipGram(_FromContexts):
     def _loss_of_windows(self, batch: WindowBatch) -> Tensor:
         center, context, near, negatives = batch
         if self.output == "hierarchical_softmax":
-            # As word2vec.c: a context predicts the centre; over a text both come to the same pairs.
+            # As word2vec.c: a context predicts the centre; a text has either pair in both orders.
             nodes = self.tree.nodes[center]  # [N, L, P]
             logits = self.network.scores(self(context), nodes.flatten(1))  # [N, C, L * P]
             logits = logits.unflatten(2, nodes.shape[1:]).transpose(1, 2)  # [N, L, C, P]

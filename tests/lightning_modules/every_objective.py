@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from learning_cases import (
     CASES,
     Case,
@@ -30,7 +31,7 @@ from trellis.lightning_modules.graph import (
     NodeRegression,
 )
 from trellis.lightning_modules.rl import A2C, DDPG, DQN, PPO, REINFORCE, SAC, TD3, TRPO
-from trellis.lightning_modules.sequence import CBOW, CausalLM, GloVe, SkipGram
+from trellis.lightning_modules.sequence import CBOW, CausalLM, GloVe, PMIFactorization, SkipGram
 from trellis.networks.generative import MLPDiscriminator, MLPGenerator
 from trellis.networks.graph import GCN, VGAE
 from trellis.networks.rl import (
@@ -89,6 +90,14 @@ OBJECTIVES: dict[str, Case] = {
         partial(NodeWalks, KarateClub, walk_length=6, window=2, batch_size=8),
     ),
     "CBOW": Case(partial(CBOW, partial(SkipGramEmbedding, embed_dim=8), adam), contexts),
+    "PMIFactorization": Case(
+        partial(
+            PMIFactorization,
+            partial(SkipGramEmbedding, embed_dim=4),
+            partial(torch.optim.SGD, lr=0.5),
+        ),
+        partial(cooccurrences, batch_size=None),
+    ),
     "GloVe": Case(partial(GloVe, partial(GloVeEmbedding, embed_dim=8), adam), cooccurrences),
     "GraphRegression": Case(
         partial(GraphRegression, PooledGCN, adam), partial(ManyGraphs, "real")

@@ -13,7 +13,7 @@ _FOLDER = tempfile.TemporaryDirectory()
 
 
 def write_topics(folder: Path, num_lines: int = 200) -> Path:
-    """The text, with ``rated.tsv`` and ``asked.txt`` beside it; the first word of a topic leads."""
+    """The text, with ``rated.tsv`` and ``asked.txt`` beside it."""
     draw = random.Random(0)
     lines = [" ".join(draw.choices(TOPICS[n % 2], k=8)) for n in range(num_lines)]
     (folder / "topics.txt").write_text("\n".join(lines) + "\n")

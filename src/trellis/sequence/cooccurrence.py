@@ -1,4 +1,4 @@
-"""How often words stand near each other, and how much more often than by chance.
+"""How often words stand near each other.
 
 Legend: S words of a text, V words of the vocabulary. Matrices are sparse ones of scipy.
 """
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from torch import Tensor
 
-from trellis.checks import at_least_one, choose_from, not_negative, positive
+from trellis.checks import at_least_one, choose_from
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -51,38 +51,3 @@ def cooccurrence_counts(
         places = words[:-distance][together], words[distance:][together]
         found = found + coo_array((values, places), shape).tocsr()
     return (found + found.T).tocsr()
-
-
-def positive_information(
-    counts: "csr_array", *, shift: float = 1.0, smoothing: float = 1.0
-) -> "csr_array":
-    r"""Positive pointwise mutual information of words and contexts.
-
-    .. math:: \max\Bigl(0, \ln \frac{p(i, j)}{p(i)\, p_\alpha(j)} - \ln k\Bigr), \quad
-        p_\alpha(j) \propto \Bigl(\sum_i X_{ij}\Bigr)^\alpha
-
-    Args:
-        counts: X.
-        shift: k, at least 1: as many negatives as it would be for skip-gram.
-        smoothing: alpha, in (0, 1].
-    Shape:
-        ``[V, V]`` -> ``[V, V]``, its zeros left out
-    Raises:
-        ValueError: ``shift`` or ``smoothing`` is not positive.
-
-    Source: Levy et al. 2015, sections 2.2, 3.1 and 3.2.
-    """
-    from scipy.sparse import csr_array
-
-    not_negative("shift", positive("shift", shift))
-    not_negative("smoothing", positive("smoothing", smoothing))
-    pairs = counts.tocoo()
-    rows, columns = np.asarray(counts.sum(1)).ravel(), np.asarray(counts.sum(0)).ravel()
-    contexts = columns**smoothing
-    contexts = contexts / contexts.sum()
-    # p(i, j) / p(i) is the share of the context in its row.
-    share = pairs.data / rows[pairs.row] / contexts[pairs.col]
-    values = np.log(share, out=np.full(len(share), -np.inf), where=share > 0) - np.log(shift)
-    kept = values > 0
-    places = pairs.row[kept], pairs.col[kept]
-    return csr_array((values[kept], places), counts.shape)

@@ -63,7 +63,7 @@ def rated_pairs(text: str, name: str, ids: Mapping[str, int], *, lowercase: bool
     Raises:
         ValueError: a line has no two words and a number; names it.
 
-    >>> rated_pairs("tiger\\tcat\\t7.35\\n", "some.tsv", {"cat": 0, "tiger": 1}, lowercase=True).ids
+    >>> rated_pairs("Tiger cat 7.35", "some.tsv", {"cat": 0, "tiger": 1}, lowercase=True).ids
     tensor([[1, 0]])
     """
     known, ratings, unknown = [], [], 0

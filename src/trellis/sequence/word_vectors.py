@@ -40,9 +40,7 @@ def write_word_vectors(path: str | Path, words: Sequence[str], vectors: Tensor) 
         raise ValueError(f"{len(words)} words and {len(vectors)} vectors: give one for each")
     broken = next((word for word in words if word.split() != [word]), None)
     if broken is not None:
-        raise ValueError(
-            f"word {broken!r}: the format separates by spaces, and has no words of two"
-        )
+        raise ValueError(f"word {broken!r}: in this format no word has a space in it")
     numbers = vectors.detach().float().cpu().numpy()
     with atomic_write(path) as file:
         raw = gzip.GzipFile(fileobj=file, mode="wb", mtime=0) if str(path)[-3:] == ".gz" else file
@@ -91,8 +89,8 @@ def read_word_vectors(path: str | Path, wanted: Iterable[str] | None = None) -> 
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    opened = gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
-    with opened as file:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
         for number, raw in enumerate(file, 1):
             try:
                 yield number, raw.decode().rstrip("\r\n")
