@@ -110,7 +110,9 @@ class EmbeddingObjective(Objective):
             ValueError: it was trained on ids that are no words.
         """
         if not self.spec.words:
-            raise ValueError(f"{type(self).__name__}: it was trained on ids that are no words")
+            raise ValueError(
+                f"word2vec: {type(self).__name__} was trained on ids that are no words"
+            )
         with torch.no_grad():
             return WordVectors(json.loads(self.spec.words), self.all_vectors())
 

@@ -18,8 +18,10 @@ from trellis.datamodules.sequence import WordContexts
 from trellis.functional.skip_gram import PairCounts
 from trellis.functional.word_windows import WindowBatch
 from trellis.lightning_modules.sequence import CBOW, GloVe, PMIFactorization, SkipGram
+from trellis.lightning_modules.vector import Classification
 from trellis.networks.sequence import GloVeEmbedding, SkipGramEmbedding, SubwordEmbedding
-from trellis.spec import EmbeddingSpec
+from trellis.sequence.word_vectors import read_word_vectors
+from trellis.spec import EmbeddingSpec, TensorSpec
 
 adagrad = partial(torch.optim.Adagrad, lr=0.3)
 unit_steps = partial(torch.optim.SGD, lr=1.0)
@@ -188,3 +190,20 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     alone.write_text("buffalo buffalo buffalo\n" * 9)
     with pytest.raises(ValueError, match="alone.txt: 1 of 1 words are left with min_count=5"):
         WordContexts(str(alone)).setup()
+
+
+def test_export_writes_vectors_that_others_read(tmp_path: Path) -> None:
+    trainer, model, _ = trained("skip-gram", tmp_path, 1)
+    loaded = trellis.load(trainer.checkpoint_callback.last_model_path)
+    folder = trellis.export(loaded, tmp_path / "out", formats=["word2vec"])
+    words, vectors = read_word_vectors(folder / "vectors.txt")
+    assert words == model.word_vectors().words
+    assert torch.equal(vectors, model.all_vectors())
+    graph = SkipGram(two_tables, spec=EmbeddingSpec(9))
+    plain = Classification(spec=TensorSpec(2, 2))
+    for each in (graph, plain):
+        each.configure_model()
+    with pytest.raises(ValueError, match="word2vec: .* trained on ids that are no words"):
+        trellis.export(graph, tmp_path / "graph", formats=["word2vec"])
+    with pytest.raises(ValueError, match="word2vec: Classification has no vectors of words"):
+        trellis.export(plain, tmp_path / "plain", formats=["word2vec"])
