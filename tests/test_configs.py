@@ -60,6 +60,11 @@ SIBLINGS = {
     "sequence/gru_multi30k.yaml",
     "sequence/lstm_shakespeare.yaml",
     "sequence/transformer_multi30k.yaml",
+    "sequence/cbow_wikitext2.yaml",
+    "sequence/skipgram_tree_wikitext2.yaml",
+    "sequence/fasttext_wikitext2.yaml",
+    "sequence/glove_wikitext2.yaml",
+    "sequence/ppmi_wikitext2.yaml",
 }
 
 

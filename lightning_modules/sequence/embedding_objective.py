@@ -160,7 +160,7 @@ class RankCorrelation(Kept):
 
     def compute(self) -> Tensor:
         """The correlation over all pairs so far."""
-        if not self.found:  # an evaluation that was cut short
+        if not len(self.found):  # an evaluation that was cut short
             return torch.tensor(torch.nan, device=self.device)
         return spearman_corrcoef(self.kept("found"), self.kept("ratings"))
 

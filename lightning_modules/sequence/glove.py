@@ -24,8 +24,8 @@ class GloVe(EmbeddingObjective):
     Batch: ``PairCounts``. See ``EmbeddingObjective`` for evaluations and predictions.
 
     Args:
-        network: from ``num_tokens`` to a module ``(center, context) -> ln X``, whose ``embed``
-            maps ids to vectors.
+        network: from ``num_tokens`` to a module ``(center, context) -> ln X [B, J]``, whose
+            ``embed`` maps ids to vectors.
         x_max: pairs that are as frequent as this have the full weight.
         alpha: how fast the weight grows below it.
     Raises:
@@ -51,7 +51,8 @@ class GloVe(EmbeddingObjective):
     def loss(self, batch: PairCounts) -> Tensor:
         """Mean over the pairs of a batch, a scalar."""
         weights = (batch.counts / self.x_max).clamp(max=1) ** self.alpha
-        errors = self.network(batch.center, batch.context) - batch.counts.log()
+        found = self.network(batch.center, batch.context[:, None])[:, 0]
+        errors = found - batch.counts.log()
         return (weights * errors.square()).mean()
 
     def weight(self, batch: PairCounts) -> int:

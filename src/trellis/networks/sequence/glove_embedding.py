@@ -9,8 +9,8 @@ from trellis.checks import at_least_one, check_below
 class GloVeEmbedding(nn.Module):
     r"""Logarithms of counts of pairs, from inner products and biases.
 
-    .. math:: z_b = u_{\text{center}_b}^\top v_{\text{context}_b}
-        + a_{\text{center}_b} + b_{\text{context}_b}
+    .. math:: z_{bj} = u_{\text{center}_b}^\top v_{\text{context}_{bj}}
+        + a_{\text{center}_b} + b_{\text{context}_{bj}}
 
     The embedding of an id is ``u + v``. Both begin uniform in [-0.5, 0.5] / ``embed_dim``, as do
     the biases.
@@ -19,14 +19,14 @@ class GloVeEmbedding(nn.Module):
         num_tokens: ids, of words or of nodes.
         embed_dim: length D of a vector.
     Shape:
-        center ``[B]``, context ``[B]`` -> ``[B]``
+        center ``[B]``, context ``[B, J]`` -> ``[B, J]``
     Raises:
         ValueError: a size below 1, or an id out of range.
 
     Source: Pennington et al. 2014, eq. 7 and section 4.2.
 
-    >>> GloVeEmbedding(10, embed_dim=4)(torch.tensor([1, 2]), torch.tensor([3, 4])).shape
-    torch.Size([2])
+    >>> GloVeEmbedding(10, embed_dim=4)(torch.tensor([1, 2]), torch.tensor([[3], [4]])).shape
+    torch.Size([2, 1])
     """
 
     def __init__(self, num_tokens: int, *, embed_dim: int = 100) -> None:
@@ -49,5 +49,6 @@ class GloVeEmbedding(nn.Module):
     def forward(self, center: Tensor, context: Tensor) -> Tensor:
         for ids in (center, context):
             check_below("id", ids, self.num_tokens, "GloVeEmbedding")
-        products = (self.center(center) * self.context(context)).sum(-1)
-        return products + self.center_bias[center] + self.context_bias[context]
+        vectors = self.context(context)  # [B, J, D]
+        products = (self.center(center).unsqueeze(1) @ vectors.transpose(1, 2)).squeeze(1)
+        return products + self.center_bias[center].unsqueeze(1) + self.context_bias[context]
