@@ -155,12 +155,11 @@ class RankCorrelation(Kept):
 
     def update(self, found: Tensor, ratings: Tensor) -> None:
         """Keep numbers ``[B]`` and their ratings."""
-        self.found.append(found.detach().float())
-        self.ratings.append(ratings.float())
+        self.keep(found=found, ratings=ratings)
 
     def compute(self) -> Tensor:
         """The correlation over all pairs so far."""
-        if not len(self.found):  # an evaluation that was cut short
+        if not self.update_called:  # an evaluation that was cut short
             return torch.tensor(torch.nan, device=self.device)
         return spearman_corrcoef(self.kept("found"), self.kept("ratings"))
 
