@@ -24,6 +24,8 @@ class PMIFactorization(EmbeddingObjective):
     both tables from the next iterate, so that SGD with a learning rate of 1 takes it,
     and a loss of 0 means that they are singular vectors. Some ten steps are enough.
 
+    It reads on the device which pairs there are: products are those of a sparse matrix.
+
     Batch: ``PairCounts`` of all pairs, see ``Cooccurrences`` with ``batch_size=None``. See
     ``EmbeddingObjective`` for evaluations and predictions.
 

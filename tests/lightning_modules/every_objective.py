@@ -18,7 +18,7 @@ from learning_cases import (
     small_gru,
 )
 from token_cases import Streams
-from word_cases import contexts, cooccurrences
+from word_cases import all_counts, contexts, cooccurrences
 
 from trellis.datamodules.graph import EdgeSplit, KarateClub, NodeWalks
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
@@ -96,7 +96,7 @@ OBJECTIVES: dict[str, Case] = {
             partial(SkipGramEmbedding, embed_dim=4),
             partial(torch.optim.SGD, lr=0.5),
         ),
-        partial(cooccurrences, batch_size=None),
+        all_counts,
     ),
     "GloVe": Case(partial(GloVe, partial(GloVeEmbedding, embed_dim=8), adam), cooccurrences),
     "GraphRegression": Case(

@@ -6,6 +6,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence import Cooccurrences, WordContexts
 
 TOPICS = [[f"{topic}{number}" for number in range(8)] for topic in ("sea", "sky")]
@@ -35,4 +36,14 @@ _options = {
 contexts = partial(
     WordContexts, **_options, sample=0, window=3, block_length=8, block_negatives=8, batch_size=1
 )
-cooccurrences = partial(Cooccurrences, **_options, window=3, batch_size=64)
+cooccurrences = partial(Cooccurrences, **_options, window=3, batch_size=16)
+
+
+class AllCounts(Cooccurrences):
+    """All pairs in each of five steps of an epoch."""
+
+    def train_loader(self) -> Loader:
+        return Loader(5, lambda _: self.cells)
+
+
+all_counts = partial(AllCounts, **_options, window=3, batch_size=None)
