@@ -21,7 +21,7 @@ class SubwordEmbedding(nn.Module):
 
     Args:
         num_tokens: words.
-        words: of these ids.
+        words: of these ids, which the objective gives.
         embed_dim: length D of a vector.
         min_n: characters of the shortest n-grams, with the marks of the word's ends.
         max_n: of the longest.
@@ -47,7 +47,7 @@ class SubwordEmbedding(nn.Module):
         self,
         num_tokens: int,
         *,
-        words: Sequence[str],
+        words: Sequence[str] = (),
         embed_dim: int = 100,
         min_n: int = 3,
         max_n: int = 6,
