@@ -42,7 +42,8 @@ extras["ray"] = ["ray[train]>=2.60"]  # docs/ray.md
 # Measured against, in tests and in benchmarks only.
 extras["dev"] = [*extras["all"], "build", "mypy", "nltk>=3.8", "pytest", "pytest-xdist", "ruff",
                  "transformers>=5.0", "types-PyYAML", "zuko>=1.6"]  # fmt: skip
-extras["peers"] = ["nflows>=0.14", "normflows>=1.7", "pythae>=0.1.2", "stable-baselines3>=2.7"]
+extras["peers"] = ["nflows>=0.14", "normflows>=1.7", "pythae>=0.1.2", "stable-baselines3>=2.7",
+                   "gensim>=4.4"]  # fmt: skip
 
 setup(
     name="torch-trellis",

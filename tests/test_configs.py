@@ -63,6 +63,11 @@ SIBLINGS = {
     "sequence/tcn_shakespeare.yaml",
     "sequence/tfidf_sst2.yaml",
     "sequence/transformer_multi30k.yaml",
+    "sequence/cbow_wikitext2.yaml",
+    "sequence/skipgram_tree_wikitext2.yaml",
+    "sequence/fasttext_wikitext2.yaml",
+    "sequence/glove_wikitext2.yaml",
+    "sequence/ppmi_wikitext2.yaml",
 }
 
 

@@ -1,6 +1,7 @@
 """Text and other sequences."""
 
 from trellis.datamodules.sequence.conll import CoNLL
+from trellis.datamodules.sequence.cooccurrences import Cooccurrences
 from trellis.datamodules.sequence.copy_reverse import CopyReverse
 from trellis.datamodules.sequence.date_formats import DateFormats
 from trellis.datamodules.sequence.labelled_sentences import LabelledSentences
@@ -13,9 +14,11 @@ from trellis.datamodules.sequence.sentence_order import SentenceOrder
 from trellis.datamodules.sequence.span_order import SpanOrder
 from trellis.datamodules.sequence.text_corpus import TextCorpus
 from trellis.datamodules.sequence.tiny_shakespeare import TinyShakespeare
+from trellis.datamodules.sequence.word_contexts import WordContexts
 
 __all__ = [
     "CoNLL",
+    "Cooccurrences",
     "CopyReverse",
     "DateFormats",
     "LabelledSentences",
@@ -28,4 +31,5 @@ __all__ = [
     "SpanOrder",
     "TextCorpus",
     "TinyShakespeare",
+    "WordContexts",
 ]

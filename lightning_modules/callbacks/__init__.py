@@ -17,6 +17,7 @@ from trellis.lightning_modules.callbacks.pictures import (
     GraphPicture,
     LearningCurves,
 )
+from trellis.lightning_modules.callbacks.pretrained_embedding import PretrainedEmbedding
 from trellis.lightning_modules.callbacks.sample_metrics import ClassifierScores, ModeCoverage
 from trellis.lightning_modules.callbacks.text import Alignments, SampledText, Translations
 
@@ -33,6 +34,7 @@ __all__ = [
     "LearningCurves",
     "ModeCoverage",
     "ParameterGroups",
+    "PretrainedEmbedding",
     "Reconstructions",
     "SampleGrid",
     "SampledText",

@@ -19,8 +19,9 @@ def main(words: list[str]) -> None:
     parser = checkpoint_parser("export", __doc__, "of any objective")
     parser.add_argument("--to", required=True, help="folder to write, which does not exist yet")
     parser.add_argument("--formats", default="safetensors,program,onnx",
-        help="of safetensors, program (torch.export) and onnx, by default all; or transformers: "
-        "a GPT or BERT as Hugging Face's transformers reads it")  # fmt: skip
+        help="of safetensors, program (torch.export) and onnx, by default all; word2vec: a text "
+        "file of vectors of words; or transformers: a GPT or BERT as Hugging Face's transformers "
+        "reads it")  # fmt: skip
     parser.add_argument("--opset", type=int, help="version of ONNX's operators (torch's choice)")
     parser.add_argument("--push_to_hub", metavar="USER/NAME",
         help="upload the folder to this repository of the Hugging Face Hub, too")  # fmt: skip

@@ -30,10 +30,12 @@ from trellis.lightning_modules.export.programs import (
 )
 from trellis.lightning_modules.export.transformers_files import write_transformers
 from trellis.lightning_modules.export.weights import WEIGHTS, save_config, save_weights
+from trellis.sequence.word_vectors import write_word_vectors
 
 PROGRAM, ONNX = "model.pt2", "model.onnx"
 FORMATS = {"safetensors": WEIGHTS, "program": PROGRAM, "onnx": ONNX}
 TRANSFORMERS = "transformers"  # a folder of its own, since its files have the same names
+WORD2VEC, VECTORS = "word2vec", "vectors.txt"  # of objectives that learn vectors of words
 # Other sizes than those it was traced with: larger, and a single example.
 CHECKED = (Sizes(3, 6), Sizes(1, 5))
 
@@ -56,7 +58,8 @@ def export(
     Args:
         objective: trained, such as ``trellis.load`` returns.
         to: the folder, which must not hold anything yet.
-        formats: of ``safetensors``, ``program`` and ``onnx``; or ``transformers`` alone, for what
+        formats: of ``safetensors``, ``program`` and ``onnx``; of vectors of words ``word2vec``,
+            too, the text format that others read; or ``transformers`` alone, for what
             ``from_pretrained`` of that library reads: see ``write_transformers``.
         opset: version of ONNX's operators; ``None`` takes torch's choice.
         run: that it comes from, for the card.
@@ -68,8 +71,7 @@ def export(
             to one of them, or one whose outputs would differ.
     """
     for name in formats:
-        if name not in (*FORMATS, TRANSFORMERS):
-            known = [*FORMATS, TRANSFORMERS]
+        if name not in (known := [*FORMATS, WORD2VEC, TRANSFORMERS]):
             hint = did_you_mean(name, known) or f"; give some of {', '.join(known)}"
             raise ValueError(f"format {name!r} is unknown{hint}")
     if TRANSFORMERS in formats:
@@ -117,6 +119,10 @@ def _write(
     if "safetensors" in formats:
         save_weights(objective, folder)
         found[WEIGHTS] = 0.0
+    if WORD2VEC in formats:
+        if not callable(words := getattr(objective, "word_vectors", None)):
+            raise ValueError(f"word2vec: {type(objective).__name__} has no vectors of words")
+        write_word_vectors(folder / VECTORS, *words())
     if "program" in formats:
         torch.export.save(export_program(network, inputs), folder / PROGRAM)
     if "onnx" in formats:

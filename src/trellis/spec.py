@@ -224,11 +224,19 @@ class EmbeddingSpec:
         num_tokens: how many there are; ids are ``0 .. num_tokens - 1``.
         out_channels: number of classes of those that have a label; 0 where none has.
         classes: class names, in order of their labels.
+        words: JSON list of the words, in order of their ids; empty where ids are no words.
+        counts: likewise how often each occurs in the training text.
+        scales: names of the sets of pairs of words that people rated as similar or not.
+        analogies: whether there are analogies to solve.
     """
 
     num_tokens: int
     out_channels: int = 0
     classes: tuple[str, ...] = ()
+    words: str = ""
+    counts: str = ""
+    scales: tuple[str, ...] = ()
+    analogies: bool = False
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def write_section(path: Path, name: str, text: str) -> None:
 def machine() -> str:
     """Processor, threads, versions and commit, in a line each."""
     names = ("lightning", "torch-geometric", "stable-baselines3", "gymnasium", "zuko", "nflows",
-             "normflows", "pythae")  # fmt: skip
+             "normflows", "pythae", "gensim")  # fmt: skip
     versions = [f"torch {torch.__version__}"]
     for name in names:
         try:

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from learning_cases import (
     CASES,
     Case,
@@ -17,6 +18,7 @@ from learning_cases import (
     small_gru,
 )
 from token_cases import Streams
+from word_cases import all_counts, contexts, cooccurrences
 
 from trellis.datamodules.graph import EdgeSplit, KarateClub, NodeWalks
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
@@ -29,7 +31,14 @@ from trellis.lightning_modules.graph import (
     NodeRegression,
 )
 from trellis.lightning_modules.rl import A2C, DDPG, DQN, PPO, REINFORCE, SAC, TD3, TRPO
-from trellis.lightning_modules.sequence import CausalLM, CountingLM, SkipGram
+from trellis.lightning_modules.sequence import (
+    CBOW,
+    CausalLM,
+    CountingLM,
+    GloVe,
+    PMIFactorization,
+    SkipGram,
+)
 from trellis.networks.generative import MLPDiscriminator, MLPGenerator
 from trellis.networks.graph import GCN, VGAE
 from trellis.networks.rl import (
@@ -39,7 +48,7 @@ from trellis.networks.rl import (
     SquashedGaussianPolicy,
     StateActionValue,
 )
-from trellis.networks.sequence import KneserNeyLM, SkipGramEmbedding
+from trellis.networks.sequence import GloVeEmbedding, KneserNeyLM, SkipGramEmbedding
 from trellis.spec import NodeSpec
 
 small: dict[str, Any] = {"hidden_channels": (8,)}
@@ -91,6 +100,16 @@ OBJECTIVES: dict[str, Case] = {
         partial(SkipGram, partial(SkipGramEmbedding, embed_dim=8), adam),
         partial(NodeWalks, KarateClub, walk_length=6, window=2, batch_size=8),
     ),
+    "CBOW": Case(partial(CBOW, partial(SkipGramEmbedding, embed_dim=8), adam), contexts),
+    "PMIFactorization": Case(
+        partial(
+            PMIFactorization,
+            partial(SkipGramEmbedding, embed_dim=4),
+            partial(torch.optim.SGD, lr=0.5),
+        ),
+        all_counts,
+    ),
+    "GloVe": Case(partial(GloVe, partial(GloVeEmbedding, embed_dim=8), adam), cooccurrences),
     "GraphRegression": Case(
         partial(GraphRegression, PooledGCN, adam), partial(ManyGraphs, "real")
     ),

@@ -28,6 +28,20 @@ class SkipGramBatch(NamedTuple):
     negatives: Tensor
 
 
+class PairCounts(NamedTuple):
+    """Pairs of words and how often they stand near each other.
+
+    Args:
+        center: ids ``[B]``.
+        context: ids ``[B]``.
+        counts: of the pairs ``[B]``, above 0.
+    """
+
+    center: Tensor
+    context: Tensor
+    counts: Tensor
+
+
 class Probe(NamedTuple):
     """Labelled ids, and those that a linear classifier is to predict them from.
 

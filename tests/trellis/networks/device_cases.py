@@ -174,6 +174,14 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         (_TOKENS[0], _TOKENS.t()),
     ),
     "BagOfWords": (_counted_words, (_TOKENS,)),
+    "SubwordEmbedding": (
+        _network(sequence.SubwordEmbedding, 9, words=[*"abcdefgh", "cat"], num_buckets=7),
+        (_TOKENS[0], _TOKENS.t()),
+    ),
+    "GloVeEmbedding": (
+        _network(sequence.GloVeEmbedding, 9, embed_dim=4),
+        (_TOKENS[0], _TOKENS.t()),
+    ),
     "SentenceCNN": (
         _network(sequence.SentenceCNN, 9, 3, pad_id=0, embed_dim=4, channels=2),
         (_TOKENS,),

@@ -26,6 +26,7 @@ OWN: dict[str, dict[str, Any]] = {
     "ActorCriticNetwork": {"num_actions": 2},
     "LabelPropagation": {"in_channels": 2},
     "GINE": {"edge_channels": 2},
+    "SubwordEmbedding": {"words": [*"abcdef", "cat"]},
 }
 PUBLIC: dict[str, Any] = {
     name: getattr(import_module(path.rpartition(".")[0]), name)

@@ -2,6 +2,7 @@
 
 from trellis.networks.sequence.bag_of_words import BagOfWords
 from trellis.networks.sequence.bert import BERT, BertClassifier, BertPretraining, BertTagger
+from trellis.networks.sequence.glove_embedding import GloVeEmbedding
 from trellis.networks.sequence.gpt import GPT
 from trellis.networks.sequence.ngram import AddKLM, KneserNeyLM
 from trellis.networks.sequence.recurrent import RecurrentClassifier, RecurrentLM, RecurrentTagger
@@ -9,6 +10,7 @@ from trellis.networks.sequence.recurrent_seq2seq import RecurrentSeq2Seq
 from trellis.networks.sequence.sentence_cnn import SentenceCNN
 from trellis.networks.sequence.signal import SignalCNN, SignalRNN, SignalTCN
 from trellis.networks.sequence.skip_gram_embedding import SkipGramEmbedding
+from trellis.networks.sequence.subword_embedding import SubwordEmbedding
 from trellis.networks.sequence.tcn import TCN
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
 
@@ -21,6 +23,7 @@ __all__ = [
     "BertTagger",
     "GPT",
     "KneserNeyLM",
+    "GloVeEmbedding",
     "RecurrentClassifier",
     "RecurrentLM",
     "RecurrentSeq2Seq",
@@ -31,5 +34,6 @@ __all__ = [
     "SignalTCN",
     "SkipGramEmbedding",
     "TCN",
+    "SubwordEmbedding",
     "TransformerSeq2Seq",
 ]
