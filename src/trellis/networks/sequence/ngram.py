@@ -69,7 +69,7 @@ class CountedLM(nn.Module, ABC):
             lengths = lengths + begun
             contexts.append(level.find(contexts[-1], token))
         probabilities = self.probabilities(levels, contexts, lengths)  # [B * T, V]
-        logits = probabilities.log().float().view(*tokens.shape, self.num_tokens)
+        logits = probabilities.log_().float().view(*tokens.shape, self.num_tokens)
         return logits, rows[:, tokens.size(1) :]
 
     @abstractmethod
@@ -208,7 +208,7 @@ class KneserNeyLM(CountedLM):
         met = total > 0
         # Sums of 0, where nothing was met, must not divide.
         left = (kinds * discount).sum(1) / total.where(met, 1)
-        p = p * left.where(met, 1)[:, None]
+        p *= left.where(met, 1)[:, None]
         position, token, value = level.followers(context.where(met, NOTHING))
         kept = (value - discount[value.clamp(1, 3) - 1]).clamp(min=0)
         return p.index_put_((position, token), kept / total[position], accumulate=True)
