@@ -115,7 +115,10 @@ def read_transformers(
 def is_transformers(folder: str | Path) -> bool:
     """Whether the ``config.json`` in a folder is one of ``transformers``, and not of trellis."""
     path = Path(folder) / CONFIG
-    config = _read_json(path) if path.is_file() else {}
+    try:
+        config = _read_json(path)
+    except OSError:  # it is missing or damaged, of which the reader of either kind tells
+        return False
     return "model_type" in config and "trellis" not in config
 
 
