@@ -36,7 +36,7 @@ def write_transformers(objective: Objective, folder: Path) -> None:
     """
     from safetensors.torch import save_file
 
-    network = getattr(objective, "network", None)
+    network: Any = getattr(objective, "network", None)
     architecture = next((n for n, m in MODELS.items() if type(network) is m.network), None)
     if architecture is None:
         raise ValueError(

@@ -229,7 +229,8 @@ def _spec(
         tokens = _tokenizer(path, size, special).spec
     else:
         special |= {} if mask_id is None else {"mask": mask_id}
-        tokens = TokenSpec(size, **{f"{role}_id": i for role, i in special.items()})
+        named: dict[str, Any] = {f"{role}_id": i for role, i in special.items()}
+        tokens = TokenSpec(size, **named)
     if model.objective is MaskedLM and tokens.mask_id is None:
         raise ValueError(
             f"there is no {TOKENIZER}, which would say which id is [MASK]: give --mask_id"
