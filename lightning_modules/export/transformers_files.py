@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from trellis.lightning_modules.export.transformers_folder import (
 )
 from trellis.lightning_modules.export.weights import CONFIG, WEIGHTS
 from trellis.networks.sequence.gpt import GPT
+from trellis.nn.attention import CausalSelfAttention
 from trellis.sequence.huggingface import BERT, GPT2, to_theirs
 from trellis.sequence.imported_tokenizer import ROLES
 from trellis.sequence.tokenizer import Tokenizer, from_json
@@ -74,13 +74,17 @@ def write_transformers(objective: Objective, folder: Path) -> None:
 def _options_of(network: Any) -> dict[str, Any]:
     """Arguments of a network of ours, from what it is."""
     body = getattr(network, "body", network)
-    options = {**asdict(body.options), "num_layers": len(body.layers)}
+    options = {**vars(body.options), "num_layers": len(body.layers)}
     kind = type(body.positions).__name__
     if isinstance(network, GPT) and kind != "LearnedPositions":
         raise ValueError(f"format transformers: its GPT-2 has learned positions, not {kind}")
-    for name in ("key_value_heads", "window", "linear"):
-        if options[name]:
-            raise ValueError(f"format transformers: its GPT-2 has no {name}={options[name]}")
+    if isinstance(network, GPT):
+        attention = network.layers[0].attention
+        name = type(attention).__name__
+        if type(attention) is not CausalSelfAttention:
+            raise ValueError(f"format transformers: its GPT-2 has no {name}")
+        if attention.window or attention.key_value_heads != attention.num_heads:
+            raise ValueError("format transformers: its GPT-2 has no window or groups of heads")
     if not isinstance(network, GPT) and options["norm_first"]:
         raise ValueError("format transformers: its BERT has no norm_first=True")
     if not isinstance(network, GPT):

@@ -5,7 +5,7 @@ Legend: B sequences, T tokens, S memory tokens, D embed_dim, H heads, d = D / H.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -18,10 +18,22 @@ from trellis.nn.attention import (
     SelfAttention,
     check_heads,
 )
-from trellis.nn.linear_attention import CausalLinearAttention
 from trellis.nn.positional import LearnedPositions
 
 Attention = TypeVar("Attention", SelfAttention, CrossAttention)
+
+
+class CausalAttentionFactory(Protocol):
+    """Builds the causal self-attention of a layer; called by keyword.
+
+    The module has ``forward(x [B, T, D], cache, rotation) -> (y [B, T, D], cache)``, where the
+    cache is a tuple of tensors, the first of which has the positions so far in dimension 2, and
+    ``weights(x, rotation) -> [B, H, T, T]``.
+    """
+
+    def __call__(
+        self, embed_dim: int, num_heads: int, *, dropout: float, bias: bool
+    ) -> nn.Module: ...
 
 
 @dataclass(frozen=True)
@@ -37,13 +49,10 @@ class LayerOptions:
         activation: of the feed-forward network.
         norm_first: normalize the input of a sublayer (pre-norm), else the sum (post-norm).
         bias: whether linear maps and norms have biases.
-        key_value_heads: of causal attention; ``None`` means ``num_heads``.
-        window: positions that causal attention attends to; ``None`` means all.
-        linear: causal attention is linear attention.
+        causal_attention: from sizes to the causal self-attention of a layer.
         norm_eps: added to the variance in norms.
     Raises:
-        ValueError: a size or probability is out of range, or linear attention with groups of
-            heads or a window.
+        ValueError: a size or probability is out of range.
     """
 
     embed_dim: int
@@ -54,9 +63,7 @@ class LayerOptions:
     activation: Activation = "relu"
     norm_first: bool = True
     bias: bool = True
-    key_value_heads: int | None = None
-    window: int | None = None
-    linear: bool = False
+    causal_attention: CausalAttentionFactory = CausalSelfAttention
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
@@ -64,25 +71,20 @@ class LayerOptions:
         at_least_one("feedforward_dim", self.feedforward_dim)
         probability("dropout", self.dropout)
         probability("attention_dropout", self.attention_dropout)
-        if self.linear and (self.key_value_heads or self.window):
-            raise ValueError(
-                f"key_value_heads={self.key_value_heads}, window={self.window}: linear attention "
-                f"has neither, leave them out"
-            )
         positive("norm_eps", self.norm_eps)
 
     def attention(self, kind: type[Attention]) -> Attention:
         """A new attention of one of the two kinds."""
         return kind(self.embed_dim, self.num_heads, dropout=self.attention_dropout, bias=self.bias)
 
-    def causal_attention(self) -> CausalSelfAttention | CausalLinearAttention:
+    def causal(self) -> Any:
         """A new causal self-attention."""
-        width, heads = self.embed_dim, self.num_heads
-        options: dict[str, Any] = {"dropout": self.attention_dropout, "bias": self.bias}
-        if self.linear:
-            return CausalLinearAttention(width, heads, **options)
-        options |= {"key_value_heads": self.key_value_heads, "window": self.window}
-        return CausalSelfAttention(width, heads, **options)
+        return self.causal_attention(
+            embed_dim=self.embed_dim,
+            num_heads=self.num_heads,
+            dropout=self.attention_dropout,
+            bias=self.bias,
+        )
 
     def norm(self) -> nn.LayerNorm:
         """A new layer norm."""
@@ -219,7 +221,7 @@ class CausalLayer(nn.Module):
 
     def __init__(self, options: LayerOptions) -> None:
         super().__init__()
-        self.attention = options.causal_attention()
+        self.attention = options.causal()
         self.residual = ResidualNorm(options)
         self.feedforward = FeedForward(options)
 
@@ -247,7 +249,7 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, options: LayerOptions) -> None:
         super().__init__()
-        self.attention = options.causal_attention()
+        self.attention = options.causal()
         self.residual = ResidualNorm(options)
         self.cross_attention = options.attention(CrossAttention)
         self.cross_residual = ResidualNorm(options)

@@ -1,5 +1,6 @@
 """Linear models from the command line beside scikit-learn's, with equal regularisation."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,11 @@ def fitted(config: str, *options: str, capsys) -> tuple[np.ndarray, np.ndarray, 
     name = "test/accuracy" if "logistic" in config else "test/rmse"
     [line] = [line for line in capsys.readouterr().out.splitlines() if name in line]
     weights, biases = trellis.load(path).network.parameters()
-    return weights.detach().numpy(), biases.detach().numpy(), float(line.split()[-1])
+    return (
+        weights.detach().numpy(),
+        biases.detach().numpy(),
+        float(re.findall(r"[-\d.e]+", line)[-1]),
+    )
 
 
 def raw(name: str) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:

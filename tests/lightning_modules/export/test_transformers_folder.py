@@ -23,6 +23,8 @@ from trellis.networks.sequence import (
     BertTagger,
     RecurrentLM,
 )
+from trellis.nn.attention import CausalSelfAttention
+from trellis.nn.linear_attention import CausalLinearAttention
 from trellis.sequence.subword import BPETokenizer, WordPieceTokenizer
 from trellis.sequence.tokenizer import CharTokenizer, WordTokenizer
 from trellis.spec import LabelledTokenSpec, TokenSpec
@@ -238,9 +240,14 @@ def test_what_transformers_does_not_have_is_not_written(tmp_path: Path) -> None:
     rotary = ready(CausalLM(partial(GPT, positions="rotary", **small), spec=spec))
     with pytest.raises(ValueError, match="its GPT-2 has learned positions, not RotaryPositions"):
         trellis.export(rotary, to, formats=["transformers"])
-    local = ready(CausalLM(partial(GPT, window=4, **small), spec=spec))
-    with pytest.raises(ValueError, match="its GPT-2 has no window=4"):
-        trellis.export(local, to, formats=["transformers"])
+    for kind, told in (
+        (partial(CausalSelfAttention, window=4), "no window or groups"),
+        (partial(CausalSelfAttention, key_value_heads=1), "no window or groups"),
+        (CausalLinearAttention, "no CausalLinearAttention"),
+    ):
+        other = ready(CausalLM(partial(GPT, attention=kind, **small), spec=spec))
+        with pytest.raises(ValueError, match=f"its GPT-2 has {told}"):
+            trellis.export(other, to, formats=["transformers"])
     first = ready(MaskedLM(partial(BertPretraining, norm_first=True, **small), spec=spec))
     with pytest.raises(ValueError, match="its BERT has no norm_first=True"):
         trellis.export(first, to, formats=["transformers"])

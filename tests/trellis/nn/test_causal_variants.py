@@ -1,5 +1,6 @@
 """Local, linear and grouped causal attention, each equal to the naive form with a mask."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,10 +17,13 @@ from trellis.sequence.decoding import greedy_search, language_model
 
 B, H, D = 2, 3, 4
 KINDS: dict[str, dict[str, Any]] = {
-    "grouped": {"key_value_heads": 1},
-    "local": {"window": 3},
-    "grouped and local": {"key_value_heads": 2, "window": 3, "positions": "rotary"},
-    "linear": {"linear_attention": True},
+    "grouped": {"attention": partial(CausalSelfAttention, key_value_heads=1)},
+    "local": {"attention": partial(CausalSelfAttention, window=3)},
+    "grouped and local": {
+        "attention": partial(CausalSelfAttention, key_value_heads=2, window=3),
+        "positions": "rotary",
+    },
+    "linear": {"attention": CausalLinearAttention},
 }
 
 
@@ -80,12 +84,10 @@ def test_groups_of_heads_share_keys_and_values() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_times_values_are_the_output(kind: str) -> None:
-    options = {k: v for k, v in KINDS[kind].items() if k in ("key_value_heads", "window")}
-    linear = kind == "linear"
-    module = CausalLinearAttention(12, 4) if linear else CausalSelfAttention(12, 4, **options)
+    module = KINDS[kind]["attention"](12, 4)
     x = torch.randn(B, 7, 12)
     values = split_heads(module.query_key_value(x), 1)[..., 12:].squeeze(1)
-    groups = options.get("key_value_heads", 4)
+    groups = getattr(module, "key_value_heads", 4)
     values = split_heads(values[..., -3 * groups :], groups).repeat_interleave(4 // groups, 1)
     weights = module.weights(x)
     torch.testing.assert_close(weights.sum(-1), torch.ones(B, 4, 7))
@@ -150,11 +152,16 @@ def test_one_graph_on_any_device(kind: str) -> None:
         ({"key_value_heads": 3}, "key_value_heads=3: give a divisor of num_heads=4"),
         ({"key_value_heads": 0}, "key_value_heads=0"),
         ({"window": 0}, "window=0"),
-        ({"linear_attention": True, "window": 4}, "linear attention has neither"),
-        ({"linear_attention": True, "positions": "rotary"}, "positions=rotary"),
-        ({"linear_attention": True, "attention_dropout": 0.1}, "attention_dropout=0.1"),
     ],
 )
-def test_what_does_not_go_together_is_refused(options: dict[str, Any], told: str) -> None:
+def test_impossible_groups_and_windows_are_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        GPT(11, num_heads=4, embed_dim=16, **options)
+        CausalSelfAttention(16, 4, **options)
+
+
+def test_linear_attention_refuses_what_it_does_not_have() -> None:
+    with pytest.raises(ValueError, match="attention_dropout=0.1: linear attention makes no"):
+        CausalLinearAttention(16, 4, dropout=0.1)
+    network = GPT(11, attention=CausalLinearAttention, positions="rotary")
+    with pytest.raises(ValueError, match="linear attention takes no rotary positions"):
+        network(torch.zeros(1, 2, dtype=torch.long))

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from trellis.checks import at_least_one, check_tokens
 from trellis.nn.activation import Activation
-from trellis.nn.attention import KeyValues
+from trellis.nn.attention import CausalSelfAttention, KeyValues
 from trellis.nn.positional import Positions, position_module
 from trellis.nn.transformer_layer import (
+    CausalAttentionFactory,
     CausalLayer,
     LayerOptions,
     cached_length,
@@ -37,22 +38,20 @@ class GPT(nn.Module):
         attention_dropout: probability for the attention weights.
         bias: whether linear layers and norms have biases.
         positions: ``learned`` as published; the other kinds have no parameters.
-        key_value_heads: heads of keys and values, each shared by a group of heads; divides
-            ``num_heads``, which is the default and means no groups.
-        window: each position attends to this many, itself included; ``None`` means to all.
-        linear_attention: attention in time linear in the length, with a state of fixed size.
+        attention: of a layer: ``CausalSelfAttention``, whose options are groups of heads that
+            share keys and values, and a window; or ``CausalLinearAttention``, whose time is
+            linear in the length.
         feedforward_dim: hidden width of the feed-forward networks; ``None``: 4 D.
         activation: of these; ``gelu_tanh`` in the released weights.
         norm_eps: added to the variance in norms.
     Shape:
         tokens ``[B, T]`` -> logits ``[B, T, V]`` and the state, a key-value cache per layer
     Raises:
-        ValueError: an impossible size, options that linear attention does not have, an id outside
-            the vocabulary, or a text longer than ``context``.
+        ValueError: an impossible size, an id outside the vocabulary, or a text longer than
+            ``context``.
 
     Source: Radford et al. 2019 (GPT-2), section 2.3, with its initialisation: N(0, 0.02), for the
-    last layer of each sublayer divided by the square root of the number of sublayers. Groups of
-    heads: Ainslie et al. 2023; linear attention: Katharopoulos et al. 2020.
+    last layer of each sublayer divided by the square root of the number of sublayers.
 
     >>> network = GPT(65, context=64, bias=False)
     >>> logits, state = network(torch.zeros(2, 10, dtype=torch.long))
@@ -75,9 +74,7 @@ class GPT(nn.Module):
         attention_dropout: float = 0.0,
         bias: bool = True,
         positions: Positions = "learned",
-        key_value_heads: int | None = None,
-        window: int | None = None,
-        linear_attention: bool = False,
+        attention: CausalAttentionFactory = CausalSelfAttention,
         feedforward_dim: int | None = None,
         activation: Activation = "gelu",
         norm_eps: float = 1e-5,
@@ -94,13 +91,9 @@ class GPT(nn.Module):
             attention_dropout=attention_dropout,
             activation=activation,
             bias=bias,
-            key_value_heads=key_value_heads,
-            window=window,
-            linear=linear_attention,
+            causal_attention=attention,
             norm_eps=norm_eps,
         )
-        if linear_attention and positions == "rotary":
-            raise ValueError("positions=rotary: linear attention takes learned or sinusoidal ones")
         self.tokens = nn.Embedding(num_tokens, embed_dim)
         self.positions = position_module(
             positions, embed_dim, num_heads=num_heads, max_length=context
