@@ -98,6 +98,7 @@ def test_padding_is_not_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
+@pytest.mark.long
 def test_three_letters_of_shakespeare_tell_of_the_next(
     tmp_path: Path, data_dir: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -135,7 +135,9 @@ def test_decoding_feeds_a_token_at_a_time(kind: str) -> None:
             text.append(token)
 
 
-@pytest.mark.parametrize("kind", ["grouped and local", "linear"])
+@pytest.mark.parametrize(
+    "kind", ["linear", pytest.param("grouped and local", marks=pytest.mark.long)]
+)
 def test_one_graph_on_any_device(kind: str) -> None:
     network, tokens = gpt(kind), torch.randint(11, (B, 70))
     compiled = torch.compile(network, backend="eager", fullgraph=True)

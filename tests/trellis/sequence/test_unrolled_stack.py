@@ -35,6 +35,7 @@ def test_dropout_lies_between_layers_and_in_training_alone() -> None:
     assert torch.equal(stack(x)[0], stack(x)[0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_language_model_of_each_cell_learns_what_follows(cell: str) -> None:
     """In a text of period 5, whose tokens come twice, only a state tells what is next."""
