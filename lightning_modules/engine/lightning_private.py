@@ -249,7 +249,9 @@ class ShortSteps(L.Callback):
             self._replace(loop, "_build_kwargs", _batch_and_number)
         # It divides a loss by 1, with a gradient.
         self._replace(loop.automatic_optimization, "output_result_cls", _Result)
-        # It looks for who moves a batch, the module or the data.
+        # It looks for who moves a batch, the module or the data; a profiler is told.
+        if not isinstance(trainer.profiler, PassThroughProfiler):  # type: ignore[attr-defined]
+            return
         find = trainer._data_connector._datahook_selector.get_instance  # type: ignore[union-attr]
         before, move, after = (getattr(find(name), name) for name in BATCH_HOOKS)
         self._replace(pl_module, "_on_before_batch_transfer", before)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trellis.torch_private import tracing_error
+from trellis.torch_private import tracing_errors
 
 
 class Recorded:
@@ -71,7 +71,7 @@ class Recorded:
         self._last = None
         try:
             y = self._asked(x)
-        except tracing_error():  # no single graph, or too many of them
+        except tracing_errors():
             self._asked = None
             return self._function(x)
         if self._last is not None:

@@ -54,11 +54,11 @@ def trace_gradients() -> None:
     torch._dynamo.config.trace_autograd_ops = True
 
 
-def tracing_error() -> type[Exception]:
-    """What a function raises that ``torch.compile(fullgraph=True)`` cannot trace."""
-    from torch._dynamo.exc import TorchDynamoException
+def tracing_errors() -> tuple[type[Exception], ...]:
+    """What ``torch.compile(fullgraph=True)`` raises: no single graph, or too many of them."""
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
-    return TorchDynamoException
+    return TorchDynamoException, FailOnRecompileLimitHit
 
 
 def scan(

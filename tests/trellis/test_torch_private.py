@@ -16,7 +16,7 @@ from trellis.torch_private import (
     scan,
     total_norm,
     trace_gradients,
-    tracing_error,
+    tracing_errors,
 )
 
 CHANGED = "torch changed a private function that trellis.torch_private uses: "
@@ -111,9 +111,18 @@ def test_a_traced_program_takes_the_number_one() -> None:
         torch.testing.assert_close(found, torch.zeros(count, 3), msg=f"{CHANGED}_config")
 
 
-def test_what_cannot_be_traced_raises_this_error() -> None:
+def test_what_cannot_be_traced_raises_one_of_these_errors() -> None:
     def reads(x: torch.Tensor) -> torch.Tensor:
         return x if x.sum() > 0 else -x
 
-    with pytest.raises(tracing_error()):
+    with pytest.raises(tracing_errors()):
         torch.compile(reads, backend="eager", fullgraph=True)(torch.ones(2))
+
+
+def test_too_many_graphs_raise_one_of_these_errors() -> None:
+    def power(x: torch.Tensor, number: int) -> torch.Tensor:
+        return x**number
+
+    compiled = torch.compile(power, backend="eager", fullgraph=True, dynamic=False)
+    with pytest.raises(tracing_errors()):
+        [compiled(torch.ones(2), number) for number in range(100)]

@@ -83,8 +83,7 @@ def causal_mask(length: int, total: int, device: torch.device | None = None) -> 
     tensor([[1, 1, 1, 0],
             [1, 1, 1, 1]], dtype=torch.int32)
     """
-    ones = torch.ones(length, total, dtype=torch.bool, device=device)
-    return ones.tril(total - length)
+    return window_mask(length, total, total, device)
 
 
 def attention_weights(query: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:

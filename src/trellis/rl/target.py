@@ -22,7 +22,15 @@ def frozen_copy(network: Network) -> Network:
 
 
 def polyak_update_(target: nn.Module, source: nn.Module, tau: float) -> None:
-    """One ``PolyakUpdate``."""
+    """Move ``target`` towards ``source`` once, in place: see ``PolyakUpdate``.
+
+    Args:
+        target: is updated.
+        source: a network of the same kind.
+        tau: share of the way; 1 makes them equal.
+    Raises:
+        ValueError: tau outside [0, 1].
+    """
     PolyakUpdate(target, source, tau)()
 
 

@@ -505,3 +505,10 @@ def test_batches_pass_the_hooks_of_the_module_or_the_data(tmp_path: Path) -> Non
         trainer.fit(objective, datamodule=data)
         seen.append(objective.seen)
     assert torch.equal(2 * seen[0], seen[1])
+
+
+def test_a_profiler_sees_the_hooks_of_batches(tmp_path: Path) -> None:
+    profiler = L.pytorch.profilers.SimpleProfiler()
+    steps(Classification(mlp), tmp_path, profiler=profiler)
+    moves = [name for name in profiler.recorded_durations if "transfer_batch_to_device" in name]
+    assert sum(len(profiler.recorded_durations[name]) for name in moves) == 3

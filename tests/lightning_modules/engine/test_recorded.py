@@ -111,3 +111,21 @@ def test_errors_of_the_function_are_its_own() -> None:
     recorded.renew()
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         recorded(torch.ones(2, 5))
+
+
+def test_a_function_that_always_changes_is_called_as_it_is_in_the_end() -> None:
+    """Beyond torch's limit of graphs for one function, as with a schedule in plain Python."""
+
+    class Schedule:
+        step = 0
+
+        def __call__(self, x: Tensor) -> Tensor:
+            return x + self.step
+
+    schedule = Schedule()
+    recorded = Recorded(schedule.__call__)
+    for step in range(20):
+        schedule.step = step
+        recorded.renew()
+        for _ in range(2):
+            assert torch.equal(recorded(torch.zeros(2)), torch.full((2,), float(step)))

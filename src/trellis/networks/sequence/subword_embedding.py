@@ -88,7 +88,7 @@ class SubwordEmbedding(nn.Module):
             parts.flatten(0, -2),
             self.parts.weight,
             mode="sum",
-            per_sample_weights=weights.flatten(0, -2).to(self.parts.weight.dtype),
+            per_sample_weights=weights.flatten(0, -2),
         )
         return bags.view(*ids.shape, -1)
 
