@@ -14,6 +14,7 @@ from trellis.datamodules.sequence.sentence_order import SentenceOrder
 from trellis.datamodules.sequence.span_order import SpanOrder
 from trellis.datamodules.sequence.text_corpus import TextCorpus
 from trellis.datamodules.sequence.tiny_shakespeare import TinyShakespeare
+from trellis.datamodules.sequence.wikitext2 import WikiText2
 from trellis.datamodules.sequence.word_contexts import WordContexts
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "SpanOrder",
     "TextCorpus",
     "TinyShakespeare",
+    "WikiText2",
     "WordContexts",
 ]

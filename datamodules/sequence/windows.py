@@ -98,7 +98,7 @@ class Windows:
             return self._streams(tokens, whole=not train, name=name)
         return self._random(tokens) if train else self._consecutive(tokens)
 
-    def of_new_text(self, path: str, spec: TokenSpec) -> Inputs:
+    def of_new_text(self, path: str, spec: TokenSpec, line_end: str = "\n") -> Inputs:
         """Windows of a new text, in its order, called by the numbers of their first tokens.
 
         A stream is one row, whose state is carried from the first window to the last.
@@ -106,13 +106,14 @@ class Windows:
         Args:
             path: of the text; ``-`` is standard input.
             spec: of the tokens that the model was trained on.
+            line_end: what the model was given where a line ends.
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: it is not UTF-8, has fewer than two tokens, or has a character unknown to
                 the tokenizer.
         """
         text, tokenizer = read_new_text(path), tokenizer_of(spec, path)
-        tokens = TokensInMemory(torch.tensor(tokenizer.encode(text)))
+        tokens = TokensInMemory(torch.tensor(tokenizer.encode(text.replace("\n", line_end))))
         if len(tokens) < 2:
             raise too_short(f"input={path}", "nothing follows its first token")
         windows = Windows(self.context, 1 if self.stream else self.batch_size)

@@ -1,7 +1,7 @@
 """What language models of the next token share: networks, streams, evaluation in nats."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,14 @@ class LanguageModelFactory(Protocol):
     def __call__(self, num_tokens: int) -> nn.Module: ...
 
 
+@runtime_checkable
+class ScoresTargets(Protocol):
+    """A network that knows the probabilities of targets without those of all other tokens."""
+
+    def log_prob(self, tokens: Tensor, targets: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Log-probabilities ``[B, T]`` of the targets ``[B, T]``, and the state after ``tokens``."""
+
+
 class LanguageModelling(Objective):
     """Base of the objectives of networks that predict each token from those before it.
 
@@ -36,6 +44,8 @@ class LanguageModelling(Objective):
     With ``carry_state`` each batch starts from the network's state after the batch before. The
     data must then be streams, where each row continues the same row of the batch before; the
     second batch is checked.
+
+    A network with the method ``log_prob``, see ``ScoresTargets``, is trained and evaluated by that.
 
     Args:
         network: from ``num_tokens`` to a module ``(tokens, state) -> (logits, state)``.
@@ -86,12 +96,24 @@ class LanguageModelling(Objective):
         """Loss of a batch or of each target ``[B * T]``, and what the next batch starts from."""
         self.require_ids(batch)
         state = carried.enter(batch) if self.carry_state else None
-        logits, state = self(batch[:, :-1], state)
-        targets = batch[:, 1:].flatten()
-        loss = F.cross_entropy(
-            logits.flatten(0, 1), targets, ignore_index=self.ignored, reduction=reduction
-        )
+        if isinstance(self.network, ScoresTargets):
+            loss, state = self._scored(self.network, batch, state, reduction)
+        else:
+            logits, state = self(batch[:, :-1], state)
+            targets = batch[:, 1:].flatten()
+            loss = F.cross_entropy(
+                logits.flatten(0, 1), targets, ignore_index=self.ignored, reduction=reduction
+            )
         return loss, carried.leave(batch, state) if self.carry_state else carried
+
+    def _scored(
+        self, network: ScoresTargets, batch: Tensor, state: Any, reduction: str
+    ) -> tuple[Tensor, Any]:
+        tokens, targets = batch[:, :-1], batch[:, 1:]
+        inside = targets != self.ignored
+        log_prob, state = network.log_prob(tokens, targets.where(inside, 0), state)
+        losses = -log_prob.where(inside, 0).flatten()
+        return losses if reduction == "none" else losses.sum() / inside.sum(), state
 
     def evaluate(self, batch: Tensor, stage: Stage) -> None:
         loss, self._carried_in_evaluation = self._loss(batch, self._carried_in_evaluation)

@@ -74,6 +74,14 @@ class Level(nn.Module):
         known, at = context >= 0, context.clamp(min=0)
         return self.totals[at] * known, self.kinds[at] * known[:, None]
 
+    def value_of(self, context: Tensor, token: Tensor) -> Tensor:
+        """Value of each token after its context ``[N]``, 0 where it never followed."""
+        if not len(self.ngrams):
+            return torch.zeros_like(token)
+        keys = context.clamp(min=0) * self.num_tokens + token
+        at = torch.searchsorted(self.ngrams, keys).clamp(max=len(self.ngrams) - 1)
+        return self.values[at].where((context >= 0) & (self.ngrams[at] == keys), 0)
+
     def followers(self, context: Tensor) -> Followers:
         """Every token that followed the context of a position; none follows ``NOTHING``."""
         position = (context >= 0).nonzero().squeeze(1)

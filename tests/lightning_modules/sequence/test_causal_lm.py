@@ -18,12 +18,14 @@ from trellis.datamodules.engine.base import DataModule
 from trellis.datamodules.engine.loader import Loader
 from trellis.lightning_modules.sequence import language_modelling
 from trellis.lightning_modules.sequence.causal_lm import CausalLM
+from trellis.networks.sequence.adaptive_lm import AdaptiveLM
 from trellis.networks.sequence.gpt import GPT
 from trellis.networks.sequence.recurrent import RecurrentLM
 from trellis.spec import TokenSpec
 
 gru = partial(RecurrentLM, cell="gru", embed_dim=8, hidden_size=12, dropout=0.0)
 gpt = partial(GPT, context=8, embed_dim=16, num_heads=2, num_layers=1, dropout=0.0)
+adaptive = partial(AdaptiveLM, cutoffs=[2, 4], hidden_size=12)  # has log_prob
 adam = partial(torch.optim.Adam, lr=0.02)
 
 
@@ -40,7 +42,8 @@ def entropy_rate(transitions: Tensor) -> float:
     return float(-(share.unsqueeze(1) * torch.special.xlogy(transitions, transitions)).sum())
 
 
-def test_loss_is_the_mean_over_tokens_that_are_not_padding(tmp_path: Path) -> None:
+@pytest.mark.parametrize("network", [gpt, adaptive])
+def test_loss_is_the_mean_over_tokens_that_are_not_padding(network: Any, tmp_path: Path) -> None:
     class Padded(DataModule):
         spec = TokenSpec(5, pad_id=0)
         batches = (torch.tensor([[1, 2, 3, 0], [4, 3, 0, 0]]), torch.tensor([[1, 1, 1, 1]]))
@@ -48,7 +51,7 @@ def test_loss_is_the_mean_over_tokens_that_are_not_padding(tmp_path: Path) -> No
         def loader(self, split: str) -> Loader[Tensor]:
             return Loader(2, lambda index: self.batches[int(index)])
 
-    data, objective = Padded(), CausalLM(gpt, spec=Padded.spec)
+    data, objective = Padded(), CausalLM(network, spec=Padded.spec)
     objective.configure_model()
     objective.eval()
     losses = []

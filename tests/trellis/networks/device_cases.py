@@ -165,6 +165,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
             ("RecurrentTagger", {"out_channels": 3, "pad_id": 0}, (_TOKENS,)),
         )
     },
+    "AdaptiveLM": (
+        _network(sequence.AdaptiveLM, 9, cutoffs=[3, 6], hidden_size=8, num_layers=2),
+        (_TOKENS,),
+    ),
     **{
         kind.__name__: (partial(_counted, kind), (_TOKENS,))
         for kind in (sequence.KneserNeyLM, sequence.AddKLM)

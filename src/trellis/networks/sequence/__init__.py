@@ -1,5 +1,6 @@
 """Networks of sequences: tokens, and signals."""
 
+from trellis.networks.sequence.adaptive_lm import AdaptiveLM
 from trellis.networks.sequence.bag_of_words import BagOfWords
 from trellis.networks.sequence.bert import BERT, BertClassifier, BertPretraining, BertTagger
 from trellis.networks.sequence.glove_embedding import GloVeEmbedding
@@ -15,6 +16,7 @@ from trellis.networks.sequence.tcn import TCN
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
 
 __all__ = [
+    "AdaptiveLM",
     "AddKLM",
     "BERT",
     "BagOfWords",

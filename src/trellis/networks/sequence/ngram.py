@@ -11,6 +11,7 @@ context decides the shapes inside ``forward``, so it has values to read.
 """
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,20 @@ from trellis.checks import at_least_one, check_tokens, positive, probability
 from trellis.sequence.ngram_counts import NOTHING, Level, NGramCounts, column
 
 FALLBACK = (0.5, 1.0, 1.5)  # discounts where the counts are too few to estimate them
+
+
+class ReadContexts(NamedTuple):
+    """What is known of the contexts of N positions.
+
+    Args:
+        levels: n-grams by the lengths of their contexts.
+        contexts: numbers of the contexts of each length, ``[N]``; -1 where it was never met.
+        lengths: tokens before the next one that there are, ``[N]``, at most n - 1.
+    """
+
+    levels: list[Level]
+    contexts: list[Tensor]
+    lengths: Tensor
 
 
 class CountedLM(nn.Module, ABC):
@@ -58,6 +73,29 @@ class CountedLM(nn.Module, ABC):
         self.counts.forget()
 
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        read, state = self._read(tokens, state)
+        probabilities = self.probabilities(read)  # [B * T, V]
+        return probabilities.log_().float().view(*tokens.shape, self.num_tokens), state
+
+    def log_prob(
+        self, tokens: Tensor, targets: Tensor, state: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities ``[B, T]`` of the targets alone, and the state.
+
+        It looks up one token of the vocabulary at each position: far faster than ``forward``.
+        """
+        check_tokens("targets", targets, self.num_tokens)
+        read, state = self._read(tokens, state)
+        probabilities = self.probabilities(read, targets.flatten())  # [B * T]
+        return probabilities.log_().float().view_as(targets), state
+
+    @abstractmethod
+    def probabilities(self, read: "ReadContexts", targets: Tensor | None = None) -> Tensor:
+        """Of the next tokens at N positions, ``[N, V]``, in float64; of ``targets [N]``, ``[N]``."""
+
+    def _read(
+        self, tokens: Tensor, state: Tensor | None
+    ) -> "tuple[ReadContexts, Tensor]":
         check_tokens("tokens", tokens, self.num_tokens)
         rows = self._with_history(tokens, state)
         levels = self.counts.levels()
@@ -68,21 +106,7 @@ class CountedLM(nn.Module, ABC):
             begun = begun * (token >= 0)
             lengths = lengths + begun
             contexts.append(level.find(contexts[-1], token))
-        probabilities = self.probabilities(levels, contexts, lengths)  # [B * T, V]
-        logits = probabilities.log_().float().view(*tokens.shape, self.num_tokens)
-        return logits, rows[:, tokens.size(1) :]
-
-    @abstractmethod
-    def probabilities(
-        self, levels: list[Level], contexts: list[Tensor], lengths: Tensor
-    ) -> Tensor:
-        """Of the next tokens at N positions, ``[N, V]``, in float64.
-
-        Args:
-            levels: n-grams by the lengths of their contexts.
-            contexts: numbers of the contexts of each length, ``[N]``; -1 where it was never met.
-            lengths: tokens before the next one that there are, ``[N]``, at most n - 1.
-        """
+        return ReadContexts(levels, contexts, lengths), rows[:, tokens.size(1) :]
 
     def _with_history(self, tokens: Tensor, state: Tensor | None) -> Tensor:
         if state is None:
@@ -114,18 +138,21 @@ class AddKLM(CountedLM):
         super().__init__(num_tokens, order, continuations=False)
         self.k = float(positive("k", k))
 
-    def probabilities(
-        self, levels: list[Level], contexts: list[Tensor], lengths: Tensor
-    ) -> Tensor:
-        shape = len(lengths), self.num_tokens
-        p = torch.full(shape, self.k, dtype=torch.double, device=lengths.device)
-        total = torch.full_like(p[:, 0], self.k * self.num_tokens)
+    def probabilities(self, read: ReadContexts, targets: Tensor | None = None) -> Tensor:
+        levels, contexts, lengths = read
+        p = torch.full((len(lengths),), self.k, dtype=torch.double, device=lengths.device)
+        total = p * self.num_tokens
+        if targets is None:
+            p = p[:, None].repeat(1, self.num_tokens)
         for length, (level, context) in enumerate(zip(levels, contexts, strict=True)):
             context = context.where(lengths == length, NOTHING)
             total += level.sums(context)[0]
-            followers = level.followers(context)
-            p.index_put_(followers[:2], followers.value.double(), accumulate=True)
-        return p / total[:, None]
+            if targets is not None:
+                p += level.value_of(context, targets)
+            else:
+                followers = level.followers(context)
+                p.index_put_(followers[:2], followers.value.double(), accumulate=True)
+        return p / (total if targets is not None else total[:, None])
 
 
 class KneserNeyLM(CountedLM):
@@ -188,27 +215,45 @@ class KneserNeyLM(CountedLM):
             found[0] = 0
         return found
 
-    def probabilities(
-        self, levels: list[Level], contexts: list[Tensor], lengths: Tensor
-    ) -> Tensor:
-        discounts, root = self.discounts(), lengths.new_zeros(1)
-        p = torch.full(
-            (1, self.num_tokens), 1 / self.num_tokens, dtype=torch.double, device=root.device
-        )
+    def probabilities(self, read: ReadContexts, targets: Tensor | None = None) -> Tensor:
+        levels, contexts, lengths = read
+        discounts = self.discounts()
         # Without a context all positions are alike: there would be V tokens to add for each.
+        size = self.num_tokens
+        root = lengths.new_zeros(1)
+        p = torch.full((1, size), 1 / size, dtype=torch.double, device=root.device)
         p = self._mixed(p, levels[0], root, discounts[0])
-        p = p.repeat(len(lengths), 1)
+        p = p.repeat(len(lengths), 1) if targets is None else p[0, targets]
         for level, context, discount in zip(levels[1:], contexts[1:], discounts[1:], strict=True):
-            p = self._mixed(p, level, context, discount)
+            p = self._mixed(p, level, context, discount, targets)
         return p
 
-    def _mixed(self, p: Tensor, level: Level, context: Tensor, discount: Tensor) -> Tensor:
-        """Discounted n-grams of one length, mixed with those of shorter ones ``p [N, V]``."""
+    def _mixed(
+        self,
+        p: Tensor,
+        level: Level,
+        context: Tensor,
+        discount: Tensor,
+        targets: Tensor | None = None,
+    ) -> Tensor:
+        """Discounted n-grams of one length, mixed with those of shorter ones: ``p [N, V]``.
+
+        With ``targets [N]``, ``p [N]`` of these alone.
+        """
         total, kinds = level.sums(context)
         met = total > 0
         # Sums of 0, where nothing was met, must not divide.
-        left = (kinds * discount).sum(1) / total.where(met, 1)
-        p *= left.where(met, 1)[:, None]
-        position, token, value = level.followers(context.where(met, NOTHING))
-        kept = (value - discount[value.clamp(1, 3) - 1]).clamp(min=0)
-        return p.index_put_((position, token), kept / total[position], accumulate=True)
+        total, context = total.where(met, 1), context.where(met, NOTHING)
+        left = ((kinds * discount).sum(1) / total).where(met, 1)
+        if targets is not None:
+            value = level.value_of(context, targets)
+            return p * left + _discounted(value, discount) / total
+        p *= left[:, None]
+        position, token, value = level.followers(context)
+        kept = _discounted(value, discount) / total[position]
+        return p.index_put_((position, token), kept, accumulate=True)
+
+
+def _discounted(value: Tensor, discount: Tensor) -> Tensor:
+    """Values less the discount of 1, 2, and 3 or more; never below 0."""
+    return (value - discount[value.clamp(1, 3) - 1]).clamp(min=0)

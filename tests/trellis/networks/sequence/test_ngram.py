@@ -59,6 +59,22 @@ def test_every_probability_is_that_of_nltk(kind, reference, order: int) -> None:
     assert unmet - met or order == 2
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("order", [1, 3])
+def test_targets_alone_have_the_probabilities_of_the_whole_vocabulary(kind, order: int) -> None:
+    network = counted(kind, order)
+    tokens = torch.randint(0, V, (3, 40), generator=torch.Generator().manual_seed(0))
+    tokens[0] = IDS[0, :40]  # contexts that were met, as well
+    logits, state = network(tokens[:, :20])
+    expected = logits.gather(-1, tokens[:, 1:21, None]).squeeze(-1)
+    ours, own_state = network.log_prob(tokens[:, :20], tokens[:, 1:21])
+    torch.testing.assert_close(ours, expected)
+    assert torch.equal(own_state, state)
+    later = network.log_prob(tokens[:, 20:-1], tokens[:, 21:], state)[0]
+    whole = network.log_prob(tokens[:, :-1], tokens[:, 1:])[0]
+    assert torch.equal(later, whole[:, 20:])
+
+
 def test_discounts_and_probabilities_are_those_of_chen_and_goodman() -> None:
     """Their modified smoothing in loops and dictionaries, on enough text to estimate discounts."""
     torch.manual_seed(0)
