@@ -31,7 +31,7 @@ class ScoresTargets(Protocol):
     """A network that knows the probabilities of targets without those of all other tokens."""
 
     def log_prob(self, tokens: Tensor, targets: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Log-probabilities ``[B, T]`` of the targets ``[B, T]``, and the state after ``tokens``."""
+        """Log-probabilities of the targets, ``[B, T]`` each, and the state after ``tokens``."""
 
 
 class LanguageModelling(Objective):
@@ -45,7 +45,7 @@ class LanguageModelling(Objective):
     data must then be streams, where each row continues the same row of the batch before; the
     second batch is checked.
 
-    A network with the method ``log_prob``, see ``ScoresTargets``, is trained and evaluated by that.
+    A network that is one of ``ScoresTargets`` is trained and evaluated by its ``log_prob``.
 
     Args:
         network: from ``num_tokens`` to a module ``(tokens, state) -> (logits, state)``.

@@ -91,11 +91,9 @@ class CountedLM(nn.Module, ABC):
 
     @abstractmethod
     def probabilities(self, read: "ReadContexts", targets: Tensor | None = None) -> Tensor:
-        """Of the next tokens at N positions, ``[N, V]``, in float64; of ``targets [N]``, ``[N]``."""
+        """Of the next tokens at N positions, ``[N, V]``, or of ``targets [N]``; in float64."""
 
-    def _read(
-        self, tokens: Tensor, state: Tensor | None
-    ) -> "tuple[ReadContexts, Tensor]":
+    def _read(self, tokens: Tensor, state: Tensor | None) -> "tuple[ReadContexts, Tensor]":
         check_tokens("tokens", tokens, self.num_tokens)
         rows = self._with_history(tokens, state)
         levels = self.counts.levels()
