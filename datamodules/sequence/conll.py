@@ -47,8 +47,8 @@ class CoNLL(LabelledFiles):
 
     Args:
         train: path of the training file; ``None`` where there is a ``name``.
-        val: path of the validation file; ``None``: the last ``held_out`` sentences of the
-            training file.
+        val: path of the validation file, or how many sentences at the end of the training file
+            validate.
         test: path of the test file; ``None``: that of ``name``, or what validates.
         word_column: column of the words, counted from 0, or from the end if negative.
         tag_column: column of the tags.
@@ -59,7 +59,6 @@ class CoNLL(LabelledFiles):
             word a token.
         lowercase: convert words to lower case; characters are as they are written.
         name: of a set whose files, compressed by gzip, are in ``data_dir/NAME/raw``.
-        held_out: sentences of the training file that validate, where ``val`` is ``None``.
         characters: whether batches say how each word is spelled.
     Raises:
         FileNotFoundError: a file is missing.
@@ -74,7 +73,7 @@ class CoNLL(LabelledFiles):
     def __init__(
         self,
         train: FilePath | None = None,
-        val: FilePath | None = None,
+        val: int | FilePath = 1000,
         test: FilePath | None = None,
         word_column: int = 0,
         tag_column: int = -1,
@@ -85,20 +84,21 @@ class CoNLL(LabelledFiles):
         max_tokens: int = 4096,
         name: Name | None = None,
         data_dir: FilePath | None = None,
-        held_out: int = 1000,
         characters: bool = False,
     ) -> None:
+        paths: list[FilePath | None] = [train, None if isinstance(val, int) else val, test]
         if name is not None:
             folder = data_root(data_dir) / choose_from("name", name, Name) / "raw"
-            train, test = train or folder / "train.txt.gz", test or folder / "test.txt.gz"
-            classes = classes or CLASSES[name]
-        if train is None:
+            paths = [train or str(folder / "train.txt.gz"), paths[1]]
+            paths.append(test or str(folder / "test.txt.gz"))
+        if paths[0] is None:
             raise ValueError("train=None: give the path of a training file, or name=CoNLL2000")
         factory = tokenizer or partial(WordTokenizer, split_punctuation=False)
-        super().__init__(train, val or train, test, factory, lowercase, max_tokens)
+        super().__init__(paths[0], paths[1] or paths[0], paths[2], factory, lowercase, max_tokens)
+        self.held_out = at_least_one("val", val) if isinstance(val, int) else 0
         self.columns, self.comment = (word_column, tag_column), comment
-        self.classes, self.name, self.characters = tuple(classes), name, characters
-        self.held_out = 0 if val else at_least_one("held_out", held_out)
+        self.classes = tuple(classes) or (CLASSES[name] if name else ())
+        self.name, self.characters = name, characters
 
     def prepare_data(self) -> None:
         if self.name is not None:
@@ -112,8 +112,8 @@ class CoNLL(LabelledFiles):
             return sentences
         if self.held_out >= len(sentences):
             raise ValueError(
-                f"held_out={self.held_out}: {path} has {len(sentences):,} sentences; give less, "
-                f"or the path of a file to validate on as val"
+                f"val={self.held_out}: {path} has {len(sentences):,} sentences; let fewer "
+                f"validate, or give the path of a file"
             )
         return sentences[: -self.held_out] if split == "train" else sentences[-self.held_out :]
 

@@ -140,15 +140,15 @@ def test_classes_can_be_named(tmp_path: Path) -> None:
 
 
 def test_the_last_sentences_validate_where_no_file_does(tmp_path: Path) -> None:
-    data = CoNLL(written(tmp_path, "train.txt", NEWS), held_out=1)
+    data = CoNLL(written(tmp_path, "train.txt", NEWS), val=1)
     data.setup()
     assert [len(data.splits[split][0]) for split in ("train", "val", "test")] == [2, 1, 1]
     ((tokens, tags),) = data.val_dataloader()
     assert tokens.tolist() == [[BOS, UNKNOWN, EOS]], "U.N. is in no sentence that is trained on"
     assert tags.tolist() == [[-100, data.classes.index("I-ORG"), -100]]
-    for held_out, message in ((3, r"held_out=3: .*has 3 sentences"), (0, "held_out=0: give at")):
+    for val, message in ((3, r"val=3: .*has 3 sentences"), (0, "val=0: give at least 1")):
         with pytest.raises(ValueError, match=message):
-            CoNLL(written(tmp_path, "train.txt", NEWS), held_out=held_out).setup()
+            CoNLL(written(tmp_path, "train.txt", NEWS), val=val).setup()
     with pytest.raises(ValueError, match="train=None: give the path"):
         CoNLL()
 

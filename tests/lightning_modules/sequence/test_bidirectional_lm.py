@@ -79,7 +79,7 @@ def test_what_was_pretrained_is_part_of_a_tagger(tmp_path: Path) -> None:
     pretrained = trainer.checkpoint_callback.last_model_path
     text = "one B\ntwo O\n\nthree O\none B\nnine O\n"
     (tmp_path / "tags.txt").write_text(text * 8)
-    data = CoNLL(str(tmp_path / "tags.txt"), held_out=2, characters=True)
+    data = CoNLL(str(tmp_path / "tags.txt"), val=2, characters=True)
     context = partial(ContextualWords, **BODY)
     objective = Tagging(partial(CharacterTagger, hidden_size=4, context=context), adam(0.01))
     tagging = quiet_trainer(tmp_path / "tags", max_epochs=2)
