@@ -33,7 +33,8 @@ class BidirectionalLM(Objective):
 
     Args:
         network: from ``num_tokens`` to a module ``characters [B, T, C] -> log-probabilities both
-            ways``, with a method ``log_prob`` of the words of a text alone, as ``ELMo``.
+            ways``, with a method ``log_prob`` of the words of a text alone, as ``ELMo``; that one
+            reads which words are rare, so a step waits for a GPU.
     Raises:
         ValueError: the data have no tokenizer.
 
