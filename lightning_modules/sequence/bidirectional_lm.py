@@ -10,7 +10,7 @@ from torchmetrics import Metric
 
 from trellis.lightning_modules.engine.evaluation import BatchMean, Perplexity
 from trellis.lightning_modules.engine.objective import Objective, Stage
-from trellis.sequence.spelling import spelled
+from trellis.sequence.spelling import read_letters, spelled
 from trellis.sequence.tokenizer import SPECIAL, from_json
 from trellis.spec import TokenSpec
 
@@ -29,12 +29,12 @@ class BidirectionalLM(Objective):
     ``<unk>``, have none, as special tokens elsewhere.
 
     Evaluations report the mean of both losses and its exponential; predictions are the
-    log-probabilities of all words but the first and the last, from both sides.
+    log-probabilities of all words but the first and the last, from both sides. How long the
+    longest word of a batch is, and which words are rare, is read: a step waits for a GPU.
 
     Args:
         network: from ``num_tokens`` to a module ``characters [B, T, C] -> log-probabilities both
-            ways``, with a method ``log_prob`` of the words of a text alone, as ``ELMo``; that one
-            reads which words are rare, so a step waits for a GPU.
+            ways``, with a method ``log_prob`` of the words of a text alone, as ``ELMo``.
     Raises:
         ValueError: the data have no tokenizer.
 
@@ -62,7 +62,7 @@ class BidirectionalLM(Objective):
         tokenizer = from_json(spec.tokenizer)
         words = (tokenizer.decode([n]).strip() for n in range(spec.num_tokens))
         table = spelled(["" if word in SPECIAL else word for word in words])
-        self.register_buffer("table", table[:, : int((table != 0).any(0).sum())], persistent=False)
+        self.register_buffer("table", table, persistent=False)
 
     def metrics(self, spec: TokenSpec) -> Mapping[str, Metric]:
         return {"loss": BatchMean(), "perplexity": Perplexity()}
@@ -73,7 +73,7 @@ class BidirectionalLM(Objective):
 
     def characters(self, tokens: Tensor) -> Tensor:
         """How they are spelled: ``[B, T]`` -> ``[B, T, C]``."""
-        return self.table[tokens].long()
+        return read_letters(self.table, tokens)
 
     def log_prob(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities ``[B, T - 1]`` of words 2 to T, and of words 1 to T - 1."""

@@ -49,9 +49,8 @@ class SpelledSequences:
 
     def padded(self, indices: Tensor, pad_id: int) -> SpelledTokens:
         """The sequences ``indices [B]``, padded."""
-        letters = self.table[self.places.padded(indices, 0)]  # [B, T, MAX_BYTES]
-        longest = max(1, int((letters != 0).any(0).any(0).sum()))
-        return SpelledTokens(self.tokens.padded(indices, pad_id), letters[..., :longest].long())
+        letters = read_letters(self.table, self.places.padded(indices, 0))
+        return SpelledTokens(self.tokens.padded(indices, pad_id), letters)
 
 
 def spelled(words: Sequence[str]) -> Tensor:
@@ -66,3 +65,17 @@ def spelled(words: Sequence[str]) -> Tensor:
         row[: len(letters)] = letters
         row[: len(letters)] += 1
     return torch.from_numpy(table)
+
+
+def read_letters(table: Tensor, ids: Tensor) -> Tensor:
+    """The bytes of words, up to the end of the longest: its length is read from the values.
+
+    Args:
+        table: of ``spelled`` words ``[N, MAX_BYTES]``.
+        ids: rows of it ``[B, T]``.
+    Returns:
+        ``[B, T, C]``, C at least 1.
+    """
+    letters = table[ids]
+    longest = int((letters != 0).any(0).any(0).sum())
+    return letters[..., : max(1, longest)].long()
