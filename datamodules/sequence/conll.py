@@ -58,7 +58,8 @@ class CoNLL(LabelledFiles):
         tokenizer: learnt from the training words and applied to each word; ``None`` makes every
             word a token.
         lowercase: convert words to lower case; characters are as they are written.
-        name: of a set whose files, compressed by gzip, are in ``data_dir/NAME/raw``.
+        name: of a set.
+        data_dir: its files, ``train.txt.gz`` and ``test.txt.gz``, are in ``data_dir/NAME/raw``.
         characters: whether batches say how each word is spelled.
     Raises:
         FileNotFoundError: a file is missing.

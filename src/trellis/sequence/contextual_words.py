@@ -104,7 +104,7 @@ class ScalarMixture(nn.Module):
 
     Source: Peters et al. 2018, eq. 1.
 
-    >>> float(ScalarMixture(2)([torch.tensor(1.0), torch.tensor(3.0)]))
+    >>> ScalarMixture(2)([torch.tensor(1.0), torch.tensor(3.0)]).item()
     2.0
     """
 
