@@ -42,6 +42,7 @@ class BidirectionalLM(Objective):
     """
 
     spec_type = TokenSpec
+    partial_losses = True  # groups of rare words that a batch does not have
     table: Tensor
 
     def __init__(

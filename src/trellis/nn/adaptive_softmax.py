@@ -74,5 +74,8 @@ class AdaptiveSoftmax(nn.Module):
 
         Which groups are multiplied depends on the targets: it has their values to read.
         """
-        scores = self.layers(hidden.flatten(0, -2), targets.flatten()).output
+        # Under autocast, torch copies numbers of one type among those of another, and fails.
+        with torch.autocast(hidden.device.type, enabled=False):
+            rows = hidden.flatten(0, -2).to(self.layers.head.weight.dtype)
+            scores = self.layers(rows, targets.flatten()).output
         return scores.view_as(targets)

@@ -59,7 +59,7 @@ def spelled(words: Sequence[str]) -> Tensor:
     >>> spelled(["a", "é"])[:, :3].tolist()
     [[98, 0, 0], [196, 170, 0]]
     """
-    table = np.zeros((len(words), MAX_BYTES), np.int16)
+    table = np.zeros((len(words), MAX_BYTES), np.int32)
     for row, word in zip(table, words, strict=True):
         letters = np.frombuffer(word.encode("utf-8", "surrogatepass")[:MAX_BYTES], np.uint8)
         row[: len(letters)] = letters

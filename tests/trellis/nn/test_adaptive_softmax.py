@@ -66,3 +66,13 @@ def test_an_embedding_is_the_vector_that_scores_its_token(softmax: AdaptiveSoftm
 def test_cutoffs_that_make_no_groups_are_refused(cutoffs: list[int]) -> None:
     with pytest.raises(ValueError, match=r"cutoffs=.*num_tokens=50"):
         AdaptiveSoftmax(V, D, cutoffs=cutoffs)
+
+
+def test_targets_are_scored_under_autocast() -> None:
+    torch.manual_seed(0)
+    softmax, targets = AdaptiveSoftmax(9, 4, cutoffs=[3, 6]), torch.tensor([1, 4, 8])
+    hidden = torch.randn(3, 4)
+    expected = softmax.log_prob_of(hidden, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = softmax.log_prob_of(hidden.bfloat16(), targets)
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
