@@ -40,6 +40,7 @@ SIBLINGS = {
     "sequence/skipgram_wikitext2.yaml",
     "graph/gcn_bace.yaml",
     "graph/gcn_esol.yaml",
+    "graph/gine_esol.yaml",
     "graph/appnp_cora.yaml",
     "graph/vgae_cora.yaml",
     "graph/transe_umls.yaml",
@@ -72,6 +73,8 @@ SIBLINGS = {
     "sequence/fasttext_wikitext2.yaml",
     "sequence/glove_wikitext2.yaml",
     "sequence/ppmi_wikitext2.yaml",
+    "sequence/ngram_wikitext2.yaml",
+    "sequence/lstm_wikitext2.yaml",
 }
 
 
