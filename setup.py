@@ -40,8 +40,9 @@ extras["all"] = sorted({requirement for group in extras.values() for requirement
 extras["docs"] = ["sphinx>=8.1", "furo>=2024.8", "myst-parser>=4.0"]
 extras["ray"] = ["ray[train]>=2.60"]  # docs/ray.md
 # Measured against, in tests and in benchmarks only.
-extras["dev"] = [*extras["all"], "build", "mypy", "nltk>=3.8", "pytest", "pytest-xdist", "ruff",
-                 "transformers>=5.0", "types-PyYAML", "zuko>=1.6"]  # fmt: skip
+extras["dev"] = [*extras["all"], "build", "mypy", "nltk>=3.8", "pytest", "pytest-xdist",
+                 "pytorch-crf>=0.7.2", "ruff", "transformers>=5.0", "types-PyYAML",
+                 "zuko>=1.6"]  # fmt: skip
 extras["peers"] = ["nflows>=0.14", "normflows>=1.7", "pythae>=0.1.2", "stable-baselines3>=2.7",
                    "gensim>=4.4"]  # fmt: skip
 

@@ -51,7 +51,7 @@ class LabelledFiles(DataModule):
         self.paths = {"train": Path(train), "val": Path(val), "test": Path(test or val)}
         self.factory, self.lowercase = tokenizer, lowercase
         self.max_tokens = at_least_one("max_tokens", max_tokens)
-        self.splits: dict[str, tuple[Ragged, Any]] = {}
+        self.splits: dict[str, tuple[Any, Any]] = {}
 
     @abstractmethod
     def read(self, split: Split) -> Any:
@@ -62,8 +62,8 @@ class LabelledFiles(DataModule):
         """Learn the tokenizer and the classes from the training file, for ``spec``."""
 
     @abstractmethod
-    def encode(self, split: Split, contents: Any) -> tuple[Ragged, Any]:
-        """Token ids of the sequences of a split, and the labels that ``labels_of`` takes."""
+    def encode(self, split: Split, contents: Any) -> tuple[Any, Any]:
+        """Sequences of a split, as ``Ragged``, and the labels that ``labels_of`` takes."""
 
     @abstractmethod
     def labels_of(self, labels: Any, indices: Tensor) -> Tensor:
@@ -84,8 +84,8 @@ class LabelledFiles(DataModule):
         for split in wanted:
             self.splits[split] = self.encode(split, contents[split])
 
-    def encode_new(self, tokenizer: Tokenizer, lines: list[str], name: str) -> tuple[Ragged, Any]:
-        """Token ids of new lines, and placeholders of their labels."""
+    def encode_new(self, tokenizer: Tokenizer, lines: list[str], name: str) -> tuple[Any, Any]:
+        """Sequences of new lines, and placeholders of their labels."""
         limits = (self.max_length, self.max_tokens)
         tokens = encode_texts(tokenizer, lines, name, 1, *limits)
         return tokens, torch.zeros(len(lines), dtype=torch.long)
@@ -95,17 +95,17 @@ class LabelledFiles(DataModule):
         tokens, labels = self.encode_new(tokenizer, lines, name_of(path))
         return Inputs(self._loader(tokens, labels, "as given", spec.tokens.pad_id), lines)
 
-    def loader(self, split: Split) -> Loader[tuple[Tensor, Tensor]]:
+    def loader(self, split: Split) -> Loader[tuple[Any, Tensor]]:
         order: Order = "shuffled" if split == "train" else "sorted"
         return self._loader(*self.splits[split], order, self.spec.tokens.pad_id)
 
-    def predict_dataloader(self) -> Loader[tuple[Tensor, Tensor]]:
+    def predict_dataloader(self) -> Loader[tuple[Any, Tensor]]:
         return self._loader(*self.splits["test"], "as given", self.spec.tokens.pad_id)
 
     def _loader(
-        self, tokens: Ragged, labels: Any, order: Order, pad_id: int
-    ) -> Loader[tuple[Tensor, Tensor]]:
-        def batch(indices: Tensor) -> tuple[Tensor, Tensor]:
+        self, tokens: Any, labels: Any, order: Order, pad_id: int
+    ) -> Loader[tuple[Any, Tensor]]:
+        def batch(indices: Tensor) -> tuple[Any, Tensor]:
             return tokens.padded(indices, pad_id), self.labels_of(labels, indices)
 
         return budget_loader(tokens.lengths, batch, self.max_tokens, order)

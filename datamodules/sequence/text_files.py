@@ -89,7 +89,8 @@ def learn_tokenizer(
         plain = to_plain(factory)
     except ValueError:  # a lambda
         return factory(texts, lowercase=lowercase)
-    if "SavedTokenizer" in str(plain):  # learns nothing, and its file may be another one next time
+    # What reads a file may find another one next time.
+    if "SavedTokenizer" in str(plain) or "'vectors'" in str(plain):
         return factory(texts, lowercase=lowercase)
     options = json.dumps([CACHE_VERSION, plain, lowercase])
     path = folder / "vocabularies" / f"{_digest(options, texts)}.json"

@@ -160,7 +160,7 @@ def _predicted_and_labels(
     assert isinstance(pl_module, Classifier)  # as setup made sure
     with trainer.precision_plugin.forward_context():
         logits, labels = pl_module.logits_and_labels(batch, split)
-    return logits.argmax(-1), labels
+    return pl_module.decide(logits, labels), labels
 
 
 def _spec(pl_module: L.LightningModule) -> Any:

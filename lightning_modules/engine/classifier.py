@@ -24,7 +24,8 @@ class Classifier(Objective):
     """Base of the objectives that predict classes: cross-entropy, in nats.
 
     A subclass defines ``build`` (its ``network``) and ``logits_and_labels``. Training, evaluation,
-    prediction and the pictures of callbacks follow. It may override ``loss``. Labels of -100 are
+    prediction and the pictures of callbacks follow. It may override ``loss``, and with it
+    ``decide``. Labels of -100 are
     ignored. Evaluation reports the loss without label smoothing, so that runs can be compared.
 
     Args:
@@ -86,6 +87,15 @@ class Classifier(Objective):
         """
         return cross_entropy(logits, labels, label_smoothing)
 
+    def decide(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The classes ``[...]`` that are predicted.
+
+        Args:
+            logits: ``[..., out_channels]``.
+            labels: ``[...]``, of which only may be read where they are ignored.
+        """
+        return logits.argmax(-1)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         logits, labels = self.logits_and_labels(batch, "train")
         loss = self.loss(logits, labels, self.label_smoothing)
@@ -97,7 +107,7 @@ class Classifier(Objective):
         count = (labels != IGNORED).sum()
         # The mean over no labels at all is NaN, which would stay in the sum over the batches.
         loss = self.loss(logits, labels).where(count > 0, 0)
-        predicted = logits.argmax(-1)
+        predicted = self.decide(logits, labels)
         inputs = {"loss": (loss, count), "auc": (logits, labels)}
         for name, metric in self.evaluated(stage).items(keep_base=True):
             metric.update(*inputs.get(name, (predicted, labels)))

@@ -15,6 +15,7 @@ from trellis.index import did_you_mean
 from trellis.lightning_modules.engine.checkpoint import read
 from trellis.lightning_modules.engine.grouped_parameters import is_under, prefixes_of
 from trellis.lightning_modules.engine.sharding import load_whole
+from trellis.sequence.tokenizer import from_json
 from trellis.spec import same_tokens, tokenizers_in
 
 
@@ -107,8 +108,10 @@ class InitialWeights(Callback):
         ours = list(tokenizers_in(to_plain(spec) if is_dataclass(spec) else None))
         if not theirs or not ours or any(same_tokens(a, b) for a in theirs for b in ours):
             return
+        sizes = {from_json(text).num_tokens for text in theirs}
         for name, part in module.named_modules():
-            if isinstance(part, nn.Embedding) and f"{name}.weight" in weights:
+            of_tokens = isinstance(part, nn.Embedding) and part.num_embeddings in sizes
+            if of_tokens and f"{name}.weight" in weights:
                 raise ValueError(
                     f"init_from={self.path}: {name} has the tokens of another vocabulary; let the "
                     f"data use that one, with --data.tokenizer SavedTokenizer "

@@ -11,6 +11,7 @@ from torch.distributions import Categorical, Independent
 
 from trellis.lightning_modules.engine.objective import Objective
 from trellis.rl.distribution import SquashedGaussian
+from trellis.sequence.spelling import NUM_BYTES
 from trellis.signature import takes
 from trellis.spec import KnowledgeGraphSpec, LabelledTokenSpec, TokenPairSpec, TokenSpec
 
@@ -168,6 +169,7 @@ AXES: dict[str, dict[int, str]] = {
     "tokens": {0: "batch", 1: "length"},
     "context": {0: "batch", 1: "length"},
     "segments": {0: "batch", 1: "length"},
+    "characters": {0: "batch", 1: "length", 2: "letters"},
     "source": {0: "batch", 1: "source_length"},
     "target": {0: "batch", 1: "target_length"},
 }
@@ -254,6 +256,7 @@ _EXAMPLES: dict[str, Callable[[_Request], Tensor | int]] = {
     "edge_attr": _edge_features,
     "tokens": _tokens,
     "segments": lambda asked: _integers(asked, 2, _tokens(asked).size(1)),
+    "characters": lambda asked: _integers(asked, NUM_BYTES, _tokens(asked).size(1), 5),
     "source": _side("source"),
     "target": _side("target"),
     "center": lambda asked: _integers(asked, asked.spec.num_tokens),

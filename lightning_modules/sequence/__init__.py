@@ -1,5 +1,6 @@
 """Objectives for sequences of tokens, or of the nodes of walks."""
 
+from trellis.lightning_modules.sequence.bidirectional_lm import BidirectionalLM
 from trellis.lightning_modules.sequence.causal_lm import CausalLM
 from trellis.lightning_modules.sequence.counting_lm import CountingLM
 from trellis.lightning_modules.sequence.glove import GloVe
@@ -11,6 +12,7 @@ from trellis.lightning_modules.sequence.skip_gram import CBOW, SkipGram
 from trellis.lightning_modules.sequence.tagging import Tagging
 
 __all__ = [
+    "BidirectionalLM",
     "CBOW",
     "CausalLM",
     "CountingLM",

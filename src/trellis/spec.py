@@ -209,11 +209,13 @@ class LabelledTokenSpec:
         tokens: tokens of the sequences; has a ``pad_id``.
         out_channels: number of classes, or of tags.
         classes: names of the classes or tags, in order of their labels.
+        characters: whether batches say how the word of each token is spelled: ``SpelledTokens``.
     """
 
     tokens: TokenSpec
     out_channels: int
     classes: tuple[str, ...] = ()
+    characters: bool = False
 
 
 @dataclass(frozen=True)

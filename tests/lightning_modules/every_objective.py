@@ -17,7 +17,7 @@ from learning_cases import (
     run,
     small_gru,
 )
-from token_cases import Streams
+from token_cases import SpelledStreams, Streams
 from word_cases import all_counts, contexts, cooccurrences
 
 from trellis.datamodules.graph import EdgeSplit, KarateClub, NodeWalks
@@ -33,6 +33,7 @@ from trellis.lightning_modules.graph import (
 from trellis.lightning_modules.rl import A2C, DDPG, DQN, PPO, REINFORCE, SAC, TD3, TRPO
 from trellis.lightning_modules.sequence import (
     CBOW,
+    BidirectionalLM,
     CausalLM,
     CountingLM,
     GloVe,
@@ -48,7 +49,7 @@ from trellis.networks.rl import (
     SquashedGaussianPolicy,
     StateActionValue,
 )
-from trellis.networks.sequence import GloVeEmbedding, KneserNeyLM, SkipGramEmbedding
+from trellis.networks.sequence import ELMo, GloVeEmbedding, KneserNeyLM, SkipGramEmbedding
 from trellis.spec import NodeSpec
 
 small: dict[str, Any] = {"hidden_channels": (8,)}
@@ -95,6 +96,12 @@ OBJECTIVES: dict[str, Case] = {
     "CountingLM": Case(
         partial(CountingLM, partial(KneserNeyLM, order=3), carry_state=True),
         partial(Streams, steps=5),
+    ),
+    "BidirectionalLM": Case(
+        partial(
+            BidirectionalLM, partial(ELMo, cutoffs=[5], hidden_size=8, character_channels=4), adam
+        ),
+        SpelledStreams,
     ),
     "SkipGram": Case(
         partial(SkipGram, partial(SkipGramEmbedding, embed_dim=8), adam),

@@ -21,6 +21,7 @@ READS_VALUES = {
     "NodeClassification": "which nodes are labelled",
     "NodeRegression": "which nodes have a target",
     "MaskedLM": "which tokens are masked",
+    "BidirectionalLM": "how long the longest word is",
     "PMIFactorization": "where a sparse matrix has numbers",
     **dict.fromkeys(("A2C", "PPO", "TRPO", "REINFORCE"), "which steps only reset an environment"),
 }

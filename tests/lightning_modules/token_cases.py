@@ -9,6 +9,7 @@ from trellis.datamodules.engine.base import DataModule, tensor_loader
 from trellis.datamodules.engine.loader import Loader
 from trellis.processes import rank_and_world
 from trellis.sequence.batches import Ragged, SentencePairs
+from trellis.sequence.tokenizer import WordTokenizer
 from trellis.spec import LabelledTokenSpec, TokenSpec
 
 PAD, CLS, SEP, UNKNOWN, MASK = range(5)
@@ -178,6 +179,20 @@ class WordVotes(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         votes = self.dropout(self.votes(tokens))
         return votes if self.each else votes.sum(1)
+
+
+class SpelledStreams(DataModule):
+    """Windows of 12 words of a Markov chain over three, in batches of 8."""
+
+    def __init__(self, steps: int = 5) -> None:
+        super().__init__()
+        tokenizer = WordTokenizer(["one two three"], split_punctuation=False)
+        self.spec, self.steps = tokenizer.spec, steps
+        self.rows = 4 + Streams(2 * steps).rows  # after the special ids
+
+    def loader(self, split: str) -> Loader[Tensor]:
+        rows = self.rows.unfold(1, 12, 3).flatten(0, 1)
+        return Loader(len(rows), lambda i: rows[i], batch_size=8, shuffle=split == "train")
 
 
 class Streams(DataModule):

@@ -17,6 +17,8 @@ from trellis.sequence.batches import (
     token_budget,
 )
 from trellis.sequence.beam_search import beam_search, gnmt_penalty
+from trellis.sequence.character_cnn import CharacterCNN
+from trellis.sequence.contextual_words import BidirectionalEncoder, ContextualWords, ScalarMixture
 from trellis.sequence.decoding import (
     Hypotheses,
     Step,
@@ -27,7 +29,8 @@ from trellis.sequence.decoding import (
     suppress_tokens,
     transition_table,
 )
-from trellis.sequence.entities import EntityCounts, Tags, bio_tags, entity_counts
+from trellis.sequence.entities import EntityCounts, Tags, bio_allowed, bio_tags, entity_counts
+from trellis.sequence.linear_chain_crf import Allowed, LinearChainCRF
 from trellis.sequence.masking import MaskedTokens, mask_tokens
 from trellis.sequence.recurrent_cells import (
     MUT1,
@@ -41,6 +44,7 @@ from trellis.sequence.recurrent_cells import (
 )
 from trellis.sequence.recurrent_stack import RecurrentStack
 from trellis.sequence.saved_tokenizer import SavedTokenizer
+from trellis.sequence.spelling import SpelledSequences, SpelledTokens, spelled
 from trellis.sequence.subword import BPETokenizer, SubwordTokenizer, WordPieceTokenizer
 from trellis.sequence.tokenizer import (
     CharTokenizer,
@@ -54,8 +58,12 @@ __all__ = [
     "AdditiveAttention",
     "Alignment",
     "AlignmentFactory",
+    "Allowed",
     "BPETokenizer",
+    "BidirectionalEncoder",
     "CharTokenizer",
+    "CharacterCNN",
+    "ContextualWords",
     "DotAttention",
     "ElmanCell",
     "EntityCounts",
@@ -63,6 +71,7 @@ __all__ = [
     "GeneralAttention",
     "Hypotheses",
     "LastState",
+    "LinearChainCRF",
     "LongShortTermCell",
     "MUT1",
     "MUT2",
@@ -73,7 +82,10 @@ __all__ = [
     "RecurrentStack",
     "ReducedRankAttention",
     "SavedTokenizer",
+    "ScalarMixture",
     "SentencePairs",
+    "SpelledSequences",
+    "SpelledTokens",
     "Step",
     "SubwordTokenizer",
     "Tags",
@@ -83,6 +95,7 @@ __all__ = [
     "WordPieceTokenizer",
     "WordTokenizer",
     "beam_search",
+    "bio_allowed",
     "bio_tags",
     "block_repeats",
     "consecutive_budget",
@@ -93,6 +106,7 @@ __all__ = [
     "language_model",
     "mask_tokens",
     "sample",
+    "spelled",
     "suppress_tokens",
     "token_budget",
     "transition_table",

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trellis.checks import check_same_shape
+from trellis.sequence.linear_chain_crf import Allowed
+from trellis.sequence.masking import known_first
 
 OUTSIDE = 0  # the kind of a token outside all entities
 
@@ -57,6 +59,26 @@ def bio_tags(classes: Sequence[str]) -> Tags | None:
     return Tags(kinds, torch.tensor([prefix == "B" for prefix, *_ in parts]))
 
 
+def bio_allowed(classes: Sequence[str]) -> Allowed:
+    """Which tags may follow each other where every entity begins with a B-: ``IOB2``.
+
+    Args:
+        classes: names of the tags, in order of their labels.
+    Raises:
+        ValueError: they are not ``O``, ``B-KIND`` and ``I-KIND``, or a kind has no B-.
+
+    >>> bio_allowed(("O", "B-PER", "I-PER")).transitions.int().tolist()
+    [[1, 1, 0], [1, 1, 1], [1, 1, 1]]
+    """
+    if (tags := bio_tags(classes)) is None:
+        raise ValueError(f"classes={list(classes)}: give O, B-KIND and I-KIND")
+    lacking = [name for name in classes if name[0] == "I" and f"B{name[1:]}" not in classes]
+    if lacking:
+        raise ValueError(f"{lacking[0]} without B{lacking[0][1:]}: not every entity has a B-")
+    begins = tags.begins | (tags.kinds == OUTSIDE)
+    return Allowed(begins | (tags.kinds[:, None] == tags.kinds), begins)
+
+
 def entity_counts(predicted: Tensor, gold: Tensor, tags: Tags) -> EntityCounts:
     """Count correct, predicted and gold entities.
 
@@ -83,10 +105,7 @@ def entity_counts(predicted: Tensor, gold: Tensor, tags: Tags) -> EntityCounts:
     check_same_shape("give both as [B, T]", predicted=predicted, gold=gold)
     if gold.dim() != 2:
         raise ValueError(f"gold {list(gold.shape)}: give [B, T]")
-    known = gold >= 0
-    # Known tokens move to the front, in order.
-    first = (~known).int().argsort(dim=1, stable=True)
-    words = torch.arange(gold.size(1), device=gold.device) < known.sum(1, keepdim=True)
+    first, words = known_first(gold >= 0)
     found, true = (
         _entities(labels.gather(1, first).where(words, -1), tags) for labels in (predicted, gold)
     )

@@ -83,6 +83,21 @@ def mask_tokens(
     )
 
 
+def known_first(known: Tensor) -> tuple[Tensor, Tensor]:
+    """How to move the tokens that are known to the front of each row, in order.
+
+    Args:
+        known: ``[B, T]``.
+    Returns:
+        Their positions and then those of the others ``[B, T]``, and where there is one of them.
+
+    >>> known_first(torch.tensor([[False, True, False, True]]))
+    (tensor([[1, 3, 0, 2]]), tensor([[ True,  True, False, False]]))
+    """
+    order = (~known).int().argsort(dim=1, stable=True)
+    return order, torch.arange(known.size(1), device=known.device) < known.sum(1, keepdim=True)
+
+
 def _check(
     tokens: Tensor, num_tokens: int, mask_id: int, specials: set[int], probability: float
 ) -> None:

@@ -22,7 +22,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from trellis.checks import at_least_one, choose_from
+from trellis.files import FilePath
 from trellis.sequence.character_model import character_model
+from trellis.sequence.word_vectors import read_word_vectors
 from trellis.sequence.words import first_word_rules, word_rules
 from trellis.spec import TokenSpec
 
@@ -315,8 +317,11 @@ class WordTokenizer(Tokenizer):
         split_punctuation: separate it from words; otherwise only spaces separate tokens.
         mask: whether there is a ``mask_id``.
         lowercase, normalization: see ``Tokenizer``.
+        vectors: path of a file of word vectors, whose words are known, too, so that
+            ``PretrainedEmbedding`` has a vector of words that the texts lack.
     Raises:
-        ValueError: no word is left.
+        FileNotFoundError: there is no such file of vectors.
+        ValueError: no word is left, or the file is broken.
 
     >>> tokenizer = WordTokenizer(["Well, well: a well-known man's hat."], lowercase=True)
     >>> tokenizer.decode(tokenizer.encode("a man's well-known hat, (well)..."))
@@ -333,6 +338,7 @@ class WordTokenizer(Tokenizer):
         mask: bool = False,
         lowercase: bool = False,
         normalization: Normalization | None = "NFC",
+        vectors: FilePath | None = None,
     ) -> None:
         super().__init__(lowercase, 5 if mask else 4, normalization)
         at_least_one("min_count", min_count)
@@ -350,6 +356,9 @@ class WordTokenizer(Tokenizer):
                 f"WordTokenizer: no word is left of {len(counts)} with min_count={min_count}, "
                 f"max_tokens={max_tokens}"
             )
+        if vectors is not None:
+            kept += map(self.normalized, read_word_vectors(vectors).words)
+        kept = [*dict.fromkeys(kept)]
         self._restore({"words": kept, "split_punctuation": split_punctuation, "marks": True})
 
     def _learnt(self) -> dict[str, Any]:

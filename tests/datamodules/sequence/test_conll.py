@@ -139,6 +139,44 @@ def test_classes_can_be_named(tmp_path: Path) -> None:
     assert tags.tolist() == [[-100, 2, 1, -100]]
 
 
+def test_the_last_sentences_validate_where_no_file_does(tmp_path: Path) -> None:
+    data = CoNLL(written(tmp_path, "train.txt", NEWS), val=1)
+    data.setup()
+    assert [len(data.splits[split][0]) for split in ("train", "val", "test")] == [2, 1, 1]
+    ((tokens, tags),) = data.val_dataloader()
+    assert tokens.tolist() == [[BOS, UNKNOWN, EOS]], "U.N. is in no sentence that is trained on"
+    assert tags.tolist() == [[-100, data.classes.index("I-ORG"), -100]]
+    for val, message in ((3, r"val=3: .*has 3 sentences"), (0, "val=0: give at least 1")):
+        with pytest.raises(ValueError, match=message):
+            CoNLL(written(tmp_path, "train.txt", NEWS), val=val).setup()
+    with pytest.raises(ValueError, match="train=None: give the path"):
+        CoNLL()
+
+
+@pytest.mark.parametrize("tokenizer", [None, BPETokenizer])
+def test_each_token_has_the_letters_of_its_word(tmp_path: Path, tokenizer) -> None:
+    data = ready(tmp_path, characters=True, lowercase=True, tokenizer=tokenizer)
+    assert data.spec.characters
+    ((tokens, characters), tags), *_ = data.val_dataloader()
+    assert characters.shape == (*tokens.shape, len("Peter"))
+    words = [bytes(x - 1 for x in row if x).decode() for row in characters[0].tolist()]
+    assert [words[i] for i in (tags[0] >= 0).nonzero().flatten()] == ["Peter", "sings"]
+    assert {*words} == {"", "Peter", "sings"}
+    special = (tokens == BOS) | (tokens == EOS)
+    assert torch.equal(characters.sum(-1) == 0, special)
+
+
+@pytest.mark.data
+def test_conll2000_is_as_published(data_dir: str) -> None:
+    data = CoNLL(name="CoNLL2000", data_dir=data_dir)
+    data.prepare_data()
+    data.setup()
+    sizes = {split: len(tokens) for split, (tokens, _) in data.splits.items()}
+    assert sizes == {"train": 7936, "val": 1000, "test": 2012}
+    assert int((data.splits["test"][1]._flat >= 0).sum()) == 47_377
+    assert len(data.spec.classes) == 23
+
+
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [

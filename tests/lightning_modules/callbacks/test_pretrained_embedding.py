@@ -14,6 +14,7 @@ from trellis.lightning_modules.callbacks import PretrainedEmbedding
 from trellis.lightning_modules.sequence import SequenceClassification, Tagging
 from trellis.lightning_modules.vector.classification import Classification
 from trellis.networks.sequence import RecurrentTagger, SentenceCNN
+from trellis.sequence.tokenizer import WordTokenizer
 from trellis.sequence.word_vectors import write_word_vectors
 
 VECTORS = torch.arange(12.0).view(3, 4)
@@ -88,6 +89,22 @@ def test_a_tagger_takes_them_too(folder: Path) -> None:
         frozen=True,
     )  # fmt: skip
     assert rows(model, "good") == [VECTORS[0].tolist()]
+
+
+def test_words_that_only_the_file_has_can_be_known(folder: Path) -> None:
+    path = str(folder / "tags.txt")
+    words = partial(WordTokenizer, split_punctuation=False, vectors=str(folder / "vectors.txt"))
+    network = partial(RecurrentTagger, embed_dim=4, hidden_size=4)
+    _, model = fitted(
+        folder, model=Tagging(network, adam), data=CoNLL(path, path, tokenizer=words),
+        part="network.embedding", frozen=True,
+    )  # fmt: skip
+    assert rows(model, "good", "Bad", "unseen") == VECTORS.tolist()
+    assert model.trainer.datamodule.tokenizer.words == ["film", "bad", "good", "Bad", "unseen"]
+    (folder / "vectors.txt").write_text("new 1 2 3 4\n")
+    data = CoNLL(path, path, tokenizer=words)
+    data.setup()
+    assert data.tokenizer.words[-1] == "new", "a cache would still have the earlier words"
 
 
 def test_what_does_not_fit_is_named(folder: Path) -> None:

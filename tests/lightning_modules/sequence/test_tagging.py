@@ -1,6 +1,7 @@
 """One label for each token: against definitions, and on names of several words."""
 
 import csv
+import random
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from trellis.lightning_modules.callbacks.pictures import ConfusionMatrix
 from trellis.lightning_modules.engine.checkpoint import load
 from trellis.lightning_modules.engine.evaluation import cross_entropy
 from trellis.lightning_modules.sequence.tagging import EntityScores, Tagging
+from trellis.networks.sequence.character_tagger import CharacterTagger
 from trellis.networks.sequence.recurrent import RecurrentTagger
 from trellis.spec import LabelledTokenSpec, TokenSpec
 
@@ -110,6 +112,71 @@ def test_a_network_that_sees_single_words_takes_the_tag_each_has_most_often(tmp_
     assert metrics["test/accuracy"] == pytest.approx(best, abs=0.03)
 
 
+@pytest.mark.parametrize("output", ["crf", "bio_crf"])
+def test_a_crf_knows_what_follows_what(tmp_path, output):
+    """Word 8 goes on with the name that has begun, which single words do not say."""
+    objective, data = Tagging(VOTES, adam(0.1), output=output), Names(number=200, batch_size=20)
+    trainer = quiet_trainer(tmp_path, max_epochs=6, check_val_every_n_epoch=6)
+    trainer.fit(objective, datamodule=data)
+    [metrics] = trainer.test(objective, datamodule=data, verbose=False)
+    assert metrics["test/accuracy"] > 0.97  # 0.9 is the most without, see above
+    assert metrics["test/f1"] > 0.95
+    tokens, tags = data.splits["test"]
+    emissions = objective.eval()(tokens).detach()
+    best = objective.crf.viterbi(emissions, tags >= 0)
+    known = tags >= 0
+    assert metrics["test/accuracy"] == pytest.approx(float((best == tags)[known].float().mean()))
+    loss = -objective.crf(emissions, tags).detach().sum() / known.sum()
+    assert metrics["test/loss"] == pytest.approx(float(loss), rel=1e-5)
+    lines = objective.predict_step((tokens, tags), 0)
+    rows = zip(best, known, strict=True)
+    assert lines == [" ".join(BIO[tag] for tag in row[inside]) for row, inside in rows]
+
+
+def test_tags_without_names_have_the_probabilities_of_the_crf():
+    spec = LabelledTokenSpec(SPEC, 5)
+    objective = Tagging(VOTES, spec=spec, output="crf")
+    objective.configure_model()
+    tokens, tags = Names().splits["test"]
+    with torch.no_grad():
+        found = objective.eval().predict_step((tokens, tags), 0)
+        expected = objective.crf.marginals(objective(tokens), tags >= 0)
+    assert torch.equal(found, expected)
+
+
+def test_constraints_need_tags_of_their_scheme():
+    spec = LabelledTokenSpec(SPEC, 3, ("O", "I-PER", "I-LOC"))
+    with pytest.raises(ValueError, match="I-PER without B-PER"):
+        Tagging(SMALL, spec=spec, output="bio_crf").configure_model()
+    with pytest.raises(ValueError, match="output='crff': choose from softmax, crf, bio_crf"):
+        Tagging(SMALL, output="crff")
+
+
+def test_letters_tell_unknown_words_apart(tmp_path):
+    """Words of the validation file are all unknown; those that end in -s are one tag."""
+    draw = random.Random(0)
+
+    def column(number: int) -> str:
+        stems = ["".join(draw.choices("abcdefghij", k=4)) for _ in range(3 * number)]
+        lines = [f"{s}s B-X" if n % 2 else f"s{s} O" for n, s in enumerate(stems)]
+        return "\n\n".join("\n".join(lines[i : i + 3]) for i in range(0, len(lines), 3))
+
+    for name, number in (("train", 120), ("val", 30)):
+        (tmp_path / name).write_text(column(number))
+    network = partial(CharacterTagger, embed_dim=4, hidden_size=8, dropout=0.0)
+    data = CoNLL(str(tmp_path / "train"), str(tmp_path / "val"), max_tokens=100, characters=True)
+    objective = Tagging(network, adam(0.02), output="crf")
+    assert fit(objective, data, tmp_path / "runs", epochs=3)["test/accuracy"] > 0.98
+    blind = Tagging(partial(RecurrentTagger, hidden_size=8), spec=data.spec)
+    with pytest.raises(ValueError, match=r"network\(tokens, characters\), but RecurrentTagger"):
+        blind.configure_model()
+    new = tmp_path / "new.txt"
+    new.write_text("zzzzs szzzz\nszz\n")
+    lines, ids = data.inputs(str(new), data.spec)
+    assert [objective.predict_step(batch, 0) for batch in lines] == [["B-X O", "O"]]
+    assert ids == ["zzzzs szzzz", "szz"]
+
+
 class PartsOfSpeech(Names):
     """The same tags under names that are not those of entities."""
 
@@ -143,12 +210,14 @@ def test_a_batch_without_any_tag_counts_for_nothing(tmp_path):
 
 
 def test_a_checkpoint_is_loaded_by_its_path_alone(tmp_path):
-    objective, data = Tagging(SMALL, adam(0.01)), Names()
+    objective, data = Tagging(SMALL, adam(0.01), output="bio_crf"), Names()
     trainer = quiet_trainer(tmp_path, max_epochs=1)
     trainer.fit(objective, datamodule=data)
     loaded = load(trainer.checkpoint_callback.last_model_path)
-    tokens, _ = data.splits["test"]
+    tokens, tags = data.splits["test"]
     assert torch.equal(loaded(tokens), objective.eval()(tokens))
+    batch = (tokens, tags)
+    assert loaded.predict_step(batch, 0) == objective.predict_step(batch, 0)
     assert loaded.spec == data.spec
 
 

@@ -13,6 +13,7 @@ from trellis.index import family_names
 from trellis.networks import generative, graph, image, rl, sequence, vector
 from trellis.networks.generative import Latents
 from trellis.rl.distribution import SquashedGaussian
+from trellis.sequence.contextual_words import ContextualWords
 
 # Public names of the rooms of networks that are none.
 NO_NETWORKS = {"Latents": "what a VAE returns"}
@@ -21,6 +22,7 @@ _BITS = (torch.arange(2 * 64) % 3 == 0).float()
 _EDGES = torch.tensor([[0, 1, 2, 3, 0], [1, 0, 3, 2, 2]])
 _PAIRS = torch.tensor([[0, 1, 3], [1, 2, 0]])
 _TOKENS = torch.tensor([[4, 5, 6, 7], [7, 3, 0, 0]])
+_LETTERS = (torch.arange(40).view(2, 4, 5) * (_TOKENS != 0).unsqueeze(2)) % 9
 _LABELS = torch.tensor([0, 2])
 
 
@@ -49,6 +51,7 @@ def _counted_words() -> nn.Module:
 _x, _nodes, _bonds = _pixels(5), (_pixels(10).view(4, 5), _EDGES), _pixels(5).view(5, 2)
 _bert = {"pad_id": 0, "embed_dim": 8, "num_heads": 2, "num_layers": 1}
 _rnn = {"embed_dim": 4, "hidden_size": 4}
+_letters = {"hidden_size": 4, "num_layers": 2, "character_channels": 3}
 _low_high = ((-1.0, -2.0), (1.0, 2.0))
 _question = (torch.tensor([0, 3]), torch.tensor([1, 0]), torch.tensor([1, 2, 0]))
 _density = {"hidden_channels": (8,)}
@@ -169,6 +172,13 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         _network(sequence.AdaptiveLM, 9, cutoffs=[3, 6], hidden_size=8, num_layers=2),
         (_TOKENS,),
     ),
+    "CharacterTagger": (
+        _network(
+            sequence.CharacterTagger, 9, 3, pad_id=0, context=partial(ContextualWords, **_letters)
+        ),
+        (_TOKENS, _LETTERS),
+    ),
+    "ELMo": (_network(sequence.ELMo, 9, cutoffs=[3, 6], **_letters), (_LETTERS,)),
     **{
         kind.__name__: (partial(_counted, kind), (_TOKENS,))
         for kind in (sequence.KneserNeyLM, sequence.AddKLM)

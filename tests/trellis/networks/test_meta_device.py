@@ -20,6 +20,7 @@ ARGUMENTS: dict[str, Any] = {
     "action_low": (-1.0, 0.0), "action_high": (1.0, 3.0), "num_tokens": 7, "pad_id": 0,
     "source_tokens": 7, "target_tokens": 7, "source_pad_id": 0, "target_pad_id": 0,
     "channels": 3, "num_entities": 5, "num_relations": 2,
+    "cutoffs": (3, 5),
 }  # fmt: skip
 OWN: dict[str, dict[str, Any]] = {
     "Flow": {"transform": nn.Identity()},

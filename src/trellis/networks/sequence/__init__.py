@@ -3,6 +3,8 @@
 from trellis.networks.sequence.adaptive_lm import AdaptiveLM
 from trellis.networks.sequence.bag_of_words import BagOfWords
 from trellis.networks.sequence.bert import BERT, BertClassifier, BertPretraining, BertTagger
+from trellis.networks.sequence.character_tagger import CharacterTagger
+from trellis.networks.sequence.elmo import ELMo
 from trellis.networks.sequence.glove_embedding import GloVeEmbedding
 from trellis.networks.sequence.gpt import GPT
 from trellis.networks.sequence.ngram import AddKLM, KneserNeyLM
@@ -23,6 +25,8 @@ __all__ = [
     "BertClassifier",
     "BertPretraining",
     "BertTagger",
+    "CharacterTagger",
+    "ELMo",
     "GPT",
     "KneserNeyLM",
     "GloVeEmbedding",

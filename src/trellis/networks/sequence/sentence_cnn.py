@@ -10,11 +10,11 @@ from trellis.checks import (
     at_least_one,
     check_sequences,
     check_tokens,
-    check_widths,
     positive,
     probability,
 )
 from trellis.networks.sequence.recurrent import token_embedding
+from trellis.sequence.window_filters import WindowFilters
 
 
 class SentenceCNN(nn.Module):
@@ -61,35 +61,22 @@ class SentenceCNN(nn.Module):
         max_norm: float | None = 3.0,
     ) -> None:
         super().__init__()
-        check_widths(widths)
-        at_least_one("channels", channels)
         self.pad_id, self.max_norm = pad_id, positive("max_norm", max_norm)
         self.embedding = token_embedding(num_tokens, embed_dim, pad_id)
         with torch.no_grad():
             nn.init.uniform_(self.embedding.weight, -0.25, 0.25)
             self.embedding.weight[pad_id] = 0
-        self.filters = nn.ModuleList(
-            nn.Conv1d(embed_dim, channels, width, padding=width - 1) for width in widths
-        )
+        self.filters = WindowFilters(embed_dim, channels, widths)
         self.dropout = nn.Dropout(probability("dropout", dropout))
-        features = channels * len(widths)
-        self.output = nn.Linear(features, at_least_one("out_channels", out_channels))
+        self.output = nn.Linear(
+            self.filters.out_features, at_least_one("out_channels", out_channels)
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
         check_tokens("tokens", tokens, self.embedding.num_embeddings)
         lengths = check_sequences("tokens", tokens, self.pad_id)
-        x = self.embedding(tokens).transpose(1, 2)  # [B, D, T]
-        z = torch.cat([_largest(filters, x, lengths) for filters in self.filters], 1)
+        z = self.filters(self.embedding(tokens), lengths)
         weight = self.output.weight
         if self.max_norm is not None:
             weight = weight.renorm(2, 0, self.max_norm)
         return F.linear(self.dropout(z), weight, self.output.bias)
-
-
-def _largest(filters: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
-    """The largest response of each filter to the windows that hold a word, ``[B, channels]``."""
-    responses = F.relu(filters(x))  # [B, channels, T + h - 1]
-    place = torch.arange(responses.size(-1), device=x.device)
-    beyond = responses.size(-1) - x.size(-1)  # windows that begin before the first word
-    read = place < (lengths + beyond)[:, None]
-    return (responses * read[:, None]).amax(-1)  # 0 is the least there is
