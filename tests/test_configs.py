@@ -12,6 +12,7 @@ from trellis.lightning_modules.commands.ledger import ledger
 # Siblings of another config, which runs in `make test`; these run in `make test-all`.
 SIBLINGS = {
     "image/cnn_fashion.yaml",
+    "image/convgru_digits.yaml",
     "image/resnet_digits.yaml",
     "sequence/cnn_mnist1d.yaml",
     "sequence/cnn_sst2.yaml",
@@ -61,7 +62,9 @@ SIBLINGS = {
     "graph/node2vec_cora.yaml",
     "rl/ddpg_pendulum.yaml",
     "rl/ppo_acrobot.yaml",
+    "sequence/gru_cmudict.yaml",
     "sequence/gru_multi30k.yaml",
+    "sequence/gru_multi30k_both.yaml",
     "sequence/lstm_shakespeare.yaml",
     "sequence/tcn_mnist1d.yaml",
     "sequence/tcn_shakespeare.yaml",

@@ -6,7 +6,10 @@ from trellis.sequence.alignment import (
     AlignmentFactory,
     DotAttention,
     GeneralAttention,
+    KernelAttention,
     LastState,
+    LearnedValue,
+    MeanState,
     ReducedRankAttention,
 )
 from trellis.sequence.batches import (
@@ -17,6 +20,7 @@ from trellis.sequence.batches import (
     token_budget,
 )
 from trellis.sequence.beam_search import beam_search, gnmt_penalty
+from trellis.sequence.convolutional_cells import ConvGRUCell, ConvLSTMCell, ConvolutionalCell
 from trellis.sequence.decoding import (
     Hypotheses,
     Step,
@@ -42,6 +46,8 @@ from trellis.sequence.recurrent_cells import (
 from trellis.sequence.recurrent_stack import RecurrentStack
 from trellis.sequence.saved_tokenizer import SavedTokenizer
 from trellis.sequence.subword import BPETokenizer, SubwordTokenizer, WordPieceTokenizer
+from trellis.sequence.tagged_tokenizer import TaggedTokenizer
+from trellis.sequence.token_mixture import mixed_token
 from trellis.sequence.tokenizer import (
     CharTokenizer,
     Tokenizer,
@@ -56,18 +62,25 @@ __all__ = [
     "AlignmentFactory",
     "BPETokenizer",
     "CharTokenizer",
+    "ConvGRUCell",
+    "ConvLSTMCell",
+    "ConvolutionalCell",
     "DotAttention",
     "ElmanCell",
     "EntityCounts",
     "GatedCell",
     "GeneralAttention",
     "Hypotheses",
+    "KernelAttention",
+    "LastState",
+    "LearnedValue",
     "LastState",
     "LongShortTermCell",
     "MUT1",
     "MUT2",
     "MUT3",
     "MaskedTokens",
+    "MeanState",
     "Ragged",
     "RecurrentCell",
     "RecurrentStack",
@@ -76,6 +89,7 @@ __all__ = [
     "SentencePairs",
     "Step",
     "SubwordTokenizer",
+    "TaggedTokenizer",
     "Tags",
     "TokenPairs",
     "Tokenizer",
@@ -92,6 +106,7 @@ __all__ = [
     "greedy_search",
     "language_model",
     "mask_tokens",
+    "mixed_token",
     "sample",
     "suppress_tokens",
     "token_budget",

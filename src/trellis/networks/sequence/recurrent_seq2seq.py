@@ -23,7 +23,7 @@ class Memory(NamedTuple):
 
     Args:
         keys: as the attention computed them, ``[B, S, A]``.
-        values: outputs of the encoder, ``[B, S, D * H]``.
+        values: likewise, of the encoder's outputs ``[B, S, D * H]``, in the order of reading.
         mask: ``[B, S]``, False at padding.
     """
 
@@ -63,6 +63,8 @@ class RecurrentSeq2Seq(nn.Module):
         attend: ``before`` a step, as above; or ``after`` it, with :math:`s_t` as the query and
             :math:`o_t = W [s_t, c_t] + b`: all steps at once, on torch's kernels.
         dropout: probability on embeddings, between layers and before the output.
+        reverse_source: the encoder reads each source from its end; a unidirectional one has then
+            read the first tokens last, which the target usually begins with.
         tie: a linear layer to ``embed_dim`` and :math:`\tanh` come before the output layer, whose
             matrix is that of the target embeddings: far fewer multiplications for a large
             vocabulary.
@@ -73,8 +75,9 @@ class RecurrentSeq2Seq(nn.Module):
         ValueError: a size below 1, an unknown cell, ids outside the vocabularies, a source that
             is all padding.
 
-    Source: Sutskever et al. 2014 (``attention=None``); Cho et al. 2014 (``LastState``); Bahdanau
-    et al. 2015 (``AdditiveAttention``, bidirectional); Luong et al. 2015, section 3.1 (``after``).
+    Source: Sutskever et al. 2014 (``attention=None``, ``reverse_source``); Cho et al. 2014
+    (``LastState``); Bahdanau et al. 2015 (``AdditiveAttention``, bidirectional); Luong et al.
+    2015, section 3.1 (``after``).
     Deviates from Bahdanau et al.: the first state depends on both directions and the output is
     linear, not maxout; from Luong et al.: no input feeding.
     """
@@ -95,9 +98,11 @@ class RecurrentSeq2Seq(nn.Module):
         attend: Attend = "before",
         dropout: float = 0.3,
         tie: bool = False,
+        reverse_source: bool = False,
     ) -> None:
         super().__init__()
         self.source_pad_id, self.attend = source_pad_id, choose_from("attend", attend, Attend)
+        self.reverse_source = reverse_source
         self.source_embedding = token_embedding(source_tokens, embed_dim, source_pad_id)
         self.target_embedding = token_embedding(target_tokens, embed_dim, target_pad_id)
         self.encoder = RecurrentStack(
@@ -135,13 +140,15 @@ class RecurrentSeq2Seq(nn.Module):
         check_tokens("source", source, self.source_embedding.num_embeddings)
         lengths = check_sequences("source", source, self.source_pad_id)
         embedded = self.dropout(self.source_embedding(source))
-        values, state = self.encoder(embedded, None, lengths)
+        if self.reverse_source:
+            embedded = reversed_sequences(embedded, lengths)
+        outputs, state = self.encoder(embedded, None, lengths)
         if self.bridge:
             state = self._initial_state(state)
         if self.attention is None:
             return (), state
         mask = torch.arange(source.size(1), device=source.device) < lengths.unsqueeze(1)
-        keys = self.attention.keys(values)
+        keys, values = self.attention.keys(outputs), self.attention.values(outputs)
         return Memory(
             keys, values.to(keys.dtype), mask
         ), state  # autocast casts once, not per step
@@ -173,6 +180,9 @@ class RecurrentSeq2Seq(nn.Module):
         memory, state = self.encode(source)
         weights = self._features(target, state, memory)[2]
         assert weights is not None
+        if self.reverse_source:
+            lengths = memory[-1].sum(1)
+            weights = reversed_sequences(weights.transpose(1, 2), lengths).transpose(1, 2)
         return weights
 
     def _initial_state(self, state: State) -> State:
@@ -229,3 +239,20 @@ class RecurrentSeq2Seq(nn.Module):
             outputs, contexts, weights = (torch.stack(x, dim=1) for x in zip(*taken, strict=True))
         state = tuple(torch.stack(part, dim=1) for part in zip(*layers, strict=True))
         return outputs, contexts, weights, state
+
+
+def reversed_sequences(x: Tensor, lengths: Tensor) -> Tensor:
+    """Each sequence from its end, its padding where it was.
+
+    Args:
+        x: ``[B, S, ...]``.
+        lengths: ``[B]``.
+
+    >>> reversed_sequences(torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([3, 2]))
+    tensor([[3, 2, 1],
+            [5, 4, 0]])
+    """
+    place = torch.arange(x.size(1), device=x.device)
+    last = lengths.unsqueeze(1) - 1
+    place = torch.where(place <= last, last - place, place)  # [B, S]
+    return x.gather(1, place.reshape(*place.shape, *[1] * (x.dim() - 2)).expand_as(x))
