@@ -11,7 +11,8 @@ from trellis.sequence.tokenizer import Tokenizer, TokenizerFactory, from_json
 class TaggedTokenizer(Tokenizer):
     """Another tokenizer, whose texts may begin with one of a few tags: each is one token.
 
-    Their ids come after those of the other tokenizer. ``decode`` skips them.
+    Their ids come after those of the other tokenizer. ``decode`` skips them. With it any data of
+    translations is one of several languages: write the tags in front of its sources.
 
     Args:
         texts: to learn from, with their tags or without.
