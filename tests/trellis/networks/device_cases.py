@@ -204,16 +204,15 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         )
         for cell, attend in (("gru", "before"), ("lstm", "after"))
     },
-    "RecurrentSeq2Seq/reversed": (
+    "RecurrentSeq2Seq/gru-backward": (
         _network(
             sequence.RecurrentSeq2Seq,
             9,
             9,
             source_pad_id=0,
-            bidirectional=False,
+            bidirectional="backward",
             attend="after",
             attention=partial(LearnedValue, attention=KernelAttention),
-            reverse_source=True,
             **_rnn,
         ),
         (_TOKENS, _TOKENS),

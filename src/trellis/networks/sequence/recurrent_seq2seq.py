@@ -16,6 +16,7 @@ from trellis.sequence.recurrent_stack import CellName, RecurrentStack, State
 from trellis.torch_private import scan
 
 Attend = Literal["before", "after"]
+Backward = Literal["backward"]
 
 
 class Memory(NamedTuple):
@@ -57,14 +58,14 @@ class RecurrentSeq2Seq(nn.Module):
         embed_dim: width of the embeddings.
         hidden_size: width of a layer, in each direction.
         num_layers: number of layers of the encoder, and of the decoder.
-        bidirectional: whether the encoder has layers of both directions.
+        bidirectional: the encoder has layers of both directions; ``False``: it reads a source from
+            its start; ``backward``: from its end, and reads the first tokens last, which a target
+            usually begins with.
         attention: from ``(query_dim, key_dim)`` to an ``Alignment``; ``None`` passes on the last
             states only.
         attend: ``before`` a step, as above; or ``after`` it, with :math:`s_t` as the query and
             :math:`o_t = W [s_t, c_t] + b`: all steps at once, on torch's kernels.
         dropout: probability on embeddings, between layers and before the output.
-        reverse_source: the encoder reads each source from its end; a unidirectional one has then
-            read the first tokens last, which the target usually begins with.
         tie: a linear layer to ``embed_dim`` and :math:`\tanh` come before the output layer, whose
             matrix is that of the target embeddings: far fewer multiplications for a large
             vocabulary.
@@ -72,10 +73,10 @@ class RecurrentSeq2Seq(nn.Module):
         source ``[B, S]``, target ``[B, T]``, starting with its first token -> logits
         ``[B, T, V]`` of the next tokens
     Raises:
-        ValueError: a size below 1, an unknown cell, ids outside the vocabularies, a source that
-            is all padding.
+        ValueError: a size below 1, an unknown cell or direction, ids outside the vocabularies, a
+            source that is all padding.
 
-    Source: Sutskever et al. 2014 (``attention=None``, ``reverse_source``); Cho et al. 2014
+    Source: Sutskever et al. 2014 (``attention=None``, ``backward``); Cho et al. 2014
     (``LastState``); Bahdanau et al. 2015 (``AdditiveAttention``, bidirectional); Luong et al.
     2015, section 3.1 (``after``).
     Deviates from Bahdanau et al.: the first state depends on both directions and the output is
@@ -93,16 +94,18 @@ class RecurrentSeq2Seq(nn.Module):
         embed_dim: int = 256,
         hidden_size: int = 512,
         num_layers: int = 1,
-        bidirectional: bool = True,
+        bidirectional: bool | Backward = True,
         attention: AlignmentFactory | None = AdditiveAttention,
         attend: Attend = "before",
         dropout: float = 0.3,
         tie: bool = False,
-        reverse_source: bool = False,
     ) -> None:
         super().__init__()
         self.source_pad_id, self.attend = source_pad_id, choose_from("attend", attend, Attend)
-        self.reverse_source = reverse_source
+        self.backward = isinstance(bidirectional, str)
+        if isinstance(bidirectional, str):
+            choose_from("bidirectional", bidirectional, Backward)
+        both = bool(bidirectional) and not self.backward
         self.source_embedding = token_embedding(source_tokens, embed_dim, source_pad_id)
         self.target_embedding = token_embedding(target_tokens, embed_dim, target_pad_id)
         self.encoder = RecurrentStack(
@@ -111,12 +114,12 @@ class RecurrentSeq2Seq(nn.Module):
             cell=cell,
             num_layers=num_layers,
             dropout=dropout,
-            bidirectional=bidirectional,
+            bidirectional=both,
         )
         memory_dim = self.encoder.out_features
         self.bridge = nn.ModuleList(
             nn.Linear(memory_dim, hidden_size)
-            for _ in range(num_layers * (2 if cell == "lstm" else 1) if bidirectional else 0)
+            for _ in range(num_layers * (2 if cell == "lstm" else 1) if both else 0)
         )
         self.attention: Alignment | None = None
         if attention is not None:
@@ -140,7 +143,7 @@ class RecurrentSeq2Seq(nn.Module):
         check_tokens("source", source, self.source_embedding.num_embeddings)
         lengths = check_sequences("source", source, self.source_pad_id)
         embedded = self.dropout(self.source_embedding(source))
-        if self.reverse_source:
+        if self.backward:
             embedded = reversed_sequences(embedded, lengths)
         outputs, state = self.encoder(embedded, None, lengths)
         if self.bridge:
@@ -180,7 +183,7 @@ class RecurrentSeq2Seq(nn.Module):
         memory, state = self.encode(source)
         weights = self._features(target, state, memory)[2]
         assert weights is not None
-        if self.reverse_source:
+        if self.backward:
             lengths = memory[-1].sum(1)
             weights = reversed_sequences(weights.transpose(1, 2), lengths).transpose(1, 2)
         return weights

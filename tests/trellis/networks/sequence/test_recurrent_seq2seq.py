@@ -34,7 +34,7 @@ NETWORKS: dict[str, dict[str, object]] = {
     "additive_lstm": {"cell": "lstm", "num_layers": 2, "tie": True},
     "general_gru": {"num_layers": 2, "attention": GeneralAttention, "attend": "after"},
     "reduced_lstm": {"cell": "lstm", "attention": ReducedRankAttention, "attend": "after"},
-    "reversed_gru": {"bidirectional": False, "attention": KernelAttention, "reverse_source": True},
+    "backward_gru": {"bidirectional": "backward", "attention": KernelAttention},
     "value_gru": {"attention": partial(LearnedValue, attention=GeneralAttention)},
 }
 WITH_ATTENTION = [name for name, options in NETWORKS.items() if name != "last_lstm"]
@@ -196,9 +196,8 @@ def test_the_last_state_as_context_is_seen_at_each_step(source: Tensor, target: 
 def test_a_reversed_source_is_read_as_its_reverse(
     attention: Callable[..., nn.Module] | None, source: Tensor, target: Tensor
 ) -> None:
-    options = {"bidirectional": False, "attention": attention}
-    network = loud(build(**options, reverse_source=True).eval())
-    plain = build(**options).eval()
+    network = loud(build(bidirectional="backward", attention=attention).eval())
+    plain = build(bidirectional=False, attention=attention).eval()
     plain.load_state_dict(network.state_dict())
     for b, length in enumerate(LENGTHS.tolist()):
         backwards = source[b, :length].flip(0)[None]
@@ -414,6 +413,7 @@ def test_sequences_that_are_none_are_named(
         ({"attention": DotAttention}, "query_dim=6 and key_dim=12 must be equal"),
         ({"attend": "during"}, "attend='during': choose from before, after"),
         ({"cell": "rnn"}, "cell='rnn': choose from elman, lstm, gru"),
+        ({"bidirectional": "forward"}, "bidirectional='forward': choose from backward"),
         ({"num_layers": 0}, "num_layers=0: give at least 1"),
         ({"dropout": 2.0}, "dropout=2.0: give a probability"),
     ],
