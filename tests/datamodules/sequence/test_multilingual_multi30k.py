@@ -13,6 +13,7 @@ from learning_cases import quiet_trainer
 import trellis
 from trellis.datamodules.sequence.multi30k import Multi30k
 from trellis.datamodules.sequence.multilingual_multi30k import MultilingualMulti30k
+from trellis.lightning_modules.commands.translate import main
 from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
 from trellis.lightning_modules.sequence.text_scores import TextScores
 from trellis.lightning_modules.sequence.translation import Translator
@@ -158,6 +159,12 @@ def test_a_tag_chooses_the_language_and_a_mixture_lies_between(
     model.trainer.save_checkpoint(tmp_path / "both.ckpt")
     (said,) = Translator(trellis.load(tmp_path / "both.ckpt"), num_beams=1)(["<2fr> two one two"])
     assert said.text == "deux un deux"
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    paths = [str(tmp_path / name) for name in ("both.ckpt", "lines.txt")]
+    main(["translate", *paths, "--to", "<2fr>", "--output", str(tmp_path / "said.txt")])
+    assert (tmp_path / "said.txt").read_text().splitlines() == expected["fr"]
+    with pytest.raises(ValueError, match="'half' is no number, write <2de>=0.5"):
+        main(["translate", *paths, "--to", "<2de>=half"])
 
 
 def test_a_model_of_one_direction_has_no_tags(look_alike: str) -> None:
