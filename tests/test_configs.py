@@ -12,6 +12,7 @@ from trellis.lightning_modules.commands.ledger import ledger
 # Siblings of another config, which runs in `make test`; these run in `make test-all`.
 SIBLINGS = {
     "image/cnn_fashion.yaml",
+    "image/convgru_digits.yaml",
     "image/resnet_digits.yaml",
     "sequence/cnn_mnist1d.yaml",
     "sequence/cnn_sst2.yaml",
@@ -65,6 +66,8 @@ SIBLINGS = {
     "sequence/elmo_wikitext2.yaml",
     "sequence/gru_multi30k.yaml",
     "sequence/lstm_conll2000.yaml",
+    "sequence/gru_cmudict.yaml",
+    "sequence/gru_multi30k_both.yaml",
     "sequence/lstm_shakespeare.yaml",
     "sequence/tcn_mnist1d.yaml",
     "sequence/tcn_shakespeare.yaml",

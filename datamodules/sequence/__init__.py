@@ -1,5 +1,6 @@
 """Text and other sequences."""
 
+from trellis.datamodules.sequence.cmudict import CMUDict
 from trellis.datamodules.sequence.conll import CoNLL
 from trellis.datamodules.sequence.cooccurrences import Cooccurrences
 from trellis.datamodules.sequence.copy_reverse import CopyReverse
@@ -8,6 +9,7 @@ from trellis.datamodules.sequence.labelled_sentences import LabelledSentences
 from trellis.datamodules.sequence.labelled_text import LabelledText
 from trellis.datamodules.sequence.mnist1d import MNIST1D
 from trellis.datamodules.sequence.multi30k import Multi30k
+from trellis.datamodules.sequence.multilingual_multi30k import MultilingualMulti30k
 from trellis.datamodules.sequence.parallel_corpus import ParallelCorpus
 from trellis.datamodules.sequence.parallel_text import ParallelText
 from trellis.datamodules.sequence.sentence_order import SentenceOrder
@@ -18,6 +20,7 @@ from trellis.datamodules.sequence.wikitext2 import WikiText2
 from trellis.datamodules.sequence.word_contexts import WordContexts
 
 __all__ = [
+    "CMUDict",
     "CoNLL",
     "Cooccurrences",
     "CopyReverse",
@@ -26,6 +29,7 @@ __all__ = [
     "LabelledText",
     "MNIST1D",
     "Multi30k",
+    "MultilingualMulti30k",
     "ParallelCorpus",
     "ParallelText",
     "SentenceOrder",

@@ -13,6 +13,7 @@ from trellis.index import family_names
 from trellis.networks import generative, graph, image, rl, sequence, vector
 from trellis.networks.generative import Latents
 from trellis.rl.distribution import SquashedGaussian
+from trellis.sequence import KernelAttention, LearnedValue
 from trellis.sequence.contextual_words import ContextualWords
 
 # Public names of the rooms of networks that are none.
@@ -73,6 +74,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
     "SmallCNN": (_network(image.SmallCNN, 1, 3), (_pixels(1, 8, 8),)),
     "ResNet": (_network(image.ResNet, 3, 3), (_pixels(3, 32, 32),)),
     "CifarResNet": (_network(image.CifarResNet, 3, 3), (_pixels(3, 8, 8),)),
+    "StripRNN": (_network(image.StripRNN, 1, 3, image_size=8), (_pixels(1, 8, 8),)),
     "ViT": (
         _network(
             image.ViT, 1, 3, image_size=8, patch_size=4, embed_dim=8, num_heads=2, num_layers=1
@@ -216,6 +218,19 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         )
         for cell, attend in (("gru", "before"), ("lstm", "after"))
     },
+    "RecurrentSeq2Seq/gru-backward": (
+        _network(
+            sequence.RecurrentSeq2Seq,
+            9,
+            9,
+            source_pad_id=0,
+            bidirectional="backward",
+            attend="after",
+            attention=partial(LearnedValue, attention=KernelAttention),
+            **_rnn,
+        ),
+        (_TOKENS, _TOKENS),
+    ),
     "TransformerSeq2Seq": (
         _network(
             sequence.TransformerSeq2Seq,
