@@ -17,11 +17,12 @@ from learning_cases import (
     run,
     small_gru,
 )
-from token_cases import SpelledStreams, Streams
+from token_cases import Rated, SpelledStreams, Streams
 from word_cases import all_counts, contexts, cooccurrences
 
 from trellis.datamodules.graph import EdgeSplit, KarateClub, NodeWalks
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
+from trellis.datamodules.sequence import FactQuestions
 from trellis.index import family_names
 from trellis.lightning_modules.generative import GAN
 from trellis.lightning_modules.graph import (
@@ -38,7 +39,9 @@ from trellis.lightning_modules.sequence import (
     CountingLM,
     GloVe,
     PMIFactorization,
+    SentenceSimilarity,
     SkipGram,
+    SpanAnswering,
 )
 from trellis.networks.generative import MLPDiscriminator, MLPGenerator
 from trellis.networks.graph import GCN, VGAE
@@ -49,7 +52,15 @@ from trellis.networks.rl import (
     SquashedGaussianPolicy,
     StateActionValue,
 )
-from trellis.networks.sequence import ELMo, GloVeEmbedding, KneserNeyLM, SkipGramEmbedding
+from trellis.networks.sequence import (
+    BERT,
+    BertAnswering,
+    ELMo,
+    GloVeEmbedding,
+    KneserNeyLM,
+    SentenceEncoder,
+    SkipGramEmbedding,
+)
 from trellis.spec import NodeSpec
 
 small: dict[str, Any] = {"hidden_channels": (8,)}
@@ -117,6 +128,18 @@ OBJECTIVES: dict[str, Case] = {
         all_counts,
     ),
     "GloVe": Case(partial(GloVe, partial(GloVeEmbedding, embed_dim=8), adam), cooccurrences),
+    "SentenceSimilarity": Case(
+        partial(
+            SentenceSimilarity,
+            partial(SentenceEncoder, encoder=partial(BERT, embed_dim=8, num_heads=2)),
+            adam,
+        ),
+        Rated,
+    ),
+    "SpanAnswering": Case(
+        partial(SpanAnswering, partial(BertAnswering, embed_dim=8, num_heads=2), adam),
+        partial(FactQuestions, num_train=30, num_val=5, num_test=5, max_tokens=400),
+    ),
     "GraphRegression": Case(
         partial(GraphRegression, PooledGCN, adam), partial(ManyGraphs, "real")
     ),
