@@ -2,7 +2,8 @@
 
 from trellis.lightning_modules.generative.autoencoder import Autoencoder
 from trellis.lightning_modules.generative.density_estimation import DensityEstimation
+from trellis.lightning_modules.generative.flow_matching import FlowMatching
 from trellis.lightning_modules.generative.gan import GAN
 from trellis.lightning_modules.generative.variational import Variational
 
-__all__ = ["Autoencoder", "DensityEstimation", "GAN", "Variational"]
+__all__ = ["Autoencoder", "DensityEstimation", "FlowMatching", "GAN", "Variational"]

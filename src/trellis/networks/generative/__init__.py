@@ -1,6 +1,7 @@
 """Generative networks: densities, latent variables, generators and their critics."""
 
 from trellis.networks.generative.autoencoder import ConvolutionalAutoencoder, MLPAutoencoder
+from trellis.networks.generative.denoiser import MLPDenoiser
 from trellis.networks.generative.flow import Flow
 from trellis.networks.generative.flow_autoregressive import IAF, MAF, NSF
 from trellis.networks.generative.flow_coupling import NICE, CouplingNSF, RealNVP
@@ -30,6 +31,7 @@ __all__ = [
     "MADE",
     "MAF",
     "MLPAutoencoder",
+    "MLPDenoiser",
     "MLPDiscriminator",
     "MLPGenerator",
     "NICE",
