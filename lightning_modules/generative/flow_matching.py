@@ -1,7 +1,7 @@
 """Flow matching: learning the velocity of straight lines from noise to data."""
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -9,22 +9,24 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from trellis.checks import at_least_one, choose_from, not_negative
-from trellis.generative.bits_per_dim import bits_per_dim
 from trellis.generative.coupled_noise import Coupling, couple
 from trellis.generative.probability_flow import (
+    Divergence,
     Field,
     Solver,
     flow_log_prob,
     integrate,
+    random_directions,
     time_grid,
 )
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Stage
-from trellis.lightning_modules.generative.generative_objective import GenerativeObjective
+from trellis.lightning_modules.generative.generative_objective import (
+    GenerativeObjective,
+    likelihood_metrics,
+)
 from trellis.networks.generative.denoiser import MLPDenoiser
 from trellis.spec import TensorSpec
-
-Divergence = Literal["exact", "hutchinson"]
 
 
 class DenoiserFactory(Protocol):
@@ -47,8 +49,8 @@ class FlowMatching(GenerativeObjective):
 
     Evaluation reports L as ``loss``; and, with ``likelihood_steps``, the negative log-likelihood
     ``nll_nats`` by the same equation backwards, summed over dimensions, and ``bits_per_dim`` where
-    the values have levels. It is that of the solved equation, whose error vanishes with more steps;
-    with ``divergence=hutchinson`` it is an unbiased estimate by one random direction.
+    the values have levels. It is that of the solved equation, with an error that vanishes with
+    more steps; with ``divergence=hutchinson`` an unbiased estimate by one random direction.
 
     Args:
         network: from ``(shape, [num_classes])`` to the velocity ``(x, t, [y])``.
@@ -93,11 +95,7 @@ class FlowMatching(GenerativeObjective):
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
         metrics: dict[str, Metric] = {"loss": BatchMean()}
-        if self.likelihood_steps:
-            metrics["nll_nats"] = BatchMean()
-            if spec.values in ("dequantized", "logit"):
-                metrics["bits_per_dim"] = BatchMean()
-        return metrics
+        return metrics | (likelihood_metrics(spec) if self.likelihood_steps else {})
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """The velocity ``[B, *shape]`` at points ``x`` and times ``t [B]``."""
@@ -127,17 +125,11 @@ class FlowMatching(GenerativeObjective):
         metrics, x = self.evaluated(stage), batch[0]
         metrics["loss"].update(self.loss(batch), len(x))
         if self.likelihood_steps:
-            log_prob = self.log_prob(*batch)
-            metrics["nll_nats"].update(-log_prob.mean(), len(x))
-            if "bits_per_dim" in metrics:
-                bits = bits_per_dim(log_prob, x, self.spec.values, self.spec.alpha)
-                metrics["bits_per_dim"].update(bits.mean(), len(x))
+            self.count_likelihood(metrics, self.log_prob(*batch), x)
 
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Log-likelihood ``[B]`` in nats of examples, by the equation backwards."""
-        directions = None
-        if self.divergence == "hutchinson":
-            directions = torch.randn_like(x).sign()[None]  # Rademacher's have the least variance
+        directions = random_directions(x) if self.divergence == "hutchinson" else None
         times = time_grid(max(1, self.likelihood_steps), x.device)
         field = self.field(y if self.conditional else None)
         return flow_log_prob(field, x, times, self.solver, directions)

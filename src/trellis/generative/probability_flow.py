@@ -16,6 +16,7 @@ from trellis.generative.gaussian import gaussian_log_prob
 
 Field = Callable[[Tensor, Tensor], Tensor]
 Solver = Literal["euler", "heun", "rk4"]
+Divergence = Literal["exact", "hutchinson"]
 # Of each stage: where it is evaluated along the step, and its weight in the step. A stage starts
 # from the slope of the one before, which is all that these three methods need.
 _STAGES: dict[str, tuple[tuple[float, float], ...]] = {
@@ -63,10 +64,12 @@ def flow_log_prob(
     times: Tensor,
     solver: Solver = "rk4",
     directions: Tensor | None = None,
+    log_scale: Tensor | None = None,
 ) -> Tensor:
-    r"""Log-density of data that a field carries from standard normal noise.
+    r"""Log-density of data that a field carries from normal noise.
 
-    .. math:: \ln p(x_1) = \ln \mathcal N(x_0; 0, I) - \int_0^1 \nabla \cdot v(x_t, t)\, dt
+    .. math:: \ln p(x_1) = \ln \mathcal N(x_0; 0, \sigma^2 I)
+        - \int_0^1 \nabla \cdot v(x_t, t)\, dt
 
     Args:
         field: from noise at ``times[0]`` to data at ``times[-1]``.
@@ -75,6 +78,7 @@ def flow_log_prob(
         solver: see ``integrate``.
         directions: random ones of variance 1, ``[K, B, *shape]``, for Hutchinson's estimate of
             the divergence; ``None`` computes it exactly, at the cost of D.
+        log_scale: logarithm of the standard deviation of the noise; 0 by default.
     Shape:
         -> ``[B]``, in nats
     Source: Chen et al. 2018, theorem 1; Grathwohl et al. 2019, section 3.1 (Hutchinson; the same
@@ -92,7 +96,13 @@ def flow_log_prob(
 
     start = (x, x.new_zeros(len(x)))
     noise, gathered = _solve(change, start, times.flip(0), solver)
-    return gaussian_log_prob(noise.flatten(1)) + gathered
+    scales = None if log_scale is None else log_scale.expand(noise[0].numel())
+    return gaussian_log_prob(noise.flatten(1), log_scale=scales) + gathered
+
+
+def random_directions(x: Tensor) -> Tensor:
+    """One direction of -1 and 1 for each example, ``[1, B, *shape]``: the least variance."""
+    return torch.randn_like(x).sign()[None]
 
 
 def directional_traces(

@@ -1,4 +1,4 @@
-"""Flow matching: the loss by definition, exact fields, labels, likelihoods, learning, bad input."""
+"""Flow matching: the loss by definition, exact fields, labels, learning, bad input."""
 
 import math
 from functools import partial
@@ -57,9 +57,7 @@ def test_the_exact_velocity_has_the_density_and_the_samples_of_the_gaussian() ->
     exact = torch.distributions.Normal(GaussianVelocity.mean, GaussianVelocity.scale)
     torch.manual_seed(0)
     x = exact.sample((50,))
-    torch.testing.assert_close(
-        objective.log_prob(x), exact.log_prob(x).sum(1), rtol=0, atol=1e-3
-    )
+    torch.testing.assert_close(objective.log_prob(x), exact.log_prob(x).sum(1), rtol=0, atol=1e-3)
     samples = objective.sample(20_000)
     torch.testing.assert_close(samples.mean(0), exact.mean, rtol=0, atol=0.06)
     torch.testing.assert_close(samples.std(0), exact.stddev, rtol=0.03, atol=0)
