@@ -23,7 +23,8 @@ from word_cases import all_counts, contexts, cooccurrences
 from trellis.datamodules.graph import EdgeSplit, KarateClub, NodeWalks
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
 from trellis.index import family_names
-from trellis.lightning_modules.generative import GAN
+from trellis.generative import ProbabilityFlow
+from trellis.lightning_modules.generative import GAN, Diffusion, FlowMatching
 from trellis.lightning_modules.graph import (
     GraphRegression,
     GraphTasks,
@@ -39,7 +40,7 @@ from trellis.lightning_modules.sequence import (
     PMIFactorization,
     SkipGram,
 )
-from trellis.networks.generative import MLPDiscriminator, MLPGenerator
+from trellis.networks.generative import MLPDenoiser, MLPDiscriminator, MLPGenerator
 from trellis.networks.graph import GCN, VGAE
 from trellis.networks.rl import (
     ActorCriticNetwork,
@@ -121,6 +122,18 @@ OBJECTIVES: dict[str, Case] = {
             partial(MLPDiscriminator, **small),
             adam,
             adam,
+        ),
+        Points,
+    ),
+    "FlowMatching": Case(
+        partial(FlowMatching, partial(MLPDenoiser, **small), adam, likelihood_steps=2), Points
+    ),
+    "Diffusion": Case(
+        partial(
+            Diffusion,
+            partial(MLPDenoiser, **small),
+            adam,
+            likelihood=partial(ProbabilityFlow, 2),
         ),
         Points,
     ),
