@@ -22,8 +22,8 @@ from word_cases import all_counts, contexts, cooccurrences
 
 from trellis.datamodules.graph import EdgeSplit, KarateClub, NodeWalks
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
-from trellis.index import family_names
 from trellis.generative import ProbabilityFlow
+from trellis.index import family_names
 from trellis.lightning_modules.generative import GAN, Diffusion, FlowMatching
 from trellis.lightning_modules.graph import (
     GraphRegression,
@@ -133,7 +133,7 @@ OBJECTIVES: dict[str, Case] = {
             Diffusion,
             partial(MLPDenoiser, **small),
             adam,
-            likelihood=partial(ProbabilityFlow, 2),
+            likelihood=partial(ProbabilityFlow, num_steps=2),
         ),
         Points,
     ),

@@ -38,8 +38,7 @@ class NoiseSchedule(nn.Module):
     tensor(True)
     """
 
-    alpha_bars: Tensor  # [K]
-    log_ratios: Tensor  # [K] logarithms of s, increasing
+    bits: Tensor
 
     def __init__(
         self,
@@ -62,8 +61,19 @@ class NoiseSchedule(nn.Module):
             )
         alpha_bars = (1 - betas).cumprod(0)
         log_ratios = ((1 - alpha_bars).log() - alpha_bars.log()) / 2
-        self.register_buffer("alpha_bars", alpha_bars.float(), persistent=False)
-        self.register_buffer("log_ratios", log_ratios.float(), persistent=False)
+        # As integers they keep their digits where modules are converted to half precision.
+        tables = torch.stack([alpha_bars, log_ratios]).float()
+        self.register_buffer("bits", tables.view(torch.int32), persistent=False)
+
+    @property
+    def alpha_bars(self) -> Tensor:
+        """What is left of the variance of the signal, ``[K]``, in float32."""
+        return self.bits[0].view(torch.float32)
+
+    @property
+    def log_ratios(self) -> Tensor:
+        """Logarithms of s, ``[K]``, increasing, in float32."""
+        return self.bits[1].view(torch.float32)
 
     def scales(self, steps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Signal and noise of steps ``[B]``, to be multiplied with ``like [B, *shape]``.

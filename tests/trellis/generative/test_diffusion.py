@@ -68,6 +68,14 @@ def test_steps_between_two_have_ratios_between() -> None:
         torch.testing.assert_close(one, other)
 
 
+def test_a_module_in_half_precision_keeps_its_schedule() -> None:
+    schedule, x = NoiseSchedule(), torch.zeros(1, 1, dtype=torch.bfloat16)
+    before = schedule.log_ratios.clone()
+    schedule.to(torch.bfloat16)
+    assert torch.equal(schedule.log_ratios, before)
+    assert schedule.scales(torch.tensor([3]), x)[0].dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("kind", ["noise", "example", "velocity"])
 def test_predictions_of_the_truth_give_the_example_and_the_noise(kind: str) -> None:
     schedule, x, drawn = NoiseSchedule(num_steps=20), torch.randn(20, 3), torch.randn(20, 3)
