@@ -32,6 +32,12 @@ from trellis.generative.gaussian import gaussian_kl, gaussian_log_prob
 from trellis.generative.glow import ActNorm, InvertibleConvolution, glow_step
 from trellis.generative.masked import MaskedLinear, MaskedMLP
 from trellis.generative.noise_schedule import NoiseSchedule
+from trellis.generative.partition import (
+    AnnealedImportance,
+    Enumeration,
+    LogPartition,
+    Partition,
+)
 from trellis.generative.pixel_levels import as_levels
 from trellis.generative.pixel_likelihood import (
     PixelLikelihood,
@@ -60,6 +66,7 @@ __all__ = [
     "Additive",
     "AdversarialLoss",
     "Affine",
+    "AnnealedImportance",
     "Chain",
     "CheckerboardCoupling",
     "ConvConditioner",
@@ -69,11 +76,13 @@ __all__ = [
     "DDIM",
     "DiffusionSampler",
     "Elementwise",
+    "Enumeration",
     "FlatView",
     "HingeLoss",
     "Inverse",
     "InvertibleConvolution",
     "LeastSquaresLoss",
+    "LogPartition",
     "MaskedAutoregressive",
     "MaskedLinear",
     "MaskedMLP",
@@ -81,6 +90,7 @@ __all__ = [
     "MultiScale",
     "NoiseSchedule",
     "NonSaturatingLoss",
+    "Partition",
     "Permutation",
     "PixelLikelihood",
     "ProbabilityFlow",

@@ -249,6 +249,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         _network(generative.MLPDiscriminator, (5,), 3, hidden_channels=(4,), spectral_norm=True),
         (_x, _LABELS),
     ),
+    "RBM": (_network(generative.RBM, (5,), hidden_units=3), (_pixels(5).round(),)),
     "MLPDenoiser": (
         _network(generative.MLPDenoiser, (5,), 3, hidden_channels=(4,)),
         (_pixels(5), torch.tensor([0.1, 0.9]), torch.tensor([0, 2])),

@@ -15,6 +15,7 @@ from trellis.networks.generative.gan import (
 from trellis.networks.generative.hierarchical_vae import HierarchicalVAE
 from trellis.networks.generative.made import MADE
 from trellis.networks.generative.pixel_cnn import PixelCNN
+from trellis.networks.generative.rbm import RBM
 from trellis.networks.generative.vae import VAE, ConvolutionalVAE, Latents
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "NICE",
     "NSF",
     "PixelCNN",
+    "RBM",
     "RealNVP",
     "RealNVPImage",
     "VAE",
