@@ -32,7 +32,7 @@ class Pairs(DataModule):
 
 
 small = partial(RBM, hidden_units=4)
-make = partial(EnergyModel, small, partial(torch.optim.Adam, lr=0.1), partition=Enumeration)
+make = partial(EnergyModel, small, partial(torch.optim.Adam, lr=0.05), partition=Enumeration)
 
 
 def test_the_gradient_is_that_of_contrastive_divergence() -> None:
@@ -60,7 +60,7 @@ def test_it_learns_the_density_and_samples_it(persistent: bool, tmp_path: Path) 
     trainer.fit(objective, Pairs())
     [result] = trainer.test(objective, Pairs(), verbose=False)
     entropy = 2 * torch.tensor(2.0).log().item()
-    assert entropy - 1e-4 < result["test/nll_nats"] < entropy + 0.25
+    assert entropy - 1e-4 < result["test/nll_nats"] < entropy + 0.4
     assert result["test/bits_per_dim"] == pytest.approx(
         result["test/nll_nats"] / 4 / torch.tensor(2.0).log().item()
     )
