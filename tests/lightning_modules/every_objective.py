@@ -22,9 +22,9 @@ from word_cases import all_counts, contexts, cooccurrences
 
 from trellis.datamodules.graph import EdgeSplit, KarateClub, NodeWalks
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
-from trellis.generative import ProbabilityFlow
+from trellis.generative import Enumeration, ProbabilityFlow
 from trellis.index import family_names
-from trellis.lightning_modules.generative import GAN, Diffusion, FlowMatching
+from trellis.lightning_modules.generative import GAN, Diffusion, EnergyModel, FlowMatching
 from trellis.lightning_modules.graph import (
     GraphRegression,
     GraphTasks,
@@ -40,7 +40,7 @@ from trellis.lightning_modules.sequence import (
     PMIFactorization,
     SkipGram,
 )
-from trellis.networks.generative import MLPDenoiser, MLPDiscriminator, MLPGenerator
+from trellis.networks.generative import RBM, MLPDenoiser, MLPDiscriminator, MLPGenerator
 from trellis.networks.graph import GCN, VGAE
 from trellis.networks.rl import (
     ActorCriticNetwork,
@@ -50,7 +50,7 @@ from trellis.networks.rl import (
     StateActionValue,
 )
 from trellis.networks.sequence import GloVeEmbedding, KneserNeyLM, SkipGramEmbedding
-from trellis.spec import NodeSpec
+from trellis.spec import NodeSpec, TensorSpec
 
 small: dict[str, Any] = {"hidden_channels": (8,)}
 _rollouts = partial(
@@ -83,6 +83,15 @@ class SmallRealGraph(SmallGraph):
         super().__init__()
         self.data.y = self.data.x[:, :1] - self.data.x[:, 1:2]
         self.spec = NodeSpec(4, 1, targets="real")
+
+
+class Bits(Points):
+    """``Points`` as zeros and ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x = (self.x > 0).float()
+        self.spec = TensorSpec(6, 3, values="binary")
 
 
 # Class -> its case.
@@ -136,6 +145,9 @@ OBJECTIVES: dict[str, Case] = {
             likelihood=partial(ProbabilityFlow, num_steps=2),
         ),
         Points,
+    ),
+    "EnergyModel": Case(
+        partial(EnergyModel, partial(RBM, hidden_units=4), adam, partition=Enumeration), Bits
     ),
     "LinkPrediction": Case(
         partial(

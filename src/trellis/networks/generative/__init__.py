@@ -16,6 +16,7 @@ from trellis.networks.generative.hierarchical_vae import HierarchicalVAE
 from trellis.networks.generative.made import MADE
 from trellis.networks.generative.pixel_cnn import PixelCNN
 from trellis.networks.generative.rbm import RBM
+from trellis.networks.generative.unet import UNet
 from trellis.networks.generative.vae import VAE, ConvolutionalVAE, Latents
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "RBM",
     "RealNVP",
     "RealNVPImage",
+    "UNet",
     "VAE",
 ]
