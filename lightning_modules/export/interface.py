@@ -271,5 +271,6 @@ _EXAMPLES: dict[str, Callable[[_Request], Tensor | int]] = {
     "context": lambda asked: _integers(asked, asked.spec.num_tokens, asked.sizes.length),
     "observation": _observations,
     "y": lambda asked: _integers(asked, asked.spec.out_channels),
+    "t": lambda asked: torch.rand(asked.sizes.batch, generator=asked.generator),
     "z": lambda asked: _vectors(asked, asked.network.latent_dim),
 }

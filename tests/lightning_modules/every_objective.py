@@ -23,8 +23,9 @@ from word_cases import all_counts, contexts, cooccurrences
 from trellis.datamodules.graph import EdgeSplit, KarateClub, NodeWalks
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
 from trellis.datamodules.sequence import FactQuestions
+from trellis.generative import Enumeration, ProbabilityFlow
 from trellis.index import family_names
-from trellis.lightning_modules.generative import GAN
+from trellis.lightning_modules.generative import GAN, Diffusion, EnergyModel, FlowMatching
 from trellis.lightning_modules.graph import (
     GraphRegression,
     GraphTasks,
@@ -43,7 +44,7 @@ from trellis.lightning_modules.sequence import (
     SkipGram,
     SpanAnswering,
 )
-from trellis.networks.generative import MLPDiscriminator, MLPGenerator
+from trellis.networks.generative import RBM, MLPDenoiser, MLPDiscriminator, MLPGenerator
 from trellis.networks.graph import GCN, VGAE
 from trellis.networks.rl import (
     ActorCriticNetwork,
@@ -61,7 +62,7 @@ from trellis.networks.sequence import (
     SentenceEncoder,
     SkipGramEmbedding,
 )
-from trellis.spec import NodeSpec
+from trellis.spec import NodeSpec, TensorSpec
 
 small: dict[str, Any] = {"hidden_channels": (8,)}
 _rollouts = partial(
@@ -94,6 +95,15 @@ class SmallRealGraph(SmallGraph):
         super().__init__()
         self.data.y = self.data.x[:, :1] - self.data.x[:, 1:2]
         self.spec = NodeSpec(4, 1, targets="real")
+
+
+class Bits(Points):
+    """``Points`` as zeros and ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x = (self.x > 0).float()
+        self.spec = TensorSpec(6, 3, values="binary")
 
 
 # Class -> its case.
@@ -153,6 +163,21 @@ OBJECTIVES: dict[str, Case] = {
             adam,
         ),
         Points,
+    ),
+    "FlowMatching": Case(
+        partial(FlowMatching, partial(MLPDenoiser, **small), adam, likelihood_steps=2), Points
+    ),
+    "Diffusion": Case(
+        partial(
+            Diffusion,
+            partial(MLPDenoiser, **small),
+            adam,
+            likelihood=partial(ProbabilityFlow, num_steps=2),
+        ),
+        Points,
+    ),
+    "EnergyModel": Case(
+        partial(EnergyModel, partial(RBM, hidden_units=4), adam, partition=Enumeration), Bits
     ),
     "LinkPrediction": Case(
         partial(

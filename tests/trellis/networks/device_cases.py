@@ -280,6 +280,15 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         _network(generative.MLPDiscriminator, (5,), 3, hidden_channels=(4,), spectral_norm=True),
         (_x, _LABELS),
     ),
+    "UNet": (
+        _network(generative.UNet, (1, 8, 8), 3, channels=8, num_heads=2),
+        (_pixels(1, 8, 8), torch.tensor([0.1, 0.9]), torch.tensor([0, 2])),
+    ),
+    "RBM": (_network(generative.RBM, (5,), hidden_units=3), (_pixels(5).round(),)),
+    "MLPDenoiser": (
+        _network(generative.MLPDenoiser, (5,), 3, hidden_channels=(4,)),
+        (_pixels(5), torch.tensor([0.1, 0.9]), torch.tensor([0, 2])),
+    ),
     "MLPGenerator": (
         _network(generative.MLPGenerator, (5,), 3, latent_dim=5, hidden_channels=(4,)),
         (_x, _LABELS),
