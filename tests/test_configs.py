@@ -12,12 +12,17 @@ from trellis.lightning_modules.commands.ledger import ledger
 # Siblings of another config, which runs in `make test`; these run in `make test-all`.
 SIBLINGS = {
     "image/cnn_fashion.yaml",
+    "image/convgru_digits.yaml",
     "image/resnet_digits.yaml",
     "sequence/cnn_mnist1d.yaml",
     "sequence/cnn_sst2.yaml",
     "sequence/mlp_mnist1d.yaml",
     "vector/ridge_diabetes.yaml",
     "generative/maf_mnist.yaml",
+    "generative/diffusion_mnist.yaml",
+    "generative/diffusion_moons.yaml",
+    "generative/made_dna.yaml",
+    "generative/made_nltcs.yaml",
     "generative/realnvp_mnist.yaml",
     "generative/vae_mnist_static.yaml",
     "generative/wgan_gp_8gaussians.yaml",
@@ -40,6 +45,7 @@ SIBLINGS = {
     "sequence/skipgram_wikitext2.yaml",
     "graph/gcn_bace.yaml",
     "graph/gcn_esol.yaml",
+    "graph/gine_esol.yaml",
     "graph/appnp_cora.yaml",
     "graph/vgae_cora.yaml",
     "graph/transe_umls.yaml",
@@ -64,6 +70,8 @@ SIBLINGS = {
     "sequence/elmo_wikitext2.yaml",
     "sequence/gru_multi30k.yaml",
     "sequence/lstm_conll2000.yaml",
+    "sequence/gru_cmudict.yaml",
+    "sequence/gru_multi30k_both.yaml",
     "sequence/lstm_shakespeare.yaml",
     "sequence/tcn_mnist1d.yaml",
     "sequence/tcn_shakespeare.yaml",
@@ -74,6 +82,8 @@ SIBLINGS = {
     "sequence/fasttext_wikitext2.yaml",
     "sequence/glove_wikitext2.yaml",
     "sequence/ppmi_wikitext2.yaml",
+    "sequence/ngram_wikitext2.yaml",
+    "sequence/lstm_wikitext2.yaml",
 }
 
 

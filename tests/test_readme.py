@@ -54,6 +54,7 @@ def test_your_own_graph(capsys: pytest.CaptureFixture[str]) -> None:
     assert [*Path("runs").glob("linkprediction_edgesplit/0/checkpoints/best.ckpt")]
 
 
+@pytest.mark.long
 def test_your_own_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
-"""Synthetic data with a known density."""
+"""Data whose density is known, or is what models are compared by."""
 
+from trellis.datamodules.generative.binary_densities import BinaryDensities
 from trellis.datamodules.generative.synthetic_densities import SyntheticDensities
 
-__all__ = ["SyntheticDensities"]
+__all__ = ["BinaryDensities", "SyntheticDensities"]

@@ -111,6 +111,24 @@ class LabelledFiles(DataModule):
         return budget_loader(tokens.lengths, batch, self.max_tokens, order)
 
 
+def drawn(name: str, count: int, total: int, path: Path) -> list[int]:
+    """Which sentences of a training file are learnt from: always the same, in their order.
+
+    Args:
+        name: of the argument that says how many.
+        count: how many.
+        total: that there are.
+        path: of the file.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    if count > total:
+        raise ValueError(f"{name}={count}: {path} has {total:,} sentences")
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(0))
+    return order[:count].sort().values.tolist()
+
+
 def encode_texts(
     tokenizer: Tokenizer,
     texts: list[str],
@@ -152,3 +170,11 @@ def ends_of(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """What stands before a sequence and after it: ``bos_id`` and ``eos_id``."""
     begin, end = ([] if i is None else [i] for i in (tokenizer.bos_id, tokenizer.eos_id))
     return begin, end
+
+
+def pieces_of(tokenizer: Tokenizer, words: Sequence[str]) -> dict[str, list[int]]:
+    """Token ids of each word by itself, at least one: of what is dropped, the unknown one."""
+    # A word that the tokenizer drops still has a tag to predict, or is part of an answer.
+    unknown = ends_of(tokenizer)[0] if tokenizer.unknown_id is None else [tokenizer.unknown_id]
+    encoded = tokenizer.encode_batch(words)
+    return {word: ids or unknown for word, ids in zip(words, encoded, strict=True)}

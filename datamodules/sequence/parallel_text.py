@@ -1,6 +1,6 @@
 """Texts and their translations, aligned line by line."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,14 @@ from trellis.sequence.tokenizer import BOS, EOS, PAD, Tokenizer, TokenizerFactor
 from trellis.spec import TokenPairSpec
 
 
+class LinePairs(NamedTuple):
+    """Lines and their translations, and of each the direction, where there are several."""
+
+    sources: list[str]
+    targets: list[str]
+    directions: list[str]
+
+
 class AlignedTexts:
     """Two files with corresponding lines, as batches of ``TokenPairs``.
 
@@ -48,6 +56,7 @@ class AlignedTexts:
         drop_empty: leave out training pairs with an empty side; otherwise they are an error.
         token_files: of the training pairs, which are tokenised once; ``None`` reads them into
             memory each time.
+        read: the pairs of a split; ``None`` reads those of ``files``.
     """
 
     def __init__(
@@ -61,9 +70,11 @@ class AlignedTexts:
         max_length: int | None = None,
         drop_empty: bool = False,
         token_files: TokenFiles | None = None,
+        read: Callable[[Split], LinePairs] | None = None,
     ) -> None:
         check_budget(max_tokens, max_length)
         self.files = files
+        self.read = read or (lambda split: read_pairs(*files[split]))
         self.spec: TokenPairSpec | None = None
         self.factory, self.lowercase, self.shared = tokenizer, lowercase, shared_vocabulary
         self.max_tokens, self.max_length, self.drop_empty = max_tokens, max_length, drop_empty
@@ -82,40 +93,42 @@ class AlignedTexts:
         """Read the splits that ``stage`` needs; the vocabularies are learnt once."""
         wanted = [split for split in STAGES[stage] if split not in self.splits]
         in_memory = [split for split in wanted if split != "train" or not self.tokenised]
-        lines = {split: read_pairs(*self.files[split]) for split in in_memory}
+        lines = {split: self.read(split) for split in in_memory}
         if self.tokenised and (self.spec is None or "train" in wanted):
             (self.source, sources), (self.target, targets) = self.tokenised.open()
             if "train" in wanted:
                 self.splits["train"] = self._kept(sources, targets)
         elif self.spec is None:
-            self._learn(*(lines.get("train") or read_pairs(*self.files["train"])))
+            self._learn(lines.get("train") or self.read("train"))
             require_usual_ids(self.source)
             require_usual_ids(self.target)
         self.spec = TokenPairSpec(self.source.spec, self.target.spec)
         for split in in_memory:
-            self.splits[split] = self._encoded(split, *lines[split])
+            self.splits[split] = self._encoded(split, lines[split])
         return self.spec
 
-    def _learn(self, source: list[str], target: list[str]) -> None:
+    def _learn(self, lines: LinePairs) -> None:
         def learnt(texts: list[str], path: Path) -> Tokenizer:
             return learn_tokenizer(
                 self.factory, texts, lowercase=self.lowercase, folder=path.parent
             )
 
-        paths = self.files["train"]
+        paths, (source, target, _) = self.files["train"], lines
         if self.shared:
             self.source = self.target = learnt([*source, *target], paths[1])
         else:
             self.source, self.target = learnt(source, paths[0]), learnt(target, paths[1])
 
-    def _encoded(self, split: Split, source: list[str], target: list[str]) -> "_Pairs":
+    def _encoded(self, split: Split, lines: LinePairs) -> "_Pairs":
+        source, target, directions = lines
         sources = Ragged([[*ids, EOS] for ids in self.source.encode_batch(source)])
         targets = Ragged([[BOS, *ids, EOS] for ids in self.target.encode_batch(target)])
         if split == "train":
             return self._kept(sources, targets)
         longer = torch.maximum(sources.lengths, targets.lengths)
         references = [self.target.normalized(line) for line in target]
-        return _Pairs(sources, targets, longer, torch.arange(len(longer)), references)
+        kept = torch.arange(len(longer))
+        return _Pairs(sources, targets, longer, kept, references, directions)
 
     def _kept(self, sources: Ragged | MappedLines, targets: Ragged | MappedLines) -> "_Pairs":
         """Training pairs to use; others are an error unless an option leaves them out."""
@@ -142,7 +155,7 @@ class AlignedTexts:
             )
         if len(kept) == 0:
             raise ValueError(f"{names}: no training pairs are left; raise max_length")
-        return _Pairs(sources, targets, longer[kept], kept, [])
+        return _Pairs(sources, targets, longer[kept], kept)
 
     def loader(self, split: Split, order: Order | None = None) -> Loader[TokenPairs]:
         """Batches of a split; by default shuffled for training, else sorted by length."""
@@ -150,11 +163,15 @@ class AlignedTexts:
 
         def batch(indices: Tensor) -> TokenPairs:
             lines = pairs.kept[indices]
-            references = [pairs.references[i] for i in lines.tolist()] if pairs.references else ()
+            references, directions = (
+                tuple(texts[i] for i in lines.tolist()) if texts else ()
+                for texts in (pairs.references, pairs.directions)
+            )
             return TokenPairs(
                 pairs.source.padded(lines, PAD),
                 pairs.target.padded(lines, PAD),
-                tuple(references),
+                references,
+                directions,
             )
 
         return budget_loader(
@@ -242,7 +259,8 @@ class _Pairs(NamedTuple):
     target: Ragged | MappedLines
     longer: Tensor
     kept: Tensor
-    references: list[str]
+    references: list[str] = []
+    directions: list[str] = []
 
 
 def paths_of(
@@ -253,7 +271,7 @@ def paths_of(
     return {split: (Path(source), Path(target)) for split, (source, target) in splits.items()}
 
 
-def read_pairs(source: Path, target: Path) -> tuple[list[str], list[str]]:
+def read_pairs(source: Path, target: Path) -> LinePairs:
     """Lines of two files of equal length.
 
     Raises:
@@ -262,7 +280,7 @@ def read_pairs(source: Path, target: Path) -> tuple[list[str], list[str]]:
     """
     sources, targets = read_lines(source), read_lines(target)
     check_aligned(source, len(sources), target, len(targets))
-    return sources, targets
+    return LinePairs(sources, targets, [])
 
 
 def _first(mask: Tensor) -> int:

@@ -99,8 +99,9 @@ class Translations(L.Callback):
                 written = pl_module.predict_step(batch, 0)
             sources = map(source.text, batch.source.tolist())
             references = batch.references or map(target.text, batch.target.tolist())
+            shown = (each if isinstance(each, str) else ", ".join(each) for each in references)
             texts = (text if isinstance(text, str) else target.text(text) for text in written)
-            rows += zip(sources, references, texts, strict=True)
+            rows += zip(sources, shown, texts, strict=True)
         log_table(trainer, "val/translations", ["source", "reference", "translation"], rows)
 
 

@@ -44,6 +44,7 @@ def main(words: list[str]) -> None:
         max_new_tokens=args.max_new_tokens,
         max_source_tokens=args.max_source_tokens,
         max_tokens=args.max_tokens,
+        to=shares_of(args.to) if args.to else None,
     )
     with ExitStack() as stack:
         source: Any = sys.stdin.buffer
@@ -68,7 +69,28 @@ def _parser() -> argparse.ArgumentParser:
     add("--max_source_tokens", type=int, default=1000, help="longer lines are cut (1000)")
     add("--max_tokens", type=int, default=1024, help="of the lines read together, padding "
         "included (1024)")  # fmt: skip
+    add("--to", help="language of a model of several, as '<2de>'; or a mixture, as "
+        "'<2de>=0.7,<2en>=0.3'")  # fmt: skip
     return parser
+
+
+def shares_of(text: str) -> dict[str, float]:
+    """Shares of the tags of a mixture; one tag alone has all.
+
+    Raises:
+        ValueError: a share is no number.
+
+    >>> shares_of("<2de>"), shares_of("<2de>=0.7,<2en>=0.3")
+    ({'<2de>': 1.0}, {'<2de>': 0.7, '<2en>': 0.3})
+    """
+    shares = {}
+    for part in text.split(","):
+        tag, _, share = part.partition("=")
+        try:
+            shares[tag.strip()] = float(share) if share else 1.0
+        except ValueError:
+            raise ValueError(f"--to {text}: {share!r} is no number, write {tag}=0.5") from None
+    return shares
 
 
 def _check_files(args: argparse.Namespace) -> None:

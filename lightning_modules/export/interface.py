@@ -13,7 +13,14 @@ from trellis.lightning_modules.engine.objective import Objective
 from trellis.rl.distribution import SquashedGaussian
 from trellis.sequence.spelling import NUM_BYTES
 from trellis.signature import takes
-from trellis.spec import KnowledgeGraphSpec, LabelledTokenSpec, TokenPairSpec, TokenSpec
+from trellis.spec import (
+    KnowledgeGraphSpec,
+    LabelledTokenSpec,
+    QuestionSpec,
+    RatedPairSpec,
+    TokenPairSpec,
+    TokenSpec,
+)
 
 
 class Sizes(NamedTuple):
@@ -226,7 +233,8 @@ def _sentences(asked: _Request, spec: TokenSpec) -> Tensor:
 
 def _tokens(asked: _Request) -> Tensor:
     spec = asked.spec
-    return _sentences(asked, spec.tokens if isinstance(spec, LabelledTokenSpec) else spec)
+    of_parts = isinstance(spec, LabelledTokenSpec | QuestionSpec | RatedPairSpec)
+    return _sentences(asked, spec.tokens if of_parts else spec)
 
 
 def _side(name: str) -> Callable[[_Request], Tensor]:
@@ -263,5 +271,6 @@ _EXAMPLES: dict[str, Callable[[_Request], Tensor | int]] = {
     "context": lambda asked: _integers(asked, asked.spec.num_tokens, asked.sizes.length),
     "observation": _observations,
     "y": lambda asked: _integers(asked, asked.spec.out_channels),
+    "t": lambda asked: torch.rand(asked.sizes.batch, generator=asked.generator),
     "z": lambda asked: _vectors(asked, asked.network.latent_dim),
 }

@@ -2,7 +2,18 @@
 
 from trellis.lightning_modules.generative.autoencoder import Autoencoder
 from trellis.lightning_modules.generative.density_estimation import DensityEstimation
+from trellis.lightning_modules.generative.diffusion import Diffusion
+from trellis.lightning_modules.generative.energy_model import EnergyModel
+from trellis.lightning_modules.generative.flow_matching import FlowMatching
 from trellis.lightning_modules.generative.gan import GAN
 from trellis.lightning_modules.generative.variational import Variational
 
-__all__ = ["Autoencoder", "DensityEstimation", "GAN", "Variational"]
+__all__ = [
+    "Autoencoder",
+    "DensityEstimation",
+    "Diffusion",
+    "EnergyModel",
+    "FlowMatching",
+    "GAN",
+    "Variational",
+]

@@ -8,10 +8,11 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from trellis.generative.bits_per_dim import bits_per_dim
-from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Stage
-from trellis.lightning_modules.generative.generative_objective import GenerativeObjective
+from trellis.lightning_modules.generative.generative_objective import (
+    GenerativeObjective,
+    likelihood_metrics,
+)
 from trellis.spec import TensorSpec
 
 
@@ -66,13 +67,7 @@ class DensityEstimation(GenerativeObjective):
             )
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
-        metrics: dict[str, Metric] = {"nll_nats": BatchMean()}
-        discrete = getattr(self.network, "discrete", False)
-        if spec.values in ("binary", "dequantized", "logit") or (
-            spec.values == "unit" and discrete
-        ):
-            metrics["bits_per_dim"] = BatchMean()
-        return metrics
+        return likelihood_metrics(spec, discrete=getattr(self.network, "discrete", False))
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Log-likelihood ``[B]`` in nats."""
@@ -94,11 +89,7 @@ class DensityEstimation(GenerativeObjective):
         return loss
 
     def evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
-        metrics, log_prob, x = self.evaluated(stage), self._log_prob(batch), batch[0]
-        metrics["nll_nats"].update(-log_prob.mean(), len(x))
-        if "bits_per_dim" in metrics:
-            bits = bits_per_dim(log_prob, x, self.spec.values, self.spec.alpha)
-            metrics["bits_per_dim"].update(bits.mean(), len(x))
+        self.count_likelihood(self.evaluated(stage), self._log_prob(batch), batch[0])
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Log-likelihood of each example in nats, ``[B]``."""

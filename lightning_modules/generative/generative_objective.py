@@ -6,12 +6,31 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
+from torchmetrics import Metric, MetricCollection
 
 from trellis.checks import at_least
+from trellis.generative.bits_per_dim import bits_per_dim
 from trellis.labels import balanced_labels
 from trellis.lightning_modules.engine.build_network import require_targets
+from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Objective
 from trellis.spec import TensorSpec
+
+
+def likelihood_metrics(
+    spec: TensorSpec, name: str = "", *, discrete: bool = False
+) -> dict[str, Metric]:
+    """``NAMEnll_nats``, and ``NAMEbits_per_dim`` where the values stand for bits or bytes.
+
+    Args:
+        spec: of the data.
+        name: a prefix, as of an estimator beside another.
+        discrete: whether it is a probability of levels, not a density.
+    """
+    metrics: dict[str, Metric] = {f"{name}nll_nats": BatchMean()}
+    if spec.values in ("binary", "dequantized", "logit") or (spec.values == "unit" and discrete):
+        metrics[f"{name}bits_per_dim"] = BatchMean()
+    return metrics
 
 
 class GenerativeObjective(Objective):
@@ -73,6 +92,15 @@ class GenerativeObjective(Objective):
         if y is None and self.conditional:
             y = balanced_labels(num_samples, self.spec.out_channels, self.device)
         return self.draw(num_samples, y, generator)
+
+    def count_likelihood(
+        self, metrics: MetricCollection, log_prob: Tensor, x: Tensor, name: str = ""
+    ) -> None:
+        """Count ``NAMEnll_nats``, and ``NAMEbits_per_dim`` where there is such a metric."""
+        metrics[f"{name}nll_nats"].update(-log_prob.mean(), len(x))
+        if (bits := f"{name}bits_per_dim") in metrics:
+            found = bits_per_dim(log_prob, x, self.spec.values, self.spec.alpha)
+            metrics[bits].update(found.mean(), len(x))
 
     @abstractmethod
     def draw(

@@ -14,6 +14,7 @@ from trellis.checks import at_least_one, not_negative, probability
 from trellis.lightning_modules.engine.evaluation import BatchMean, Perplexity
 from trellis.lightning_modules.engine.objective import Objective, Stage
 from trellis.lightning_modules.engine.sharding import gathered
+from trellis.lightning_modules.sequence.pronunciation_scores import PronunciationScores
 from trellis.lightning_modules.sequence.text_scores import TextScores
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
 from trellis.sequence.batches import TokenPairs
@@ -40,7 +41,8 @@ class SequenceToSequence(Objective):
 
     Batch: ``TokenPairs``, whose padding is ignored. Evaluation reports the cross-entropy without
     label smoothing, then decodes every source by beam search and reports the share of exact
-    matches and, where the batch has references, BLEU and chrF.
+    matches and, where the batch has references, BLEU and chrF, or of pronunciations the word and
+    phoneme error rates.
 
     Args:
         network: from the vocabularies to an encoder-decoder.
@@ -117,7 +119,8 @@ class SequenceToSequence(Objective):
             "perplexity": Perplexity(),
             "exact_match": BatchMean(),
         }
-        return {**metrics, "text": TextScores()} if spec.target.tokenizer else metrics
+        scores = TextScores if spec.scores == "translation" else PronunciationScores
+        return {**metrics, "text": scores()} if spec.target.tokenizer else metrics
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Logits ``[B, T, target_tokens]`` of the tokens after those of ``target [B, T]``."""
@@ -197,7 +200,8 @@ class SequenceToSequence(Objective):
         metrics["exact_match"].update(torch.tensor(matches), len(targets))
         if self._tokenizer is not None and batch.references:
             texts = [self._tokenizer.decode(ids) for ids in generated]
-            metrics["text"].update(texts, batch.references)
+            directions = (batch.directions,) if batch.directions else ()
+            metrics["text"].update(texts, batch.references, *directions)
 
     def _target(self, ids: list[int]) -> list[int]:
         """The part of a target before ``eos_id``."""

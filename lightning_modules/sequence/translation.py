@@ -1,7 +1,8 @@
 """Translation of lines of text by a trained ``SequenceToSequence``."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,9 @@ from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSe
 from trellis.sequence.batches import Ragged, token_budget
 from trellis.sequence.beam_search import beam_search
 from trellis.sequence.decoding import Hypotheses, suppress_tokens
-from trellis.sequence.tokenizer import from_json
+from trellis.sequence.tagged_tokenizer import TaggedTokenizer
+from trellis.sequence.token_mixture import mixed_token
+from trellis.sequence.tokenizer import Tokenizer, from_json
 
 
 class Translation(NamedTuple):
@@ -41,8 +44,10 @@ class Translator:
         max_source_tokens: length at which a line is cut off; it is also cut off after as many
             tokens as the network has positions.
         max_tokens: number of source tokens in a batch, padding included.
+        to: tag -> its share, of a model of several languages: each line gets the first tag, whose
+            vector is the weighted mean of those of all. ``None``: lines have their tags already.
     Raises:
-        ValueError: a number is below 1, or the model's tokens are not text.
+        ValueError: a number is below 1, the model's tokens are not text, or it has no such tag.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Translator:
         max_new_tokens: int | None = None,
         max_source_tokens: int = 1000,
         max_tokens: int = 1024,
+        to: Mapping[str, float] | None = None,
     ) -> None:
         spec = model.spec
         if not (spec.source.tokenizer and spec.target.tokenizer):
@@ -63,6 +69,7 @@ class Translator:
             )
         self.model = model
         self.source, self.target = (from_json(s.tokenizer) for s in (spec.source, spec.target))
+        self.tag, self.shares = _tags(self.source, to) if to else ("", {})
         self.num_beams = at_least_one("num_beams", num_beams)
         self.max_tokens = at_least_one("max_tokens", max_tokens)
         self.length_penalty = model.length_penalty if length_penalty is None else length_penalty
@@ -81,7 +88,8 @@ class Translator:
             report: called after each batch with its number of lines.
         """
         translations = [Translation("", 0, True)] * len(lines)
-        encoded = dict(enumerate(self.source.encode_batch(lines)))
+        prefix = f"{self.tag} " if self.tag else ""
+        encoded = dict(enumerate(self.source.encode_batch([f"{prefix}{line}" for line in lines])))
         places = [place for place, ids in encoded.items() if ids and lines[place].strip()]
         if report and len(places) < len(lines):
             report(len(lines) - len(places))
@@ -108,7 +116,11 @@ class Translator:
         network: Any = self.model.network
         spec = self.model.spec.target
         source = source.to(self.model.device)
-        memory, state = network.encode(source)
+        mixture: Any = nullcontext()
+        if self.shares:
+            mixture = mixed_token(network.source_embedding, next(iter(self.shares)), self.shares)
+        with mixture:
+            memory, state = network.encode(source)
         return beam_search(
             suppress_tokens(network.decode, spec.suppressed_ids),
             source.new_full((len(source), 1), spec.bos_id),
@@ -119,3 +131,12 @@ class Translator:
             num_beams=self.num_beams,
             length_penalty=self.length_penalty,
         )
+
+
+def _tags(tokenizer: Tokenizer, to: Mapping[str, float]) -> tuple[str, dict[int, float]]:
+    """The tag to begin each line with, and the shares of the ids of all tags."""
+    if not isinstance(tokenizer, TaggedTokenizer):
+        raise ValueError(
+            f"to={', '.join(to)}: the model translates in one direction only; leave it out"
+        )
+    return next(iter(to)), {tokenizer.tag_id(tag): share for tag, share in to.items()}

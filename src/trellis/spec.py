@@ -15,6 +15,8 @@ from typing import Any, Literal
 Values = Literal["real", "unit", "binary", "dequantized", "logit"]
 # What there is to predict: a class label, an integer; or real numbers.
 Targets = Literal["labels", "real"]
+# What texts are generated from sources.
+Scores = Literal["translation", "pronunciation"]
 
 
 @dataclass(frozen=True)
@@ -195,10 +197,13 @@ class TokenPairSpec:
     Args:
         source: tokens of the source; has a ``pad_id``.
         target: tokens of the target; has ``pad_id``, ``bos_id`` and ``eos_id``.
+        scores: how generated targets are compared with references: as translations, by BLEU and
+            chrF, or as pronunciations, by the share of words and phonemes that are wrong.
     """
 
     source: TokenSpec
     target: TokenSpec
+    scores: Scores = "translation"
 
 
 @dataclass(frozen=True)
@@ -216,6 +221,30 @@ class LabelledTokenSpec:
     out_channels: int
     classes: tuple[str, ...] = ()
     characters: bool = False
+
+
+@dataclass(frozen=True)
+class QuestionSpec:
+    """Questions whose answers are spans of passages.
+
+    Args:
+        tokens: of questions and passages; has ``pad_id``, ``bos_id`` and ``eos_id``.
+        unanswerable: whether some passages do not have the answer.
+    """
+
+    tokens: TokenSpec
+    unanswerable: bool = False
+
+
+@dataclass(frozen=True)
+class RatedPairSpec:
+    """Pairs of sentences that people rated as similar or not.
+
+    Args:
+        tokens: of both sentences; has ``pad_id``, ``bos_id`` and ``eos_id``.
+    """
+
+    tokens: TokenSpec
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,15 @@ from learning_cases import (
     run,
     small_gru,
 )
-from token_cases import SpelledStreams, Streams
+from token_cases import Rated, SpelledStreams, Streams
 from word_cases import all_counts, contexts, cooccurrences
 
 from trellis.datamodules.graph import EdgeSplit, KarateClub, NodeWalks
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
+from trellis.datamodules.sequence import FactQuestions
+from trellis.generative import Enumeration, ProbabilityFlow
 from trellis.index import family_names
-from trellis.lightning_modules.generative import GAN
+from trellis.lightning_modules.generative import GAN, Diffusion, EnergyModel, FlowMatching
 from trellis.lightning_modules.graph import (
     GraphRegression,
     GraphTasks,
@@ -38,9 +40,11 @@ from trellis.lightning_modules.sequence import (
     CountingLM,
     GloVe,
     PMIFactorization,
+    SentenceSimilarity,
     SkipGram,
+    SpanAnswering,
 )
-from trellis.networks.generative import MLPDiscriminator, MLPGenerator
+from trellis.networks.generative import RBM, MLPDenoiser, MLPDiscriminator, MLPGenerator
 from trellis.networks.graph import GCN, VGAE
 from trellis.networks.rl import (
     ActorCriticNetwork,
@@ -49,8 +53,16 @@ from trellis.networks.rl import (
     SquashedGaussianPolicy,
     StateActionValue,
 )
-from trellis.networks.sequence import ELMo, GloVeEmbedding, KneserNeyLM, SkipGramEmbedding
-from trellis.spec import NodeSpec
+from trellis.networks.sequence import (
+    BERT,
+    BertAnswering,
+    ELMo,
+    GloVeEmbedding,
+    KneserNeyLM,
+    SentenceEncoder,
+    SkipGramEmbedding,
+)
+from trellis.spec import NodeSpec, TensorSpec
 
 small: dict[str, Any] = {"hidden_channels": (8,)}
 _rollouts = partial(
@@ -85,6 +97,15 @@ class SmallRealGraph(SmallGraph):
         self.spec = NodeSpec(4, 1, targets="real")
 
 
+class Bits(Points):
+    """``Points`` as zeros and ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x = (self.x > 0).float()
+        self.spec = TensorSpec(6, 3, values="binary")
+
+
 # Class -> its case.
 OBJECTIVES: dict[str, Case] = {
     **{case.objective.func.__name__: case for case in CASES.values()},
@@ -117,6 +138,18 @@ OBJECTIVES: dict[str, Case] = {
         all_counts,
     ),
     "GloVe": Case(partial(GloVe, partial(GloVeEmbedding, embed_dim=8), adam), cooccurrences),
+    "SentenceSimilarity": Case(
+        partial(
+            SentenceSimilarity,
+            partial(SentenceEncoder, encoder=partial(BERT, embed_dim=8, num_heads=2)),
+            adam,
+        ),
+        Rated,
+    ),
+    "SpanAnswering": Case(
+        partial(SpanAnswering, partial(BertAnswering, embed_dim=8, num_heads=2), adam),
+        partial(FactQuestions, num_train=30, num_val=5, num_test=5, max_tokens=400),
+    ),
     "GraphRegression": Case(
         partial(GraphRegression, PooledGCN, adam), partial(ManyGraphs, "real")
     ),
@@ -130,6 +163,21 @@ OBJECTIVES: dict[str, Case] = {
             adam,
         ),
         Points,
+    ),
+    "FlowMatching": Case(
+        partial(FlowMatching, partial(MLPDenoiser, **small), adam, likelihood_steps=2), Points
+    ),
+    "Diffusion": Case(
+        partial(
+            Diffusion,
+            partial(MLPDenoiser, **small),
+            adam,
+            likelihood=partial(ProbabilityFlow, num_steps=2),
+        ),
+        Points,
+    ),
+    "EnergyModel": Case(
+        partial(EnergyModel, partial(RBM, hidden_units=4), adam, partition=Enumeration), Bits
     ),
     "LinkPrediction": Case(
         partial(

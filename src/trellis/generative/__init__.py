@@ -17,6 +17,7 @@ from trellis.generative.bits_per_dim import bits_per_dim
 from trellis.generative.bounds import elbo, iwae
 from trellis.generative.code_penalties import activation_kl, squared_jacobian
 from trellis.generative.convolution import ConvolutionalDecoder, ConvolutionalEncoder
+from trellis.generative.coupled_noise import couple
 from trellis.generative.coupling import (
     CheckerboardCoupling,
     ConvConditioner,
@@ -25,9 +26,18 @@ from trellis.generative.coupling import (
     Squeeze,
     checkerboard,
 )
+from trellis.generative.diffusion_bound import diffusion_bound
+from trellis.generative.diffusion_sampling import DDIM, DiffusionSampler, ProbabilityFlow
 from trellis.generative.gaussian import gaussian_kl, gaussian_log_prob
 from trellis.generative.glow import ActNorm, InvertibleConvolution, glow_step
 from trellis.generative.masked import MaskedLinear, MaskedMLP
+from trellis.generative.noise_schedule import NoiseSchedule
+from trellis.generative.partition import (
+    AnnealedImportance,
+    Enumeration,
+    LogPartition,
+    Partition,
+)
 from trellis.generative.pixel_levels import as_levels
 from trellis.generative.pixel_likelihood import (
     PixelLikelihood,
@@ -37,6 +47,7 @@ from trellis.generative.pixel_likelihood import (
     gaussian,
     unit_gaussian,
 )
+from trellis.generative.probability_flow import flow_log_prob, integrate, time_grid
 from trellis.generative.spline import RationalQuadratic, rational_quadratic
 from trellis.generative.transform import (
     Additive,
@@ -55,26 +66,34 @@ __all__ = [
     "Additive",
     "AdversarialLoss",
     "Affine",
+    "AnnealedImportance",
     "Chain",
     "CheckerboardCoupling",
     "ConvConditioner",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
     "Coupling",
+    "DDIM",
+    "DiffusionSampler",
     "Elementwise",
+    "Enumeration",
     "FlatView",
     "HingeLoss",
     "Inverse",
     "InvertibleConvolution",
     "LeastSquaresLoss",
+    "LogPartition",
     "MaskedAutoregressive",
     "MaskedLinear",
     "MaskedMLP",
     "MinimaxLoss",
     "MultiScale",
+    "NoiseSchedule",
     "NonSaturatingLoss",
+    "Partition",
     "Permutation",
     "PixelLikelihood",
+    "ProbabilityFlow",
     "RationalQuadratic",
     "Scaling",
     "Squeeze",
@@ -87,17 +106,22 @@ __all__ = [
     "categorical",
     "checkerboard",
     "clip_weights_",
+    "couple",
+    "diffusion_bound",
     "discretized_logistic",
     "elbo",
+    "flow_log_prob",
     "gaussian",
     "gaussian_kl",
     "gaussian_log_prob",
     "glow_step",
     "gradient_penalty",
     "instance_noise",
+    "integrate",
     "interpolates",
     "iwae",
     "rational_quadratic",
     "squared_jacobian",
+    "time_grid",
     "unit_gaussian",
 ]

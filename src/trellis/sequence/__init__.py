@@ -6,7 +6,10 @@ from trellis.sequence.alignment import (
     AlignmentFactory,
     DotAttention,
     GeneralAttention,
+    KernelAttention,
     LastState,
+    LearnedValue,
+    MeanState,
     ReducedRankAttention,
 )
 from trellis.sequence.batches import (
@@ -19,6 +22,7 @@ from trellis.sequence.batches import (
 from trellis.sequence.beam_search import beam_search, gnmt_penalty
 from trellis.sequence.character_cnn import CharacterCNN
 from trellis.sequence.contextual_words import BidirectionalEncoder, ContextualWords, ScalarMixture
+from trellis.sequence.convolutional_cells import ConvGRUCell, ConvLSTMCell, ConvolutionalCell
 from trellis.sequence.decoding import (
     Hypotheses,
     Step,
@@ -46,6 +50,8 @@ from trellis.sequence.recurrent_stack import RecurrentStack
 from trellis.sequence.saved_tokenizer import SavedTokenizer
 from trellis.sequence.spelling import SpelledSequences, SpelledTokens, spelled
 from trellis.sequence.subword import BPETokenizer, SubwordTokenizer, WordPieceTokenizer
+from trellis.sequence.tagged_tokenizer import TaggedTokenizer
+from trellis.sequence.token_mixture import mixed_token
 from trellis.sequence.tokenizer import (
     CharTokenizer,
     Tokenizer,
@@ -64,12 +70,18 @@ __all__ = [
     "CharTokenizer",
     "CharacterCNN",
     "ContextualWords",
+    "ConvGRUCell",
+    "ConvLSTMCell",
+    "ConvolutionalCell",
     "DotAttention",
     "ElmanCell",
     "EntityCounts",
     "GatedCell",
     "GeneralAttention",
     "Hypotheses",
+    "KernelAttention",
+    "LastState",
+    "LearnedValue",
     "LastState",
     "LinearChainCRF",
     "LongShortTermCell",
@@ -77,6 +89,7 @@ __all__ = [
     "MUT2",
     "MUT3",
     "MaskedTokens",
+    "MeanState",
     "Ragged",
     "RecurrentCell",
     "RecurrentStack",
@@ -88,6 +101,7 @@ __all__ = [
     "SpelledTokens",
     "Step",
     "SubwordTokenizer",
+    "TaggedTokenizer",
     "Tags",
     "TokenPairs",
     "Tokenizer",
@@ -105,6 +119,7 @@ __all__ = [
     "greedy_search",
     "language_model",
     "mask_tokens",
+    "mixed_token",
     "sample",
     "spelled",
     "suppress_tokens",

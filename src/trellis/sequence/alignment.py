@@ -2,8 +2,9 @@
 
 Legend: B sentences, T queries (decoder steps), S source positions, A width of the projected keys.
 A kind of attention is a score of a query ``q`` against an encoder output ``k``; the weights are
-the softmax over all non-padding positions, and the context is the weighted mean of the outputs.
-What depends on the keys only is computed once per sentence, by ``keys``.
+the softmax over all non-padding positions, and the context is the weighted mean of the values,
+which are the outputs unless a kind says otherwise. What depends on the outputs only is computed
+once per sentence, by ``keys`` and ``values``.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_equal
+from trellis.checks import at_least_one, check_equal, positive
 
 
 class Alignment(nn.Module, ABC):
@@ -32,8 +33,12 @@ class Alignment(nn.Module, ABC):
         self.key_dim = at_least_one("key_dim", key_dim)
 
     @abstractmethod
-    def keys(self, values: Tensor) -> Tensor:
+    def keys(self, outputs: Tensor) -> Tensor:
         """Keys from the encoder's outputs, ``[B, S, key_dim] -> [B, S, A]``."""
+
+    def values(self, outputs: Tensor) -> Tensor:
+        """What is averaged: the encoder's outputs, ``[B, S, key_dim] -> [B, S, key_dim]``."""
+        return outputs
 
     @abstractmethod
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
@@ -62,8 +67,8 @@ class LastState(Alignment):
     Source: Cho et al. 2014, section 2.2: the summary c is an input of each decoder step.
     """
 
-    def keys(self, values: Tensor) -> Tensor:
-        return values[..., :1]
+    def keys(self, outputs: Tensor) -> Tensor:
+        return outputs[..., :1]
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
         return keys.new_zeros(query.size(0), query.size(1), keys.size(1))
@@ -75,6 +80,21 @@ class LastState(Alignment):
         last = (mask & (behind == 1)).to(values.dtype)
         weights = last.unsqueeze(1).expand(-1, query.size(1), -1)
         return weights @ values, weights
+
+
+class MeanState(Alignment):
+    r"""No scores: the context is the mean of the encoder's outputs, the same at each step.
+
+    .. math:: e_{ts} = 0
+
+    It is the control of an attention: what all states say together, whatever the query.
+    """
+
+    def keys(self, outputs: Tensor) -> Tensor:
+        return outputs[..., :1]
+
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        return keys.new_zeros(query.size(0), query.size(1), keys.size(1))
 
 
 class DotAttention(Alignment):
@@ -93,8 +113,8 @@ class DotAttention(Alignment):
         other = "; use GeneralAttention, or an encoder as wide as the decoder"
         check_equal("DotAttention", other, query_dim=query_dim, key_dim=key_dim)
 
-    def keys(self, values: Tensor) -> Tensor:
-        return values
+    def keys(self, outputs: Tensor) -> Tensor:
+        return outputs
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
         return query @ keys.transpose(1, 2)
@@ -114,8 +134,8 @@ class GeneralAttention(Alignment):
         super().__init__(query_dim, key_dim)
         self.key = nn.Linear(key_dim, query_dim, bias=False)
 
-    def keys(self, values: Tensor) -> Tensor:
-        return self.key(values)
+    def keys(self, outputs: Tensor) -> Tensor:
+        return self.key(outputs)
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
         return query @ keys.transpose(1, 2)
@@ -140,8 +160,8 @@ class ReducedRankAttention(Alignment):
         self.query = nn.Linear(query_dim, rank, bias=False)
         self.key = nn.Linear(key_dim, rank, bias=False)
 
-    def keys(self, values: Tensor) -> Tensor:
-        return self.key(values)
+    def keys(self, outputs: Tensor) -> Tensor:
+        return self.key(outputs)
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
         return self.query(query) @ keys.transpose(1, 2)
@@ -167,9 +187,84 @@ class AdditiveAttention(Alignment):
         self.key = nn.Linear(key_dim, attention_dim)
         self.energy = nn.Linear(attention_dim, 1, bias=False)
 
-    def keys(self, values: Tensor) -> Tensor:
-        return self.key(values)
+    def keys(self, outputs: Tensor) -> Tensor:
+        return self.key(outputs)
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
         hidden = self.query(query).unsqueeze(2) + keys.unsqueeze(1)  # [B, T, S, A]
         return self.energy(hidden.tanh_()).squeeze(-1)
+
+
+class KernelAttention(Alignment):
+    r"""A Gaussian kernel of the distance between states and outputs, both mapped to one space.
+
+    .. math:: e_{ts} = -\frac{\lVert U q_t - V k_s \rVert^2}{2 h^2}
+
+    so that the context is the Nadaraya-Watson estimate of the outputs at the query, with a learned
+    bandwidth :math:`h`, which begins at ``bandwidth``.
+
+    Args:
+        query_dim: width of a decoder state.
+        key_dim: width of an encoder output.
+        rank: width of the space they are both mapped to.
+        bandwidth: the first one; ``None`` takes :math:`\sqrt{rank}`.
+    Raises:
+        ValueError: a size below 1, or a bandwidth that is not positive.
+
+    Source: Nadaraya 1964; Watson 1964.
+    """
+
+    def __init__(
+        self, query_dim: int, key_dim: int, *, rank: int = 64, bandwidth: float | None = None
+    ) -> None:
+        super().__init__(query_dim, key_dim)
+        at_least_one("rank", rank)
+        first = positive("bandwidth", rank**0.5 if bandwidth is None else bandwidth)
+        self.query = nn.Linear(query_dim, rank, bias=False)
+        self.key = nn.Linear(key_dim, rank, bias=False)
+        self.log_bandwidth = nn.Parameter(torch.tensor(float(first)).log())
+
+    def keys(self, outputs: Tensor) -> Tensor:
+        return self.key(outputs)
+
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        query = self.query(query)
+        squares = query.square().sum(-1).unsqueeze(2) + keys.square().sum(-1).unsqueeze(1)
+        distances = squares - 2 * query @ keys.transpose(1, 2)  # [B, T, S], squared
+        return -distances * (-2 * self.log_bandwidth).exp() / 2
+
+
+class LearnedValue(Alignment):
+    r"""Any attention with values of their own.
+
+    .. math:: c_t = \sum_s \alpha_{ts} \, v(h_s), \quad v(h) = \tanh(W h + b)
+
+    Args:
+        query_dim: width of a decoder state.
+        key_dim: width of an encoder output, and of a value.
+        attention: gives the weights, from ``(query_dim, key_dim)``.
+
+    Source: Vaswani et al. 2017, section 3.2, for the values. Deviates: a linear :math:`v` would
+    commute with the weighted mean, and be one with the layers that read the context.
+    """
+
+    def __init__(
+        self, query_dim: int, key_dim: int, *, attention: AlignmentFactory = AdditiveAttention
+    ) -> None:
+        super().__init__(query_dim, key_dim)
+        self.attention = attention(query_dim=query_dim, key_dim=key_dim)
+        self.value = nn.Linear(key_dim, key_dim)
+
+    def keys(self, outputs: Tensor) -> Tensor:
+        return self.attention.keys(outputs)
+
+    def values(self, outputs: Tensor) -> Tensor:
+        return self.value(self.attention.values(outputs)).tanh()
+
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        return self.attention.score(query, keys)
+
+    def forward(
+        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return self.attention(query, keys, values, mask)

@@ -20,13 +20,15 @@ class TokenPairs(NamedTuple):
     Args:
         source: ``[B, S]``, ending with ``eos_id``.
         target: ``[B, T]``, from ``bos_id`` to ``eos_id``.
-        references: texts that translations are compared with; empty in training and where targets
-            are not text.
+        references: texts that targets are compared with, or all pronunciations of a word; empty
+            in training and where targets are not text.
+        directions: of each pair, as "de-en", where there are several; empty in training.
     """
 
     source: Tensor
     target: Tensor
-    references: tuple[str, ...] = ()
+    references: tuple[str, ...] | tuple[tuple[str, ...], ...] = ()
+    directions: tuple[str, ...] = ()
 
 
 class SentencePairs(NamedTuple):
@@ -41,6 +43,18 @@ class SentencePairs(NamedTuple):
     tokens: Tensor
     segments: Tensor
     in_order: Tensor
+
+
+class SentencePair(NamedTuple):
+    """Pairs of sentences in sequences of their own.
+
+    Args:
+        first: ``[B, S]``.
+        second: ``[B, T]``.
+    """
+
+    first: Tensor
+    second: Tensor
 
 
 class Ragged:

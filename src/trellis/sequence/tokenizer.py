@@ -38,6 +38,7 @@ _MODULES = {
     "BPETokenizer": "trellis.sequence.subword",
     "WordPieceTokenizer": "trellis.sequence.subword",
     "ImportedTokenizer": "trellis.sequence.imported_tokenizer",
+    "TaggedTokenizer": "trellis.sequence.tagged_tokenizer",
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from short_runs import run
 
+from trellis.datamodules.sequence.cmudict import CMUDict
 from trellis.datamodules.sequence.copy_reverse import CopyReverse
 from trellis.datamodules.sequence.tiny_shakespeare import TinyShakespeare
 from trellis.datamodules.vector.digits import Digits
@@ -94,6 +95,16 @@ def test_translations_stand_beside_their_sources_and_references(tmp_path):
     written = model.predict_step(first, 0) + model.predict_step(second, 0)
     assert [row[2] for row in rows] == written[:6]
     assert all(row[1] == row[0][::-1] != "" for row in rows)
+
+
+def test_all_pronunciations_of_a_word_are_shown(tmp_path):
+    (tmp_path / "cmudict").mkdir()
+    lines = (f"{a}{b} {a} {b}\n{a}{b}(2) {b}\n" for a in "abcdefgh" for b in "abcdefgh")
+    (tmp_path / "cmudict" / "cmudict.dict").write_text("".join(lines))
+    model, data = seq2seq(), CMUDict(str(tmp_path))
+    trainer = run(tmp_path, model, data, Translations(num_rows=2))
+    _, *rows = table(trainer, "val/translations")
+    assert [row[1] for row in rows] == [f"{a} {b}, {b}" for a, b in (row[0] for row in rows)]
 
 
 class WithoutTokenizer(CopyReverse):

@@ -268,6 +268,7 @@ def test_a_repository_is_downloaded(
     assert isinstance(objective.network, MLP)
 
 
+@pytest.mark.long
 def test_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -99,18 +99,20 @@ def test_sampling_grows_to_its_probability() -> None:
 class Texts(DataModule):
     """Two pairs of texts in words; the vocabulary lacks one of the reference's words."""
 
-    def __init__(self) -> None:
+    def __init__(self, scores: str = "translation") -> None:
         super().__init__()
         self.tokenizer = WordTokenizer(["a man is sitting on a bench .", "two dogs run"])
-        self.spec = TokenPairSpec(self.tokenizer.spec, self.tokenizer.spec)
+        self.spec = TokenPairSpec(self.tokenizer.spec, self.tokenizer.spec, scores)
         self.references = ("a man is sitting on a red bench .", "two dogs run .")
 
     def loader(self, split: str) -> Loader[TokenPairs]:
         begin, end = self.tokenizer.bos_id, self.tokenizer.eos_id
         rows = [[begin, *self.tokenizer.encode(text), end] for text in self.references]
         rows[1] += [self.tokenizer.pad_id] * (len(rows[0]) - len(rows[1]))
-        target = torch.tensor(rows)
-        return Loader(1, lambda _: TokenPairs(target[:, 1:], target, self.references))
+        target, references = torch.tensor(rows), self.references
+        if self.spec.scores == "pronunciation":
+            references = (("a man",), ("two dogs", "two dogs run"))
+        return Loader(1, lambda _: TokenPairs(target[:, 1:], target, references))
 
 
 class Parrot(torch.nn.Module):
@@ -134,6 +136,17 @@ class Parrot(torch.nn.Module):
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         memory, state = self.encode(source)
         return self.decode(target, state, memory)[0]
+
+
+def test_sounds_are_scored_by_their_errors(tmp_path: Path) -> None:
+    data = Texts("pronunciation")
+    end = data.tokenizer.eos_id
+    ids = [[*data.tokenizer.encode(text), end] for text in ("a man is", "two dogs run")]
+    objective = SequenceToSequence(partial(Parrot, says=ids), adam)
+    [result] = quiet_trainer(tmp_path).test(objective, datamodule=data, verbose=False)
+    assert result["test/word_error_rate"] == 1 / 2  # the second is one of its pronunciations
+    assert result["test/phoneme_error_rate"] == pytest.approx(1 / (2 + 3))
+    assert "test/bleu" not in result
 
 
 def test_scores_are_sacrebleus_against_the_raw_references(tmp_path: Path) -> None:

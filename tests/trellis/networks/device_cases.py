@@ -13,6 +13,7 @@ from trellis.index import family_names
 from trellis.networks import generative, graph, image, rl, sequence, vector
 from trellis.networks.generative import Latents
 from trellis.rl.distribution import SquashedGaussian
+from trellis.sequence import KernelAttention, LearnedValue
 from trellis.sequence.contextual_words import ContextualWords
 
 # Public names of the rooms of networks that are none.
@@ -49,7 +50,8 @@ def _counted_words() -> nn.Module:
 
 
 _x, _nodes, _bonds = _pixels(5), (_pixels(10).view(4, 5), _EDGES), _pixels(5).view(5, 2)
-_bert = {"pad_id": 0, "embed_dim": 8, "num_heads": 2, "num_layers": 1}
+_tiny = {"embed_dim": 8, "num_heads": 2, "num_layers": 1}
+_bert = {"pad_id": 0, **_tiny}
 _rnn = {"embed_dim": 4, "hidden_size": 4}
 _letters = {"hidden_size": 4, "num_layers": 2, "character_channels": 3}
 _low_high = ((-1.0, -2.0), (1.0, 2.0))
@@ -73,6 +75,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
     "SmallCNN": (_network(image.SmallCNN, 1, 3), (_pixels(1, 8, 8),)),
     "ResNet": (_network(image.ResNet, 3, 3), (_pixels(3, 32, 32),)),
     "CifarResNet": (_network(image.CifarResNet, 3, 3), (_pixels(3, 8, 8),)),
+    "StripRNN": (_network(image.StripRNN, 1, 3, image_size=8), (_pixels(1, 8, 8),)),
     "ViT": (
         _network(
             image.ViT, 1, 3, image_size=8, patch_size=4, embed_dim=8, num_heads=2, num_layers=1
@@ -146,6 +149,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         (*_nodes, torch.tensor([0, 0, 1, 1]), 2),
     ),
     "BERT": (_network(sequence.BERT, 9, **_bert), (_TOKENS, _TOKENS % 2)),
+    "SentenceEncoder": (
+        _network(sequence.SentenceEncoder, 9, pad_id=0, encoder=partial(sequence.BERT, **_tiny)),
+        (_TOKENS,),
+    ),
+    "BertAnswering": (_network(sequence.BertAnswering, 9, **_bert), (_TOKENS, _TOKENS % 2)),
     "BertClassifier": (_network(sequence.BertClassifier, 9, 3, **_bert), (_TOKENS,)),
     "BertTagger": (_network(sequence.BertTagger, 9, 3, **_bert), (_TOKENS,)),
     "BertPretraining": (_network(sequence.BertPretraining, 9, **_bert), (_TOKENS, _TOKENS % 2)),
@@ -216,6 +224,19 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         )
         for cell, attend in (("gru", "before"), ("lstm", "after"))
     },
+    "RecurrentSeq2Seq/gru-backward": (
+        _network(
+            sequence.RecurrentSeq2Seq,
+            9,
+            9,
+            source_pad_id=0,
+            bidirectional="backward",
+            attend="after",
+            attention=partial(LearnedValue, attention=KernelAttention),
+            **_rnn,
+        ),
+        (_TOKENS, _TOKENS),
+    ),
     "TransformerSeq2Seq": (
         _network(
             sequence.TransformerSeq2Seq,
@@ -258,6 +279,15 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
     "MLPDiscriminator": (
         _network(generative.MLPDiscriminator, (5,), 3, hidden_channels=(4,), spectral_norm=True),
         (_x, _LABELS),
+    ),
+    "UNet": (
+        _network(generative.UNet, (1, 8, 8), 3, channels=8, num_heads=2),
+        (_pixels(1, 8, 8), torch.tensor([0.1, 0.9]), torch.tensor([0, 2])),
+    ),
+    "RBM": (_network(generative.RBM, (5,), hidden_units=3), (_pixels(5).round(),)),
+    "MLPDenoiser": (
+        _network(generative.MLPDenoiser, (5,), 3, hidden_channels=(4,)),
+        (_pixels(5), torch.tensor([0.1, 0.9]), torch.tensor([0, 2])),
     ),
     "MLPGenerator": (
         _network(generative.MLPGenerator, (5,), 3, latent_dim=5, hidden_channels=(4,)),

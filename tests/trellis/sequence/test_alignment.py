@@ -13,7 +13,10 @@ from trellis.sequence.alignment import (
     Alignment,
     DotAttention,
     GeneralAttention,
+    KernelAttention,
     LastState,
+    LearnedValue,
+    MeanState,
     ReducedRankAttention,
 )
 
@@ -25,6 +28,10 @@ KINDS: dict[str, Callable[..., Alignment]] = {
     "reduced_rank": partial(ReducedRankAttention, rank=2),
     "additive": partial(AdditiveAttention, attention_dim=7),
     "last": LastState,
+    "mean": MeanState,
+    "kernel": partial(KernelAttention, rank=3, bandwidth=0.7),
+    "learned_value": partial(LearnedValue, attention=partial(AdditiveAttention, attention_dim=7)),
+    "value_of_last": partial(LearnedValue, attention=LastState),
 }
 
 
@@ -49,12 +56,20 @@ def values() -> Tensor:
 
 
 def attend(attention: Alignment, query: Tensor, values: Tensor, mask: Tensor) -> tuple:
-    return attention(query, attention.keys(values), values, mask)
+    return attention(query, attention.keys(values), attention.values(values), mask)
 
 
 @torch.no_grad()
 def score(attention: Alignment, q: Tensor, k: Tensor) -> float:
     """One query against one output of the encoder, by the printed formula."""
+    if isinstance(attention, LearnedValue):
+        return score(attention.attention, q, k)
+    if isinstance(attention, MeanState):
+        return 0.0
+    if isinstance(attention, KernelAttention):
+        distance = attention.query.weight @ q - attention.key.weight @ k
+        bandwidth = math.exp(float(attention.log_bandwidth))
+        return -float(sum(d**2 for d in distance)) / (2 * bandwidth**2)
     if isinstance(attention, DotAttention):
         return float(q @ k)
     if isinstance(attention, GeneralAttention):
@@ -65,18 +80,27 @@ def score(attention: Alignment, q: Tensor, k: Tensor) -> float:
     return float(attention.energy.weight[0] @ torch.tanh(hidden))
 
 
+@torch.no_grad()
+def value(attention: Alignment, h: Tensor) -> Tensor:
+    """What one output of the encoder adds to a context, by the printed formula."""
+    if isinstance(attention, LearnedValue):
+        return torch.tanh(attention.value.weight @ h + attention.value.bias)
+    return h
+
+
+@torch.no_grad()
 def test_attention_is_a_loop(attention: Alignment, query: Tensor, values: Tensor) -> None:
     context, weights = attend(attention, query, values, MASK)
     for b in range(B):
         length = int(MASK[b].sum())
         for t in range(T):
-            if isinstance(attention, LastState):
+            if isinstance(getattr(attention, "attention", attention), LastState):
                 alpha = [0.0] * (length - 1) + [1.0]
             else:
                 scores = [score(attention, query[b, t], values[b, s]) for s in range(length)]
                 total = sum(math.exp(e) for e in scores)
                 alpha = [math.exp(e) / total for e in scores]
-            expected = sum(a * values[b, s] for s, a in enumerate(alpha))
+            expected = sum(a * value(attention, values[b, s]) for s, a in enumerate(alpha))
             torch.testing.assert_close(context[b, t], expected)
             torch.testing.assert_close(weights[b, t, :length], torch.tensor(alpha))
             assert weights[b, t, length:].abs().sum() == 0
@@ -101,9 +125,9 @@ def test_all_queries_at_once_are_one_after_the_other(
     attention: Alignment, query: Tensor, values: Tensor
 ) -> None:
     context, weights = attend(attention, query, values, MASK)
-    keys = attention.keys(values)
+    keys, own = attention.keys(values), attention.values(values)
     for t in range(T):
-        one, shares = attention(query[:, t : t + 1], keys, values, MASK)
+        one, shares = attention(query[:, t : t + 1], keys, own, MASK)
         torch.testing.assert_close(one[:, 0], context[:, t])
         torch.testing.assert_close(shares[:, 0], weights[:, t])
 
@@ -121,7 +145,7 @@ def test_padding_in_the_middle_is_skipped(
     assert weights[..., ~mask[0]].abs().sum() == 0
 
 
-@pytest.mark.parametrize("kind", ["dot", "general", "reduced_rank", "additive"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "last" not in kind])
 def test_the_order_of_the_source_is_not_seen(kind: str, query: Tensor, values: Tensor) -> None:
     attention, order = KINDS[kind](query_dim=Q, key_dim=K), torch.randperm(S)
     context, weights = attend(attention, query, values, MASK)
@@ -134,9 +158,10 @@ def test_every_parameter_learns(attention: Alignment, query: Tensor, values: Ten
     values.requires_grad_()
     (attend(attention, query, values, MASK)[0] * torch.randn(B, T, K)).sum().backward()
     for name, parameter in attention.named_parameters():
-        assert name == "key.bias" or parameter.grad.abs().max() > 0, name
+        assert name.endswith("key.bias") or parameter.grad.abs().max() > 0, name
     assert values.grad[~MASK].abs().max() == 0
-    assert values.grad[MASK].abs().sum(-1).min() > 0 or isinstance(attention, LastState)
+    only_last = isinstance(getattr(attention, "attention", attention), LastState)
+    assert only_last or values.grad[MASK].abs().sum(-1).min() > 0
 
 
 def test_gradients_of_the_additive_score_are_those_of_finite_differences() -> None:
@@ -162,6 +187,8 @@ def test_gradients_of_the_additive_score_are_those_of_finite_differences() -> No
         (lambda: GeneralAttention(4, 0), "key_dim=0: give at least 1"),
         (lambda: ReducedRankAttention(4, 8, rank=0), "rank=0: give at least 1"),
         (lambda: AdditiveAttention(4, 8, attention_dim=0), "attention_dim=0: give at least 1"),
+        (lambda: KernelAttention(4, 8, rank=0), "rank=0: give at least 1"),
+        (lambda: KernelAttention(4, 8, bandwidth=-1.0), "bandwidth=-1.0: give more than 0"),
     ],
 )
 def test_impossible_sizes_are_named(build: Callable[[], Alignment], message: str) -> None:

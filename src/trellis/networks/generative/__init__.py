@@ -1,6 +1,7 @@
 """Generative networks: densities, latent variables, generators and their critics."""
 
 from trellis.networks.generative.autoencoder import ConvolutionalAutoencoder, MLPAutoencoder
+from trellis.networks.generative.denoiser import MLPDenoiser
 from trellis.networks.generative.flow import Flow
 from trellis.networks.generative.flow_autoregressive import IAF, MAF, NSF
 from trellis.networks.generative.flow_coupling import NICE, CouplingNSF, RealNVP
@@ -14,6 +15,8 @@ from trellis.networks.generative.gan import (
 from trellis.networks.generative.hierarchical_vae import HierarchicalVAE
 from trellis.networks.generative.made import MADE
 from trellis.networks.generative.pixel_cnn import PixelCNN
+from trellis.networks.generative.rbm import RBM
+from trellis.networks.generative.unet import UNet
 from trellis.networks.generative.vae import VAE, ConvolutionalVAE, Latents
 
 __all__ = [
@@ -30,12 +33,15 @@ __all__ = [
     "MADE",
     "MAF",
     "MLPAutoencoder",
+    "MLPDenoiser",
     "MLPDiscriminator",
     "MLPGenerator",
     "NICE",
     "NSF",
     "PixelCNN",
+    "RBM",
     "RealNVP",
     "RealNVPImage",
+    "UNet",
     "VAE",
 ]

@@ -2,7 +2,13 @@
 
 from trellis.networks.sequence.adaptive_lm import AdaptiveLM
 from trellis.networks.sequence.bag_of_words import BagOfWords
-from trellis.networks.sequence.bert import BERT, BertClassifier, BertPretraining, BertTagger
+from trellis.networks.sequence.bert import (
+    BERT,
+    BertAnswering,
+    BertClassifier,
+    BertPretraining,
+    BertTagger,
+)
 from trellis.networks.sequence.character_tagger import CharacterTagger
 from trellis.networks.sequence.elmo import ELMo
 from trellis.networks.sequence.glove_embedding import GloVeEmbedding
@@ -11,6 +17,7 @@ from trellis.networks.sequence.ngram import AddKLM, KneserNeyLM
 from trellis.networks.sequence.recurrent import RecurrentClassifier, RecurrentLM, RecurrentTagger
 from trellis.networks.sequence.recurrent_seq2seq import RecurrentSeq2Seq
 from trellis.networks.sequence.sentence_cnn import SentenceCNN
+from trellis.networks.sequence.sentence_encoder import SentenceEncoder
 from trellis.networks.sequence.signal import SignalCNN, SignalRNN, SignalTCN
 from trellis.networks.sequence.skip_gram_embedding import SkipGramEmbedding
 from trellis.networks.sequence.subword_embedding import SubwordEmbedding
@@ -22,6 +29,7 @@ __all__ = [
     "AddKLM",
     "BERT",
     "BagOfWords",
+    "BertAnswering",
     "BertClassifier",
     "BertPretraining",
     "BertTagger",
@@ -35,6 +43,7 @@ __all__ = [
     "RecurrentSeq2Seq",
     "RecurrentTagger",
     "SentenceCNN",
+    "SentenceEncoder",
     "SignalCNN",
     "SignalRNN",
     "SignalTCN",

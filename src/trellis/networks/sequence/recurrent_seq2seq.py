@@ -16,6 +16,7 @@ from trellis.sequence.recurrent_stack import CellName, RecurrentStack, State
 from trellis.torch_private import scan
 
 Attend = Literal["before", "after"]
+Backward = Literal["backward"]
 
 
 class Memory(NamedTuple):
@@ -23,7 +24,7 @@ class Memory(NamedTuple):
 
     Args:
         keys: as the attention computed them, ``[B, S, A]``.
-        values: outputs of the encoder, ``[B, S, D * H]``.
+        values: likewise, of the encoder's outputs ``[B, S, D * H]``, in the order of reading.
         mask: ``[B, S]``, False at padding.
     """
 
@@ -57,7 +58,9 @@ class RecurrentSeq2Seq(nn.Module):
         embed_dim: width of the embeddings.
         hidden_size: width of a layer, in each direction.
         num_layers: number of layers of the encoder, and of the decoder.
-        bidirectional: whether the encoder has layers of both directions.
+        bidirectional: the encoder has layers of both directions; ``False``: it reads a source from
+            its start; ``backward``: from its end, and reads the first tokens last, which a target
+            usually begins with.
         attention: from ``(query_dim, key_dim)`` to an ``Alignment``; ``None`` passes on the last
             states only.
         attend: ``before`` a step, as above; or ``after`` it, with :math:`s_t` as the query and
@@ -70,11 +73,12 @@ class RecurrentSeq2Seq(nn.Module):
         source ``[B, S]``, target ``[B, T]``, starting with its first token -> logits
         ``[B, T, V]`` of the next tokens
     Raises:
-        ValueError: a size below 1, an unknown cell, ids outside the vocabularies, a source that
-            is all padding.
+        ValueError: a size below 1, an unknown cell or direction, ids outside the vocabularies, a
+            source that is all padding.
 
-    Source: Sutskever et al. 2014 (``attention=None``); Cho et al. 2014 (``LastState``); Bahdanau
-    et al. 2015 (``AdditiveAttention``, bidirectional); Luong et al. 2015, section 3.1 (``after``).
+    Source: Sutskever et al. 2014 (``attention=None``, ``backward``); Cho et al. 2014
+    (``LastState``); Bahdanau et al. 2015 (``AdditiveAttention``, bidirectional); Luong et al.
+    2015, section 3.1 (``after``).
     Deviates from Bahdanau et al.: the first state depends on both directions and the output is
     linear, not maxout; from Luong et al.: no input feeding.
     """
@@ -90,7 +94,7 @@ class RecurrentSeq2Seq(nn.Module):
         embed_dim: int = 256,
         hidden_size: int = 512,
         num_layers: int = 1,
-        bidirectional: bool = True,
+        bidirectional: bool | Backward = True,
         attention: AlignmentFactory | None = AdditiveAttention,
         attend: Attend = "before",
         dropout: float = 0.3,
@@ -98,6 +102,10 @@ class RecurrentSeq2Seq(nn.Module):
     ) -> None:
         super().__init__()
         self.source_pad_id, self.attend = source_pad_id, choose_from("attend", attend, Attend)
+        self.backward = isinstance(bidirectional, str)
+        if isinstance(bidirectional, str):
+            choose_from("bidirectional", bidirectional, Backward)
+        both = bool(bidirectional) and not self.backward
         self.source_embedding = token_embedding(source_tokens, embed_dim, source_pad_id)
         self.target_embedding = token_embedding(target_tokens, embed_dim, target_pad_id)
         self.encoder = RecurrentStack(
@@ -106,12 +114,12 @@ class RecurrentSeq2Seq(nn.Module):
             cell=cell,
             num_layers=num_layers,
             dropout=dropout,
-            bidirectional=bidirectional,
+            bidirectional=both,
         )
         memory_dim = self.encoder.out_features
         self.bridge = nn.ModuleList(
             nn.Linear(memory_dim, hidden_size)
-            for _ in range(num_layers * (2 if cell == "lstm" else 1) if bidirectional else 0)
+            for _ in range(num_layers * (2 if cell == "lstm" else 1) if both else 0)
         )
         self.attention: Alignment | None = None
         if attention is not None:
@@ -135,13 +143,15 @@ class RecurrentSeq2Seq(nn.Module):
         check_tokens("source", source, self.source_embedding.num_embeddings)
         lengths = check_sequences("source", source, self.source_pad_id)
         embedded = self.dropout(self.source_embedding(source))
-        values, state = self.encoder(embedded, None, lengths)
+        if self.backward:
+            embedded = reversed_sequences(embedded, lengths)
+        outputs, state = self.encoder(embedded, None, lengths)
         if self.bridge:
             state = self._initial_state(state)
         if self.attention is None:
             return (), state
         mask = torch.arange(source.size(1), device=source.device) < lengths.unsqueeze(1)
-        keys = self.attention.keys(values)
+        keys, values = self.attention.keys(outputs), self.attention.values(outputs)
         return Memory(
             keys, values.to(keys.dtype), mask
         ), state  # autocast casts once, not per step
@@ -173,6 +183,9 @@ class RecurrentSeq2Seq(nn.Module):
         memory, state = self.encode(source)
         weights = self._features(target, state, memory)[2]
         assert weights is not None
+        if self.backward:
+            lengths = memory[-1].sum(1)
+            weights = reversed_sequences(weights.transpose(1, 2), lengths).transpose(1, 2)
         return weights
 
     def _initial_state(self, state: State) -> State:
@@ -229,3 +242,20 @@ class RecurrentSeq2Seq(nn.Module):
             outputs, contexts, weights = (torch.stack(x, dim=1) for x in zip(*taken, strict=True))
         state = tuple(torch.stack(part, dim=1) for part in zip(*layers, strict=True))
         return outputs, contexts, weights, state
+
+
+def reversed_sequences(x: Tensor, lengths: Tensor) -> Tensor:
+    """Each sequence from its end, its padding where it was.
+
+    Args:
+        x: ``[B, S, ...]``.
+        lengths: ``[B]``.
+
+    >>> reversed_sequences(torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([3, 2]))
+    tensor([[3, 2, 1],
+            [5, 4, 0]])
+    """
+    place = torch.arange(x.size(1), device=x.device)
+    last = lengths.unsqueeze(1) - 1
+    place = torch.where(place <= last, last - place, place)  # [B, S]
+    return x.gather(1, place.reshape(*place.shape, *[1] * (x.dim() - 2)).expand_as(x))

@@ -15,7 +15,9 @@ from trellis.sequence.alignment import (
     AdditiveAttention,
     DotAttention,
     GeneralAttention,
+    KernelAttention,
     LastState,
+    LearnedValue,
     ReducedRankAttention,
 )
 from trellis.sequence.beam_search import beam_search
@@ -32,6 +34,8 @@ NETWORKS: dict[str, dict[str, object]] = {
     "additive_lstm": {"cell": "lstm", "num_layers": 2, "tie": True},
     "general_gru": {"num_layers": 2, "attention": GeneralAttention, "attend": "after"},
     "reduced_lstm": {"cell": "lstm", "attention": ReducedRankAttention, "attend": "after"},
+    "backward_gru": {"bidirectional": "backward", "attention": KernelAttention},
+    "value_gru": {"attention": partial(LearnedValue, attention=GeneralAttention)},
 }
 WITH_ATTENTION = [name for name, options in NETWORKS.items() if name != "last_lstm"]
 
@@ -186,6 +190,22 @@ def test_the_last_state_as_context_is_seen_at_each_step(source: Tensor, target: 
             y = network.target_embedding.weight[target[b, t]]
             s = cell(torch.cat((y, summary))[None], s[None])[0]
             torch.testing.assert_close(logits[b, t], network.output(torch.cat((s, summary, y))))
+
+
+@pytest.mark.parametrize("attention", [None, LastState, GeneralAttention])
+def test_a_reversed_source_is_read_as_its_reverse(
+    attention: Callable[..., nn.Module] | None, source: Tensor, target: Tensor
+) -> None:
+    network = loud(build(bidirectional="backward", attention=attention).eval())
+    plain = build(bidirectional=False, attention=attention).eval()
+    plain.load_state_dict(network.state_dict())
+    for b, length in enumerate(LENGTHS.tolist()):
+        backwards = source[b, :length].flip(0)[None]
+        expected = plain(backwards, target[b : b + 1])
+        torch.testing.assert_close(network(source, target)[b : b + 1], expected)
+        if attention is not None:
+            shares = plain.alignments(backwards, target[b : b + 1])[0].flip(-1)
+            torch.testing.assert_close(network.alignments(source, target)[b, :, :length], shares)
 
 
 # --- properties ----------------------------------------------------------------------------------
@@ -393,6 +413,7 @@ def test_sequences_that_are_none_are_named(
         ({"attention": DotAttention}, "query_dim=6 and key_dim=12 must be equal"),
         ({"attend": "during"}, "attend='during': choose from before, after"),
         ({"cell": "rnn"}, "cell='rnn': choose from elman, lstm, gru"),
+        ({"bidirectional": "forward"}, "bidirectional='forward': choose from backward"),
         ({"num_layers": 0}, "num_layers=0: give at least 1"),
         ({"dropout": 2.0}, "dropout=2.0: give a probability"),
     ],

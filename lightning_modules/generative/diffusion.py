@@ -1,0 +1,143 @@
+"""Diffusion: learning what noise was added to an example, at any step of a chain."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from trellis.checks import choose_from
+from trellis.generative.diffusion_bound import diffusion_bound, even_steps
+from trellis.generative.diffusion_sampling import (
+    DDIM,
+    Denoiser,
+    DiffusionSampler,
+    ProbabilityFlow,
+)
+from trellis.generative.noise_schedule import (
+    Denoised,
+    NoiseSchedule,
+    Prediction,
+    denoised,
+    prediction_target,
+)
+from trellis.lightning_modules.engine.evaluation import BatchMean
+from trellis.lightning_modules.engine.objective import Stage
+from trellis.lightning_modules.generative.flow_matching import DenoiserFactory
+from trellis.lightning_modules.generative.generative_objective import (
+    GenerativeObjective,
+    likelihood_metrics,
+)
+from trellis.networks.generative.denoiser import MLPDenoiser
+from trellis.spec import TensorSpec
+
+
+class Diffusion(GenerativeObjective):
+    r"""Regression on the noise in an example, or on the example in the noise.
+
+    .. math:: L = E\, \lVert \epsilon - \epsilon_\theta(x_k, k) \rVert^2, \quad
+        x_k = \sqrt{\bar\alpha_k}\, x + \sqrt{1 - \bar\alpha_k}\, \epsilon
+
+    at a random step k of the schedule; as a mean over dimensions.
+
+    Evaluation reports L as ``loss``; ``bound_nll_nats``, an unbiased estimate of the variational
+    bound by two steps for each example; and with ``likelihood`` also ``nll_nats``, that of the
+    probability flow. ``bits_per_dim`` and ``bound_bits_per_dim`` stand beside them where the
+    values have levels.
+
+    Args:
+        network: from ``(shape, [num_classes])`` to ``(x, t, [y])``; t is (k + 1) / K.
+        prediction: what the network computes: ``noise``, ``example`` or ``velocity``, see
+            ``denoised``.
+        schedule: makes the ``NoiseSchedule``.
+        sampler: makes the sampler: ``DDIM``, or ``ProbabilityFlow``.
+        likelihood: makes the equation by which likelihoods are computed; ``None`` computes none.
+    Raises:
+        ValueError: an unknown prediction, or ``conditional`` with data without classes.
+
+    Source: Ho et al. 2020, algorithm 1; Salimans and Ho 2022 (velocity); Kingma et al. 2021
+    (bound).
+    """
+
+    def __init__(
+        self,
+        network: DenoiserFactory = MLPDenoiser,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        spec: TensorSpec | None = None,
+        conditional: bool = False,
+        prediction: Prediction = "noise",
+        schedule: Callable[[], NoiseSchedule] = NoiseSchedule,
+        sampler: Callable[[], DiffusionSampler] = DDIM,
+        likelihood: Callable[[], ProbabilityFlow] | None = ProbabilityFlow,
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler, spec, conditional)
+        self.network_factory = network
+        self.prediction = choose_from("prediction", prediction, Prediction)
+        self.schedule, self.sampler = schedule(), sampler()
+        self.likelihood = None if likelihood is None else likelihood()
+
+    def build(self, spec: TensorSpec) -> None:
+        labels = ("y",) if self.conditional else ()
+        self.build_network(self.sizes(spec), "x", "t", *labels)
+
+    def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
+        found = {"loss": BatchMean(), **likelihood_metrics(spec, "bound_")}
+        return found if self.likelihood is None else found | likelihood_metrics(spec)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """The prediction ``[B, *shape]`` at noisy examples ``x`` and times ``t [B]``."""
+        return self.network(x, t) if y is None else self.network(x, t, y)
+
+    def denoiser(self, y: Tensor | None) -> Denoiser:
+        """The denoiser given labels ``[B]``, which repeat where there are more examples."""
+
+        def denoise(x: Tensor, steps: Tensor) -> Denoised:
+            labels = None if y is None else y.repeat(len(x) // len(y))
+            predicted = self(x, self.schedule.times(steps).to(x.dtype), labels)
+            return denoised(predicted, x, *self.schedule.scales(steps, x), self.prediction)
+
+        return denoise
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Mean squared error of the prediction, at a random step for each example."""
+        x, y = batch
+        steps = even_steps(len(x), self.schedule.num_steps, x.device)
+        signal, noise = self.schedule.scales(steps, x)
+        drawn = torch.randn_like(x)
+        times = self.schedule.times(steps).to(x.dtype)
+        predicted = self(signal * x + noise * drawn, times, y if self.conditional else None)
+        return nn.functional.mse_loss(
+            predicted, prediction_target(x, drawn, signal, noise, self.prediction)
+        )
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        loss = self.loss(batch)
+        self.log_train(loss=loss)
+        return loss
+
+    def evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
+        metrics, (x, y) = self.evaluated(stage), batch
+        metrics["loss"].update(self.loss(batch), len(x))
+        denoiser = self.denoiser(y if self.conditional else None)
+        bound = diffusion_bound(denoiser, self.schedule, x)
+        self.count_likelihood(metrics, -bound, x, "bound_")
+        if self.likelihood is not None:
+            log_prob = self.likelihood.log_prob(denoiser, self.schedule, x)
+            self.count_likelihood(metrics, log_prob, x)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Log-likelihood of each example in nats, ``[B]``; without ``likelihood`` its bound."""
+        denoiser = self.denoiser(batch[1] if self.conditional else None)
+        if self.likelihood is None:
+            return -diffusion_bound(denoiser, self.schedule, batch[0])
+        return self.likelihood.log_prob(denoiser, self.schedule, batch[0])
+
+    def draw(
+        self, num_samples: int, y: Tensor | None, generator: torch.Generator | None
+    ) -> Tensor:
+        """See ``GenerativeObjective``."""
+        shape = num_samples, *self.spec.shape
+        noise = torch.randn(shape, generator=generator, device=self.device)
+        return self.sampler.sample(self.denoiser(y), self.schedule, noise, generator)

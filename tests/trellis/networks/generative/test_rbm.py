@@ -1,0 +1,89 @@
+"""Machines: energies and samples by enumeration, exact partition functions, AIS, bad input."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from trellis.generative.partition import AnnealedImportance, Enumeration
+from trellis.networks.generative.rbm import RBM
+
+
+def machine(visible: int, hidden: int, scale: float = 1.0) -> RBM:
+    torch.manual_seed(0)
+    made = RBM((visible,), hidden_units=hidden)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=scale)
+    return made
+
+
+def states(size: int) -> Tensor:
+    return torch.tensor(list(itertools.product((0.0, 1.0), repeat=size)))
+
+
+def joint(made: RBM) -> Tensor:
+    """-E of all pairs of states, ``[2^D, 2^H]``, from the energy function."""
+    v, h = states(made.weight.size(1)), states(made.weight.size(0))
+    return (
+        (v @ made.visible_bias)[:, None] + h @ made.hidden_bias + v @ made.weight.T @ h.T
+    ).detach()
+
+
+def test_a_free_energy_sums_over_all_hidden_states() -> None:
+    made = machine(5, 4)
+    torch.testing.assert_close(made(states(5)), -joint(made).logsumexp(1))
+
+
+@pytest.mark.parametrize(("visible", "hidden"), [(5, 4), (4, 6), (16, 3)])
+def test_the_exact_partition_function_is_the_sum_over_all_states(
+    visible: int, hidden: int
+) -> None:
+    made = machine(visible, hidden)
+    found = Enumeration()(made)
+    assert float(found.value) == pytest.approx(float(joint(made).double().logsumexp((0, 1))))
+    assert found.low == found.value == found.high
+
+
+def test_gibbs_sampling_reaches_the_distribution() -> None:
+    made = machine(3, 4)
+    exact = joint(made).logsumexp(1).softmax(0)
+    x = made.gibbs(torch.zeros(40_000, 3), 30, torch.Generator().manual_seed(0))
+    numbers = (x * torch.tensor([4.0, 2.0, 1.0])).sum(1).long()
+    found = numbers.bincount(minlength=8) / len(x)
+    torch.testing.assert_close(found, exact, rtol=0, atol=0.01)
+
+
+def test_annealed_importance_sampling_finds_the_exact_value_within_its_error() -> None:
+    made = machine(30, 20, scale=0.4)
+    exact = Enumeration()(made).value
+    found = AnnealedImportance(num_chains=200, betas=400)(made)
+    assert found.low < exact < found.high
+    assert float(found.high - found.low) < 0.5
+    assert float(found.value) == pytest.approx(float(exact), abs=0.15)
+
+
+def test_machines_between_begin_with_independent_units() -> None:
+    made, bias = machine(5, 4), torch.randn(5)
+    first, last = made.tempered(bias, 0.0), made.tempered(bias, 1.0)
+    v = states(5)
+    torch.testing.assert_close(first(v), -(v @ bias) - 4 * math.log(2))
+    torch.testing.assert_close(last(v), made(v))
+    middle = made.tempered(bias, 0.25)
+    hidden = torch.nn.functional.softplus(0.25 * (v @ made.weight.T + made.hidden_bias)).sum(1)
+    expected = -(v @ (0.75 * bias + 0.25 * made.visible_bias)) - hidden
+    torch.testing.assert_close(middle(v), expected)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"2\^23 states.*AnnealedImportance"):
+        Enumeration()(machine(30, 23))
+    with pytest.raises(ValueError, match="betas"):
+        AnnealedImportance(betas=[0.0, 0.0, 1.0])
+    with pytest.raises(ValueError, match="betas"):
+        AnnealedImportance(betas=[0.1, 1.0])
+    with pytest.raises(ValueError, match="hidden_units=0"):
+        RBM((3,), hidden_units=0)
+    with pytest.raises(ValueError, match="x"):
+        machine(3, 2)(torch.zeros(2, 4))
