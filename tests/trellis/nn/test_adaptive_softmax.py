@@ -52,6 +52,14 @@ def test_targets_alone_have_the_probabilities_and_gradients_of_all(
         torch.testing.assert_close(ours, expected)
 
 
+def test_a_group_without_targets_has_gradients_of_zero(softmax: AdaptiveSoftmax) -> None:
+    hidden, targets = torch.randn(3, D, dtype=torch.double), torch.tensor([0, 1, 12])
+    (softmax.log_prob_of(hidden, targets) + softmax.embed(targets).sum(-1)).sum().backward()
+    rare = dict(softmax.layers.named_parameters())["tail.1.0.weight"]
+    assert rare.grad is not None
+    assert rare.grad.eq(0).all()
+
+
 def test_an_embedding_is_the_vector_that_scores_its_token(softmax: AdaptiveSoftmax) -> None:
     tokens = torch.arange(V).view(5, 10)
     table = torch.cat(softmax.tables())
