@@ -13,7 +13,7 @@ from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.labels import check_class_names, is_header
-from trellis.datamodules.sequence.labelled_files import LabelledFiles, ends_of
+from trellis.datamodules.sequence.labelled_files import LabelledFiles, drawn, ends_of
 from trellis.datamodules.sequence.text_files import read_lines
 from trellis.files import FilePath, data_root
 from trellis.sequence.batches import Ragged
@@ -46,7 +46,9 @@ class CoNLL(LabelledFiles):
     train and 2,012 to test on.
 
     Args:
-        train: path of the training file; ``None`` where there is a ``name``.
+        train: path of the training file; with a ``name``, ``None`` for all of its sentences, or on
+            how many of them to train, always the same ones, drawn at random: the vocabulary is
+            still that of all.
         val: path of the validation file, or how many sentences at the end of the training file
             validate.
         test: path of the test file; ``None``: that of ``name``, or what validates.
@@ -63,17 +65,17 @@ class CoNLL(LabelledFiles):
         characters: whether batches say how each word is spelled.
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: neither ``train`` nor ``name``; no sentence is left to train on; a file is
-            empty or not UTF-8; a line has another number of columns than the first, or a tag that
-            is not among ``classes``; a sentence exceeds ``max_tokens``; or the tags of the
-            training file are no classes, see ``check_class_names``.
+        ValueError: neither ``train`` nor ``name``; no sentence is left to train on, or fewer than
+            asked for; a file is empty or not UTF-8; a line has another number of columns than the
+            first, or a tag that is not among ``classes``; a sentence exceeds ``max_tokens``; or
+            the tags of the training file are no classes, see ``check_class_names``.
 
     Source: Tjong Kim Sang and De Meulder 2003; Tjong Kim Sang and Buchholz 2000.
     """
 
     def __init__(
         self,
-        train: FilePath | None = None,
+        train: int | FilePath | None = None,
         val: int | FilePath = 1000,
         test: FilePath | None = None,
         word_column: int = 0,
@@ -87,15 +89,16 @@ class CoNLL(LabelledFiles):
         data_dir: FilePath | None = None,
         characters: bool = False,
     ) -> None:
-        paths: list[FilePath | None] = [train, None if isinstance(val, int) else val, test]
+        paths = [None if isinstance(each, int) else each for each in (train, val, test)]
         if name is not None:
             folder = data_root(data_dir) / choose_from("name", name, Name) / "raw"
-            paths = [train or str(folder / "train.txt.gz"), paths[1]]
+            paths = [paths[0] or str(folder / "train.txt.gz"), paths[1]]
             paths.append(test or str(folder / "test.txt.gz"))
         if paths[0] is None:
             raise ValueError("train=None: give the path of a training file, or name=CoNLL2000")
         factory = tokenizer or partial(WordTokenizer, split_punctuation=False)
         super().__init__(paths[0], paths[1] or paths[0], paths[2], factory, lowercase, max_tokens)
+        self.num_train = at_least_one("train", train) if isinstance(train, int) else None
         self.held_out = at_least_one("val", val) if isinstance(val, int) else 0
         self.columns, self.comment = (word_column, tag_column), comment
         self.classes = tuple(classes) or (CLASSES[name] if name else ())
@@ -131,6 +134,8 @@ class CoNLL(LabelledFiles):
     def encode(self, split: Split, contents: "list[Sentence]") -> tuple[Any, Ragged]:
         path = self.paths[split]
         label = {name: index for index, name in enumerate(self.classes)}
+        if split == "train" and self.num_train is not None:
+            contents = [contents[i] for i in drawn("train", self.num_train, len(contents), path)]
         for sentence in contents:
             for line, tag in enumerate(sentence.tags, sentence.line):
                 if tag not in label:

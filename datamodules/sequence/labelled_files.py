@@ -111,6 +111,24 @@ class LabelledFiles(DataModule):
         return budget_loader(tokens.lengths, batch, self.max_tokens, order)
 
 
+def drawn(name: str, count: int, total: int, path: Path) -> list[int]:
+    """Which sentences of a training file are learnt from: always the same, in their order.
+
+    Args:
+        name: of the argument that says how many.
+        count: how many.
+        total: that there are.
+        path: of the file.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    if count > total:
+        raise ValueError(f"{name}={count}: {path} has {total:,} sentences")
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(0))
+    return order[:count].sort().values.tolist()
+
+
 def encode_texts(
     tokenizer: Tokenizer,
     texts: list[str],

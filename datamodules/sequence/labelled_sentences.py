@@ -10,7 +10,7 @@ from trellis.checks import at_least_one, choose_from
 from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.downloads import read_gzip
-from trellis.datamodules.sequence.labelled_files import LabelledFiles, encode_texts
+from trellis.datamodules.sequence.labelled_files import LabelledFiles, drawn, encode_texts
 from trellis.datamodules.sequence.labelled_text import Lines, classes_of, encode_labels
 from trellis.files import FilePath, data_root
 from trellis.sequence.batches import Ragged
@@ -121,18 +121,10 @@ class LabelledSentences(LabelledFiles):
         first, labels, texts = contents
         path = self.paths[split]
         if split == "train" and self.num_train is not None:
-            labels, texts = self._few(labels, texts, self.num_train)
+            chosen = drawn("num_train", self.num_train, len(texts), path)
+            labels, texts = [labels[i] for i in chosen], [texts[i] for i in chosen]
         tokens = encode_texts(self.tokenizer, texts, path, first, None, self.max_tokens)
         return tokens, encode_labels(labels, self.spec.classes, path, first)
-
-    def _few(self, labels: list[str], texts: list[str], count: int) -> tuple[list[str], list[str]]:
-        if count > len(texts):
-            raise ValueError(
-                f"num_train={count}: {self.paths['train']} has {len(texts):,} sentences"
-            )
-        generator = torch.Generator().manual_seed(0)
-        chosen = torch.randperm(len(texts), generator=generator)[:count].sort().values.tolist()
-        return [labels[i] for i in chosen], [texts[i] for i in chosen]
 
     def labels_of(self, labels: Tensor, indices: Tensor) -> Tensor:
         return labels[indices]

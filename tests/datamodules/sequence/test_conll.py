@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,36 @@ def test_batches_stay_within_the_budget_and_resume(tmp_path: Path) -> None:
     data = ready(tmp_path, train, "w O", max_tokens=44)
     assert max(tokens.numel() for tokens, _ in data.train_dataloader()) <= 44
     check_exact_resume(data.train_dataloader(), data.train_dataloader())
+
+
+def test_a_few_sentences_are_a_part_of_all_and_the_same_each_time(tmp_path: Path) -> None:
+    (tmp_path / "CoNLL2000" / "raw").mkdir(parents=True)
+    tags = ("B-NP", "I-NP", "O")
+    for name in ("train", "test"):
+        lines = "\n\n".join(f"w{n} {tags[n % 3]}" for n in range(60))
+        path = tmp_path / "CoNLL2000" / "raw" / f"{name}.txt.gz"
+        path.write_bytes(gzip.compress(lines.encode()))
+
+    def named(train: int | None) -> CoNLL:
+        data = CoNLL(train, 10, name="CoNLL2000", data_dir=str(tmp_path))
+        data.prepare_data()
+        data.setup()
+        return data
+
+    whole, few, again = named(None), named(5), named(5)
+    assert few.spec == whole.spec, "vocabulary and tags are those of all"
+    assert few.hparams["train"] == 5
+    (pairs,) = few.loader("train")
+    assert len(pairs[0]) == 5
+    for tokens, labels in zip(*pairs, strict=True):
+        number = int(few.tokenizer.decode([int(tokens[1])])[1:])
+        assert few.spec.classes[labels[1]] == tags[number % 3]
+    ((tokens, _),) = again.loader("train")
+    assert torch.equal(tokens.sort(0).values, pairs[0].sort(0).values)
+    assert torch.equal(next(iter(few.loader("val")))[0], next(iter(whole.loader("val")))[0])
+    for train, message in ((0, "train=0: give at least 1"), (51, "train=51: .*50 sentences")):
+        with pytest.raises(ValueError, match=message):
+            named(train)
 
 
 def test_predictions_follow_the_file(tmp_path: Path) -> None:
