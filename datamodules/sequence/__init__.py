@@ -4,6 +4,7 @@ from trellis.datamodules.sequence.conll import CoNLL
 from trellis.datamodules.sequence.cooccurrences import Cooccurrences
 from trellis.datamodules.sequence.copy_reverse import CopyReverse
 from trellis.datamodules.sequence.date_formats import DateFormats
+from trellis.datamodules.sequence.fact_questions import FactQuestions
 from trellis.datamodules.sequence.labelled_sentences import LabelledSentences
 from trellis.datamodules.sequence.labelled_text import LabelledText
 from trellis.datamodules.sequence.mnist1d import MNIST1D
@@ -12,6 +13,7 @@ from trellis.datamodules.sequence.parallel_corpus import ParallelCorpus
 from trellis.datamodules.sequence.parallel_text import ParallelText
 from trellis.datamodules.sequence.sentence_order import SentenceOrder
 from trellis.datamodules.sequence.span_order import SpanOrder
+from trellis.datamodules.sequence.squad import SQuAD
 from trellis.datamodules.sequence.text_corpus import TextCorpus
 from trellis.datamodules.sequence.tiny_shakespeare import TinyShakespeare
 from trellis.datamodules.sequence.wikitext2 import WikiText2
@@ -22,12 +24,14 @@ __all__ = [
     "Cooccurrences",
     "CopyReverse",
     "DateFormats",
+    "FactQuestions",
     "LabelledSentences",
     "LabelledText",
     "MNIST1D",
     "Multi30k",
     "ParallelCorpus",
     "ParallelText",
+    "SQuAD",
     "SentenceOrder",
     "SpanOrder",
     "TextCorpus",

@@ -8,7 +8,7 @@ from trellis.datamodules.engine.downloads import fetch, read_gzip
 from trellis.datamodules.sequence.tiny_shakespeare import CHECKSUM, URLS
 from trellis.files import atomic_write_text
 
-TextName = Literal["tinyshakespeare", "wikitext2", "trec"]
+TextName = Literal["tinyshakespeare", "wikitext2", "trec", "conll2000"]
 # What WikiText's tokenizer wrote for marks inside words and numbers, and for rare words.
 _WRITTEN = {" @-@ ": "-", " @,@ ": ",", " @.@ ": ".", "<unk>": "unk"}
 
@@ -53,9 +53,22 @@ def _write_questions(path: Path) -> None:
     atomic_write_text(path, "\n".join([*(line.partition(" ")[2] for line in lines if line), ""]))
 
 
-# Source: Karpathy 2015; Merity et al. 2016; Li and Roth 2002.
+def _write_news(path: Path) -> None:
+    """The words of the sentences of CoNLL-2000's training file, without their tags."""
+    if path.is_file():
+        return
+    words = (
+        line.partition(" ")[0] for line in _raw_lines(path.parent / "raw/train.txt.gz", "utf-8")
+    )
+    sentences = " ".join(word or "\n" for word in words).replace(" \n ", "\n")
+    atomic_write_text(path, f"{sentences.strip()}\n")
+
+
+# Source: Karpathy 2015; Merity et al. 2016; Li and Roth 2002; Tjong Kim Sang
+# and Buchholz 2000.
 KNOWN_TEXTS: dict[TextName, KnownText] = {
     "tinyshakespeare": KnownText("tinyshakespeare/input.txt", _fetch_shakespeare),
     "wikitext2": KnownText("WikiText2/paragraphs.txt", _write_wikitext),
     "trec": KnownText("sentence_classification/questions.txt", _write_questions),
+    "conll2000": KnownText("CoNLL2000/sentences.txt", _write_news),
 }

@@ -30,8 +30,9 @@ class SpanOrder(MappedText):
     Args:
         path: of a file or a folder, in UTF-8; ``None``: the one that ``text`` names.
         data_dir: of that one, made of ``tinyshakespeare/input.txt``, of
-            ``WikiText2/raw/wiki.train.tokens.gz`` or of the questions, without classes, of
-            ``sentence_classification/TREC.train.all.gz``.
+            ``WikiText2/raw/wiki.train.tokens.gz``, of the questions, without classes, of
+            ``sentence_classification/TREC.train.all.gz``, or of the words, without tags, of
+            ``CoNLL2000/raw/train.txt.gz``.
         tokenizer: see ``TextCorpus``; has a ``mask_id``.
         max_length, batch_size, seed: see ``SentenceOrder``.
         steps_per_epoch: batches of training pairs; ``None``: as many as cover the text once.

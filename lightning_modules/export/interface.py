@@ -13,7 +13,13 @@ from trellis.lightning_modules.engine.objective import Objective
 from trellis.rl.distribution import SquashedGaussian
 from trellis.sequence.spelling import NUM_BYTES
 from trellis.signature import takes
-from trellis.spec import KnowledgeGraphSpec, LabelledTokenSpec, TokenPairSpec, TokenSpec
+from trellis.spec import (
+    KnowledgeGraphSpec,
+    LabelledTokenSpec,
+    QuestionSpec,
+    TokenPairSpec,
+    TokenSpec,
+)
 
 
 class Sizes(NamedTuple):
@@ -226,7 +232,8 @@ def _sentences(asked: _Request, spec: TokenSpec) -> Tensor:
 
 def _tokens(asked: _Request) -> Tensor:
     spec = asked.spec
-    return _sentences(asked, spec.tokens if isinstance(spec, LabelledTokenSpec) else spec)
+    of_parts = isinstance(spec, LabelledTokenSpec | QuestionSpec)
+    return _sentences(asked, spec.tokens if of_parts else spec)
 
 
 def _side(name: str) -> Callable[[_Request], Tensor]:

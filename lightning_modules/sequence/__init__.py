@@ -9,6 +9,7 @@ from trellis.lightning_modules.sequence.pmi_factorization import PMIFactorizatio
 from trellis.lightning_modules.sequence.sequence_classification import SequenceClassification
 from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
 from trellis.lightning_modules.sequence.skip_gram import CBOW, SkipGram
+from trellis.lightning_modules.sequence.span_answering import SpanAnswering
 from trellis.lightning_modules.sequence.tagging import Tagging
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "SequenceClassification",
     "SequenceToSequence",
     "SkipGram",
+    "SpanAnswering",
     "Tagging",
 ]

@@ -219,6 +219,19 @@ class LabelledTokenSpec:
 
 
 @dataclass(frozen=True)
+class QuestionSpec:
+    """Questions whose answers are spans of passages.
+
+    Args:
+        tokens: of questions and passages; has ``pad_id``, ``bos_id`` and ``eos_id``.
+        unanswerable: whether some passages do not have the answer.
+    """
+
+    tokens: TokenSpec
+    unanswerable: bool = False
+
+
+@dataclass(frozen=True)
 class EmbeddingSpec:
     """Words, nodes or other ids that are met in each other's company.
 

@@ -22,6 +22,7 @@ from word_cases import all_counts, contexts, cooccurrences
 
 from trellis.datamodules.graph import EdgeSplit, KarateClub, NodeWalks
 from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
+from trellis.datamodules.sequence import FactQuestions
 from trellis.index import family_names
 from trellis.lightning_modules.generative import GAN
 from trellis.lightning_modules.graph import (
@@ -39,6 +40,7 @@ from trellis.lightning_modules.sequence import (
     GloVe,
     PMIFactorization,
     SkipGram,
+    SpanAnswering,
 )
 from trellis.networks.generative import MLPDiscriminator, MLPGenerator
 from trellis.networks.graph import GCN, VGAE
@@ -49,7 +51,13 @@ from trellis.networks.rl import (
     SquashedGaussianPolicy,
     StateActionValue,
 )
-from trellis.networks.sequence import ELMo, GloVeEmbedding, KneserNeyLM, SkipGramEmbedding
+from trellis.networks.sequence import (
+    BertAnswering,
+    ELMo,
+    GloVeEmbedding,
+    KneserNeyLM,
+    SkipGramEmbedding,
+)
 from trellis.spec import NodeSpec
 
 small: dict[str, Any] = {"hidden_channels": (8,)}
@@ -117,6 +125,10 @@ OBJECTIVES: dict[str, Case] = {
         all_counts,
     ),
     "GloVe": Case(partial(GloVe, partial(GloVeEmbedding, embed_dim=8), adam), cooccurrences),
+    "SpanAnswering": Case(
+        partial(SpanAnswering, partial(BertAnswering, embed_dim=8, num_heads=2), adam),
+        partial(FactQuestions, num_train=30, num_val=5, num_test=5, max_tokens=400),
+    ),
     "GraphRegression": Case(
         partial(GraphRegression, PooledGCN, adam), partial(ManyGraphs, "real")
     ),

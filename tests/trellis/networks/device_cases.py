@@ -146,6 +146,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         (*_nodes, torch.tensor([0, 0, 1, 1]), 2),
     ),
     "BERT": (_network(sequence.BERT, 9, **_bert), (_TOKENS, _TOKENS % 2)),
+    "BertAnswering": (_network(sequence.BertAnswering, 9, **_bert), (_TOKENS, _TOKENS % 2)),
     "BertClassifier": (_network(sequence.BertClassifier, 9, 3, **_bert), (_TOKENS,)),
     "BertTagger": (_network(sequence.BertTagger, 9, 3, **_bert), (_TOKENS,)),
     "BertPretraining": (_network(sequence.BertPretraining, 9, **_bert), (_TOKENS, _TOKENS % 2)),

@@ -2,7 +2,13 @@
 
 from trellis.networks.sequence.adaptive_lm import AdaptiveLM
 from trellis.networks.sequence.bag_of_words import BagOfWords
-from trellis.networks.sequence.bert import BERT, BertClassifier, BertPretraining, BertTagger
+from trellis.networks.sequence.bert import (
+    BERT,
+    BertAnswering,
+    BertClassifier,
+    BertPretraining,
+    BertTagger,
+)
 from trellis.networks.sequence.character_tagger import CharacterTagger
 from trellis.networks.sequence.elmo import ELMo
 from trellis.networks.sequence.glove_embedding import GloVeEmbedding
@@ -22,6 +28,7 @@ __all__ = [
     "AddKLM",
     "BERT",
     "BagOfWords",
+    "BertAnswering",
     "BertClassifier",
     "BertPretraining",
     "BertTagger",

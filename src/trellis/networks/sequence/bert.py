@@ -1,4 +1,4 @@
-"""Bidirectional encoder of text, with heads for pretraining, classification and tagging.
+"""Bidirectional encoder of text, with heads for pretraining, classes, tags and answers.
 
 Legend: B sequences, T tokens, V ``num_tokens``, D ``embed_dim``. The first token of a sequence
 ([CLS]) represents the whole. Every head calls its encoder ``body`` and the linear layer of the
@@ -217,3 +217,26 @@ class BertTagger(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.output(self.dropout(self.body(tokens)))
+
+
+class BertAnswering(nn.Module):
+    """BERT that predicts where in a passage the answer to a question begins and ends.
+
+    Args:
+        num_tokens: size of the vocabulary.
+        pad_id: padding token.
+        body: options of ``BERT``.
+    Shape:
+        tokens, segments ``[B, T]`` -> logits ``[B, T, 2]`` of the first and the last token
+
+    Source: Devlin et al. 2019, section 4.2.
+    """
+
+    def __init__(self, num_tokens: int, *, pad_id: int, **body: Any) -> None:
+        super().__init__()
+        self.body = BERT(num_tokens, pad_id=pad_id, **body)
+        self.output = nn.Linear(self.body.embed_dim, 2)
+        initialize_normal_(self, self.body.init_std)
+
+    def forward(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:
+        return self.output(self.body(tokens, segments))

@@ -7,7 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trellis.networks.sequence.bert import BERT, BertClassifier, BertPretraining, BertTagger
+from trellis.networks.sequence.bert import (
+    BERT,
+    BertAnswering,
+    BertClassifier,
+    BertPretraining,
+    BertTagger,
+)
 
 V, D, H, L, PAD, B, T = 13, 8, 2, 2, 1, 3, 7
 SIZES = {"pad_id": PAD, "embed_dim": D, "num_heads": H, "num_layers": L, "max_length": 9}
@@ -15,6 +21,7 @@ HEADS: dict[str, Callable[..., nn.Module]] = {
     "pretraining": lambda **options: BertPretraining(V, **options),
     "classifier": lambda **options: BertClassifier(V, 4, **options),
     "tagger": lambda **options: BertTagger(V, 4, **options),
+    "answering": lambda **options: BertAnswering(V, **options),
 }
 
 
@@ -130,11 +137,16 @@ def test_classifier_and_tagger_read_the_body(tokens: Tensor, segments: Tensor) -
     torch.testing.assert_close(classifier(tokens, segments), classifier.output(pooled))
     tagger = randomized(BertTagger(V, 4, **SIZES))
     torch.testing.assert_close(tagger(tokens), tagger.output(tagger.body(tokens)))
+    answering = randomized(BertAnswering(V, **SIZES))
+    expected = answering.output(answering.body(tokens, segments))
+    torch.testing.assert_close(answering(tokens, segments), expected)
+    assert expected.shape == (B, T, 2)
 
 
 def test_heads_take_the_weights_of_pretraining() -> None:
     pretrained = BertPretraining(V, **SIZES).state_dict()
-    for head in (BertClassifier(V, 4, **SIZES), BertTagger(V, 4, **SIZES)):
+    heads = (BertClassifier(V, 4, **SIZES), BertTagger(V, 4, **SIZES), BertAnswering(V, **SIZES))
+    for head in heads:
         missing, _ = head.load_state_dict(pretrained | head.output.state_dict(prefix="output."),
                                           strict=False)  # fmt: skip
         assert not missing
