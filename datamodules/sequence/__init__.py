@@ -9,6 +9,7 @@ from trellis.datamodules.sequence.labelled_sentences import LabelledSentences
 from trellis.datamodules.sequence.labelled_text import LabelledText
 from trellis.datamodules.sequence.mnist1d import MNIST1D
 from trellis.datamodules.sequence.multi30k import Multi30k
+from trellis.datamodules.sequence.packed_sentences import PackedSentences
 from trellis.datamodules.sequence.parallel_corpus import ParallelCorpus
 from trellis.datamodules.sequence.parallel_text import ParallelText
 from trellis.datamodules.sequence.sentence_order import SentenceOrder
@@ -29,6 +30,7 @@ __all__ = [
     "LabelledText",
     "MNIST1D",
     "Multi30k",
+    "PackedSentences",
     "ParallelCorpus",
     "ParallelText",
     "SQuAD",

@@ -9,28 +9,10 @@ from trellis.datamodules.sequence.question_data import QuestionData
 from trellis.sequence.answers import Question
 from trellis.sequence.tokenizer import Tokenizer, WordTokenizer
 
-PEOPLE = [
-    "Ada",
-    "Ben",
-    "Carla",
-    "David",
-    "Emma",
-    "Felix",
-    "Gina",
-    "Hugo",
-    "Ida",
-    "Jonas",
-    "Karin",
-    "Leo",
-    "Maria",
-    "Nils",
-    "Olga",
-    "Paul",
-    "Rosa",
-    "Simon",
-    "Tara",
-    "Viktor",
-]
+PEOPLE = (  # noqa: SIM905 - one a line would fill a screen
+    "Ada Ben Carla David Emma Felix Gina Hugo Ida Jonas Karin Leo Maria Nils Olga Paul Rosa Simon "
+    "Tara Viktor"
+).split()
 # What is said of a person, what is asked about it, and the answers.
 FACTS = {
     "{} lives in {}.": (

@@ -54,7 +54,10 @@ class Row:
         protocol: ``test`` takes the metric of the best checkpoint, ``curve`` its value after each
             epoch, ``folds`` the epoch whose mean over ten folds is best (``data.fold`` 0 to 9),
             ``held_out_folds`` the metric of each fold's own best checkpoint.
-        options: words added to the command line.
+        options: words added to the command line; ``{init_from}`` in them is the checkpoint of
+            ``init_from``.
+        init_from: row whose last run, which must be there, has the weights to start from.
+        init_map: which of them, see ``Trainer.fit``.
     """
 
     name: str
@@ -71,6 +74,8 @@ class Row:
     protocol: Protocol = "test"
     folds: int = 10
     options: list[str] = field(default_factory=list)
+    init_from: str | None = None
+    init_map: dict[str, str] | None = None
 
     @property
     def metrics(self) -> list[str]:

@@ -130,6 +130,7 @@ def _key(row: Row) -> str:
         "scale": row.scale,
         "protocol": row.protocol,
         "options": row.options,
+        "init_from": (row.init_from, row.init_map),
         "config": (configs_dir() / row.config).read_text(encoding="utf-8"),
     }
     return json.dumps(parts)
@@ -241,7 +242,10 @@ def _value(
     bar = f"--trainer.enable_progress_bar={str(progress_bar).lower()}"
     cli = _cli(row, run.seed, bar, *_fold_option(run.fold))
     begin(cli.trainer.run_dir)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=last)
+    start: dict[str, Any] = {"ckpt_path": last}
+    if last is None and row.init_from:
+        start = {"init_from": _pretrained(row), "init_map": row.init_map}
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, **start)
     if run.whole_curve:
         return [row.scale * point for point in _curve(cli, row.metric)]
     (result,) = cli.trainer.test(
@@ -267,10 +271,23 @@ def _cli(row: Row, seed: int, *options: str) -> Any:
         f"--trainer.default_root_dir={RUNS}",
         f"--trainer.run_name={row.name}",
         "--trainer.enable_model_summary=false",
-        *row.options,
+        *(word.replace("{init_from}", str(_pretrained(row))) for word in row.options),
         *options,
     ]
     return TrellisCLI(words, run=False)
+
+
+def _pretrained(row: Row) -> Path | None:
+    """The checkpoint that the runs of a row start from."""
+    if row.init_from is None:
+        return None
+    found = RUNS.glob(f"{row.init_from}/*/checkpoints/last.ckpt")
+    if not (newest := max(found, key=lambda path: path.stat().st_mtime, default=None)):
+        raise ValueError(
+            f"{row.name} starts from what {row.init_from} has learnt, and {RUNS / row.init_from} "
+            f"has no checkpoint: trellis reproduce {row.init_from} comes first"
+        )
+    return newest
 
 
 def _curve(cli: Any, metric: str) -> list[float]:

@@ -19,17 +19,20 @@ from trellis.networks.sequence.recurrent import RecurrentTagger
 from trellis.sequence.entities import Tags, bio_allowed, bio_tags, entity_counts
 from trellis.sequence.linear_chain_crf import LinearChainCRF
 from trellis.sequence.masking import IGNORED
+from trellis.sequence.packing import PackedTokens
 from trellis.sequence.spelling import SpelledTokens
+from trellis.signature import takes
 from trellis.spec import LabelledTokenSpec
 
 Output = Literal["softmax", "crf", "bio_crf"]
-Batch = tuple[Tensor | SpelledTokens, Tensor]
+Batch = tuple[Tensor | SpelledTokens | PackedTokens, Tensor]
 
 
 class Tagging(Classifier):
     """Cross-entropy of one label per token, or of the labels of a sentence together.
 
-    Batch: ``(tokens, tags)``, both ``[B, T]``, or a ``SpelledTokens`` in place of ``tokens``; the
+    Batch: ``(tokens, tags)``, both ``[B, T]``, or a ``SpelledTokens``, or in training a
+    ``PackedTokens``, in place of ``tokens``; the
     tag is -100 for padding and for all but the first piece of a word. Where the tags are ``O``,
     ``B-KIND`` and ``I-KIND``, precision, recall and F1 of whole entities are reported beside the
     accuracy of tokens, each row being a sentence.
@@ -81,12 +84,26 @@ class Tagging(Classifier):
     def logits_and_labels(self, batch: Batch, split: Split) -> tuple[Tensor, Tensor]:
         inputs, tags = batch
         parts = (inputs,) if isinstance(inputs, Tensor) else inputs
+        if isinstance(inputs, PackedTokens):
+            self._check_packed()
         if tags.shape != parts[0].shape:
             raise ValueError(
                 f"Tagging learns one tag per token, {list(parts[0].shape)}, and this data has "
                 f"labels {list(tags.shape)}: give CoNLL, or the objective SequenceClassification"
             )
         return self(*parts), tags
+
+    def _check_packed(self) -> None:
+        if self.crf is not None:
+            raise ValueError(
+                f"output={self.output!r}: a row of PackedSentences is no sentence; give the data "
+                f"alone"
+            )
+        if not takes(self.network.forward, "positions"):
+            raise ValueError(
+                f"{type(self.network).__name__} reads no PackedSentences: give the data alone, or "
+                f"choose BertTagger"
+            )
 
     def loss(self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean over the tags that are not ignored, in nats, a scalar; see ``Classifier.loss``."""

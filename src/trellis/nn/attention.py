@@ -42,17 +42,24 @@ def attend(
     Args:
         query: ``[B, H, T, d]``.
         key_values: keys and values ``[B, H, S, d]``.
-        mask: keys to attend to, ``[B, S]``; ``None`` means all. Every sequence needs at least one.
+        mask: keys to attend to, ``[B, S]``, or of each query, ``[B, T, S]``; ``None`` means all.
+            Every query needs at least one.
         dropout: of the attention weights; above 0 torch has no fused kernel on the CPU.
     Shape:
         -> ``[B, H, T, d]``
 
     Source: Vaswani et al. 2017, eq. 1.
     """
-    attn_mask = None if mask is None else mask[:, None, None]  # [B, 1, 1, S]
     return F.scaled_dot_product_attention(
-        query, *key_values, attn_mask=attn_mask, dropout_p=dropout
+        query, *key_values, attn_mask=_of_heads(mask), dropout_p=dropout
     )
+
+
+def _of_heads(mask: Tensor | None) -> Tensor | None:
+    """A mask of keys, to be broadcast: ``[B, 1, 1 or T, S]``."""
+    if mask is None:
+        return None
+    return mask.unsqueeze(1) if mask.ndim == 3 else mask[:, None, None]
 
 
 def attend_causally(query: Tensor, key_values: KeyValues, dropout: float = 0.0) -> Tensor:
@@ -155,7 +162,7 @@ class SelfAttention(_JointProjection):
     def forward(
         self, x: Tensor, mask: Tensor | None = None, rotation: Tensor | None = None
     ) -> Tensor:
-        """``mask [B, T]`` of keys to attend to; ``rotation`` of ``RotaryPositions``."""
+        """``mask [B, T]`` or ``[B, T, T]`` of ``attend``; ``rotation`` of ``RotaryPositions``."""
         query, key_values = self.project(x, rotation)
         dropout = self.dropout if self.training else 0.0
         return self.output(merge_heads(attend(query, key_values, mask, dropout)))
@@ -165,9 +172,7 @@ class SelfAttention(_JointProjection):
     ) -> Tensor:
         """Attention weights ``[B, H, T, T]``."""
         query, key_values = self.project(x, rotation)
-        return attention_weights(
-            query, key_values.keys, None if mask is None else mask[:, None, None]
-        )
+        return attention_weights(query, key_values.keys, _of_heads(mask))
 
 
 class CausalSelfAttention(_JointProjection):
@@ -283,9 +288,7 @@ class CrossAttention(nn.Module):
     def weights(self, x: Tensor, key_values: KeyValues, mask: Tensor | None = None) -> Tensor:
         """Attention weights ``[B, H, T, S]``."""
         query = split_heads(self.query(x), self.num_heads)
-        return attention_weights(
-            query, key_values.keys, None if mask is None else mask[:, None, None]
-        )
+        return attention_weights(query, key_values.keys, _of_heads(mask))
 
 
 def check_heads(embed_dim: int, num_heads: int) -> None:

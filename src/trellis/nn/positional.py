@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, choose_from
+from trellis.checks import at_least_one, check_below, choose_from
 
 Positions = Literal["sinusoidal", "learned", "rotary", "none"]
 
@@ -129,6 +129,11 @@ class LearnedPositions(nn.Module):
                 f"positions: shorten it, or build the network with max_length={end} or more"
             )
         return x + self.weight[offset:end], None
+
+    def at(self, positions: Tensor) -> Tensor:
+        """The vectors of positions ``[...]`` -> ``[..., D]``, as of packed sequences."""
+        check_below("positions", positions, self.max_length, "learned positions")
+        return self.weight[positions]
 
 
 class RotaryPositions(nn.Module):

@@ -164,7 +164,7 @@ class EncoderLayer(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None = None, rotation: Tensor | None = None
     ) -> Tensor:
-        """``mask [B, T]`` is True at tokens, False at padding."""
+        """``mask [B, T]`` is True at tokens, False at padding; or ``[B, T, T]`` of ``attend``."""
         change = self.attention(self.residual.before(x), mask, rotation)
         return self.feedforward(self.residual.after(x, change))
 

@@ -1,4 +1,4 @@
-"""Answers to questions: windows put together, scores of torchmetrics, and facts that are learnt."""
+"""Answers to questions: windows put together, scores of torchmetrics, facts that are learnt."""
 
 import json
 from functools import partial

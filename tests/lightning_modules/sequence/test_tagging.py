@@ -18,8 +18,10 @@ from trellis.lightning_modules.callbacks.pictures import ConfusionMatrix
 from trellis.lightning_modules.engine.checkpoint import load
 from trellis.lightning_modules.engine.evaluation import cross_entropy
 from trellis.lightning_modules.sequence.tagging import EntityScores, Tagging
+from trellis.networks.sequence.bert import BertTagger
 from trellis.networks.sequence.character_tagger import CharacterTagger
 from trellis.networks.sequence.recurrent import RecurrentTagger
+from trellis.sequence.packing import PackedTokens
 from trellis.spec import LabelledTokenSpec, TokenSpec
 
 SMALL = partial(RecurrentTagger, cell="gru", embed_dim=16, hidden_size=16)
@@ -295,3 +297,22 @@ def test_german_nouns_are_found_by_their_neighbours(data_dir, tmp_path):
     data = CoNLL(str(paths["train"]), str(paths["val"]), max_tokens=1000)
     metrics = fit(Tagging(SMALL, adam(0.01)), data, tmp_path, epochs=2)
     assert metrics["test/accuracy"] > 0.95
+
+
+def test_packed_sentences_need_a_network_that_reads_them() -> None:
+    spec = LabelledTokenSpec(SPEC, 3, ("a", "b", "c"))
+    tokens = torch.full((2, 4), 7)
+    batch = PackedTokens(tokens, torch.tensor([[0, 1, 0, 1]] * 2)), tokens % 3
+    bert = partial(BertTagger, embed_dim=8, num_heads=2, num_layers=1)
+    for network, options, message in (
+        (bert, {}, None),
+        (bert, {"output": "crf"}, "a row of PackedSentences is no sentence"),
+        (SMALL, {}, "RecurrentTagger reads no PackedSentences"),
+    ):
+        objective = Tagging(network, spec=spec, **options)
+        objective.configure_model()
+        if message is None:
+            assert objective.training_step(batch, 0).isfinite()
+        else:
+            with pytest.raises(ValueError, match=message):
+                objective.training_step(batch, 0)

@@ -13,6 +13,7 @@ from trellis.checks import at_least_one, check_sequences, check_tokens, positive
 from trellis.nn.activation import Activation, activation_module
 from trellis.nn.positional import LearnedPositions
 from trellis.nn.transformer_layer import EncoderLayers, LayerOptions, initialize_normal_
+from trellis.sequence.packing import same_sequence
 
 
 class BERT(nn.Module):
@@ -34,7 +35,8 @@ class BERT(nn.Module):
         init_std: of weights and embeddings at the start, here and in heads; a narrow network
             learns sooner from more than the 0.02 of the published ones.
     Shape:
-        tokens ``[B, T]``, segments ``[B, T]`` (0 or 1; ``None`` for all 0) -> ``[B, T, D]``
+        tokens ``[B, T]``, segments ``[B, T]`` (0 or 1; ``None`` for all 0), positions ``[B, T]``
+        of ``PackedTokens`` (``None``: each row is one sequence) -> ``[B, T, D]``
     Raises:
         ValueError: an impossible size, an id outside the vocabulary, a sequence longer than
             ``max_length`` or of nothing but padding.
@@ -85,24 +87,30 @@ class BERT(nn.Module):
         self.init_std = positive("init_std", init_std)
         initialize_normal_(self, init_std)
 
-    def forward(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:
-        return self.last_norm(self.layers(*self._embed(tokens, segments)))
+    def forward(
+        self, tokens: Tensor, segments: Tensor | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        return self.last_norm(self.layers(*self._embed(tokens, segments, positions)))
 
     def attention_weights(self, tokens: Tensor, segments: Tensor | None = None) -> list[Tensor]:
         """Attention weights ``[B, H, T, T]`` of each layer, H heads; for pictures."""
         return self.layers.weights(*self._embed(tokens, segments))
 
-    def _embed(self, tokens: Tensor, segments: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Embeddings ``[B, T, D]``, and the mask ``[B, T]`` that is false at padding."""
+    def _embed(
+        self, tokens: Tensor, segments: Tensor | None, positions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings ``[B, T, D]``, and the mask of ``attend``, which is false at padding."""
         check_tokens("tokens", tokens, self.num_tokens)
         check_sequences("tokens", tokens, self.pad_id)
-        x, _ = self.positions(self.tokens(tokens))
+        x = self.tokens(tokens)
+        x = self.positions(x)[0] if positions is None else x + self.positions.at(positions)
         if segments is None:
             x = x + self.segments.weight[0]
         else:
             check_tokens("segments", segments, 2)
             x = x + self.segments(segments)
-        return self.dropout(self.norm(x)), tokens != self.pad_id
+        mask = tokens != self.pad_id if positions is None else same_sequence(positions)
+        return self.dropout(self.norm(x)), mask
 
 
 class BertPretraining(nn.Module):
@@ -194,7 +202,8 @@ class BertTagger(nn.Module):
         head_dropout: probability before the last layer.
         body: options of ``BERT``.
     Shape:
-        tokens ``[B, T]`` -> logits ``[B, T, C]``
+        tokens ``[B, T]``, positions ``[B, T]`` of ``PackedTokens`` or ``None`` -> logits
+        ``[B, T, C]``
 
     Source: Devlin et al. 2019, section 5.3.
     """
@@ -215,8 +224,8 @@ class BertTagger(nn.Module):
         self.output = nn.Linear(self.body.embed_dim, out_channels)
         initialize_normal_(self, self.body.init_std)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.output(self.dropout(self.body(tokens)))
+    def forward(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+        return self.output(self.dropout(self.body(tokens, positions=positions)))
 
 
 class BertAnswering(nn.Module):
