@@ -12,6 +12,7 @@ from trellis.datamodules.sequence.multi30k import Multi30k
 from trellis.datamodules.sequence.packed_sentences import PackedSentences
 from trellis.datamodules.sequence.parallel_corpus import ParallelCorpus
 from trellis.datamodules.sequence.parallel_text import ParallelText
+from trellis.datamodules.sequence.rated_sentences import RatedSentences
 from trellis.datamodules.sequence.sentence_order import SentenceOrder
 from trellis.datamodules.sequence.span_order import SpanOrder
 from trellis.datamodules.sequence.squad import SQuAD
@@ -33,6 +34,7 @@ __all__ = [
     "PackedSentences",
     "ParallelCorpus",
     "ParallelText",
+    "RatedSentences",
     "SQuAD",
     "SentenceOrder",
     "SpanOrder",

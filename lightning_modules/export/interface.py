@@ -17,6 +17,7 @@ from trellis.spec import (
     KnowledgeGraphSpec,
     LabelledTokenSpec,
     QuestionSpec,
+    RatedPairSpec,
     TokenPairSpec,
     TokenSpec,
 )
@@ -232,7 +233,7 @@ def _sentences(asked: _Request, spec: TokenSpec) -> Tensor:
 
 def _tokens(asked: _Request) -> Tensor:
     spec = asked.spec
-    of_parts = isinstance(spec, LabelledTokenSpec | QuestionSpec)
+    of_parts = isinstance(spec, LabelledTokenSpec | QuestionSpec | RatedPairSpec)
     return _sentences(asked, spec.tokens if of_parts else spec)
 
 

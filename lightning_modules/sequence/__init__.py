@@ -6,6 +6,7 @@ from trellis.lightning_modules.sequence.counting_lm import CountingLM
 from trellis.lightning_modules.sequence.glove import GloVe
 from trellis.lightning_modules.sequence.masked_lm import MaskedLM
 from trellis.lightning_modules.sequence.pmi_factorization import PMIFactorization
+from trellis.lightning_modules.sequence.sentence_similarity import SentenceSimilarity
 from trellis.lightning_modules.sequence.sequence_classification import SequenceClassification
 from trellis.lightning_modules.sequence.sequence_to_sequence import SequenceToSequence
 from trellis.lightning_modules.sequence.skip_gram import CBOW, SkipGram
@@ -20,6 +21,7 @@ __all__ = [
     "GloVe",
     "MaskedLM",
     "PMIFactorization",
+    "SentenceSimilarity",
     "SequenceClassification",
     "SequenceToSequence",
     "SkipGram",

@@ -10,7 +10,7 @@ from trellis.lightning_modules.engine.classifier import Classifier, Split
 from trellis.lightning_modules.engine.objective import Objective
 from trellis.networks.sequence.recurrent import RecurrentClassifier
 from trellis.processes import of_all_processes
-from trellis.spec import LabelledTokenSpec
+from trellis.spec import LabelledTokenSpec, TokenSpec
 
 
 class TokenNetworkFactory(Protocol):
@@ -82,11 +82,16 @@ def token_sizes(spec: LabelledTokenSpec, objective: Objective) -> dict[str, int]
     Raises:
         ValueError: the tokens have no ``pad_id``.
     """
-    if spec.tokens.pad_id is None:
+    return {"out_channels": spec.out_channels, **vocabulary_sizes(spec.tokens, objective)}
+
+
+def vocabulary_sizes(tokens: TokenSpec, objective: Objective) -> dict[str, int]:
+    """``num_tokens`` and ``pad_id``, which networks of padded sequences are called with.
+
+    Raises:
+        ValueError: the tokens have no ``pad_id``.
+    """
+    if tokens.pad_id is None:
         name = type(objective).__name__
         raise ValueError(f"{name}: spec.tokens has no pad_id; give the data's tokenizer one")
-    return {
-        "num_tokens": spec.tokens.num_tokens,
-        "out_channels": spec.out_channels,
-        "pad_id": spec.tokens.pad_id,
-    }
+    return {"num_tokens": tokens.num_tokens, "pad_id": tokens.pad_id}

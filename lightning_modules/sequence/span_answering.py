@@ -11,6 +11,7 @@ from torchmetrics import Metric
 from trellis.checks import at_least_one
 from trellis.lightning_modules.engine.evaluation import BatchMean, Totals, cross_entropy
 from trellis.lightning_modules.engine.objective import Objective, Stage
+from trellis.lightning_modules.sequence.sequence_classification import vocabulary_sizes
 from trellis.networks.sequence.bert import BertAnswering
 from trellis.sequence.answers import (
     PassageWindows,
@@ -72,10 +73,7 @@ class SpanAnswering(Objective):
         self.max_answer_length = at_least_one("max_answer_length", max_answer_length)
 
     def build(self, spec: QuestionSpec) -> None:
-        if spec.tokens.pad_id is None:
-            raise ValueError("SpanAnswering: spec.tokens has no pad_id; give the data one")
-        sizes = {"num_tokens": spec.tokens.num_tokens, "pad_id": spec.tokens.pad_id}
-        self.build_network(sizes, "tokens", "segments")
+        self.build_network(vocabulary_sizes(spec.tokens, self), "tokens", "segments")
 
     def metrics(self, spec: QuestionSpec) -> Mapping[str, Metric]:
         return {"loss": BatchMean(), "answers": AnswerScores()}

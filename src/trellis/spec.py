@@ -232,6 +232,17 @@ class QuestionSpec:
 
 
 @dataclass(frozen=True)
+class RatedPairSpec:
+    """Pairs of sentences that people rated as similar or not.
+
+    Args:
+        tokens: of both sentences; has ``pad_id``, ``bos_id`` and ``eos_id``.
+    """
+
+    tokens: TokenSpec
+
+
+@dataclass(frozen=True)
 class EmbeddingSpec:
     """Words, nodes or other ids that are met in each other's company.
 

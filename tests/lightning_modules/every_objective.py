@@ -17,7 +17,7 @@ from learning_cases import (
     run,
     small_gru,
 )
-from token_cases import SpelledStreams, Streams
+from token_cases import Rated, SpelledStreams, Streams
 from word_cases import all_counts, contexts, cooccurrences
 
 from trellis.datamodules.graph import EdgeSplit, KarateClub, NodeWalks
@@ -39,6 +39,7 @@ from trellis.lightning_modules.sequence import (
     CountingLM,
     GloVe,
     PMIFactorization,
+    SentenceSimilarity,
     SkipGram,
     SpanAnswering,
 )
@@ -52,10 +53,12 @@ from trellis.networks.rl import (
     StateActionValue,
 )
 from trellis.networks.sequence import (
+    BERT,
     BertAnswering,
     ELMo,
     GloVeEmbedding,
     KneserNeyLM,
+    SentenceEncoder,
     SkipGramEmbedding,
 )
 from trellis.spec import NodeSpec
@@ -125,6 +128,14 @@ OBJECTIVES: dict[str, Case] = {
         all_counts,
     ),
     "GloVe": Case(partial(GloVe, partial(GloVeEmbedding, embed_dim=8), adam), cooccurrences),
+    "SentenceSimilarity": Case(
+        partial(
+            SentenceSimilarity,
+            partial(SentenceEncoder, encoder=partial(BERT, embed_dim=8, num_heads=2)),
+            adam,
+        ),
+        Rated,
+    ),
     "SpanAnswering": Case(
         partial(SpanAnswering, partial(BertAnswering, embed_dim=8, num_heads=2), adam),
         partial(FactQuestions, num_train=30, num_val=5, num_test=5, max_tokens=400),

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from trellis.datamodules.engine.base import DataModule, tensor_loader
 from trellis.datamodules.engine.loader import Loader
 from trellis.processes import rank_and_world
-from trellis.sequence.batches import Ragged, SentencePairs
+from trellis.sequence.batches import Ragged, SentencePair, SentencePairs
 from trellis.sequence.tokenizer import WordTokenizer
-from trellis.spec import LabelledTokenSpec, TokenSpec
+from trellis.spec import LabelledTokenSpec, RatedPairSpec, TokenSpec
 
 PAD, CLS, SEP, UNKNOWN, MASK = range(5)
 NUM_WORDS = 20
@@ -129,6 +129,26 @@ class Names(LabelledWords):
     def __init__(self, number: int = 37, batch_size: int = 8, shuffled: bool = False) -> None:
         super().__init__(names, BIO, number, batch_size, shuffled, num_words=6)
         self.save_hyperparameters(logger=False)
+
+
+class Rated(DataModule):
+    """37 pairs of the sentences of ``FirstWord``, rated by whether their labels agree."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.spec = RatedPairSpec(SPEC)
+        self.words = FirstWord()
+
+    def loader(self, split: str) -> Loader:
+        tokens, labels = self.words.splits[split]
+
+        def fetch(indices: Tensor) -> tuple[SentencePair, Tensor]:
+            others = (indices + 1) % len(labels)
+            alike = (labels[indices] == labels[others]).float()
+            return SentencePair(tokens[indices], tokens[others]), alike
+
+        return Loader(len(labels), fetch, batch_size=8, shuffle=split == "train")
 
 
 BIO = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")

@@ -43,6 +43,18 @@ class SentencePairs(NamedTuple):
     in_order: Tensor
 
 
+class SentencePair(NamedTuple):
+    """Pairs of sentences in sequences of their own.
+
+    Args:
+        first: ``[B, S]``.
+        second: ``[B, T]``.
+    """
+
+    first: Tensor
+    second: Tensor
+
+
 class Ragged:
     """Sequences of different lengths in one flat tensor, batched without a Python loop.
 

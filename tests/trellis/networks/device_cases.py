@@ -49,7 +49,8 @@ def _counted_words() -> nn.Module:
 
 
 _x, _nodes, _bonds = _pixels(5), (_pixels(10).view(4, 5), _EDGES), _pixels(5).view(5, 2)
-_bert = {"pad_id": 0, "embed_dim": 8, "num_heads": 2, "num_layers": 1}
+_tiny = {"embed_dim": 8, "num_heads": 2, "num_layers": 1}
+_bert = {"pad_id": 0, **_tiny}
 _rnn = {"embed_dim": 4, "hidden_size": 4}
 _letters = {"hidden_size": 4, "num_layers": 2, "character_channels": 3}
 _low_high = ((-1.0, -2.0), (1.0, 2.0))
@@ -146,6 +147,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         (*_nodes, torch.tensor([0, 0, 1, 1]), 2),
     ),
     "BERT": (_network(sequence.BERT, 9, **_bert), (_TOKENS, _TOKENS % 2)),
+    "SentenceEncoder": (
+        _network(sequence.SentenceEncoder, 9, pad_id=0, encoder=partial(sequence.BERT, **_tiny)),
+        (_TOKENS,),
+    ),
     "BertAnswering": (_network(sequence.BertAnswering, 9, **_bert), (_TOKENS, _TOKENS % 2)),
     "BertClassifier": (_network(sequence.BertClassifier, 9, 3, **_bert), (_TOKENS,)),
     "BertTagger": (_network(sequence.BertTagger, 9, 3, **_bert), (_TOKENS,)),

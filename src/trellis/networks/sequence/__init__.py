@@ -17,6 +17,7 @@ from trellis.networks.sequence.ngram import AddKLM, KneserNeyLM
 from trellis.networks.sequence.recurrent import RecurrentClassifier, RecurrentLM, RecurrentTagger
 from trellis.networks.sequence.recurrent_seq2seq import RecurrentSeq2Seq
 from trellis.networks.sequence.sentence_cnn import SentenceCNN
+from trellis.networks.sequence.sentence_encoder import SentenceEncoder
 from trellis.networks.sequence.signal import SignalCNN, SignalRNN, SignalTCN
 from trellis.networks.sequence.skip_gram_embedding import SkipGramEmbedding
 from trellis.networks.sequence.subword_embedding import SubwordEmbedding
@@ -42,6 +43,7 @@ __all__ = [
     "RecurrentSeq2Seq",
     "RecurrentTagger",
     "SentenceCNN",
+    "SentenceEncoder",
     "SignalCNN",
     "SignalRNN",
     "SignalTCN",
