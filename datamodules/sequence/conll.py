@@ -13,7 +13,12 @@ from trellis.datamodules.engine.base import Split
 from trellis.datamodules.engine.checks import in_line
 from trellis.datamodules.engine.downloads import fetch
 from trellis.datamodules.engine.labels import check_class_names, is_header
-from trellis.datamodules.sequence.labelled_files import LabelledFiles, drawn, ends_of
+from trellis.datamodules.sequence.labelled_files import (
+    LabelledFiles,
+    drawn,
+    ends_of,
+    pieces_of,
+)
 from trellis.datamodules.sequence.text_files import read_lines
 from trellis.files import FilePath, data_root
 from trellis.sequence.batches import Ragged
@@ -159,12 +164,7 @@ class CoNLL(LabelledFiles):
         """Token ids, spelled if they are to be, and the label of each word at its first token."""
         words = list({word for sentence in sentences for word in sentence.words})
         begin, end = ends_of(tokenizer)
-        # A word that the tokenizer drops still has a tag to predict.
-        unknown = begin if tokenizer.unknown_id is None else [tokenizer.unknown_id]
-        pieces = {
-            word: ids or unknown
-            for word, ids in zip(words, tokenizer.encode_batch(words), strict=True)
-        }
+        pieces = pieces_of(tokenizer, words)
         place = {word: n for n, word in enumerate(words, 1)}
         tokens, tags, places = [], [], []
         for sentence in sentences:

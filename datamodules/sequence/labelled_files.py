@@ -170,3 +170,11 @@ def ends_of(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """What stands before a sequence and after it: ``bos_id`` and ``eos_id``."""
     begin, end = ([] if i is None else [i] for i in (tokenizer.bos_id, tokenizer.eos_id))
     return begin, end
+
+
+def pieces_of(tokenizer: Tokenizer, words: Sequence[str]) -> dict[str, list[int]]:
+    """Token ids of each word by itself, at least one: of what is dropped, the unknown one."""
+    # A word that the tokenizer drops still has a tag to predict, or is part of an answer.
+    unknown = ends_of(tokenizer)[0] if tokenizer.unknown_id is None else [tokenizer.unknown_id]
+    encoded = tokenizer.encode_batch(words)
+    return {word: ids or unknown for word, ids in zip(words, encoded, strict=True)}

@@ -18,8 +18,8 @@ class PackedSentences(DataModule):
     """The sentences of another data module, in training several in a row.
 
     Batch in training: ``(PackedTokens, tags)``, for networks that read positions, such as
-    ``BertTagger``. Batches have equally many sentences of any length, where those of ``CoNLL`` have
-    similar lengths. Evaluation and prediction are those of ``data``.
+    ``BertTagger``. Batches have equally many sentences of any length, while those of ``CoNLL`` are
+    of similar lengths. Evaluation and prediction are those of ``data``.
 
     Args:
         data: a data module of tagged sentences.

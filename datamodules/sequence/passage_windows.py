@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trellis.datamodules.sequence.labelled_files import ends_of
+from trellis.datamodules.sequence.labelled_files import ends_of, pieces_of
 from trellis.datamodules.sequence.synthetic_pairs import padded
 from trellis.sequence.answers import PassageWindows, Question
 from trellis.sequence.tokenizer import Tokenizer
@@ -157,11 +157,7 @@ def _word() -> re.Pattern[str]:
 def _tokenised(texts: list[str], tokenizer: Tokenizer) -> dict[str, Passage]:
     found = [(text, [match.span() for match in _word().finditer(text)]) for text in texts]
     words = list(dict.fromkeys(text[a:b] for text, spans in found for a, b in spans))
-    unknown = [] if tokenizer.unknown_id is None else [tokenizer.unknown_id]
-    ids = {
-        word: some or unknown
-        for word, some in zip(words, tokenizer.encode_batch(words), strict=True)
-    }
+    ids = pieces_of(tokenizer, words)
     passages = {}
     for text, spans in found:
         pairs = [(token, span) for span in spans for token in ids[text[span[0] : span[1]]]]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from trellis.datamodules.engine.loader import Loader
 from trellis.datamodules.sequence.conll import CoNLL
+from trellis.datamodules.sequence.packed_sentences import PackedSentences
 from trellis.lightning_modules.sequence.tagging import Tagging
 from trellis.networks.sequence.bert import BertTagger
 from trellis.sequence.subword import WordPieceTokenizer
@@ -44,7 +45,7 @@ def test_packed_rows_are_faster_than_padded_ones(data_dir: str) -> None:
         CoNLL, name="CoNLL2000", data_dir=data_dir, lowercase=True, max_tokens=2048,
         tokenizer=partial(WordPieceTokenizer, num_tokens=5000),
     )  # fmt: skip
-    data, short = make(), make(packed=True)
+    data, short = make(), PackedSentences(make, max_tokens=2048)
     for each in (data, short):
         each.setup("fit")
     tokens, tags = data.splits["train"]
