@@ -38,6 +38,8 @@ SIBLINGS = {
     "generative/made_mnist.yaml",
     "rl/trpo_cartpole.yaml",
     "rl/td3_pendulum.yaml",
+    "sequence/bert_news.yaml",
+    "sequence/bert_conll2000.yaml",
     "sequence/gpt_corpus.yaml",
     "sequence/gpt_local_shakespeare.yaml",
     "sequence/gpt_linear_shakespeare.yaml",

@@ -248,6 +248,8 @@ class Recorder(L.Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         first = batch[0] if isinstance(batch, (tuple, list)) else getattr(batch, "x", batch)
+        if isinstance(first, tuple):  # of a pair of sentences, the first
+            first = first[0]
         # Of a block of updates, what the agent saw between them.
         self.batches.append(getattr(first, "observations", first).clone())
 

@@ -15,8 +15,8 @@ from trellis.sequence.tokenizer import BOS, EOS, PAD
 def test_packed_rows_hold_the_sentences_of_an_epoch(tmp_path: Path) -> None:
     lengths = [3, 9, 1, 4, 7, 2, 2, 6, 5, 8, 1, 3]
     train = "\n\n".join("\n".join([f"w{n} T{n % 3}"] * n) for n in lengths)
-    paths = written(tmp_path, "a", train), written(tmp_path, "b", "w1 T1")
-    data = PackedSentences(partial(CoNLL, *paths), max_tokens=30)
+    paths = {"train": written(tmp_path, "a", train), "val": written(tmp_path, "b", "w1 T1")}
+    data = PackedSentences(partial(CoNLL, **paths), max_tokens=30)
     data.setup()
     found, size = [], 0
     for (tokens, positions), tags in data.train_dataloader():
@@ -37,9 +37,9 @@ def test_packed_rows_hold_the_sentences_of_an_epoch(tmp_path: Path) -> None:
     assert size < 1.3 * (sum(lengths) + 2 * len(lengths))
     ((tokens, _),) = data.val_dataloader()
     assert torch.is_tensor(tokens), "evaluation has a sentence in each row"
-    spelled = PackedSentences(partial(CoNLL, *paths, characters=True))
+    spelled = PackedSentences(partial(CoNLL, **paths, characters=True))
     spelled.setup()
     with pytest.raises(ValueError, match="sentences with characters have rows of their own"):
         spelled.train_dataloader()
     with pytest.raises(ValueError, match="max_tokens=0"):
-        PackedSentences(partial(CoNLL, *paths), max_tokens=0)
+        PackedSentences(partial(CoNLL, **paths), max_tokens=0)

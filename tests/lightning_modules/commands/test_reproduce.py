@@ -272,3 +272,15 @@ def test_the_best_weights_are_tested_not_the_last(
     (spoilt,) = complete(row, 1)["values"]
     assert begun == [None]
     assert spoilt < 1.5 * good[0]
+
+
+def test_a_row_may_start_from_what_another_has_learnt(row: Row) -> None:
+    short = {"options": ["--trainer.max_epochs=1"]}
+    tuned = dataclasses.replace(
+        row, name="tuned", init_from="karate", init_map={"network": "network"}, **short
+    )
+    with pytest.raises(ValueError, match="trellis reproduce karate comes first"):
+        complete(tuned, 1)
+    complete(row, 1)
+    scratch = complete(dataclasses.replace(row, name="scratch", **short), 1)
+    assert complete(tuned, 1)["mean"] < scratch["mean"]

@@ -93,6 +93,7 @@ def test_ratings_are_learnt_and_ranked(tmp_path: Path) -> None:
     assert found["test/loss"] == pytest.approx(float(errors.mean()), rel=1e-4)
     (tmp_path / "new.tsv").write_text("cat dog\tdog cat\nsun sea\tcat dog\n")
     new = data.inputs(str(tmp_path / "new.tsv"), objective.spec)
+    objective.requires_grad_(False)
     ((batch),) = [objective.predict_step(each, 0)["cosine"] for each in new.loader]
     assert batch[0] == pytest.approx(1, abs=1e-5)
     assert batch[1] < 0.5
