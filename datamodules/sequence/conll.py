@@ -180,10 +180,10 @@ class CoNLL(LabelledFiles):
             tokens.append([*ids, *end])
             tags.append([*labels, *[IGNORED] * len(end)])
             places.append([*spelled, *[0] * len(end)])
-        ids = Ragged(tokens)
-        return (SpelledSequences(ids, Ragged(places), words) if self.characters else ids), Ragged(
-            tags
-        )
+        sequences: Any = Ragged(tokens)
+        if self.characters:
+            sequences = SpelledSequences(sequences, Ragged(places), words)
+        return sequences, Ragged(tags)
 
     def labels_of(self, labels: Ragged, indices: Tensor) -> Tensor:
         return labels.padded(indices, IGNORED)

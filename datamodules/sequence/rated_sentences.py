@@ -99,8 +99,9 @@ class RatedSentences(LabelledFiles):
                 raise in_line(name, number, f"the rating {rating!r} is no number from {limits}")
             if not one or not other:
                 raise in_line(name, number, "a sentence is empty: give it text")
-            for part, kept in zip((one, other, value), pairs[:3], strict=True):
-                kept.append(part)  # type: ignore[arg-type]
+            pairs.first.append(one)
+            pairs.second.append(other)
+            pairs.ratings.append(value)
         return pairs._replace(line=first_line)
 
     def learn(self, train: _Columns) -> None:

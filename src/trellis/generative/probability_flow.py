@@ -124,7 +124,7 @@ def directional_traces(
     tangents = directions.flatten(0, 1).contiguous()
     points = x.repeat(count, *(1 for _ in x.shape[1:]))
     times = t.repeat(count)
-    slopes, change = torch.func.jvp(lambda at: field(at, times), (points,), (tangents,))
+    slopes, change, *_ = torch.func.jvp(lambda at: field(at, times), (points,), (tangents,))
     return slopes[:size], (change * tangents).flatten(1).sum(1).view(count, size)
 
 

@@ -1,6 +1,6 @@
 """A softmax over a large vocabulary that computes most words only where they occur."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -51,9 +51,17 @@ class AdaptiveSoftmax(nn.Module):
             features, num_tokens, list(cutoffs), div_value=1.0, head_bias=True
         )
 
+    def _groups(self) -> Iterator[tuple[nn.Linear, nn.Linear]]:
+        """The map of the hidden vectors of each group of rare tokens, and its vectors."""
+        for layer in self.layers.tail:
+            maps, vectors = layer.children()
+            assert isinstance(maps, nn.Linear)
+            assert isinstance(vectors, nn.Linear)
+            yield maps, vectors
+
     def tables(self) -> list[Tensor]:
         """Vectors of the tokens of each group, the frequent ones first."""
-        groups = [layer[1].weight for layer in self.layers.tail]
+        groups = [vectors.weight for _, vectors in self._groups()]
         return [self.layers.head.weight[: self.bounds[1]], *groups]
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -80,5 +88,5 @@ class AdaptiveSoftmax(nn.Module):
             scores = self.layers(rows, targets.flatten()).output
         # The map of a group without targets has a gradient of 0, not none: several processes
         # wait for one of each parameter.
-        nothing = 0 * torch.stack([layer[0].weight.sum() for layer in self.layers.tail]).sum()
+        nothing = 0 * torch.stack([maps.weight.sum() for maps, _ in self._groups()]).sum()
         return scores.view_as(targets) + nothing

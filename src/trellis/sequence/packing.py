@@ -49,7 +49,8 @@ def packed_rows(lengths: Sequence[int]) -> list[list[int]]:
     >>> packed_rows([2, 5, 3, 2])
     [[1], [2, 0], [3]]
     """
-    room, rows = max(lengths), []
+    room = max(lengths)
+    rows: list[list[int]] = []
     left: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         length = lengths[index]
