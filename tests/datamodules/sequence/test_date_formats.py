@@ -67,7 +67,7 @@ def test_batches_hold_dates_and_their_meaning() -> None:
         assert (batch.target[:, -1] == EOS).all(), "ten characters each"
         assert ((batch.source == EOS).sum(1) == 1).all()
         assert not (batch.source == UNKNOWN).any()
-        for source, target, reference in zip(*map(list, batch), strict=True):
+        for source, target, reference in zip(*map(list, batch[:3]), strict=True):
             assert data.target.decode(target.tolist()) == reference
             day = date.fromisoformat(reference)
             texts = {write(day, pattern) for pattern in patterns}

@@ -60,7 +60,9 @@ def test_the_loss_is_that_of_its_formula(prediction: str) -> None:
 def test_the_exact_denoiser_has_the_density_and_the_samples_of_the_gaussian() -> None:
     torch.manual_seed(0)
     objective = ready(
-        network=GaussianNoise, likelihood=partial(ProbabilityFlow, num_steps=60, solver="rk4")
+        network=GaussianNoise,
+        sampler=partial(DDIM, num_steps=250),
+        likelihood=partial(ProbabilityFlow, num_steps=60, solver="rk4"),
     )
     exact = torch.distributions.Normal(torch.ones(2), torch.full((2,), 0.5))
     x = exact.sample((20,))

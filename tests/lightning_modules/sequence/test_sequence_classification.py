@@ -100,7 +100,7 @@ def test_data_must_have_a_pad_id_and_classes():
     with pytest.raises(ValueError, match="out_channels=1"):
         objective.configure_model()
     objective = SequenceClassification(torch.nn.Linear, spec=LabelledTokenSpec(TokenSpec(9, 0), 3))
-    with pytest.raises(ValueError, match=r"network\(num_tokens=.*, out_channels=.*, pad_id=.*\)"):
+    with pytest.raises(ValueError, match=r"network\(out_channels=.*, num_tokens=.*, pad_id=.*\)"):
         objective.configure_model()
 
 

@@ -88,7 +88,7 @@ class BERT(nn.Module):
         initialize_normal_(self, init_std)
 
     def forward(
-        self, tokens: Tensor, segments: Tensor | None = None, positions: Tensor | None = None
+        self, tokens: Tensor, segments: Tensor | None = None, *, positions: Tensor | None = None
     ) -> Tensor:
         return self.last_norm(self.layers(*self._embed(tokens, segments, positions)))
 
