@@ -51,6 +51,7 @@ CASES = {
             },
             "out_channels": 2,
             "classes": ["a", "b"],
+            "characters": False,
         },
     ),
     "tuple in mapping": ({"k": (1, 2.5)}, {"k": [1, 2.5]}),

@@ -107,7 +107,8 @@ class ProbabilityFlow(DiffusionSampler):
 
     Args:
         num_steps: S, from the last step's ratio s to 0 by :math:`s^{1/7}`.
-        solver: euler, heun or rk4.
+        solver: euler, heun or rk4. 18 steps of Heun's method are enough for samples, but not for
+            likelihoods: on two moons 40 of them were .08 nats off, and 40 of rk4 .0002.
         divergence: for likelihoods: ``exact``, at the cost of the number of dimensions, or
             ``hutchinson``, unbiased, by one random direction.
     Raises:
@@ -118,7 +119,7 @@ class ProbabilityFlow(DiffusionSampler):
     """
 
     def __init__(
-        self, num_steps: int = 18, solver: Solver = "heun", divergence: Divergence = "exact"
+        self, num_steps: int = 40, solver: Solver = "rk4", divergence: Divergence = "exact"
     ) -> None:
         self.num_steps = at_least_one("num_steps", num_steps)
         self.solver = choose_from("solver", solver, Solver)

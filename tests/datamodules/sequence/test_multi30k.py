@@ -108,7 +108,7 @@ class Twice(WordTokenizer):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("shared", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_real_targets_decode_to_the_references(data_dir: str, shared: bool) -> None:
     data = ready(data_dir, "test", shared_vocabulary=shared)
     assert data.spec.target.num_tokens == 8000

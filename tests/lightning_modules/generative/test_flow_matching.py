@@ -86,7 +86,9 @@ def test_labels_reach_the_network_in_every_pass() -> None:
     assert not torch.allclose(one, other)
 
 
-@pytest.mark.parametrize("coupling", ["independent", "optimal"])
+@pytest.mark.parametrize(
+    "coupling", ["independent", pytest.param("optimal", marks=pytest.mark.long)]
+)
 def test_it_learns_a_density_it_can_evaluate(coupling: str, tmp_path: Path) -> None:
     data = SyntheticDensities("pinwheel", num_train=256 * 60, num_val=500, seed=0)
     objective = FlowMatching(
