@@ -5,6 +5,7 @@ import io
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,4 +89,12 @@ def test_there_is_python_to_run() -> None:
 
 @pytest.mark.parametrize("number", range(len(ALONE)))
 def test_python_runs(number: int) -> None:
-    exec(ALONE[number], {})
+    found: dict[str, Any] = {}
+    exec(ALONE[number], found)
+    # What a comment says of the shape of a value is so.
+    for name, shape in re.findall(r"^(\w+) = .*# \[([\d, ]+)\]$", ALONE[number], re.M):
+        assert [*found[name].shape] == [int(size) for size in shape.split(",")], name
+
+
+def test_shapes_are_said_at_all() -> None:
+    assert len(re.findall(r"^\w+ = .*# \[[\d, ]+\]$", "".join(ALONE), re.M)) >= 3

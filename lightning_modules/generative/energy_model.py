@@ -52,7 +52,7 @@ class EnergyModel(GenerativeObjective):
     """
 
     monitor = "val/nll_nats"
-    network: Any  # with gibbs, which nn.Module does not declare
+    network: Any  # with gibbs and units, which nn.Module does not declare
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class EnergyModel(GenerativeObjective):
         metrics, x = self.evaluated(stage), batch[0]
         if self.log_partition is None:
             with isolated_rng(0, self.device):
-                self.log_partition = self.partition(self.network)
+                self.log_partition = self.partition(self.network.units)
         log_z = self.log_partition
         self.count_likelihood(metrics, (-self(x) - log_z.value).float(), x)
         for end in ("low", "high"):

@@ -128,9 +128,13 @@ class FlowMatching(GenerativeObjective):
             self.count_likelihood(metrics, self.log_prob(*batch), x)
 
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Log-likelihood ``[B]`` in nats of examples, by the equation backwards."""
+        """Log-likelihood ``[B]`` in nats of examples, by the equation backwards.
+
+        Raises:
+            ValueError: ``likelihood_steps`` is 0.
+        """
         directions = random_directions(x) if self.divergence == "hutchinson" else None
-        times = time_grid(max(1, self.likelihood_steps), x.device)
+        times = time_grid(at_least_one("likelihood_steps", self.likelihood_steps), x.device)
         field = self.field(y if self.conditional else None)
         return flow_log_prob(field, x, times, self.solver, directions)
 

@@ -32,10 +32,9 @@ class Tagging(Classifier):
     """Cross-entropy of one label per token, or of the labels of a sentence together.
 
     Batch: ``(tokens, tags)``, both ``[B, T]``, or a ``SpelledTokens``, or in training a
-    ``PackedTokens``, in place of ``tokens``; the
-    tag is -100 for padding and for all but the first piece of a word. Where the tags are ``O``,
-    ``B-KIND`` and ``I-KIND``, precision, recall and F1 of whole entities are reported beside the
-    accuracy of tokens, each row being a sentence.
+    ``PackedTokens``, in place of ``tokens``; the tag is -100 for padding and for all but the first
+    piece of a word. Where the tags are ``O``, ``B-KIND`` and ``I-KIND``, precision, recall and F1
+    of whole entities are reported beside the accuracy of tokens, each row being a sentence.
 
     With a CRF the logits are its emissions: the loss is the negative log-probability of a
     sentence's tags in nats per tag, and the best sequence is predicted, not the best tag of each

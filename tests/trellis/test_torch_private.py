@@ -63,11 +63,14 @@ def test_a_part_that_is_called_first_does_not_take_itself_for_the_root() -> None
     try:
         mesh = init_device_mesh("cpu", (1,))
         network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+        x = torch.ones(1, 2)
+        expected = network(x), network[0](x)
         fully_shard(network[0], mesh=mesh)
         fully_shard(network, mesh=mesh)
         begin_as_root(network)
-        network[0](torch.ones(1, 2))
-        network(torch.ones(1, 2))  # else: the state has already been lazily initialized
+        part = network[0](x)
+        whole = network(x)  # else: the state has already been lazily initialized
+        torch.testing.assert_close((whole, part), expected)
     finally:
         dist.destroy_process_group()
 

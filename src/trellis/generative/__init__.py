@@ -14,6 +14,7 @@ from trellis.generative.adversarial import (
 )
 from trellis.generative.autoregressive import MaskedAutoregressive
 from trellis.generative.bits_per_dim import bits_per_dim
+from trellis.generative.boltzmann import BoltzmannUnits
 from trellis.generative.bounds import elbo, iwae
 from trellis.generative.code_penalties import activation_kl, squared_jacobian
 from trellis.generative.convolution import ConvolutionalDecoder, ConvolutionalEncoder
@@ -67,6 +68,7 @@ __all__ = [
     "AdversarialLoss",
     "Affine",
     "AnnealedImportance",
+    "BoltzmannUnits",
     "Chain",
     "CheckerboardCoupling",
     "ConvConditioner",

@@ -6,33 +6,17 @@ Legend: D visible units, H hidden units, N chains, S temperatures.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from trellis.checks import at_least, at_least_one
+from trellis.generative.boltzmann import BoltzmannUnits
 
 LARGEST = 22  # units of a layer whose 2^n states are enumerated
 BLOCK = 2**14  # states at once
-
-
-class Machine(Protocol):
-    """What is asked of a machine, see ``trellis.networks.generative.RBM``."""
-
-    weight: Tensor  # [H, D]
-    visible_bias: Tensor
-    hidden_bias: Tensor
-
-    def free_energy(self, visible: Tensor) -> Tensor:
-        """Of states ``[N, D]`` of the visible units: ``[N]``."""
-
-    def gibbs(self, x: Tensor, num_steps: int) -> Tensor:
-        """States after some steps of block Gibbs sampling."""
-
-    def tempered(self, base_bias: Tensor, beta: float) -> "Machine":
-        """A machine on the way from independent units to this one."""
 
 
 class LogPartition(NamedTuple):
@@ -47,7 +31,7 @@ class Partition(ABC):
     """Base of the ways to compute ln Z."""
 
     @abstractmethod
-    def __call__(self, machine: Machine) -> LogPartition:
+    def __call__(self, machine: BoltzmannUnits) -> LogPartition:
         """The logarithm of the partition function of a machine."""
 
 
@@ -59,7 +43,7 @@ class Enumeration(Partition):
     """
 
     @torch.no_grad()
-    def __call__(self, machine: Machine) -> LogPartition:
+    def __call__(self, machine: BoltzmannUnits) -> LogPartition:
         hidden, visible = machine.weight.shape
         size = min(hidden, visible)
         if size > LARGEST:
@@ -110,7 +94,7 @@ class AnnealedImportance(Partition):
             )
 
     @torch.no_grad()
-    def __call__(self, machine: Machine) -> LogPartition:
+    def __call__(self, machine: BoltzmannUnits) -> LogPartition:
         bias = machine.visible_bias
         visible = (torch.rand(self.num_chains, len(bias)).to(bias) < bias.sigmoid()).to(bias)
         before, log_weights = machine.tempered(bias, 0.0), bias.new_zeros(self.num_chains).double()

@@ -26,11 +26,6 @@ _STAGES: dict[str, tuple[tuple[float, float], ...]] = {
 }
 
 
-def evaluations(solver: Solver, num_steps: int) -> int:
-    """How often a solver evaluates the field in so many steps."""
-    return len(_STAGES[choose_from("solver", solver, Solver)]) * num_steps
-
-
 def time_grid(num_steps: int, device: torch.device | None = None) -> Tensor:
     r"""Times ``[S + 1]`` from 0 to 1, close to each other at both ends: :math:`\sin^2(\pi s / 2)`.
 

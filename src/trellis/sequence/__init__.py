@@ -82,7 +82,6 @@ __all__ = [
     "KernelAttention",
     "LastState",
     "LearnedValue",
-    "LastState",
     "LinearChainCRF",
     "LongShortTermCell",
     "MUT1",

@@ -113,5 +113,7 @@ def test_what_cannot_be_is_refused() -> None:
         FlowMatching(sample_steps=0)
     with pytest.raises(ValueError, match="likelihood_steps=-1"):
         FlowMatching(likelihood_steps=-1)
+    with pytest.raises(ValueError, match="likelihood_steps=0"):
+        ready(likelihood_steps=0).predict_step((torch.zeros(2, 2), torch.zeros(2)), 0)
     with pytest.raises(ValueError, match="x"):
         ready()(torch.zeros(2, 3), torch.zeros(2))

@@ -41,7 +41,7 @@ def test_the_exact_partition_function_is_the_sum_over_all_states(
     visible: int, hidden: int
 ) -> None:
     made = machine(visible, hidden)
-    found = Enumeration()(made)
+    found = Enumeration()(made.units)
     assert float(found.value) == pytest.approx(float(joint(made).double().logsumexp((0, 1))))
     assert found.low == found.value == found.high
 
@@ -57,8 +57,8 @@ def test_gibbs_sampling_reaches_the_distribution() -> None:
 
 def test_annealed_importance_sampling_finds_the_exact_value_within_its_error() -> None:
     made = machine(30, 20, scale=0.4)
-    exact = Enumeration()(made).value
-    found = AnnealedImportance(num_chains=200, betas=400)(made)
+    exact = Enumeration()(made.units).value
+    found = AnnealedImportance(num_chains=200, betas=400)(made.units)
     assert found.low < exact < found.high
     assert float(found.high - found.low) < 0.5
     assert float(found.value) == pytest.approx(float(exact), abs=0.15)
@@ -66,19 +66,19 @@ def test_annealed_importance_sampling_finds_the_exact_value_within_its_error() -
 
 def test_machines_between_begin_with_independent_units() -> None:
     made, bias = machine(5, 4), torch.randn(5)
-    first, last = made.tempered(bias, 0.0), made.tempered(bias, 1.0)
+    first, last = made.units.tempered(bias, 0.0), made.units.tempered(bias, 1.0)
     v = states(5)
-    torch.testing.assert_close(first(v), -(v @ bias) - 4 * math.log(2))
-    torch.testing.assert_close(last(v), made(v))
-    middle = made.tempered(bias, 0.25)
+    torch.testing.assert_close(first.free_energy(v), -(v @ bias) - 4 * math.log(2))
+    torch.testing.assert_close(last.free_energy(v), made(v))
+    middle = made.units.tempered(bias, 0.25)
     hidden = torch.nn.functional.softplus(0.25 * (v @ made.weight.T + made.hidden_bias)).sum(1)
     expected = -(v @ (0.75 * bias + 0.25 * made.visible_bias)) - hidden
-    torch.testing.assert_close(middle(v), expected)
+    torch.testing.assert_close(middle.free_energy(v), expected)
 
 
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match=r"2\^23 states.*AnnealedImportance"):
-        Enumeration()(machine(30, 23))
+        Enumeration()(machine(30, 23).units)
     with pytest.raises(ValueError, match="betas"):
         AnnealedImportance(betas=[0.0, 0.0, 1.0])
     with pytest.raises(ValueError, match="betas"):
