@@ -11,6 +11,7 @@ from trellis.lightning_modules.callbacks.latent_pictures import (
     LatentTraversals,
     Reconstructions,
 )
+from trellis.lightning_modules.callbacks.moving_average import MovingAverage
 from trellis.lightning_modules.callbacks.parameter_groups import ParameterGroups
 from trellis.lightning_modules.callbacks.pictures import (
     ConfusionMatrix,
@@ -33,6 +34,7 @@ __all__ = [
     "LatentTraversals",
     "LearningCurves",
     "ModeCoverage",
+    "MovingAverage",
     "ParameterGroups",
     "PretrainedEmbedding",
     "Reconstructions",

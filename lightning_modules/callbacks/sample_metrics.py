@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from trellis.checks import at_least_one
+from trellis.labels import balanced_labels
 from trellis.lightning_modules.callbacks.image_classifier import (
     ImageClassifier,
     cache_folder,
@@ -87,6 +88,8 @@ class ClassifierScores(L.Callback):
     val/classes                number of classes that the samples cover, see ``class_coverage``
     val/class_ratio            largest factor between a class's frequencies in samples and data
     val/classifier_accuracy    of the classifier on the validation images
+    val/label_accuracy         share of the samples of a conditional objective that the classifier
+                               assigns to the class that was asked for
     ========================== ================================================================
 
     A test logs ``test/...`` and compares with test images.
@@ -165,8 +168,8 @@ class ClassifierScores(L.Callback):
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             real = split_images(data, stage, self.num_samples)
             self._real[stage] = classifier(real.to(pl_module.device))[0]
-        features, labels = classifier(x.float())
-        coverage = class_coverage(labels, classifier.shares)
+        features, predicted = classifier(x.float())
+        coverage = class_coverage(predicted, classifier.shares)
         real = self._real[stage]
         values = {
             "fid_smallcnn": frechet_distance(*moments(features), *moments(real)),
@@ -175,6 +178,9 @@ class ClassifierScores(L.Callback):
             "class_ratio": coverage.ratio,
             "classifier_accuracy": classifier.accuracy,
         }
+        if getattr(pl_module, "conditional", False):
+            asked = balanced_labels(self.num_samples, len(classifier.shares))  # of draw_samples
+            values["label_accuracy"] = float((predicted == asked).float().mean())
         # All processes have drawn the same samples.
         named = {f"{stage}/{name}": value for name, value in values.items()}
         pl_module.log_dict(named, sync_dist=True)

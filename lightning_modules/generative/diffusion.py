@@ -7,7 +7,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from trellis.checks import choose_from
+from trellis.checks import at_least_one, choose_from
 from trellis.generative.diffusion_bound import diffusion_bound, even_steps
 from trellis.generative.diffusion_sampling import (
     DDIM,
@@ -15,6 +15,7 @@ from trellis.generative.diffusion_sampling import (
     DiffusionSampler,
     ProbabilityFlow,
 )
+from trellis.generative.guidance import Guidance
 from trellis.generative.noise_schedule import (
     Denoised,
     NoiseSchedule,
@@ -24,7 +25,7 @@ from trellis.generative.noise_schedule import (
 )
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Stage
-from trellis.lightning_modules.generative.flow_matching import DenoiserFactory
+from trellis.lightning_modules.generative.denoiser_labels import DenoiserFactory, DenoiserLabels
 from trellis.lightning_modules.generative.generative_objective import (
     GenerativeObjective,
     likelihood_metrics,
@@ -53,8 +54,13 @@ class Diffusion(GenerativeObjective):
         schedule: makes the ``NoiseSchedule``.
         sampler: makes the sampler: ``DDIM``, or ``ProbabilityFlow``.
         likelihood: makes the equation by which likelihoods are computed; ``None`` computes none.
+        likelihood_examples: of each batch, whose likelihoods an evaluation computes, since it
+            takes ten to a hundred times as long as the bound; ``None`` takes all.
+        guidance: makes the ``Guidance`` of samples, if the objective is conditional; the network
+            then has a class more.
     Raises:
-        ValueError: an unknown prediction, or ``conditional`` with data without classes.
+        ValueError: an unknown prediction, ``conditional`` with data without classes, or guidance
+            without ``conditional``.
 
     Source: Ho et al. 2020, algorithm 1; Salimans and Ho 2022 (velocity); Kingma et al. 2021
     (bound).
@@ -71,16 +77,22 @@ class Diffusion(GenerativeObjective):
         schedule: Callable[[], NoiseSchedule] = NoiseSchedule,
         sampler: Callable[[], DiffusionSampler] = DDIM,
         likelihood: Callable[[], ProbabilityFlow] | None = ProbabilityFlow,
+        likelihood_examples: int | None = None,
+        guidance: Callable[[], Guidance] | None = None,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec, conditional)
+        self.labels = DenoiserLabels(conditional, guidance)
         self.network_factory = network
         self.prediction = choose_from("prediction", prediction, Prediction)
         self.schedule, self.sampler = schedule(), sampler()
         self.likelihood = None if likelihood is None else likelihood()
+        if likelihood_examples is not None:
+            at_least_one("likelihood_examples", likelihood_examples)
+        self.likelihood_examples = likelihood_examples
 
     def build(self, spec: TensorSpec) -> None:
         labels = ("y",) if self.conditional else ()
-        self.build_network(self.sizes(spec), "x", "t", *labels)
+        self.build_network(self.labels.sizes(self.sizes(spec)), "x", "t", *labels)
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
         found = {"loss": BatchMean(), **likelihood_metrics(spec, "bound_")}
@@ -90,12 +102,17 @@ class Diffusion(GenerativeObjective):
         """The prediction ``[B, *shape]`` at noisy examples ``x`` and times ``t [B]``."""
         return self.network(x, t) if y is None else self.network(x, t, y)
 
-    def denoiser(self, y: Tensor | None) -> Denoiser:
-        """The denoiser given labels ``[B]``, which repeat where there are more examples."""
+    def denoiser(self, y: Tensor | None, *, guided: bool = False) -> Denoiser:
+        """The denoiser given labels ``[B]``, which repeat where there are more examples.
+
+        Args:
+            y: labels, which only a conditional objective uses.
+            guided: with guidance, if there is any.
+        """
+        predict = self.labels.field(self, y, guided=guided)
 
         def denoise(x: Tensor, steps: Tensor) -> Denoised:
-            labels = None if y is None else y.repeat(len(x) // len(y))
-            predicted = self(x, self.schedule.times(steps).to(x.dtype), labels)
+            predicted = predict(x, self.schedule.times(steps).to(x.dtype))
             return denoised(predicted, x, *self.schedule.scales(steps, x), self.prediction)
 
         return denoise
@@ -107,7 +124,7 @@ class Diffusion(GenerativeObjective):
         signal, noise = self.schedule.scales(steps, x)
         drawn = torch.randn_like(x)
         times = self.schedule.times(steps).to(x.dtype)
-        predicted = self(signal * x + noise * drawn, times, y if self.conditional else None)
+        predicted = self(signal * x + noise * drawn, times, self.labels.in_training(y))
         return nn.functional.mse_loss(
             predicted, prediction_target(x, drawn, signal, noise, self.prediction)
         )
@@ -120,16 +137,16 @@ class Diffusion(GenerativeObjective):
     def evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
         metrics, (x, y) = self.evaluated(stage), batch
         metrics["loss"].update(self.loss(batch), len(x))
-        denoiser = self.denoiser(y if self.conditional else None)
-        bound = diffusion_bound(denoiser, self.schedule, x)
+        bound = diffusion_bound(self.denoiser(y), self.schedule, x)
         self.count_likelihood(metrics, -bound, x, "bound_")
         if self.likelihood is not None:
-            log_prob = self.likelihood.log_prob(denoiser, self.schedule, x)
-            self.count_likelihood(metrics, log_prob, x)
+            few = slice(self.likelihood_examples)
+            log_prob = self.likelihood.log_prob(self.denoiser(y[few]), self.schedule, x[few])
+            self.count_likelihood(metrics, log_prob, x[few])
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Log-likelihood of each example in nats, ``[B]``; without ``likelihood`` its bound."""
-        denoiser = self.denoiser(batch[1] if self.conditional else None)
+        denoiser = self.denoiser(batch[1])
         if self.likelihood is None:
             return -diffusion_bound(denoiser, self.schedule, batch[0])
         return self.likelihood.log_prob(denoiser, self.schedule, batch[0])
@@ -140,4 +157,4 @@ class Diffusion(GenerativeObjective):
         """See ``GenerativeObjective``."""
         shape = num_samples, *self.spec.shape
         noise = torch.randn(shape, generator=generator, device=self.device)
-        return self.sampler.sample(self.denoiser(y), self.schedule, noise, generator)
+        return self.sampler.sample(self.denoiser(y, guided=True), self.schedule, noise, generator)

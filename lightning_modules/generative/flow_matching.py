@@ -1,7 +1,6 @@
 """Flow matching: learning the velocity of straight lines from noise to data."""
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -10,9 +9,9 @@ from torchmetrics import Metric
 
 from trellis.checks import at_least_one, choose_from, not_negative
 from trellis.generative.coupled_noise import Coupling, couple
+from trellis.generative.guidance import Guidance
 from trellis.generative.probability_flow import (
     Divergence,
-    Field,
     Solver,
     flow_log_prob,
     integrate,
@@ -21,22 +20,13 @@ from trellis.generative.probability_flow import (
 )
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Stage
+from trellis.lightning_modules.generative.denoiser_labels import DenoiserFactory, DenoiserLabels
 from trellis.lightning_modules.generative.generative_objective import (
     GenerativeObjective,
     likelihood_metrics,
 )
 from trellis.networks.generative.denoiser import MLPDenoiser
 from trellis.spec import TensorSpec
-
-
-class DenoiserFactory(Protocol):
-    """Builds a network ``(x, t, [y]) -> [B, *shape]`` from the shape of an example.
-
-    Called by keyword; a conditional objective also gives ``num_classes``. Times ``t [B]`` are in
-    [0, 1].
-    """
-
-    def __call__(self, shape: tuple[int, ...]) -> nn.Module: ...
 
 
 class FlowMatching(GenerativeObjective):
@@ -60,9 +50,11 @@ class FlowMatching(GenerativeObjective):
         sample_steps: steps of the solver for samples.
         likelihood_steps: and for likelihoods; 0 computes none.
         divergence: ``exact``, at the cost of the number of dimensions, or ``hutchinson``.
+        guidance: makes the ``Guidance`` of samples, if the objective is conditional; the network
+            then has a class more.
     Raises:
-        ValueError: an unknown name, a number out of range, or ``conditional`` with data without
-            classes.
+        ValueError: an unknown name, a number out of range, ``conditional`` with data without
+            classes, or guidance without ``conditional``.
 
     Source: Lipman et al. 2023, eq. 23 with sigma_min = 0; Liu et al. 2023; Tong et al. 2024,
     section 3.3 (optimal coupling); Grathwohl et al. 2019 (likelihood).
@@ -80,8 +72,10 @@ class FlowMatching(GenerativeObjective):
         sample_steps: int = 20,
         likelihood_steps: int = 20,
         divergence: Divergence = "exact",
+        guidance: Callable[[], Guidance] | None = None,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec, conditional)
+        self.labels = DenoiserLabels(conditional, guidance)
         self.network_factory = network
         self.coupling = choose_from("coupling", coupling, Coupling)
         self.solver = choose_from("solver", solver, Solver)
@@ -91,7 +85,7 @@ class FlowMatching(GenerativeObjective):
 
     def build(self, spec: TensorSpec) -> None:
         labels = ("y",) if self.conditional else ()
-        self.build_network(self.sizes(spec), "x", "t", *labels)
+        self.build_network(self.labels.sizes(self.sizes(spec)), "x", "t", *labels)
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
         metrics: dict[str, Metric] = {"loss": BatchMean()}
@@ -101,19 +95,13 @@ class FlowMatching(GenerativeObjective):
         """The velocity ``[B, *shape]`` at points ``x`` and times ``t [B]``."""
         return self.network(x, t) if y is None else self.network(x, t, y)
 
-    def field(self, y: Tensor | None) -> Field:
-        """The velocity given labels ``[B]``, which repeat where there are more points."""
-        if y is None:
-            return self.forward
-        return lambda x, t: self(x, t, y.repeat(len(x) // len(y)))
-
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Mean squared error of the velocity, at a random time for each example."""
         x, y = batch
         noise = couple(torch.randn_like(x), x, self.coupling)
         t = torch.rand(len(x), device=x.device, dtype=x.dtype)
         share = t.view(-1, *(1 for _ in x.shape[1:]))
-        velocity = self(noise.lerp(x, share), t, y if self.conditional else None)
+        velocity = self(noise.lerp(x, share), t, self.labels.in_training(y))
         return nn.functional.mse_loss(velocity, x - noise)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -135,7 +123,7 @@ class FlowMatching(GenerativeObjective):
         """
         directions = random_directions(x) if self.divergence == "hutchinson" else None
         times = time_grid(at_least_one("likelihood_steps", self.likelihood_steps), x.device)
-        field = self.field(y if self.conditional else None)
+        field = self.labels.field(self, y)
         return flow_log_prob(field, x, times, self.solver, directions)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -149,4 +137,4 @@ class FlowMatching(GenerativeObjective):
         shape = num_samples, *self.spec.shape
         noise = torch.randn(shape, generator=generator, device=self.device)
         times = time_grid(self.sample_steps, noise.device)
-        return integrate(self.field(y), noise, times, self.solver)
+        return integrate(self.labels.field(self, y, guided=True), noise, times, self.solver)

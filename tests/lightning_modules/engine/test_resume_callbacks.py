@@ -27,6 +27,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.cli import ReduceLROnPlateau
 
+from trellis.lightning_modules.callbacks import MovingAverage
 from trellis.lightning_modules.engine import checkpointing
 from trellis.lightning_modules.engine.checkpointing import BestAndLastCheckpoint
 from trellis.lightning_modules.vector.classification import Classification
@@ -81,6 +82,7 @@ SETTINGS = {
     "weight averaging": Setting(lambda: [WeightAveraging()], options=now_and_then),
     "averaging of epochs": Setting(lambda: [EpochMeans()]),
     "moving average": Setting(lambda: [EMAWeightAveraging(decay=0.7)]),
+    "corrected moving average": Setting(lambda: [MovingAverage(0.7, beside=True)]),
     "accumulation schedule": Setting(lambda: [GradientAccumulationScheduler({0: 1, 1: 2, 2: 3})]),
     "finetuning": Setting(lambda: [Thaw()]),
 }

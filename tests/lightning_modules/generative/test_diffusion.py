@@ -110,6 +110,19 @@ def test_it_learns_a_density_and_bounds_it(tmp_path: Path) -> None:
     assert after["val/bound_nll_nats"] > data.entropy()
 
 
+def test_the_likelihood_may_be_that_of_a_few_of_each_batch(tmp_path: Path) -> None:
+    data = SyntheticDensities("moons", num_train=8, num_val=1, num_test=24, batch_size=8, seed=0)
+    likelihood = partial(ProbabilityFlow, num_steps=3)
+    objective = Diffusion(small, likelihood=likelihood, likelihood_examples=3)
+    [found] = quiet_trainer(tmp_path).test(objective, data, verbose=False)
+    few = [(x[:3], y[:3]) for x, y in data.test_dataloader()]
+    expected = -torch.cat([objective.predict_step(batch, 0) for batch in few])
+    assert expected.shape == (9,)
+    assert found["test/nll_nats"] == pytest.approx(float(expected.mean().detach()), rel=1e-4)
+    with pytest.raises(ValueError, match="likelihood_examples=0"):
+        Diffusion(likelihood_examples=0)
+
+
 def test_without_a_likelihood_there_is_the_bound() -> None:
     objective = ready(likelihood=None)
     assert set(objective.val_metrics) == {"val/loss", "val/bound_nll_nats"}
