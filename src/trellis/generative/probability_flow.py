@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trellis.checks import at_least_one, choose_from
 from trellis.generative.gaussian import gaussian_log_prob
@@ -119,7 +120,8 @@ def directional_traces(
     tangents = directions.flatten(0, 1).contiguous()
     points = x.repeat(count, *(1 for _ in x.shape[1:]))
     times = t.repeat(count)
-    slopes, change, *_ = torch.func.jvp(lambda at: field(at, times), (points,), (tangents,))
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no forward mode
+        slopes, change, *_ = torch.func.jvp(lambda at: field(at, times), (points,), (tangents,))
     return slopes[:size], (change * tangents).flatten(1).sum(1).view(count, size)
 
 

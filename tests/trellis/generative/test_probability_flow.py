@@ -13,6 +13,7 @@ from trellis.generative.probability_flow import (
     integrate,
     time_grid,
 )
+from trellis.nn.attention import SelfAttention
 
 DRIFT = torch.tensor([[0.3, -1.1, 0.2], [0.8, -0.2, 0.5], [0.1, 0.4, 0.6]], dtype=torch.double)
 
@@ -98,3 +99,14 @@ def test_times_are_dense_at_both_ends_and_a_solver_must_be_known() -> None:
         integrate(linear, torch.zeros(1, 3), time_grid(2), "rk5")
     with pytest.raises(ValueError, match="num_steps=0"):
         time_grid(0)
+
+
+def test_fields_may_attend() -> None:
+    torch.manual_seed(0)
+    attention = SelfAttention(4, 2).double().requires_grad_(False)
+    x, times = torch.randn(3, 5, 4).double(), torch.zeros(3)
+    basis = torch.eye(20).double().view(20, 1, 5, 4).expand(20, 3, 5, 4)
+    slopes, traces = directional_traces(lambda at, t: attention(at), x, times, basis)
+    jacobian = torch.autograd.functional.jacobian(attention, x[:1]).view(20, 20)
+    torch.testing.assert_close(slopes, attention(x))
+    torch.testing.assert_close(traces[:, 0], jacobian.diagonal())
