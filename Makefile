@@ -76,4 +76,4 @@ docs: .venv/docs
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest build dist docs/_build docs/api docs/families docs/results.rst
+	rm -rf .venv .venv-oldest build dist docs/_build docs/api docs/families docs/results.rst docs/ladder.rst

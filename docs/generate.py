@@ -1,8 +1,8 @@
 """Pages made of the public names, their docstrings, the configs and the ledger.
 
-``write`` puts them beside the other pages, as ``families/*.rst``, ``results.rst`` and
-``api/*.rst``: reStructuredText, as the docstrings are. Of ``trellis`` only the pictures need torch
-here; Sphinx imports what the API pages name.
+``write`` puts them beside the other pages, as ``families/*.rst``, ``results.rst``, ``ladder.rst``
+and ``api/*.rst``: reStructuredText, as the docstrings are. Of ``trellis`` only the pictures need
+torch here; Sphinx imports what the API pages name.
 """
 
 import ast
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from docstrings import FIELD, SECTION, fields
+from ladder import ladder_page
 from pictures import results_picture
 
 from trellis.index import definition, family_names, home, public_names
@@ -59,6 +60,7 @@ def pages() -> dict[str, str]:
         **{f"api/{package}.rst": api_page(package, names) for package, names in packages()},
         "families/index.rst": _contents("Families", families()),
         "api/index.rst": _contents("API", [package for package, _ in packages()]),
+        "ladder.rst": ladder_page(),
         "results.rst": results_page(),
     }
 

@@ -53,6 +53,25 @@ def test_every_ledger_row_is_on_its_family_page_and_among_the_results(
         assert f"``{name}``" in pages["results.rst"]
 
 
+def test_likelihoods_of_different_kinds_stand_side_by_side_best_first() -> None:
+    import ladder
+
+    found = ladder.rungs()
+    binary = [rung for rung in found if rung.data == "MNIST, binary"]
+    assert len({rung.cells[1] for rung in binary}) >= 3
+    assert [rung.nats for rung in binary] == sorted(rung.nats for rung in binary)
+    for rung in binary:  # in both units
+        nats, bits = float(rung.cells[2]), float(rung.cells[3])
+        assert bits == pytest.approx(nats / 784 / 0.6931, abs=1e-3)
+    estimators = {rung.cells[0]: rung.cells[4] for rung in found}
+    assert estimators["``made-mnist``"] == "exact"
+    assert estimators["``vae-mnist-static``"] == "importance sampling, 1000 samples"
+    assert estimators["``diffusion-moons``"] == "probability flow"
+    assert estimators["``rbm-nltcs``"] == "Enumeration"
+    page = ladder.ladder_page()
+    assert all(rung.cells[0] in page for rung in found)
+
+
 @pytest.mark.long
 def test_pages_are_written_with_their_pictures_and_once(
     pages: dict[str, str], tmp_path: Path

@@ -28,6 +28,7 @@ from trellis.lightning_modules.commands.ledger import (
 )
 
 RUNS = Path("runs/reproduce")
+FACTS = "facts.json"  # in the folder of a run
 
 
 def main(words: list[str]) -> None:
@@ -90,8 +91,8 @@ def reproduce(row: Row, seeds: int, jobs: Jobs | None = None) -> tuple[dict[str,
             in this process.
     Returns:
         name, config, metric, published, mean, std, values, seeds, minutes, verdict, commit (the
-        standard deviation of one run is ``None``); and the journal, to be closed once nothing can
-        interrupt the call any more.
+        standard deviation of one run is ``None``), parameters, and the seconds for 100 samples of
+        what draws any; and the journal, to be closed once nothing can interrupt the call any more.
     """
     start, code = time.monotonic(), commit()
     journal = Journal(RUNS / f"{row.name}.json", _key(row))
@@ -117,6 +118,7 @@ def reproduce(row: Row, seeds: int, jobs: Jobs | None = None) -> tuple[dict[str,
         "minutes": round(journal.seconds / 60, 2),
         "verdict": row.verdict(mean),
         "commit": code,
+        **_last_facts(row),
     }
     return result, journal
 
@@ -252,7 +254,28 @@ def _value(
         cli.model, datamodule=cli.datamodule, ckpt_path="best", verbose=False
     )
     values = [row.scale * result[metric] for metric in row.metrics]
+    facts = json.dumps(_facts(cli.model))
+    (Path(cli.trainer.run_dir) / FACTS).write_text(facts, encoding="utf-8")
     return values if len(values) > 1 else values[0]
+
+
+def _facts(model: Any) -> dict[str, float]:
+    """What a table tells of a model beside its metric."""
+    from trellis.lightning_modules.generative.sampling import can_sample, draw_samples
+
+    facts: dict[str, float] = {"parameters": sum(p.numel() for p in model.parameters())}
+    if can_sample(model):
+        start = time.perf_counter()
+        draw_samples(model, 100, seed=0)
+        facts["seconds_for_100_samples"] = round(time.perf_counter() - start, 3)
+    return facts
+
+
+def _last_facts(row: Row) -> dict[str, float]:
+    """Of the newest run, where there are any: not of a whole curve."""
+    found = RUNS.glob(f"{row.name}/**/{FACTS}")
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return json.loads(newest.read_text(encoding="utf-8")) if newest else {}
 
 
 def _fold_option(fold: int | None) -> list[str]:

@@ -322,7 +322,8 @@ def test_reproduce_prints_json(capsys: pytest.CaptureFixture[str], monkeypatch: 
     trellis("reproduce", "karate", "--seeds", "2", "--json")
     result = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert list(result) == ["name", "config", "metric", "published", "mean", "std", "values",
-                            "seeds", "minutes", "verdict", "commit"]  # fmt: skip
+                            "seeds", "minutes", "verdict", "commit", "parameters"]  # fmt: skip
+    assert result["parameters"] > 0
     assert result["mean"] == pytest.approx(sum(result["values"]) / 2)
     assert result["verdict"] == "confirmed"
     assert result["seeds"] == 2
