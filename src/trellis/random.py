@@ -29,8 +29,12 @@ def hashed_integers(high: int, seed: int, *keys: Tensor | int) -> Tensor:
     >>> numbers.tolist() == [int(hashed_integers(10, 0, i)) for i in range(6)]
     True
     """
-    state = torch.tensor(seed)
-    for key in (0, *keys):
+    rest = list(keys)
+    number = _mixed_integer(seed)
+    while rest and isinstance(rest[0], int):  # a tensor for each would take most of the time
+        number = _mixed_integer(number + rest.pop(0))
+    state = torch.tensor(number - (1 << 64) if number >> 63 else number)
+    for key in rest:
         state = mixed(state + key)
     return (state & (2**63 - 1)) % high
 
@@ -45,6 +49,15 @@ def mixed(x: Tensor) -> Tensor:
     x = (x ^ _shifted(x, 30)) * _FIRST
     x = (x ^ _shifted(x, 27)) * _SECOND
     return x ^ _shifted(x, 31)
+
+
+def _mixed_integer(x: int) -> int:
+    """``mixed`` of a number of Python, without a sign."""
+    bits = (1 << 64) - 1
+    x = ((x + 1) * _GOLDEN) & bits
+    x = ((x ^ (x >> 30)) * _FIRST) & bits
+    x = ((x ^ (x >> 27)) * _SECOND) & bits
+    return x ^ (x >> 31)
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
