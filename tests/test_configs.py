@@ -24,6 +24,7 @@ SIBLINGS = {
     "sequence/tfidf_trec.yaml",
     "generative/diffusion_mnist.yaml",
     "generative/diffusion_moons.yaml",
+    "generative/latent_diffusion_mnist.yaml",
     "generative/diffusion_digits_guided.yaml",
     "generative/flow_matching_8gaussians.yaml",
     "generative/flow_matching_checkerboard.yaml",

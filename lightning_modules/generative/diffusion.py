@@ -15,6 +15,7 @@ from trellis.generative.diffusion_sampling import (
     DiffusionSampler,
     ProbabilityFlow,
 )
+from trellis.generative.frozen_codes import FrozenCodes
 from trellis.generative.guidance import Guidance
 from trellis.generative.noise_schedule import (
     Denoised,
@@ -23,8 +24,10 @@ from trellis.generative.noise_schedule import (
     denoised,
     prediction_target,
 )
+from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.objective import Stage
+from trellis.lightning_modules.generative.autoencoder import AutoencoderFactory
 from trellis.lightning_modules.generative.denoiser_labels import DenoiserFactory, DenoiserLabels
 from trellis.lightning_modules.generative.generative_objective import (
     GenerativeObjective,
@@ -42,6 +45,11 @@ class Diffusion(GenerativeObjective):
 
     at a random step k of the schedule; as a mean over dimensions.
 
+    With an ``autoencoder`` the examples are its codes: latent diffusion. It is frozen, and its
+    weights are those of a trained one, which enter by prefix: ``--init_from AUTOENCODER.ckpt
+    --init_map '{network: codes.autoencoder}'``. Samples are decoded. As codes have no likelihood
+    that could be compared, evaluation reports the loss alone.
+
     Evaluation reports L as ``loss``; ``bound_nll_nats``, an unbiased estimate of the variational
     bound by two steps for each example; and with ``likelihood`` also ``nll_nats``, that of the
     probability flow. ``bits_per_dim`` and ``bound_bits_per_dim`` stand beside them where the
@@ -56,14 +64,17 @@ class Diffusion(GenerativeObjective):
         likelihood: makes the equation by which likelihoods are computed; ``None`` computes none.
         likelihood_examples: of each batch, whose likelihoods an evaluation computes, since it
             takes ten to a hundred times as long as the bound; ``None`` takes all.
+        autoencoder: from ``(shape)`` to an autoencoder with codes ``[B, L]``; the network is then
+            built for the shape ``(L,)``.
         guidance: makes the ``Guidance`` of samples, if the objective is conditional; the network
             then has a class more.
     Raises:
-        ValueError: an unknown prediction, ``conditional`` with data without classes, or guidance
-            without ``conditional``.
+        ValueError: an unknown prediction, ``conditional`` with data without classes, guidance
+            without ``conditional``, an autoencoder without codes, or a network that does not take
+            them.
 
     Source: Ho et al. 2020, algorithm 1; Salimans and Ho 2022 (velocity); Kingma et al. 2021
-    (bound).
+    (bound); Rombach et al. 2022 (latent).
     """
 
     def __init__(
@@ -79,22 +90,33 @@ class Diffusion(GenerativeObjective):
         likelihood: Callable[[], ProbabilityFlow] | None = ProbabilityFlow,
         likelihood_examples: int | None = None,
         guidance: Callable[[], Guidance] | None = None,
+        autoencoder: AutoencoderFactory | None = None,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec, conditional)
         self.labels = DenoiserLabels(conditional, guidance)
         self.network_factory = network
         self.prediction = choose_from("prediction", prediction, Prediction)
         self.schedule, self.sampler = schedule(), sampler()
-        self.likelihood = None if likelihood is None else likelihood()
+        self.autoencoder_factory = autoencoder
+        self.codes: FrozenCodes | None = None
+        self.likelihood = None if likelihood is None or autoencoder else likelihood()
         if likelihood_examples is not None:
             at_least_one("likelihood_examples", likelihood_examples)
         self.likelihood_examples = likelihood_examples
 
     def build(self, spec: TensorSpec) -> None:
-        labels = ("y",) if self.conditional else ()
-        self.build_network(self.labels.sizes(self.sizes(spec)), "x", "t", *labels)
+        labels, sizes = ("y",) if self.conditional else (), self.labels.sizes(self.sizes(spec))
+        if self.autoencoder_factory is not None:
+            whole = {"shape": spec.shape}
+            autoencoder = build_network(self.autoencoder_factory, whole, "x", objective=self)
+            self.codes = FrozenCodes(autoencoder)
+            sizes["shape"] = (self.codes.latent_dim,)
+        self.shape = sizes["shape"]
+        self.build_network(sizes, "x", "t", *labels)
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
+        if self.codes is not None:
+            return {"loss": BatchMean()}
         found = {"loss": BatchMean(), **likelihood_metrics(spec, "bound_")}
         return found if self.likelihood is None else found | likelihood_metrics(spec)
 
@@ -120,6 +142,8 @@ class Diffusion(GenerativeObjective):
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Mean squared error of the prediction, at a random step for each example."""
         x, y = batch
+        if self.codes is not None:
+            x = self.codes.encode(x)
         steps = even_steps(len(x), self.schedule.num_steps, x.device)
         signal, noise = self.schedule.scales(steps, x)
         drawn = torch.randn_like(x)
@@ -137,6 +161,8 @@ class Diffusion(GenerativeObjective):
     def evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
         metrics, (x, y) = self.evaluated(stage), batch
         metrics["loss"].update(self.loss(batch), len(x))
+        if self.codes is not None:
+            return
         bound = diffusion_bound(self.denoiser(y), self.schedule, x)
         self.count_likelihood(metrics, -bound, x, "bound_")
         if self.likelihood is not None:
@@ -145,16 +171,21 @@ class Diffusion(GenerativeObjective):
             self.count_likelihood(metrics, log_prob, x[few])
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Log-likelihood of each example in nats, ``[B]``; without ``likelihood`` its bound."""
-        denoiser = self.denoiser(batch[1])
+        """Log-likelihood of each example in nats, ``[B]``; without ``likelihood`` its bound.
+
+        Of latent diffusion the bound of the code.
+        """
+        x, y = batch
+        if self.codes is not None:
+            x = self.codes.encode(x)
         if self.likelihood is None:
-            return -diffusion_bound(denoiser, self.schedule, batch[0])
-        return self.likelihood.log_prob(denoiser, self.schedule, batch[0])
+            return -diffusion_bound(self.denoiser(y), self.schedule, x)
+        return self.likelihood.log_prob(self.denoiser(y), self.schedule, x)
 
     def draw(
         self, num_samples: int, y: Tensor | None, generator: torch.Generator | None
     ) -> Tensor:
         """See ``GenerativeObjective``."""
-        shape = num_samples, *self.spec.shape
-        noise = torch.randn(shape, generator=generator, device=self.device)
-        return self.sampler.sample(self.denoiser(y, guided=True), self.schedule, noise, generator)
+        noise = torch.randn(num_samples, *self.shape, generator=generator, device=self.device)
+        x = self.sampler.sample(self.denoiser(y, guided=True), self.schedule, noise, generator)
+        return x if self.codes is None else self.codes.decode(x)

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from trellis.datamodules.generative import SyntheticDensities
 from trellis.generative import DDIM, NoiseSchedule, ProbabilityFlow
 from trellis.lightning_modules.generative.diffusion import Diffusion
+from trellis.networks.generative.autoencoder import MLPAutoencoder
 from trellis.networks.generative.denoiser import MLPDenoiser
+from trellis.networks.generative.unet import UNet
 from trellis.spec import TensorSpec
 
 small = partial(MLPDenoiser, hidden_channels=(32, 32))
@@ -129,3 +131,56 @@ def test_without_a_likelihood_there_is_the_bound() -> None:
     assert objective.predict_step((torch.randn(4, 2), torch.zeros(4)), 0).shape == (4,)
     with pytest.raises(ValueError, match=r"prediction='score'.*velocity"):
         Diffusion(prediction="score")
+
+
+@pytest.mark.filterwarnings("ignore:Diffusion.autoencoder=:UserWarning")
+def test_latent_diffusion_learns_and_samples_the_data_of_a_trained_autoencoder(
+    tmp_path: Path,
+) -> None:
+    """Two moons in a plane of a space of 6 dimensions; the codes are the coordinates in it."""
+    torch.manual_seed(0)
+    basis, _ = torch.linalg.qr(torch.randn(6, 2))
+
+    class Plane(nn.Module):
+        latent_dim = 2
+
+        def __init__(self, shape: tuple[int, ...]) -> None:
+            super().__init__()
+            self.basis = nn.Parameter(torch.zeros(6, 2))
+
+        def encode(self, x: Tensor) -> Tensor:
+            return x @ self.basis
+
+        def decode(self, code: Tensor) -> Tensor:
+            return code @ self.basis.T
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.decode(self.encode(x))
+
+    class Embedded(SyntheticDensities):
+        def __init__(self) -> None:
+            super().__init__("moons", num_train=256 * 60, num_val=256, seed=0)
+            self.spec = TensorSpec(6, 2, classes=self.spec.classes)
+
+        def _points(self, *drawn: Any) -> Tensor:
+            return super()._points(*drawn).float() @ basis.T
+
+    objective = Diffusion(small, partial(torch.optim.Adam, lr=5e-3), autoencoder=Plane)
+    trainer = quiet_trainer(tmp_path, max_epochs=2)
+    objective.spec = Embedded().spec
+    objective.configure_model()
+    objective.codes.autoencoder.basis.data.copy_(basis)
+    trainer.fit(objective, Embedded())
+    assert torch.equal(objective.codes.autoencoder.basis, basis)
+    assert set(objective.val_metrics) == {"val/loss"}
+    torch.manual_seed(0)
+    samples = objective.eval().sample(2000) @ basis
+    real = torch.cat([x for x, _ in Embedded().train_dataloader()]) @ basis
+    torch.testing.assert_close(samples.mean(0), real.mean(0), rtol=0, atol=0.1)
+    torch.testing.assert_close(samples.T.cov(), real.T.cov(), rtol=0.15, atol=0.08)
+    assert objective.predict_step((real[:4] @ basis.T, torch.zeros(4)), 0).shape == (4,)
+
+
+def test_a_network_that_does_not_take_the_codes_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"shape=\(5,\): UNet takes images"):
+        ready(network=UNet, autoencoder=partial(MLPAutoencoder, latent_dim=5))
