@@ -39,8 +39,8 @@ class SampleGrid(L.Callback):
         every_n_epochs: epochs between two pictures; one more follows when training ends.
         seed: of the random numbers.
     Raises:
-        ValueError: the objective has no ``sample``, or examples are neither images nor points in
-            the plane.
+        ValueError: the objective has no ``sample`` or is conditional on real targets, or examples
+            are neither images nor points in the plane.
     """
 
     def __init__(self, num_samples: int = 64, every_n_epochs: int = 1, seed: int = 0) -> None:
@@ -52,6 +52,11 @@ class SampleGrid(L.Callback):
         empty_figure(1, 1)  # matplotlib is an extra
         require_samples("SampleGrid", pl_module)
         spec = data_spec(trainer, pl_module)
+        if getattr(pl_module, "conditional", False) and getattr(spec, "targets", "") == "real":
+            raise ValueError(
+                "SampleGrid shows samples of all classes, but this model is conditional on real "
+                "targets: leave it out, and give trellis generate --context for a picture"
+            )
         if not isinstance(spec, TensorSpec) or spec.shape != (2,):
             require_images("SampleGrid", spec)
 

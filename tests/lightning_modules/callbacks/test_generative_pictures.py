@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trellis.analysis.images import image_grid
 from trellis.datamodules.engine.base import DataModule, tensor_loader
+from trellis.datamodules.generative.simulated_posteriors import SimulatedPosteriors
 from trellis.datamodules.graph.karate_club import KarateClub
 from trellis.datamodules.vector.digits import Digits
 from trellis.generative.transform import Transform
@@ -24,6 +25,7 @@ from trellis.lightning_modules.generative.density_estimation import DensityEstim
 from trellis.lightning_modules.generative.sampling import draw_samples
 from trellis.lightning_modules.graph.node_classification import NodeClassification
 from trellis.lightning_modules.vector.classification import Classification
+from trellis.networks.generative.flow_autoregressive import MAF
 from trellis.spec import TensorSpec
 
 
@@ -199,6 +201,8 @@ plain = partial(DensityEstimation, partial(Gaussian, plain=True))
     [
         (SampleGrid, Classification, Plane, "SampleGrid needs samples.*not with Classificat"),
         (SampleGrid, NodeClassification, KarateClub, "SampleGrid needs samples"),
+        (SampleGrid, partial(DensityEstimation, MAF, conditional=True), SimulatedPosteriors,
+         "SampleGrid shows samples of all classes, but this model is conditional on real targets"),
         (DensityPicture, Classification, Plane, "DensityPicture works with DensityEstimation"),
         (FlowGrid, partial(density, conditional=True), Plane,
          "FlowGrid works with DensityEstimation without labels, not with conditional Density"),
