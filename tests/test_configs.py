@@ -80,6 +80,7 @@ SIBLINGS = {
     "sequence/lstm_shakespeare.yaml",
     "sequence/tcn_mnist1d.yaml",
     "sequence/tcn_shakespeare.yaml",
+    "sequence/wavenet_shakespeare.yaml",
     "sequence/tfidf_sst2.yaml",
     "sequence/transformer_multi30k.yaml",
     "sequence/cbow_wikitext2.yaml",
