@@ -19,6 +19,7 @@ SIBLINGS = {
     "sequence/mlp_mnist1d.yaml",
     "vector/ridge_diabetes.yaml",
     "generative/maf_mnist.yaml",
+    "generative/maf_linear_posterior.yaml",
     "generative/pixelcnn_mnist.yaml",
     "graph/factors_cora.yaml",
     "sequence/tfidf_trec.yaml",
