@@ -2,6 +2,7 @@
 
 from trellis.lightning_modules.callbacks.embedding_picture import EmbeddingPicture
 from trellis.lightning_modules.callbacks.generative_pictures import (
+    CompletionGrid,
     DensityPicture,
     FlowGrid,
     SampleGrid,
@@ -28,6 +29,7 @@ __all__ = [
     "ConfusionMatrix",
     "DensityPicture",
     "EmbeddingPicture",
+    "CompletionGrid",
     "FlowGrid",
     "GraphPicture",
     "Interpolations",

@@ -9,7 +9,7 @@ from torch import Tensor
 from trellis.analysis.images import image_picture, image_shape
 from trellis.analysis.pictures import empty_figure
 from trellis.analysis.points import density_picture, flow_grid_picture, scatter_picture
-from trellis.checks import at_least_one
+from trellis.checks import at_least_one, positive
 from trellis.generative.transform import Transform
 from trellis.labels import balanced_labels
 from trellis.lightning_modules.callbacks.after_fit import (
@@ -39,8 +39,8 @@ class SampleGrid(L.Callback):
         every_n_epochs: epochs between two pictures; one more follows when training ends.
         seed: of the random numbers.
     Raises:
-        ValueError: the objective has no ``sample``, or examples are neither images nor points in
-            the plane.
+        ValueError: the objective has no ``sample`` or is conditional on real targets, or examples
+            are neither images nor points in the plane.
     """
 
     def __init__(self, num_samples: int = 64, every_n_epochs: int = 1, seed: int = 0) -> None:
@@ -52,6 +52,11 @@ class SampleGrid(L.Callback):
         empty_figure(1, 1)  # matplotlib is an extra
         require_samples("SampleGrid", pl_module)
         spec = data_spec(trainer, pl_module)
+        if getattr(pl_module, "conditional", False) and getattr(spec, "targets", "") == "real":
+            raise ValueError(
+                "SampleGrid shows samples of all classes, but this model is conditional on real "
+                "targets: leave it out, and give trellis generate --context for a picture"
+            )
         if not isinstance(spec, TensorSpec) or spec.shape != (2,):
             require_images("SampleGrid", spec)
 
@@ -145,6 +150,70 @@ class FlowGrid(PictureAfterFit):
 
         with evaluation(pl_module), trainer.precision_plugin.forward_context():
             return flow_grid_picture(to_data, reach=self.reach, lines=self.lines)
+
+
+class CompletionGrid(PictureAfterFit):
+    """Plots validation images whose lower part is drawn anew, ``val/completions``, after a fit.
+
+    Each row begins with a whole image and goes on with completions of its upper part.
+
+    Args:
+        num_images: rows.
+        num_completions: of each image.
+        known_rows: rows of pixels that are known; ``None`` takes the upper half.
+        seed: of the random numbers.
+    Raises:
+        ValueError: the objective is not a ``DensityEstimation``, its network has no ``complete``,
+            the data are no images, or they have fewer rows.
+    """
+
+    key = "val/completions"
+
+    def __init__(
+        self,
+        num_images: int = 8,
+        num_completions: int = 7,
+        known_rows: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.num_images = at_least_one("num_images", num_images)
+        self.num_completions = at_least_one("num_completions", num_completions)
+        self.known_rows, self.seed = positive("known_rows", known_rows), seed
+
+    def check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """See ``PictureAfterFit``."""
+        if not isinstance(pl_module, DensityEstimation):
+            name = type(pl_module).__name__
+            raise ValueError(f"CompletionGrid works with DensityEstimation, not with {name}")
+        require_images("CompletionGrid", spec := data_spec(trainer, pl_module))
+        if len(spec.size) != 2 or (self.known_rows or 0) > spec.size[0]:
+            raise ValueError(
+                f"CompletionGrid: known_rows={self.known_rows} of examples {list(spec.shape)}: "
+                f"give images (C, H, W), and at most H rows"
+            )
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        network: Any = pl_module.network
+        if not callable(getattr(network, "complete", None)):
+            raise ValueError(
+                f"CompletionGrid needs a network with complete(x, num_known), such as PixelCNN, "
+                f"not {type(network).__name__}: leave the callback out"
+            )
+
+    def figure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> "Figure | None":
+        """See ``PictureAfterFit``."""
+        if (found := first_examples(trainer, self.num_images)) is None:
+            return None
+        spec: Any = pl_module.spec
+        network: Any = pl_module.network
+        x, y = (part.repeat_interleave(1 + self.num_completions, 0) for part in found)
+        rows = self.known_rows or spec.size[0] // 2
+        labels = (y,) if pl_module.conditional else ()
+        with evaluation(pl_module), trainer.precision_plugin.forward_context():
+            torch.manual_seed(self.seed)
+            completed = network.complete(x, rows * spec.size[1], *labels).float()
+        completed[:: 1 + self.num_completions] = found[0]
+        return image_picture(completed.cpu(), spec, columns=1 + self.num_completions)
 
 
 def _transform(pl_module: L.LightningModule) -> Transform:

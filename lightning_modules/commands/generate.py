@@ -4,7 +4,11 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from trellis.lightning_modules.commands.checkpoint_parser import checkpoint_parser
-from trellis.lightning_modules.commands.generate_samples import check_output, write_samples
+from trellis.lightning_modules.commands.generate_samples import (
+    Given,
+    check_output,
+    write_samples,
+)
 
 if TYPE_CHECKING:
     from trellis.sequence.tokenizer import Tokenizer
@@ -19,7 +23,7 @@ TEXT: dict[str, Any] = {
     "min_p": None,
     "no_repeat_ngram_size": None,
 }
-SAMPLES: dict[str, Any] = {"output": None, "label": None}
+SAMPLES: dict[str, Any] = {"output": None, "label": None, "context": None}
 
 
 def main(words: list[str]) -> None:
@@ -42,7 +46,8 @@ def main(words: list[str]) -> None:
         _write_text(model, args)
     elif can_sample(model):
         _only(args, model, SAMPLES, TEXT)
-        write_samples(model, path, _number(args, 64), args.label, args.seed)
+        given = Given(args.label, args.context)
+        write_samples(model, path, _number(args, 64), given, args.seed)
     else:
         raise ValueError(
             f"{args.checkpoint} holds {type(model).__name__}, which cannot generate: give a "
@@ -72,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", help="a picture (.png .jpg .pdf .svg) or a tensor (.pt .npy); by default "
         "samples.png, or samples_2.png and so on if that exists")  # fmt: skip
     add("--label", help="class to draw, by name or number; by default all, equally often")
+    add("--context", type=float, nargs="+", metavar="NUMBER", help="real targets to draw for, if "
+        "the model that is conditional on those: an observation, for a posterior")  # fmt: skip
     return parser
 
 

@@ -2,9 +2,21 @@
 
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 PICTURES, NUMBERS = (".png", ".jpg", ".pdf", ".svg"), (".pt", ".npy")
+
+
+class Given(NamedTuple):
+    """What the samples of a conditional model are drawn for.
+
+    Args:
+        label: a class, by name or by number; ``None`` takes all, equally often.
+        context: real targets, of a model that is conditional on those.
+    """
+
+    label: str | None = None
+    context: list[float] | None = None
 
 
 def check_output(output: str | None) -> Path:
@@ -27,18 +39,18 @@ def check_output(output: str | None) -> Path:
     return path
 
 
-def write_samples(model: Any, path: Path, number: int, label: str | None, seed: int) -> None:
+def write_samples(model: Any, path: Path, number: int, given: Given, seed: int) -> None:
     """Draw samples and write them to a file.
 
     Args:
         model: an objective with ``sample``.
         path: from ``check_output``.
         number: of samples.
-        label: the class to draw, by name or by number; ``None`` draws all, equally often.
+        given: what to draw for.
         seed: of the random numbers.
     Raises:
-        ValueError: a label for an unconditional model, an unknown label, a number below 1, or
-            examples that cannot be shown as a picture.
+        ValueError: something given that does not fit the model, a number below 1, or examples
+            that cannot be shown as a picture.
     """
     import torch
 
@@ -46,7 +58,7 @@ def write_samples(model: Any, path: Path, number: int, label: str | None, seed: 
     from trellis.lightning_modules.commands.text_models import say
     from trellis.lightning_modules.generative.sampling import draw_samples
 
-    labels = _labels(model, at_least_one("num", number), label)
+    labels = _labels(model, at_least_one("num", number), given)
     if path.suffix in PICTURES:
         check_picture(model.spec)
     x = draw_samples(model, number, seed=seed, labels=labels).cpu()
@@ -59,9 +71,9 @@ def write_samples(model: Any, path: Path, number: int, label: str | None, seed: 
 
         np.save(path, x.numpy())
     else:
-        all_classes = labels is not None and label is None
+        all_classes = labels is not None and given == Given()
         columns = model.spec.out_channels if all_classes else None
-        _picture(x, model.spec, labels, columns).savefig(path)
+        _picture(x, model.spec, None if given.context else labels, columns).savefig(path)
     print(path)
 
 
@@ -92,17 +104,27 @@ def _picture(x: Any, spec: Any, labels: Any, columns: int | None) -> Any:
     return image_picture(x, spec, columns=columns)
 
 
-def _labels(model: Any, number: int, label: str | None) -> Any:
+def _labels(model: Any, number: int, given: Given) -> Any:
     import torch
 
     from trellis.labels import balanced_labels
 
-    if not getattr(model, "conditional", False):
-        if label is not None:
-            raise ValueError(
-                f"--label {label}: this {type(model).__name__} was trained with "
-                f"conditional=False, leave the label out"
-            )
+    label, conditional = given.label, getattr(model, "conditional", False)
+    real = conditional and getattr(model.spec, "targets", "labels") == "real"
+    if label is not None and (real or not conditional):
+        trained = "on real targets: give --context" if real else "with conditional=False"
+        raise ValueError(
+            f"--label {label}: this {type(model).__name__} was trained {trained}, leave the label "
+            f"out"
+        )
+    if real:
+        return _repeated(model, number, given.context)
+    if given.context is not None:
+        raise ValueError(
+            f"--context: this {type(model).__name__} is not conditional on real targets, leave it "
+            f"out"
+        )
+    if not conditional:
         return None
     classes = model.spec.out_channels
     if label is None:
@@ -114,3 +136,17 @@ def _labels(model: Any, number: int, label: str | None) -> Any:
         return torch.full((number,), int(label))
     known = ", ".join(names) or f"0 to {classes - 1}"
     raise ValueError(f"--label {label}: choose from {known}")
+
+
+def _repeated(model: Any, number: int, context: list[float] | None) -> Any:
+    """The same real targets for each sample."""
+    import torch
+
+    count = model.spec.out_channels
+    if context is None or len(context) != count:
+        got = "is missing" if context is None else f"has {len(context)} numbers"
+        raise ValueError(
+            f"--context {got}: this {type(model).__name__} is conditional on real targets, give "
+            f"{count} numbers"
+        )
+    return torch.tensor([context] * number)

@@ -202,6 +202,11 @@ def _examples(asked: _Request) -> Tensor:
     return x.round() if asked.spec.values == "binary" else x
 
 
+def _targets(asked: _Request) -> Tensor:
+    count = asked.spec.out_channels
+    return _vectors(asked, count) if asked.spec.targets == "real" else _integers(asked, count)
+
+
 def _node_features(asked: _Request) -> Tensor:
     nodes = asked.sizes.batch * asked.sizes.length
     return torch.randn(nodes, asked.spec.in_channels, generator=asked.generator)
@@ -270,7 +275,7 @@ _EXAMPLES: dict[str, Callable[[_Request], Tensor | int]] = {
     "center": lambda asked: _integers(asked, asked.spec.num_tokens),
     "context": lambda asked: _integers(asked, asked.spec.num_tokens, asked.sizes.length),
     "observation": _observations,
-    "y": lambda asked: _integers(asked, asked.spec.out_channels),
+    "y": _targets,
     "t": lambda asked: torch.rand(asked.sizes.batch, generator=asked.generator),
     "z": lambda asked: _vectors(asked, asked.network.latent_dim),
 }

@@ -19,9 +19,10 @@ from trellis.spec import TensorSpec
 class DensityFactory(Protocol):
     """Builds a density from the shape of an example; called by keyword.
 
-    A conditional objective also gives ``num_classes``. The network has ``forward(x, [y]) ->
-    log_prob [B]`` in nats and ``sample(num_samples, [y], generator=...) -> [num_samples,
-    *shape]``. One that computes probabilities of levels, not a density, has ``discrete = True``.
+    A conditional objective also gives ``num_classes``, or ``context_features`` where targets are
+    real. The network has ``forward(x, [y]) -> log_prob [B]`` in nats and ``sample(num_samples,
+    [y], generator=...) -> [num_samples, *shape]``. One that computes probabilities of levels, not
+    a density, has ``discrete = True``.
     """
 
     def __call__(self, shape: tuple[int, ...]) -> nn.Module: ...
@@ -37,12 +38,15 @@ class DensityEstimation(GenerativeObjective):
     in [0, 1] only for a discrete network.
 
     Args:
-        network: from ``(shape, [num_classes])`` to a density.
+        network: from ``(shape, [num_classes | context_features])`` to a density. Given real
+            targets it estimates p(x | y) as simulation-based inference does: there x are a
+            simulator's parameters and y what it returned.
     Raises:
         ValueError: a network that does not fit or cannot draw samples, or ``conditional`` with
-            data without classes.
+            data without at least two classes or real targets.
     """
 
+    real_context = True
     monitor = "val/nll_nats"
     network: Any  # with sample, which nn.Module does not declare
 

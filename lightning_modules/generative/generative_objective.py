@@ -1,7 +1,7 @@
 """The base of objectives that draw samples."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -33,19 +33,38 @@ def likelihood_metrics(
     return metrics
 
 
+def require_classes(objective: Any, advice: str) -> None:
+    """Refuse an objective that is conditional on real targets, which cannot be taken in turn.
+
+    Args:
+        objective: any; one without ``conditional`` is not.
+        advice: what to do.
+    Raises:
+        ValueError: says that it is.
+    """
+    spec = objective.spec
+    if getattr(objective, "conditional", False) and getattr(spec, "targets", "") == "real":
+        raise ValueError(
+            f"this {type(objective).__name__} is conditional on {spec.out_channels} real targets, "
+            f"not on classes: {advice}"
+        )
+
+
 class GenerativeObjective(Objective):
     """Base of the objectives that draw samples, given labels if they are conditional.
 
     A subclass builds its networks with ``sizes`` and defines ``draw``.
 
-    Batch: ``(x, y)`` with examples ``x [B, *shape]`` and labels ``y [B]``, which are used by
-    conditional networks only.
+    Batch: ``(x, y)`` with examples ``x [B, *shape]`` and labels ``y [B]`` or real targets
+    ``y [B, out_channels]``, which are used by conditional networks only.
 
     Args:
-        conditional: condition the networks on the labels.
+        conditional: condition the networks on the labels, or on real targets if they can.
     """
 
     spec_type = TensorSpec
+    # Whether networks can be conditioned on real targets, too.
+    real_context: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -58,13 +77,18 @@ class GenerativeObjective(Objective):
         self.conditional = conditional
 
     def sizes(self, spec: TensorSpec) -> dict[str, Any]:
-        """The sizes with which networks are built: ``shape``, and ``num_classes`` if conditional.
+        """The sizes with which networks are built.
+
+        They are ``shape`` and, if conditional, ``num_classes``, or ``context_features`` where the
+        targets are real.
 
         Raises:
             ValueError: conditional, but the data has no labels of at least two classes.
         """
         if not self.conditional:
             return {"shape": spec.shape}
+        if self.real_context and spec.targets == "real":
+            return {"shape": spec.shape, "context_features": spec.out_channels}
         require_targets(spec, "labels", "conditional=True needs", "leave it out")
         reason = ", the classes of the data, or leave it out"
         at_least(2, "conditional=True: out_channels", spec.out_channels, reason)
@@ -82,14 +106,16 @@ class GenerativeObjective(Objective):
         Args:
             num_samples: N.
             y: labels ``[N]``, if the objective is conditional; ``None`` takes all classes about
-                equally often.
+                equally often. Real targets ``[N, out_channels]``, if it is conditional on those.
             generator: of the random numbers; torch's own by default.
         Raises:
-            ValueError: labels, but the objective is not conditional.
+            ValueError: y, but the objective is not conditional; or no real targets, but it is
+                conditional on them.
         """
         if y is not None and not self.conditional:
             raise ValueError("y is given, but conditional=False: leave y out")
         if y is None and self.conditional:
+            require_classes(self, "give y, the targets to sample for")
             y = balanced_labels(num_samples, self.spec.out_channels, self.device)
         return self.draw(num_samples, y, generator)
 

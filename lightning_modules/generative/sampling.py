@@ -7,6 +7,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from trellis.labels import balanced_labels
+from trellis.lightning_modules.generative.generative_objective import require_classes
 
 
 def can_sample(objective: nn.Module) -> bool:
@@ -48,12 +49,15 @@ def draw_samples(
         num_samples: N.
         seed: of the random numbers.
         labels: classes of the samples of a conditional objective; ``None`` takes all classes
-            about equally often.
+            about equally often. Of one conditional on real targets, these.
         batch_size: number of samples drawn at once.
     Shape:
-        labels ``[N]`` -> ``[N, *shape]``
+        labels ``[N]`` or real targets ``[N, out_channels]`` -> ``[N, *shape]``
+    Raises:
+        ValueError: no real targets for an objective that is conditional on them.
     """
     if labels is None and getattr(objective, "conditional", False):
+        require_classes(objective, "give labels, the targets to sample for")
         labels = balanced_labels(num_samples, objective.spec.out_channels)
     modes = {module: module.training for module in objective.modules()}
     objective.eval()

@@ -39,6 +39,11 @@ from trellis.generative.partition import (
     LogPartition,
     Partition,
 )
+from trellis.generative.pixel_distribution import (
+    LevelLogits,
+    LogisticMixture,
+    PixelDistribution,
+)
 from trellis.generative.pixel_levels import as_levels
 from trellis.generative.pixel_likelihood import (
     PixelLikelihood,
@@ -84,7 +89,9 @@ __all__ = [
     "Inverse",
     "InvertibleConvolution",
     "LeastSquaresLoss",
+    "LevelLogits",
     "LogPartition",
+    "LogisticMixture",
     "MaskedAutoregressive",
     "MaskedLinear",
     "MaskedMLP",
@@ -94,6 +101,7 @@ __all__ = [
     "NonSaturatingLoss",
     "Partition",
     "Permutation",
+    "PixelDistribution",
     "PixelLikelihood",
     "ProbabilityFlow",
     "RationalQuadratic",

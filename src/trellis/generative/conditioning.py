@@ -1,6 +1,6 @@
-"""Labels as the context of a network: one-hot vectors or embeddings, as further channels.
+"""What a network is conditioned on: labels, one-hot or embedded, or real numbers.
 
-Legend: B examples, C channels, K classes.
+Legend: B examples, C channels, K classes or context features.
 """
 
 import torch
@@ -28,6 +28,33 @@ def one_hot_labels(y: Tensor | None, num_classes: int, network: str) -> Tensor |
     """
     check_labels(y, num_classes, network)
     return None if y is None else one_hot(y, num_classes)
+
+
+def real_context(y: Tensor | None, context_features: int, network: str) -> Tensor:
+    """Real numbers as the context of a network.
+
+    Args:
+        y: one vector for each example; of a single number also without its axis.
+        context_features: K, at least 1.
+        network: name of the network, for the errors.
+    Shape:
+        y ``[B, K]``, or ``[B]`` where K is 1 -> ``[B, K]``
+    Raises:
+        ValueError: y is missing, has another shape or holds integers.
+
+    >>> real_context(torch.tensor([0.5, 2.0]), 1, "MAF").shape
+    torch.Size([2, 1])
+    """
+    owner, wanted = f"{network}(context_features={context_features})", f"[B, {context_features}]"
+    if y is None:
+        raise ValueError(f"{owner} is conditional: give real numbers y {wanted}")
+    if y.ndim == 1 and context_features == 1:
+        y = y.unsqueeze(1)
+    if y.ndim != 2 or y.size(1) != context_features or not y.is_floating_point():
+        raise ValueError(
+            f"y {list(y.shape)} of {y.dtype} does not fit {owner}: give real numbers {wanted}"
+        )
+    return y
 
 
 def append_context(x: Tensor, context: Tensor | None) -> Tensor:

@@ -117,14 +117,31 @@ def discretized_logistic(x: Tensor, parameters: Tensor) -> Tensor:
     """
     mean, log_scale = _unpacked(x, parameters, 2)
     _check_range(x, "discretized_logistic", "pixels='unit'")
-    half = 0.5 / (LEVELS - 1)
+    return _summed(log_mass(x, mean, log_scale, LEVELS), x)
+
+
+def log_mass(x: Tensor, mean: Tensor, log_scale: Tensor, num_levels: int) -> Tensor:
+    """Log-probability of each level under a discretized logistic distribution of its own.
+
+    Args:
+        x: values k / (``num_levels`` - 1).
+        mean: of the logistic distribution, in the unit of x.
+        log_scale: likewise.
+        num_levels: 256 for bytes.
+    Shape:
+        all broadcast together, ``[...]`` -> ``[...]``
+
+    >>> probability = log_mass(torch.tensor([0.0, 1.0]), torch.tensor(0.5), torch.tensor(0.0), 2)
+    >>> probability.exp()
+    tensor([0.5000, 0.5000])
+    """
+    half = 0.5 / (num_levels - 1)
     inverse = torch.exp(-log_scale)
     upper, lower = (x + half - mean) * inverse, (x - half - mean) * inverse
     # sigma(a) - sigma(b) = sigma(a) sigma(-b) (1 - exp(b - a)), which never cancels to zero.
     log_above, log_below = F.logsigmoid(upper), F.logsigmoid(-lower)
     inside = log_above + log_below + torch.log(-torch.expm1(-2 * half * inverse))
-    nats = torch.where(x < half, log_above, torch.where(x > 1 - half, log_below, inside))
-    return _summed(nats, x)
+    return torch.where(x < half, log_above, torch.where(x > 1 - half, log_below, inside))
 
 
 def categorical(x: Tensor, parameters: Tensor) -> Tensor:

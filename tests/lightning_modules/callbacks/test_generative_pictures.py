@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from trellis.analysis.images import image_grid
 from trellis.datamodules.engine.base import DataModule, tensor_loader
+from trellis.datamodules.generative.simulated_posteriors import SimulatedPosteriors
 from trellis.datamodules.graph.karate_club import KarateClub
 from trellis.datamodules.vector.digits import Digits
 from trellis.generative.transform import Transform
 from trellis.lightning_modules.callbacks import after_fit, generative_pictures
 from trellis.lightning_modules.callbacks.generative_pictures import (
+    CompletionGrid,
     DensityPicture,
     FlowGrid,
     SampleGrid,
@@ -24,6 +26,8 @@ from trellis.lightning_modules.generative.density_estimation import DensityEstim
 from trellis.lightning_modules.generative.sampling import draw_samples
 from trellis.lightning_modules.graph.node_classification import NodeClassification
 from trellis.lightning_modules.vector.classification import Classification
+from trellis.networks.generative.flow_autoregressive import MAF
+from trellis.networks.generative.pixel_cnn import PixelCNN
 from trellis.spec import TensorSpec
 
 
@@ -163,6 +167,23 @@ def test_the_grid_is_bent_from_noise_to_data(tmp_path, drawn) -> None:
         np.testing.assert_allclose(after.get_xydata(), expected.detach(), atol=1e-5)
 
 
+def test_images_are_completed_from_their_upper_half(tmp_path, drawn) -> None:
+    pixel_cnn = partial(PixelCNN, num_levels=17, channels=4, num_layers=1, first_kernel_size=3)
+    model = DensityEstimation(pixel_cnn, partial(torch.optim.SGD, lr=1e-4))
+    data = Digits(flatten=False)
+    run(tmp_path, model, data, CompletionGrid(3, 2), max_epochs=1)
+    [(name, figure, _)] = drawn
+    assert name == "val/completions"
+    x, _ = next(iter(data.val_dataloader()))
+    torch.manual_seed(0)
+    expected = model.network.complete(x[:3].repeat_interleave(3, 0), 4 * 8)
+    expected[::3] = x[:3]
+    assert not expected[1].equal(expected[2])
+    grid = image_grid(expected, model.spec, columns=3)
+    shown = torch.as_tensor(figure.axes[0].images[0].get_array())
+    torch.testing.assert_close(shown, grid.permute(1, 2, 0).expand(-1, -1, 3))
+
+
 def test_pictures_leave_no_trace_in_the_run(tmp_path) -> None:
     extra = SampleGrid(8), DensityPicture(resolution=9), FlowGrid(lines=2)
     trainers = [run(tmp_path, density(), Plane(), *some, max_epochs=2) for some in ((), extra)]
@@ -191,6 +212,7 @@ def test_a_trial_run_or_one_without_validation_draws_no_density(tmp_path, drawn)
     assert [name for name, *_ in drawn] == ["val/samples", "val/flow_grid"]
 
 
+Images = partial(Digits, flatten=False)
 plain = partial(DensityEstimation, partial(Gaussian, plain=True))
 
 
@@ -199,6 +221,12 @@ plain = partial(DensityEstimation, partial(Gaussian, plain=True))
     [
         (SampleGrid, Classification, Plane, "SampleGrid needs samples.*not with Classificat"),
         (SampleGrid, NodeClassification, KarateClub, "SampleGrid needs samples"),
+        (SampleGrid, partial(DensityEstimation, MAF, conditional=True), SimulatedPosteriors,
+         "SampleGrid shows samples of all classes, but this model is conditional on real targets"),
+        (CompletionGrid, Classification, Plane, "CompletionGrid works with DensityEst"),
+        (CompletionGrid, density, Plane, "CompletionGrid"),
+        (CompletionGrid, density, Images, "needs a network with complete.*not Gaussian: leave"),
+        (partial(CompletionGrid, known_rows=9), density, Images, "known_rows=9 of examples"),
         (DensityPicture, Classification, Plane, "DensityPicture works with DensityEstimation"),
         (FlowGrid, partial(density, conditional=True), Plane,
          "FlowGrid works with DensityEstimation without labels, not with conditional Density"),

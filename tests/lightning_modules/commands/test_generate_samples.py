@@ -14,9 +14,11 @@ from text_checkpoints import failing, language_model_of, save
 from trellis import load
 from trellis.analysis.images import to_pixels
 from trellis.lightning_modules import cli
+from trellis.lightning_modules.generative.density_estimation import DensityEstimation
 from trellis.lightning_modules.generative.gan import GAN
 from trellis.lightning_modules.generative.sampling import draw_samples
 from trellis.lightning_modules.vector.classification import Classification
+from trellis.networks.generative.flow_autoregressive import MAF
 from trellis.networks.generative.gan import MLPDiscriminator, MLPGenerator
 from trellis.sequence.tokenizer import CharTokenizer
 from trellis.spec import TensorSpec
@@ -119,6 +121,41 @@ def test_labels_by_name_and_number(
     assert not torch.allclose(x, other)
 
 
+def posterior() -> str:
+    torch.manual_seed(0)
+    flow = partial(MAF, hidden_channels=(8,))
+    objective = DensityEstimation(flow, spec=TensorSpec(2, 3, targets="real"), conditional=True)
+    objective.configure_model()
+    return save(objective, Path("flow.ckpt"))
+
+
+def test_real_targets_are_given_as_a_context(capsys: pytest.CaptureFixture[str]) -> None:
+    path, context = posterior(), ["--context", "0.5", "-1", "2e-1"]
+    written(capsys, path, "--num", "4", "--output", "x.pt", *context)
+    y = torch.tensor([[0.5, -1.0, 0.2]] * 4)
+    x = draw_samples(load(path), 4, seed=0, labels=y)
+    torch.testing.assert_close(torch.load("x.pt", weights_only=True), x)
+    assert not torch.allclose(x, draw_samples(load(path), 4, seed=0, labels=-y))
+    assert written(capsys, path, *context).name == "samples.png"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            [],
+            "--context is missing: this DensityEstimation is conditional on real targets, give 3",
+        ),
+        (["--context", "1", "2"], "--context has 2 numbers: this DensityEst"),
+        (["--label", "1"], "--label 1: this DensityEstimation was trained on real targets: give"),
+    ],
+)
+def test_a_context_that_does_not_fit_is_named(
+    capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert message in failing(capsys, "generate", posterior(), *words)
+
+
 def test_in_turn_each_column_is_a_class(capsys: pytest.CaptureFixture[str]) -> None:
     path = gan_of(IMAGES, conditional=True)
     assert imread(written(capsys, path, "--num", "12")).shape[0] % (4 * 7 + 1) == 0
@@ -147,6 +184,7 @@ def test_samples_that_are_no_numbers_are_counted(
         (IMAGES, ["--top_k", "3"], "--top_k is not an option of the GAN"),
         (IMAGES, ["--num", "0"], "num=0: give at least 1"),
         (IMAGES, ["--label", "dog"], "--label dog: this GAN was trained with cond"),
+        (IMAGES, ["--context", "1"], "--context: this GAN is not conditional on real targets"),
         (IMAGES, ["--output", "a.gif"], "--output a.gif: unknown suffix, give one of"),
         (IMAGES, ["--output", "no/a.png"], "--output no/a.png: there is no folder no"),
         (TensorSpec(10, 2), [], "for a tensor, give --output samples.pt or .npy"),

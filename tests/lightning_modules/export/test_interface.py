@@ -1,5 +1,7 @@
 """Every objective gives its network inputs that fit, of any size, and outputs that have names."""
 
+from functools import partial
+
 import pytest
 import torch
 from every_objective import OBJECTIVES
@@ -11,6 +13,9 @@ from trellis.lightning_modules.export.interface import (
     example_inputs,
     exported_network,
 )
+from trellis.lightning_modules.generative.density_estimation import DensityEstimation
+from trellis.networks.generative.flow_autoregressive import MAF
+from trellis.spec import TensorSpec
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -39,6 +44,15 @@ def test_example_inputs_fit(name: str) -> None:
                     for a, n in i.axes.items()}  # fmt: skip
         assert sizes_of.get("batch", sizes.batch) == sizes.batch
     assert shapes[0] == shapes[1] == shapes[2], "only open axes change"
+
+
+def test_real_targets_are_an_input_of_real_numbers() -> None:
+    spec = TensorSpec(3, 2, targets="real")
+    objective = DensityEstimation(partial(MAF, hidden_channels=(4,)), spec=spec, conditional=True)
+    objective.configure_model()
+    x, y = example_inputs(objective, objective.network)
+    assert (x.name, y.name) == ("x", "y")
+    assert objective(x.value, y.value).shape == x.value.shape[:1]
 
 
 class Asks(nn.Module):

@@ -214,6 +214,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         (_pixels(2, 8),),
     ),
     "TCN": (_network(sequence.TCN, 9, embed_dim=4, channels=5, num_layers=2), (_TOKENS,)),
+    "WaveNet": (
+        _network(sequence.WaveNet, 9, channels=4, skip_channels=5, num_layers=2),
+        (_TOKENS,),
+    ),
     "SignalRNN": (_network(sequence.SignalRNN, 2, 3, length=8), (_pixels(2, 8),)),
     **{
         f"RecurrentSeq2Seq/{cell}-{attend}": (
@@ -261,12 +265,22 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         name: (_network(getattr(generative, name), (5,), 3, **_density), (_x, _LABELS))
         for name in ("IAF", "MAF", "NSF", "NICE", "CouplingNSF", "RealNVP")
     },
+    "NSF/context": (
+        _network(generative.NSF, (5,), context_features=2, **_density),
+        (_x, _pixels(2)),
+    ),
     "Glow": (_network(generative.Glow, (1, 8, 8), num_steps=2, **_image), (_pixels(1, 8, 8),)),
     "RealNVPImage": (_network(generative.RealNVPImage, (1, 8, 8), **_image), (_pixels(1, 8, 8),)),
     "MADE": (_network(generative.MADE, (16,), 3, **_density), (_BITS[:32].view(2, 16), _LABELS)),
     "PixelCNN": (
         _network(generative.PixelCNN, (1, 8, 8), 3, channels=4, num_layers=1),
         (_BITS.view(2, 1, 8, 8), _LABELS),
+    ),
+    "PixelCNN/mixtures": (
+        _network(
+            generative.PixelCNN, (3, 4, 4), num_levels=2, num_mixtures=2, channels=4, num_layers=1
+        ),
+        (_BITS[:96].view(2, 3, 4, 4),),
     ),
     "DCGANDiscriminator": (
         _network(generative.DCGANDiscriminator, (1, 8, 8), 3, channels=4),

@@ -1,6 +1,6 @@
 """Normalizing flows: exact densities by invertible transforms to a base distribution.
 
-Legend: B examples, N samples, D entries of an example, K classes.
+Legend: B examples, N samples, D entries of an example, K classes, C context features.
 """
 
 import math
@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trellis.checks import check_examples, choose_from, num_entries
+from trellis.checks import check_examples, choose_from, not_negative, num_entries
+from trellis.generative.conditioning import real_context
 from trellis.generative.transform import Transform
 from trellis.networks.generative.sampler import Sampler
 
@@ -26,14 +27,15 @@ class Flow(Sampler):
     Args:
         shape: of one example.
         transform: f, from ``[B, *shape]`` to ``[B, D]``; in a conditional flow it takes one-hot
-            labels ``[B, K]`` as its context.
-        num_classes: K of a conditional flow, 0 for an unconditional one.
+            labels ``[B, K]`` or real numbers ``[B, C]`` as its context.
+        num_classes: K of a flow given labels, else 0.
+        context_features: C of a flow given real numbers, else 0.
         base: distribution of each entry of the noise, all independent.
     Shape:
-        x ``[B, *shape]``, y ``[B]`` -> log-densities ``[B]`` in nats
+        x ``[B, *shape]``, y labels ``[B]`` or real ``[B, C]`` -> log-densities ``[B]`` in nats
     Raises:
-        ValueError: an unknown base; x of another shape; a label that is missing, superfluous or
-            out of range.
+        ValueError: an unknown base; both labels and real numbers; x of another shape; y missing,
+            superfluous, out of range or of another shape.
 
     Source: Rezende and Mohamed 2015, section 3.1; Papamakarios et al. 2021, eq. 3.
     """
@@ -44,9 +46,16 @@ class Flow(Sampler):
         transform: Transform,
         *,
         num_classes: int = 0,
+        context_features: int = 0,
         base: Base = "normal",
     ) -> None:
         super().__init__(shape, num_classes)
+        self.context_features = not_negative("context_features", context_features)
+        if num_classes and context_features:
+            raise ValueError(
+                f"num_classes={num_classes}, context_features={context_features}: a flow is given "
+                f"labels or real numbers, give one of them"
+            )
         self.base = choose_from("base", base, Base)
         self.transform = transform
 
@@ -63,6 +72,8 @@ class Flow(Sampler):
         return -(F.softplus(z) + F.softplus(-z)).sum(1)
 
     def _context(self, y: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        if self.context_features:
+            return real_context(y, self.context_features, type(self).__name__).to(dtype)
         context = self._one_hot(y)
         return None if context is None else context.to(dtype)
 

@@ -1,6 +1,6 @@
 """Autoregressive flows: each entry is transformed given the entries before it.
 
-Legend: B examples, K classes.
+Legend: B examples.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from trellis.signature import options_of
 
 def autoregressive_transforms(
     shape: Sequence[int],
-    num_classes: int,
+    context_features: int,
     elementwise: Elementwise,
     *,
     num_transforms: int = 3,
@@ -30,7 +30,7 @@ def autoregressive_transforms(
 
     Args:
         shape: of one example.
-        num_classes: width of the context, one-hot labels.
+        context_features: width of the context, one-hot labels or real numbers.
         elementwise: transform of one entry, whose parameters a conditioner computes.
         num_transforms: how many.
         hidden_channels: width of each hidden layer of a conditioner.
@@ -44,7 +44,7 @@ def autoregressive_transforms(
             hidden_channels=hidden_channels,
             activation=activation,
             order=order.flip(0) if number % 2 else order,
-            context_features=num_classes,
+            context_features=context_features,
         )
         for number in range(at_least_one("num_transforms", num_transforms))
     ]
@@ -73,12 +73,20 @@ class MAF(Flow):
         shape: Sequence[int],
         num_classes: int = 0,
         *,
+        context_features: int = 0,
         max_scale: float = 1000.0,
         **options: Any,
     ) -> None:
         affine = Affine(max_scale)
-        transforms = autoregressive_transforms(shape, num_classes, affine, **options)
-        super().__init__(shape, vector_chain(shape, transforms), num_classes=num_classes)
+        transforms = autoregressive_transforms(
+            shape, num_classes + context_features, affine, **options
+        )
+        super().__init__(
+            shape,
+            vector_chain(shape, transforms),
+            num_classes=num_classes,
+            context_features=context_features,
+        )
 
 
 class IAF(Flow):
@@ -101,13 +109,21 @@ class IAF(Flow):
         shape: Sequence[int],
         num_classes: int = 0,
         *,
+        context_features: int = 0,
         max_scale: float = 1000.0,
         **options: Any,
     ) -> None:
         affine = Affine(max_scale)
-        transforms = autoregressive_transforms(shape, num_classes, affine, **options)
+        transforms = autoregressive_transforms(
+            shape, num_classes + context_features, affine, **options
+        )
         chain = vector_chain(shape, map(Inverse, transforms))
-        super().__init__(shape, chain, num_classes=num_classes)
+        super().__init__(
+            shape,
+            chain,
+            num_classes=num_classes,
+            context_features=context_features,
+        )
 
 
 class NSF(Flow):
@@ -131,10 +147,18 @@ class NSF(Flow):
         shape: Sequence[int],
         num_classes: int = 0,
         *,
+        context_features: int = 0,
         bins: int = 8,
         bound: float = 5.0,
         **options: Any,
     ) -> None:
         spline = RationalQuadratic(bins, bound)
-        transforms = autoregressive_transforms(shape, num_classes, spline, **options)
-        super().__init__(shape, vector_chain(shape, transforms), num_classes=num_classes)
+        transforms = autoregressive_transforms(
+            shape, num_classes + context_features, spline, **options
+        )
+        super().__init__(
+            shape,
+            vector_chain(shape, transforms),
+            num_classes=num_classes,
+            context_features=context_features,
+        )

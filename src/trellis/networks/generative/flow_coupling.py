@@ -1,6 +1,6 @@
 """Coupling flows of vectors: densities and samples take one pass of each conditioner.
 
-Legend: B examples, K classes.
+Legend: B examples.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ Partition = Literal["alternating", "halves"]
 
 def coupling_transforms(
     shape: Sequence[int],
-    num_classes: int,
+    context_features: int,
     elementwise: Elementwise,
     *,
     num_transforms: int = 4,
@@ -41,7 +41,7 @@ def coupling_transforms(
 
     Args:
         shape: of one example.
-        num_classes: width of the context, one-hot labels.
+        context_features: width of the context, one-hot labels or real numbers.
         elementwise: transform of one entry, whose parameters a conditioner computes.
         num_transforms: how many couplings.
         hidden_channels: width of each hidden layer of a conditioner.
@@ -53,7 +53,7 @@ def coupling_transforms(
     network = partial(MLP, hidden_channels=hidden_channels, activation=activation)
     couplings = [
         build_coupling(
-            features, elementwise, network, context_features=num_classes, swap=number % 2 == 1
+            features, elementwise, network, context_features=context_features, swap=number % 2 == 1
         )
         for number in range(at_least_one("num_transforms", num_transforms))
     ]
@@ -84,12 +84,21 @@ class NICE(Flow):
         shape: Sequence[int],
         num_classes: int = 0,
         *,
+        context_features: int = 0,
         base: Base = "logistic",
         **options: Any,
     ) -> None:
-        transforms = coupling_transforms(shape, num_classes, Additive(), **options)
+        transforms = coupling_transforms(
+            shape, num_classes + context_features, Additive(), **options
+        )
         chain = vector_chain(shape, [*transforms, Scaling(num_entries(tuple(shape)))])
-        super().__init__(shape, chain, num_classes=num_classes, base=base)
+        super().__init__(
+            shape,
+            chain,
+            num_classes=num_classes,
+            context_features=context_features,
+            base=base,
+        )
 
 
 class RealNVP(Flow):
@@ -115,11 +124,19 @@ class RealNVP(Flow):
         shape: Sequence[int],
         num_classes: int = 0,
         *,
+        context_features: int = 0,
         max_scale: float = 1000.0,
         **options: Any,
     ) -> None:
-        transforms = coupling_transforms(shape, num_classes, Affine(max_scale), **options)
-        super().__init__(shape, vector_chain(shape, transforms), num_classes=num_classes)
+        transforms = coupling_transforms(
+            shape, num_classes + context_features, Affine(max_scale), **options
+        )
+        super().__init__(
+            shape,
+            vector_chain(shape, transforms),
+            num_classes=num_classes,
+            context_features=context_features,
+        )
 
 
 class CouplingNSF(Flow):
@@ -143,10 +160,16 @@ class CouplingNSF(Flow):
         shape: Sequence[int],
         num_classes: int = 0,
         *,
+        context_features: int = 0,
         bins: int = 8,
         bound: float = 5.0,
         **options: Any,
     ) -> None:
         spline = RationalQuadratic(bins, bound)
-        transforms = coupling_transforms(shape, num_classes, spline, **options)
-        super().__init__(shape, vector_chain(shape, transforms), num_classes=num_classes)
+        transforms = coupling_transforms(shape, num_classes + context_features, spline, **options)
+        super().__init__(
+            shape,
+            vector_chain(shape, transforms),
+            num_classes=num_classes,
+            context_features=context_features,
+        )

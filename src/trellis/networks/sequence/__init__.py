@@ -23,6 +23,7 @@ from trellis.networks.sequence.skip_gram_embedding import SkipGramEmbedding
 from trellis.networks.sequence.subword_embedding import SubwordEmbedding
 from trellis.networks.sequence.tcn import TCN
 from trellis.networks.sequence.transformer import TransformerSeq2Seq
+from trellis.networks.sequence.wavenet import WaveNet
 
 __all__ = [
     "AdaptiveLM",
@@ -51,4 +52,5 @@ __all__ = [
     "TCN",
     "SubwordEmbedding",
     "TransformerSeq2Seq",
+    "WaveNet",
 ]

@@ -130,14 +130,15 @@ def test_samples_are_the_inverse_transform_of_noise(
         assert (other != x).any()
 
 
-@pytest.mark.parametrize("context", [0, 3])
+@pytest.mark.parametrize(("context", "real"), [(0, False), (3, False), (3, True)])
 @pytest.mark.parametrize("name", ["MAF", "NSF"])
-def test_densities_equal_those_of_zuko(name: str, context: int) -> None:
+def test_densities_equal_those_of_zuko(name: str, context: int, real: bool) -> None:
     torch.manual_seed(0)
     features = 4
     units = 16 if context else 15  # so many of each degree in both libraries
     peer = getattr(zuko.flows, name)(features, context, transforms=3, hidden_features=[units] * 2)
-    flow = {"MAF": MAF, "NSF": NSF}[name]((features,), context, hidden_channels=(units, units))
+    sizes = {"context_features" if real else "num_classes": context}
+    flow = {"MAF": MAF, "NSF": NSF}[name]((features,), hidden_channels=(units, units), **sizes)
     order = (torch.arange(units) % (4 if context else 3)).argsort(stable=True)
     for ours, theirs in zip(flow.transform.transforms, peer.transform.transforms, strict=True):
         assert isinstance(ours, MaskedAutoregressive)
@@ -151,9 +152,27 @@ def test_densities_equal_those_of_zuko(name: str, context: int) -> None:
             before = rows
     x = torch.randn(50, features) * 2
     y = torch.arange(50) % context if context else None
-    one_hot = nn.functional.one_hot(y, context).float() if context else None
-    expected = peer(one_hot).log_prob(x)
+    given = nn.functional.one_hot(y, context).float() if context else None
+    if real:
+        y = given = torch.randn(50, context)
+    expected = peer(given).log_prob(x)
     torch.testing.assert_close(flow(x, y), expected, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("network", VECTORS)
+def test_labels_are_their_one_hot_vectors(network: type[Flow]) -> None:
+    """A flow given real numbers is the one given labels, with any numbers in their place."""
+    classes, flow = built(network, (3,), num_classes=2), network((3,), context_features=2)
+    flow.load_state_dict(classes.state_dict())
+    x, y = torch.randn(4, 3), torch.tensor([0, 1, 1, 0])
+    one_hot = nn.functional.one_hot(y, 2).float()
+    assert flow(x, one_hot).equal(classes(x, y))
+    drawn = [each.sample(4, given, generator=torch.Generator().manual_seed(0))
+             for each, given in ((flow, one_hot), (classes, y))]  # fmt: skip
+    assert drawn[0].equal(drawn[1])
+    assert not torch.allclose(flow(x, one_hot + 0.5), flow(x, one_hot))
+    one = network((3,), context_features=1)
+    assert one(x, y.float()).equal(one(x, y.float().unsqueeze(1)))
 
 
 def test_nice_keeps_volume_but_for_its_scales() -> None:
@@ -228,6 +247,16 @@ def test_bad_input_is_named() -> None:
         NSF((3,))(x, torch.tensor([0, 1]))
     with pytest.raises(ValueError, match=r"x \[2, 3\] does not fit NSF\(shape=\(2,\)\)"):
         NSF((2,))(x)
+    real = NSF((3,), context_features=2)
+    for y, message in (
+        (None, r"NSF\(context_features=2\) is conditional: give real numbers y \[B, 2\]"),
+        (torch.zeros(2, 3), r"y \[2, 3\] of torch.float32 does not fit NSF\(context_features=2"),
+        (torch.tensor([0, 1]), r"y \[2\] of torch.int64 does not fit .*: give real numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            real(x, y)
+    with pytest.raises(ValueError, match="num_classes=2, context_features=1: .* give one of them"):
+        MAF((3,), 2, context_features=1)
     with pytest.raises(ValueError, match="num_transforms=0: give at least 1"):
         MAF((2,), num_transforms=0)
     with pytest.raises(ValueError, match="partition='thirds': choose from alternating, halves"):

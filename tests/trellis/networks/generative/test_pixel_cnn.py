@@ -60,12 +60,15 @@ def test_the_receptive_field_is_as_documented() -> None:
         ((1, 2, 2), 4, 2),
         ((1, 1, 5), 3, 0),
         ((1, 5, 1), 3, 0),
+        ((3, 1, 2), 3, 0),
+        ((2, 2, 1), 4, 2),
     ],
 )
 def test_probabilities_sum_to_one_and_samples_follow_them(
     shape: tuple[int, ...], num_levels: int, num_classes: int
 ) -> None:
-    network = sharp(shape, num_classes, num_levels=num_levels)
+    mixtures = 2 if shape[0] > 1 else 0
+    network = sharp(shape, num_classes, num_levels=num_levels, num_mixtures=mixtures)
     x = all_examples(shape, num_levels)
     with torch.no_grad():
         probabilities = network(x, label(network, len(x))).exp()
@@ -145,6 +148,69 @@ def test_samples_are_those_of_a_pass_for_each_pixel() -> None:
     assert 0 < cached.mean() < 1
 
 
+def test_colours_are_drawn_as_by_a_pass_for_each_pixel() -> None:
+    network = sharp((3, 4, 3), num_levels=256, num_mixtures=3)
+    cached = network.sample(4, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    x = torch.zeros(4, 3, 4, 3)
+    for i in range(4):
+        for j in range(3):
+            drawn = network.distribution.sample(network.logits(x)[:, :, i, j], generator)
+            x[:, :, i, j] = drawn.detach()
+    torch.testing.assert_close(cached, x, atol=1e-6, rtol=0)
+    assert network(cached).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_known", "num_classes"),
+    [((1, 2, 4), 3, 2), ((1, 3, 2), 2, 0), ((3, 1, 3), 1, 0)],
+)
+def test_completions_follow_the_distribution_given_the_known_pixels(
+    shape: tuple[int, ...], num_known: int, num_classes: int
+) -> None:
+    levels, mixtures = (2, 2) if shape[0] > 1 else (2 if num_classes else 3, 0)
+    network = sharp(shape, num_classes, num_levels=levels, num_mixtures=mixtures)
+    x = all_examples(shape, levels)
+    given = x[len(x) // 3]
+    same = (x == given).flatten(2)[:, :, :num_known].all(2).all(1)
+    with torch.no_grad():
+        probabilities = network(x, label(network, len(x))).exp() * same
+    images = torch.where(torch.rand(20_000, *shape) < 0.5, given, 1 - given)  # noise behind
+    images.flatten(2)[:, :, :num_known] = given.flatten(1)[:, :num_known]
+    generator = torch.Generator().manual_seed(4)
+    drawn = network.complete(images, num_known, label(network, 20_000), generator=generator)
+    assert drawn.flatten(2)[:, :, :num_known].equal(images.flatten(2)[:, :, :num_known])
+    check_frequencies(drawn, probabilities / probabilities.sum(), levels)
+
+
+def test_all_or_nothing_may_be_known() -> None:
+    network = sharp((1, 4, 4), num_levels=256)
+    x = torch.randint(256, (3, 1, 4, 4)) / 255
+    assert network.complete(x, 16).equal(x)
+    first, second = (torch.Generator().manual_seed(2) for _ in range(2))
+    assert network.complete(x, 0, generator=first).equal(network.sample(3, generator=second))
+    for num_known, message in ((-1, "num_known=-1: give at least 0"), (17, "give at most 16, th")):
+        with pytest.raises(ValueError, match=message):
+            network.complete(x, num_known)
+    with pytest.raises(ValueError, match="x holds 0.5, which is none of the 256 levels"):
+        network.complete(torch.full((3, 1, 4, 4), 0.5), 2)
+
+
+def test_a_colour_depends_on_those_before_it() -> None:
+    """Blue is the mean of red and green, which are random: no channel by itself says so."""
+    torch.manual_seed(0)
+    level = torch.randint(5, (128, 2, 1, 1))
+    x = torch.cat([2 * level, level.sum(1, keepdim=True)], 1) / 8
+    network = PixelCNN((3, 1, 1), num_levels=9, num_mixtures=5, channels=4, num_layers=1)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        (-network(x).mean()).backward()
+        optimizer.step()
+    apart = 2 * torch.tensor(5.0).log() + 2.0  # nats of red, green and a blue by itself
+    assert 2 * torch.tensor(5.0).log() - 0.1 < -network(x).mean() < apart - 0.5
+
+
 def test_a_rule_between_pixels_is_learnt() -> None:
     """A chessboard and its negative: one bit in all, though each pixel alone is a coin."""
     torch.manual_seed(0)
@@ -169,6 +235,8 @@ def test_a_rule_between_pixels_is_learnt() -> None:
     [
         ({"shape": (784,)}, r"shape=\(784,\): give images of one channel"),
         ({"shape": (3, 8, 8)}, r"shape=\(3, 8, 8\): give images of one channel"),
+        ({"shape": (3, 8), "num_mixtures": 2}, r"shape=\(3, 8\): give \(D, H, W\)"),
+        ({"num_mixtures": -1}, "num_mixtures=-1: give at least 0"),
         ({"num_levels": 1}, "num_levels=1: give at least 2"),
         ({"channels": 0}, "channels=0: give at least 1"),
         ({"num_layers": 0}, "num_layers=0: give at least 1"),
