@@ -25,6 +25,7 @@ SIBLINGS = {
     "sequence/tfidf_trec.yaml",
     "generative/diffusion_mnist.yaml",
     "generative/diffusion_moons.yaml",
+    "generative/flow_matching_posterior.yaml",
     "generative/latent_diffusion_mnist.yaml",
     "generative/diffusion_digits_guided.yaml",
     "generative/flow_matching_8gaussians.yaml",

@@ -12,7 +12,8 @@ from trellis.generative.probability_flow import Field
 class DenoiserFactory(Protocol):
     """Builds a network ``(x, t, [y]) -> [B, *shape]`` from the shape of an example.
 
-    Called by keyword; a conditional objective also gives ``num_classes``. Times ``t [B]`` are in
+    Called by keyword; a conditional objective also gives ``num_classes``, or ``context_features``
+    where targets are real. Times ``t [B]`` are in
     [0, 1].
     """
 
@@ -38,7 +39,13 @@ class DenoiserLabels:
         self.guidance = None if guidance is None else guidance()
 
     def sizes(self, sizes: dict[str, Any]) -> dict[str, Any]:
-        """The sizes with which a network is built, from those of the data."""
+        """The sizes with which a network is built, from those of the data.
+
+        Raises:
+            ValueError: guidance by real targets.
+        """
+        if self.guidance is not None and "num_classes" not in sizes:
+            raise ValueError("guidance is by class labels, but the data has real targets")
         self.num_classes = sizes.get("num_classes", 0)
         return sizes | ({"num_classes": self.num_classes + 1} if self.guidance else {})
 
@@ -51,15 +58,16 @@ class DenoiserLabels:
     def field(
         self, network: Callable[..., Tensor], y: Tensor | None, *, guided: bool = False
     ) -> Field:
-        """Predictions ``(x, t)`` given labels ``[B]``, which repeat where there are more examples.
+        """Predictions ``(x, t)`` given y, which repeats where there are more examples.
 
         Args:
             network: ``(x, t, [y])``.
-            y: labels; a network that takes none is not told.
+            y: labels ``[B]`` or real targets ``[B, C]``; a network that takes none is not told.
             guided: for samples: with guidance, if there is any.
         """
         if y is None or not self.conditional:
             return network
         if guided and self.guidance is not None:
             network = self.guidance.guided(network, self.num_classes)
-        return lambda x, t: network(x, t, y.repeat(len(x) // len(y)))
+        rest = (1,) * (y.ndim - 1)
+        return lambda x, t: network(x, t, y.repeat(len(x) // len(y), *rest))

@@ -56,7 +56,8 @@ class Diffusion(GenerativeObjective):
     values have levels.
 
     Args:
-        network: from ``(shape, [num_classes])`` to ``(x, t, [y])``; t is (k + 1) / K.
+        network: from ``(shape, [num_classes | context_features])`` to ``(x, t, [y])``; t is
+            (k + 1) / K.
         prediction: what the network computes: ``noise``, ``example`` or ``velocity``, see
             ``denoised``.
         schedule: makes the ``NoiseSchedule``.
@@ -76,6 +77,8 @@ class Diffusion(GenerativeObjective):
     Source: Ho et al. 2020, algorithm 1; Salimans and Ho 2022 (velocity); Kingma et al. 2021
     (bound); Rombach et al. 2022 (latent).
     """
+
+    real_context = True
 
     def __init__(
         self,

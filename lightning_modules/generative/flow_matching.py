@@ -43,7 +43,8 @@ class FlowMatching(GenerativeObjective):
     more steps; with ``divergence=hutchinson`` an unbiased estimate by one random direction.
 
     Args:
-        network: from ``(shape, [num_classes])`` to the velocity ``(x, t, [y])``.
+        network: from ``(shape, [num_classes | context_features])`` to the velocity
+            ``(x, t, [y])``.
         coupling: of noise with the examples of a batch: ``independent``, or ``optimal``, the
             pairs with the smallest sum of squared distances, whose lines cross less.
         solver: euler, heun or rk4.
@@ -59,6 +60,8 @@ class FlowMatching(GenerativeObjective):
     Source: Lipman et al. 2023, eq. 23 with sigma_min = 0; Liu et al. 2023; Tong et al. 2024,
     section 3.3 (optimal coupling); Grathwohl et al. 2019 (likelihood).
     """
+
+    real_context = True
 
     def __init__(
         self,

@@ -57,6 +57,19 @@ def real_context(y: Tensor | None, context_features: int, network: str) -> Tenso
     return y
 
 
+def labels_or_numbers(network: str, num_classes: int, context_features: int) -> None:
+    """Refuse a network that would be given both.
+
+    Raises:
+        ValueError: names both sizes.
+    """
+    if num_classes and context_features:
+        raise ValueError(
+            f"num_classes={num_classes}, context_features={context_features}: {network} is given "
+            f"labels or real numbers, give one of them"
+        )
+
+
 def append_context(x: Tensor, context: Tensor | None) -> Tensor:
     """``x [B, C, ...]`` with ``context [B, K]`` as further channels, ``[B, C + K, ...]``.
 

@@ -74,6 +74,30 @@ def test_a_weight_of_0_draws_from_the_conditional_density(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", OBJECTIVES)
+def test_real_targets_reach_the_network_in_every_pass(kind) -> None:
+    torch.manual_seed(0)
+    network = partial(MLPDenoiser, hidden_channels=(16,))
+    objective = ready(kind, network=network, spec=TensorSpec(2, 3, targets="real"))
+    assert objective.network.context_features == 3
+    x, y = torch.randn(5, 2), torch.randn(5, 3)
+    together = objective.predict_step((x, y), 0)
+    alone = [objective.predict_step((x[i : i + 1], y[i : i + 1]), 0) for i in range(5)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-3, atol=1e-3)
+    other = objective.predict_step((x, y.flip(0)), 0)
+    assert not torch.allclose(together, other)
+    seeds = [torch.Generator().manual_seed(0) for _ in range(2)]
+    first = objective.sample(5, y, generator=seeds[0])
+    assert not torch.allclose(first, objective.sample(5, y.flip(0), generator=seeds[1]))
+    with pytest.raises(ValueError, match="guidance is by class labels"):
+        ready(kind, network=network, spec=objective.spec, guidance=Guidance)
+
+
+def test_a_denoiser_is_given_labels_or_numbers() -> None:
+    with pytest.raises(ValueError, match="MLPDenoiser is given labels or real numbers"):
+        MLPDenoiser((2,), 3, context_features=2)
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
 def test_guidance_without_labels_is_refused(kind) -> None:
     with pytest.raises(ValueError, match="guidance needs labels to guide by"):
         kind(guidance=Guidance)

@@ -1,6 +1,6 @@
 """Networks that look at a noisy example and its time: of diffusion and of flow matching.
 
-Legend: B examples, F ``num_frequencies``, K classes of a conditional network.
+Legend: B examples, F ``num_frequencies``, K classes or C real numbers of a conditional network.
 """
 
 import math
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trellis.checks import at_least_one, check_examples, num_entries
-from trellis.generative.conditioning import Condition
+from trellis.checks import at_least_one, check_examples, not_negative, num_entries
+from trellis.generative.conditioning import Condition, labels_or_numbers, real_context
 from trellis.networks.vector.mlp import MLP
 from trellis.nn.activation import Activation
 
@@ -22,16 +22,18 @@ class MLPDenoiser(nn.Module):
 
     Args:
         shape: of an example.
-        num_classes: K of a conditional network, 0 for an unconditional one.
+        num_classes: K of a network given labels, else 0.
+        context_features: C of a network given real numbers, else 0.
         hidden_channels: width of each hidden layer.
         activation: of the hidden layers.
         num_frequencies: F.
         class_embed_dim: width of a learnt embedding of the labels; 0 uses one-hot vectors.
     Shape:
-        x ``[B, *shape]``, t ``[B]`` in [0, 1], y ``[B]`` -> ``[B, *shape]``
+        x ``[B, *shape]``, t ``[B]`` in [0, 1], y labels ``[B]`` or real ``[B, C]`` ->
+        ``[B, *shape]``
     Raises:
-        ValueError: a size below 1, examples of another shape, or labels that are missing,
-            superfluous or out of range.
+        ValueError: a size below 1, both labels and real numbers, examples of another shape, or y
+            missing, superfluous, out of range or of another shape.
 
     Source: Ho et al. 2020 (time as an input); Tancik et al. 2020 (waves of powers of 2).
 
@@ -46,6 +48,7 @@ class MLPDenoiser(nn.Module):
         shape: Sequence[int],
         num_classes: int = 0,
         *,
+        context_features: int = 0,
         hidden_channels: Sequence[int] = (256, 256, 256),
         activation: Activation = "silu",
         num_frequencies: int = 6,
@@ -54,10 +57,12 @@ class MLPDenoiser(nn.Module):
         super().__init__()
         self.shape = tuple(shape)
         at_least_one("num_frequencies", num_frequencies)
+        self.context_features = not_negative("context_features", context_features)
+        labels_or_numbers("MLPDenoiser", num_classes, context_features)
         self.condition = Condition("MLPDenoiser", num_classes, class_embed_dim)
         size = num_entries(self.shape)
         self.layers = MLP(
-            size + 1 + 2 * num_frequencies + self.condition.width,
+            size + 1 + 2 * num_frequencies + self.condition.width + context_features,
             size,
             hidden_channels=hidden_channels,
             activation=activation,
@@ -69,4 +74,7 @@ class MLPDenoiser(nn.Module):
         check_examples(x, self.shape, "MLPDenoiser")
         angles = t[:, None] * self.frequencies
         inputs = torch.cat([x.flatten(1), t[:, None], angles.sin(), angles.cos()], 1)
+        if self.context_features:
+            inputs = torch.cat([inputs, real_context(y, self.context_features, "MLPDenoiser")], 1)
+            return self.layers(inputs).view_as(x)
         return self.layers(self.condition(inputs, y)).view_as(x)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trellis.checks import check_examples, choose_from, not_negative, num_entries
-from trellis.generative.conditioning import real_context
+from trellis.generative.conditioning import labels_or_numbers, real_context
 from trellis.generative.transform import Transform
 from trellis.networks.generative.sampler import Sampler
 
@@ -51,11 +51,7 @@ class Flow(Sampler):
     ) -> None:
         super().__init__(shape, num_classes)
         self.context_features = not_negative("context_features", context_features)
-        if num_classes and context_features:
-            raise ValueError(
-                f"num_classes={num_classes}, context_features={context_features}: a flow is given "
-                f"labels or real numbers, give one of them"
-            )
+        labels_or_numbers("a flow", num_classes, context_features)
         self.base = choose_from("base", base, Base)
         self.transform = transform
 
