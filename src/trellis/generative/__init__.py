@@ -53,6 +53,8 @@ from trellis.generative.pixel_likelihood import (
     gaussian,
     unit_gaussian,
 )
+from trellis.generative.posterior import FlowPosterior
+from trellis.generative.prior import FlowPrior, Prior, VampPrior
 from trellis.generative.probability_flow import flow_log_prob, integrate, time_grid
 from trellis.generative.spline import RationalQuadratic, rational_quadratic
 from trellis.generative.transform import (
@@ -85,6 +87,8 @@ __all__ = [
     "Elementwise",
     "Enumeration",
     "FlatView",
+    "FlowPosterior",
+    "FlowPrior",
     "HingeLoss",
     "Inverse",
     "InvertibleConvolution",
@@ -103,11 +107,13 @@ __all__ = [
     "Permutation",
     "PixelDistribution",
     "PixelLikelihood",
+    "Prior",
     "ProbabilityFlow",
     "RationalQuadratic",
     "Scaling",
     "Squeeze",
     "Transform",
+    "VampPrior",
     "WassersteinLoss",
     "activation_kl",
     "as_levels",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent
 
+from trellis.generative import FlowPosterior, FlowPrior, VampPrior
 from trellis.generative.transform import Permutation
 from trellis.index import family_names
 from trellis.networks import generative, graph, image, rl, sequence, vector
@@ -315,6 +316,21 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         _network(generative.VAE, (5,), 2, num_classes=3, latent_dim=2, hidden_channels=(4,)),
         (_x, _LABELS),
     ),
+    **{
+        f"VAE/{name}": (
+            _network(generative.VAE, (5,), 2, latent_dim=2, hidden_channels=(4,), **parts),
+            (_x,),
+        )
+        for name, parts in {
+            "flow_prior": {
+                "prior": partial(FlowPrior, flow=partial(generative.RealNVP, **_density))
+            },
+            "vamp_prior": {"prior": partial(VampPrior, num_components=3)},
+            "flow_posterior": {
+                "posterior": partial(FlowPosterior, flow=partial(generative.IAF, **_density))
+            },
+        }.items()
+    },
     "ConvolutionalVAE": (
         _network(generative.ConvolutionalVAE, (1, 8, 8), 1, latent_dim=2, channels=(4,)),
         (_pixels(1, 8, 8),),

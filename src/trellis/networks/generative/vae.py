@@ -15,6 +15,8 @@ from trellis.checks import at_least_one, check_examples, num_entries
 from trellis.generative.conditioning import append_context
 from trellis.generative.convolution import ConvolutionalDecoder, ConvolutionalEncoder
 from trellis.generative.gaussian import gaussian_kl, gaussian_log_prob
+from trellis.generative.posterior import PosteriorFactory
+from trellis.generative.prior import PriorFactory
 from trellis.networks.generative.sampler import Sampler
 from trellis.networks.vector.mlp import MLP
 from trellis.nn.activation import Activation
@@ -29,7 +31,7 @@ class Latents(NamedTuple):
         parameters: of p(x | z) for each sample, ``[K, B, P, *shape]``.
         log_prior: returns ln p(z), ``[K, B]``.
         log_posterior: returns ln q(z | x), ``[K, B]``.
-        kl: KL(q(z | x) || p(z)), ``[B]``.
+        kl: KL(q(z | x) || p(z)), ``[B]``, in closed form or estimated from the K samples.
     """
 
     parameters: Tensor
@@ -39,48 +41,85 @@ class Latents(NamedTuple):
 
 
 class _GaussianVAE(Sampler):
-    """One latent variable for each example, with a standard Gaussian prior.
+    """One latent variable for each example; prior and posterior are Gaussian or parts.
 
     A subclass builds the encoder and the decoder, and defines the input of the encoder.
 
     Args:
         num_parameters: of the likelihood for each entry, P.
         latent_dim: L.
+        prior: see ``VAE``.
+        posterior: see ``VAE``.
     """
 
-    encoder: nn.Module  # to means and log-scales, [B, 2 L]
+    encoder: nn.Module  # to means, log-scales and a context, [B, encoded_features]
     decoder: nn.Module  # from [B, L + num_classes] to anything that can be viewed as parameters
 
     def __init__(
-        self, shape: tuple[int, ...], num_parameters: int, num_classes: int, latent_dim: int
+        self,
+        shape: tuple[int, ...],
+        num_parameters: int,
+        num_classes: int,
+        latent_dim: int,
+        prior: PriorFactory | None,
+        posterior: PosteriorFactory | None,
     ) -> None:
         super().__init__(shape, num_classes)
         num_entries(shape)
         self.num_parameters = at_least_one("num_parameters", num_parameters)
         self.latent_dim = at_least_one("latent_dim", latent_dim)
+        sizes = {"shape": shape, "num_classes": num_classes, "latent_dim": latent_dim}
+        self.prior = None if prior is None else prior(**sizes)
+        self.posterior = None if posterior is None else posterior(latent_dim=latent_dim)
+        context = 0 if self.posterior is None else self.posterior.context_features
+        self.encoded_features = 2 * latent_dim + context
 
     @abstractmethod
     def _entries(self, x: Tensor) -> Tensor:
         """Examples ``[B, *shape]`` in the shape that the encoder takes, without the labels."""
 
     def forward(self, x: Tensor, y: Tensor | None = None, num_samples: int = 1) -> Latents:
-        mean, log_scale = self.encode(x, y)
+        mean, log_scale, context = self._encode(x, y)
         noise = torch.randn(num_samples, *mean.shape, device=mean.device, dtype=mean.dtype)
         z = torch.addcmul(mean, log_scale.exp(), noise)  # [K, B, L]
+        log_det: Tensor | float = 0.0
+        if self.posterior is not None:
+            z, log_det = self.posterior(z, context)
         labels = None if y is None else y.repeat(num_samples)
         parameters = self.decode(z.flatten(0, 1), labels)  # [K B, P, *shape]
-        return Latents(
-            parameters.view(*z.shape[:2], *parameters.shape[1:]),
-            log_prior=lambda: gaussian_log_prob(z),
-            log_posterior=lambda: gaussian_log_prob(noise) - log_scale.sum(-1),
-            kl=gaussian_kl(mean, log_scale),
-        )
+        parameters = parameters.view(*z.shape[:2], *parameters.shape[1:])
 
-    def encode(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and log-scale of q(z | x), ``[B, L]`` each."""
+        def log_posterior() -> Tensor:
+            return gaussian_log_prob(noise) - log_scale.sum(-1) - log_det
+
+        if self.prior is None and self.posterior is None:
+            kl = gaussian_kl(mean, log_scale)
+            return Latents(parameters, lambda: gaussian_log_prob(z), log_posterior, kl)
+        above, below = log_posterior(), self._log_prior(z)
+        return Latents(parameters, lambda: below, lambda: above, (above - below).mean(0))
+
+    def _log_prior(self, z: Tensor) -> Tensor:
+        return gaussian_log_prob(z) if self.prior is None else self.prior.log_prob(z, self.encode)
+
+    def _encode(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and log-scale ``[B, L]`` of the encoder's Gaussian, and the flow's context."""
         check_examples(x, self.shape, type(self).__name__)
         entries = append_context(self._entries(x), self._one_hot(y))
-        mean, log_scale = self.encoder(entries).chunk(2, -1)
+        context = self.encoded_features - 2 * self.latent_dim
+        mean, log_scale, rest = self.encoder(entries).split(
+            [self.latent_dim, self.latent_dim, context], -1
+        )
+        return mean, log_scale, rest
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log-scale of q(z | x), ``[B, L]`` each.
+
+        With a flow as posterior: where the flow takes the mean of the Gaussian, and the
+        log-scale of the Gaussian.
+        """
+        mean, log_scale, context = self._encode(x, y)
+        if self.posterior is not None:
+            mean = self.posterior(mean.unsqueeze(0), context)[0].squeeze(0)
         return mean, log_scale
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
@@ -95,6 +134,8 @@ class _GaussianVAE(Sampler):
 
     def _draw(self, count: int, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Parameters ``[N, P, *shape]`` of p(x | z), z from the prior."""
+        if self.prior is not None:
+            return self.decode(self.prior.draw(count, self.encode, generator), y)
         device = next(self.parameters()).device
         z = torch.randn(count, self.latent_dim, generator=generator, device=device)
         return self.decode(z, y)
@@ -113,12 +154,17 @@ class VAE(_GaussianVAE):
     Args:
         hidden_channels: widths of the encoder, in reverse those of the decoder.
         activation: of the hidden layers.
+        prior: p(z), as ``FlowPrior`` or ``VampPrior``; ``None`` for N(0, I).
+        posterior: what transforms the samples of the Gaussian q(z | x), as ``FlowPosterior``;
+            ``None`` leaves them. With a prior or a posterior the KL divergence is estimated from
+            the samples; otherwise it has a closed form.
     Shape:
         x ``[B, *shape]``, y ``[B]`` -> ``Latents``
     Raises:
         ValueError: a size below 1, an x of another shape, or labels that do not fit.
 
-    Source: Kingma and Welling 2014, appendix C; Sohn et al. 2015 (labels).
+    Source: Kingma and Welling 2014, appendix C; Sohn et al. 2015 (labels); for other priors and
+    posteriors see those.
 
     >>> sum(p.numel() for p in VAE((784,), 1, latent_dim=20).parameters())
     652824
@@ -133,12 +179,14 @@ class VAE(_GaussianVAE):
         latent_dim: int = 20,
         hidden_channels: Sequence[int] = (400,),
         activation: Activation = "relu",
+        prior: PriorFactory | None = None,
+        posterior: PosteriorFactory | None = None,
     ) -> None:
-        super().__init__(shape, num_parameters, num_classes, latent_dim)
+        super().__init__(shape, num_parameters, num_classes, latent_dim, prior, posterior)
         entries = num_entries(shape)
         self.encoder = MLP(
             entries + num_classes,
-            2 * latent_dim,
+            self.encoded_features,
             hidden_channels=hidden_channels,
             activation=activation,
         )
@@ -162,6 +210,8 @@ class ConvolutionalVAE(_GaussianVAE):
         shape: of an image, ``(C, H, W)``; each layer halves H and W.
         channels: of each convolution of the encoder, in reverse those of the decoder.
         activation: see ``VAE``.
+        prior: see ``VAE``.
+        posterior: see ``VAE``.
     Shape:
         x ``[B, C, H, W]``, y ``[B]`` -> ``Latents``
     Raises:
@@ -179,12 +229,14 @@ class ConvolutionalVAE(_GaussianVAE):
         latent_dim: int = 20,
         channels: Sequence[int] = (32, 64),
         activation: Activation = "relu",
+        prior: PriorFactory | None = None,
+        posterior: PosteriorFactory | None = None,
     ) -> None:
-        super().__init__(shape, num_parameters, num_classes, latent_dim)
+        super().__init__(shape, num_parameters, num_classes, latent_dim, prior, posterior)
         colours, *size = shape
         self.encoder = ConvolutionalEncoder(
             (colours + num_classes, *size),
-            2 * latent_dim,
+            self.encoded_features,
             channels=channels,
             activation=activation,
         )
