@@ -20,6 +20,7 @@ SIBLINGS = {
     "vector/ridge_diabetes.yaml",
     "generative/maf_mnist.yaml",
     "generative/pixelcnn_mnist.yaml",
+    "generative/rbm_mnist.yaml",
     "graph/factors_cora.yaml",
     "sequence/tfidf_trec.yaml",
     "generative/diffusion_mnist.yaml",

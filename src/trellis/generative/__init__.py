@@ -14,7 +14,7 @@ from trellis.generative.adversarial import (
 )
 from trellis.generative.autoregressive import MaskedAutoregressive
 from trellis.generative.bits_per_dim import bits_per_dim
-from trellis.generative.boltzmann import BoltzmannUnits
+from trellis.generative.boltzmann import BoltzmannUnits, GaussianUnits, PairwiseUnits, Units
 from trellis.generative.bounds import elbo, iwae
 from trellis.generative.code_penalties import activation_kl, squared_jacobian
 from trellis.generative.convolution import ConvolutionalDecoder, ConvolutionalEncoder
@@ -80,6 +80,7 @@ __all__ = [
     "Elementwise",
     "Enumeration",
     "FlatView",
+    "GaussianUnits",
     "HingeLoss",
     "Inverse",
     "InvertibleConvolution",
@@ -92,6 +93,7 @@ __all__ = [
     "MultiScale",
     "NoiseSchedule",
     "NonSaturatingLoss",
+    "PairwiseUnits",
     "Partition",
     "Permutation",
     "PixelLikelihood",
@@ -100,6 +102,7 @@ __all__ = [
     "Scaling",
     "Squeeze",
     "Transform",
+    "Units",
     "WassersteinLoss",
     "activation_kl",
     "as_levels",

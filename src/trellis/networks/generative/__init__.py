@@ -15,7 +15,7 @@ from trellis.networks.generative.gan import (
 from trellis.networks.generative.hierarchical_vae import HierarchicalVAE
 from trellis.networks.generative.made import MADE
 from trellis.networks.generative.pixel_cnn import PixelCNN
-from trellis.networks.generative.rbm import RBM
+from trellis.networks.generative.rbm import RBM, DeepBeliefNet, GaussianRBM, VisibleBoltzmann
 from trellis.networks.generative.unet import UNet
 from trellis.networks.generative.vae import VAE, ConvolutionalVAE, Latents
 
@@ -25,7 +25,9 @@ __all__ = [
     "CouplingNSF",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "DeepBeliefNet",
     "Flow",
+    "GaussianRBM",
     "Glow",
     "HierarchicalVAE",
     "IAF",
@@ -44,4 +46,5 @@ __all__ = [
     "RealNVPImage",
     "UNet",
     "VAE",
+    "VisibleBoltzmann",
 ]
