@@ -107,8 +107,9 @@ class EnergyModel(GenerativeObjective):
             sampled = units.gibbs(start, self.gibbs_steps[since])
         if self.persistent:
             self._chains = sampled
-        energy = units.free_energy(states).mean()
-        loss = energy - units.free_energy(sampled).mean()
+        both = units.free_energy(torch.cat([states, sampled]))  # one product of matrices, not two
+        energy, sampled_energy = (part.mean() for part in both.split([len(states), len(sampled)]))
+        loss = energy - sampled_energy
         self.log_train(loss=loss, free_energy=energy)
         return loss
 

@@ -15,6 +15,7 @@ from trellis.datamodules.engine.loader import Loader
 from trellis.generative import BoltzmannUnits, Enumeration
 from trellis.lightning_modules.generative.energy_model import EnergyModel
 from trellis.networks.generative.rbm import RBM
+from trellis.optim.schedule import Schedule
 from trellis.spec import TensorSpec
 
 
@@ -58,7 +59,8 @@ def test_it_learns_the_density_and_samples_it(
     persistent: bool, gap: float, share: float, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    objective = make(gibbs_steps=3, persistent=persistent, sample_steps=50)
+    decay = partial(Schedule, decay="linear")
+    objective = make(decay, gibbs_steps=3, persistent=persistent, sample_steps=50)
     trainer = quiet_trainer(tmp_path, max_epochs=25)
     trainer.fit(objective, Pairs())
     [result] = trainer.test(objective, Pairs(), verbose=False)
