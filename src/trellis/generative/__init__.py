@@ -49,6 +49,7 @@ from trellis.generative.pixel_likelihood import (
     unit_gaussian,
 )
 from trellis.generative.probability_flow import flow_log_prob, integrate, time_grid
+from trellis.generative.sparse_coding import fista, ista
 from trellis.generative.spline import RationalQuadratic, rational_quadratic
 from trellis.generative.transform import (
     Additive,
@@ -115,6 +116,7 @@ __all__ = [
     "diffusion_bound",
     "discretized_logistic",
     "elbo",
+    "fista",
     "flow_log_prob",
     "gaussian",
     "gaussian_kl",
@@ -124,6 +126,7 @@ __all__ = [
     "instance_noise",
     "integrate",
     "interpolates",
+    "ista",
     "iwae",
     "rational_quadratic",
     "squared_jacobian",

@@ -13,6 +13,7 @@ from trellis.networks.generative.gan import (
     MLPGenerator,
 )
 from trellis.networks.generative.hierarchical_vae import HierarchicalVAE
+from trellis.networks.generative.linear_factors import ICA, FactorAnalysis, SparseCoding
 from trellis.networks.generative.made import MADE
 from trellis.networks.generative.pixel_cnn import PixelCNN
 from trellis.networks.generative.rbm import RBM, DeepBeliefNet, GaussianRBM, VisibleBoltzmann
@@ -26,11 +27,13 @@ __all__ = [
     "DCGANDiscriminator",
     "DCGANGenerator",
     "DeepBeliefNet",
+    "FactorAnalysis",
     "Flow",
     "GaussianRBM",
     "Glow",
     "HierarchicalVAE",
     "IAF",
+    "ICA",
     "Latents",
     "MADE",
     "MAF",
@@ -44,6 +47,7 @@ __all__ = [
     "RBM",
     "RealNVP",
     "RealNVPImage",
+    "SparseCoding",
     "UNet",
     "VAE",
     "VisibleBoltzmann",
