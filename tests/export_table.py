@@ -35,7 +35,8 @@ HEAD = """# What networks are exported to
 `safetensors` with `config.json` and a model card in the layout of the Hugging Face Hub
 (`pip install "torch-trellis[export]"`). The programs take batches and lengths of any size.
 `trellis.from_pretrained(FOLDER)` reads the weights back; `trellis.HubModel` has the Hub's
-`save_pretrained`, `from_pretrained` and `push_to_hub`.
+`save_pretrained`, `from_pretrained` and `push_to_hub`. `--formats transformers` writes a GPT or a
+BERT for Hugging Face's `transformers` instead: {doc}`guides/pretrained`.
 
 Written by `python tests/export_table.py`, which exports each network and runs what it wrote on
 larger inputs, in a process that cannot import trellis (ONNX in onnxruntime); `make test-all`

@@ -21,6 +21,7 @@ SIBLINGS = {
     "generative/maf_mnist.yaml",
     "generative/maf_linear_posterior.yaml",
     "generative/pixelcnn_mnist.yaml",
+    "generative/rbm_mnist.yaml",
     "graph/factors_cora.yaml",
     "sequence/tfidf_trec.yaml",
     "generative/diffusion_mnist.yaml",

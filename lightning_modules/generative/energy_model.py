@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 from trellis.checks import at_least_one
@@ -22,10 +22,16 @@ from trellis.random import isolated_rng
 from trellis.spec import TensorSpec
 
 
-class RBMFactory(Protocol):
-    """Builds a machine from the shape of an example; called by keyword."""
+class MachineFactory(Protocol):
+    r"""Builds a machine from the shape of an example; called by keyword.
 
-    def __call__(self, shape: tuple[int, ...]) -> RBM: ...
+    The network is a ``BoltzmannMachine``, or has like one ``values`` (what the entries are),
+    ``units`` (what is trained, see ``Units``), ``states(x) -> [B, units]`` (examples as states of
+    these), ``forward(x) -> F [B]``, which is :math:`-\ln p(x) - \ln Z` or a bound, and
+    ``sample(num_samples, num_steps, generator) -> [N, *shape]``.
+    """
+
+    def __call__(self, shape: tuple[int, ...]) -> nn.Module: ...
 
 
 class EnergyModel(GenerativeObjective):
@@ -36,50 +42,52 @@ class EnergyModel(GenerativeObjective):
     whose gradient is that of the log-likelihood if the chains are long. They begin at the data
     (CD-k), or go on from batch to batch (``persistent``).
 
-    Evaluation reports ``nll_nats``, the mean of F plus ``ln Z``, and ``bits_per_dim``;
+    Evaluation reports ``nll_nats``, the mean of F plus ``ln Z``, and ``bits_per_dim`` of bits;
     ``log_partition_low`` and ``_high`` lie three standard errors from ``ln Z``.
 
     Args:
         network: from ``shape`` to a machine.
-        gibbs_steps: k, steps of the chains in a training step.
+        gibbs_steps: k, steps of the chains in a training step; or several, each by the epoch from
+            which on it holds, as ``{0: 1, 10: 5}``: the larger the weights, the slower chains mix.
         persistent: chains go on where they were; there are as many as examples in a batch.
         partition: makes what computes ``ln Z``: ``Enumeration`` or ``AnnealedImportance``.
         sample_steps: Gibbs steps for samples, from random states.
     Raises:
-        ValueError: a number below 1, or data that are not binary.
+        ValueError: a number below 1, ``gibbs_steps`` that leave out epoch 0, or data whose entries
+            are not what the network's visible units are.
 
     Source: Hinton 2002 (CD); Tieleman 2008 (persistent); Salakhutdinov and Murray 2008.
     """
 
     monitor = "val/nll_nats"
-    network: Any  # with gibbs and units, which nn.Module does not declare
+    network: Any  # with units and states, which nn.Module does not declare
 
     def __init__(
         self,
-        network: RBMFactory = RBM,
+        network: MachineFactory = RBM,
         optimizer: OptimizerCallable = torch.optim.SGD,
         lr_scheduler: LRSchedulerCallable | None = None,
         spec: TensorSpec | None = None,
-        gibbs_steps: int = 1,
+        gibbs_steps: int | Mapping[int, int] = 1,
         persistent: bool = False,
         partition: Callable[[], Partition] = AnnealedImportance,
         sample_steps: int = 1000,
     ) -> None:
         super().__init__(optimizer, lr_scheduler, spec)
         self.network_factory = network
-        self.gibbs_steps = at_least_one("gibbs_steps", gibbs_steps)
+        self.gibbs_steps = _by_epoch(gibbs_steps)
         self.sample_steps = at_least_one("sample_steps", sample_steps)
         self.persistent, self.partition = persistent, partition()
         self.log_partition: LogPartition | None = None
         self._chains: Tensor | None = None
 
     def build(self, spec: TensorSpec) -> None:
-        if spec.values != "binary":
-            raise ValueError(
-                f"EnergyModel: units are 0 or 1, and this data has values={spec.values!r}; give "
-                f"binary data, as MNIST with pixels=static or BinaryDensities"
-            )
         self.build_network(self.sizes(spec), "x")
+        name, values = type(self.network).__name__, getattr(self.network, "values", None)
+        if values is None:
+            raise ValueError(f"EnergyModel trains Boltzmann machines, as RBM; {name} is none")
+        if (spec.values == "binary") != (values == "binary"):
+            raise ValueError(f"EnergyModel: {_MISMATCH[values].format(name, spec.values)}")
 
     def metrics(self, spec: TensorSpec) -> Mapping[str, Metric]:
         bounds = {f"log_partition_{end}": BatchMean() for end in ("low", "high")}
@@ -90,15 +98,18 @@ class EnergyModel(GenerativeObjective):
         return self.network(x)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        x = batch[0]
-        start = x
+        states, units = self.network.states(batch[0]), self.network.units
+        start = states
         if self.persistent and self._chains is not None:
-            start = self._chains.to(x)
-        sampled = self.network.gibbs(start, self.gibbs_steps)
+            start = self._chains.to(states)
+        since = max(epoch for epoch in self.gibbs_steps if epoch <= self.current_epoch)
+        with torch.no_grad():
+            sampled = units.gibbs(start, self.gibbs_steps[since])
         if self.persistent:
             self._chains = sampled
-        energy = self(x).mean()
-        loss = energy - self(sampled).mean()
+        both = units.free_energy(torch.cat([states, sampled]))  # one product of matrices, not two
+        energy, sampled_energy = (part.mean() for part in both.split([len(states), len(sampled)]))
+        loss = energy - sampled_energy
         self.log_train(loss=loss, free_energy=energy)
         return loss
 
@@ -128,9 +139,7 @@ class EnergyModel(GenerativeObjective):
         self, num_samples: int, y: Tensor | None, generator: torch.Generator | None
     ) -> Tensor:
         """See ``GenerativeObjective``."""
-        shape = num_samples, *self.spec.shape
-        start = torch.rand(shape, generator=generator, device=self.device) < 0.5
-        return self.network.gibbs(start.float(), self.sample_steps, generator)
+        return self.network.sample(num_samples, self.sample_steps, generator)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
@@ -141,3 +150,21 @@ class EnergyModel(GenerativeObjective):
         super().on_load_checkpoint(checkpoint)
         if saved := checkpoint["trellis"].get("chains"):
             self._chains = saved[min(rank_and_world()[0], len(saved) - 1)]
+
+
+_MISMATCH = {
+    "binary": "the units of {} are 0 or 1, and this data has values={!r}; give binary data, as "
+    "MNIST with pixels=static or BinaryDensities, or choose GaussianRBM",
+    "real": "the visible units of {} are Gaussian, and this data has values={!r}; choose RBM",
+}
+
+
+def _by_epoch(gibbs_steps: int | Mapping[int, int]) -> dict[int, int]:
+    if isinstance(gibbs_steps, int):
+        gibbs_steps = {0: gibbs_steps}
+    steps = {int(epoch): number for epoch, number in gibbs_steps.items()}  # JSON has texts as keys
+    if min(steps, default=None) != 0:
+        raise ValueError(
+            f"gibbs_steps={steps}: say how many from epoch 0 on, and from no earlier one"
+        )
+    return {epoch: at_least_one("gibbs_steps", number) for epoch, number in steps.items()}

@@ -14,7 +14,7 @@ from trellis.generative.adversarial import (
 )
 from trellis.generative.autoregressive import MaskedAutoregressive
 from trellis.generative.bits_per_dim import bits_per_dim
-from trellis.generative.boltzmann import BoltzmannUnits
+from trellis.generative.boltzmann import BoltzmannUnits, GaussianUnits, PairwiseUnits, Units
 from trellis.generative.bounds import elbo, iwae
 from trellis.generative.code_penalties import activation_kl, squared_jacobian
 from trellis.generative.convolution import ConvolutionalDecoder, ConvolutionalEncoder
@@ -56,6 +56,7 @@ from trellis.generative.pixel_likelihood import (
 from trellis.generative.posterior import FlowPosterior
 from trellis.generative.prior import FlowPrior, Prior, VampPrior
 from trellis.generative.probability_flow import flow_log_prob, integrate, time_grid
+from trellis.generative.sparse_coding import fista, ista
 from trellis.generative.spline import RationalQuadratic, rational_quadratic
 from trellis.generative.transform import (
     Additive,
@@ -89,6 +90,7 @@ __all__ = [
     "FlatView",
     "FlowPosterior",
     "FlowPrior",
+    "GaussianUnits",
     "HingeLoss",
     "Inverse",
     "InvertibleConvolution",
@@ -103,6 +105,7 @@ __all__ = [
     "MultiScale",
     "NoiseSchedule",
     "NonSaturatingLoss",
+    "PairwiseUnits",
     "Partition",
     "Permutation",
     "PixelDistribution",
@@ -114,6 +117,7 @@ __all__ = [
     "Squeeze",
     "Transform",
     "VampPrior",
+    "Units",
     "WassersteinLoss",
     "activation_kl",
     "as_levels",
@@ -126,6 +130,7 @@ __all__ = [
     "diffusion_bound",
     "discretized_logistic",
     "elbo",
+    "fista",
     "flow_log_prob",
     "gaussian",
     "gaussian_kl",
@@ -135,6 +140,7 @@ __all__ = [
     "instance_noise",
     "integrate",
     "interpolates",
+    "ista",
     "iwae",
     "rational_quadratic",
     "squared_jacobian",

@@ -1,19 +1,19 @@
-r"""Partition functions of restricted Boltzmann machines: exact, or by annealed sampling.
+r"""Partition functions of Boltzmann machines: exact, or by annealed sampling.
 
-Legend: D visible units, H hidden units, N chains, S temperatures.
+Legend: N chains, S temperatures.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from trellis.checks import at_least, at_least_one
-from trellis.generative.boltzmann import BoltzmannUnits
+from trellis.generative.boltzmann import Units
 
 LARGEST = 22  # units of a layer whose 2^n states are enumerated
 BLOCK = 2**14  # states at once
@@ -31,33 +31,28 @@ class Partition(ABC):
     """Base of the ways to compute ln Z."""
 
     @abstractmethod
-    def __call__(self, machine: BoltzmannUnits) -> LogPartition:
+    def __call__(self, machine: Units) -> LogPartition:
         """The logarithm of the partition function of a machine."""
 
 
 class Enumeration(Partition):
-    """All states of the smaller layer, whose sums over the larger one have a closed form.
+    """All states of binary units, where the sums over the others have a closed form.
 
     Raises:
-        ValueError: the smaller layer has more than 22 units.
+        ValueError: more than 22 units.
     """
 
     @torch.no_grad()
-    def __call__(self, machine: BoltzmannUnits) -> LogPartition:
-        hidden, visible = machine.weight.shape
-        size = min(hidden, visible)
+    def __call__(self, machine: Units) -> LogPartition:
+        size = machine.num_enumerated
         if size > LARGEST:
             raise ValueError(
-                f"the smaller layer has {size} units: 2^{size} states are too many to enumerate; "
-                f"choose AnnealedImportance, or at most {LARGEST} hidden units"
+                f"2^{size} states of {size} units are too many to enumerate: choose "
+                f"AnnealedImportance, or at most {LARGEST} units in the smaller layer"
             )
-        parts = []
-        for states in _states(size, machine.weight).split(BLOCK):
-            if size == visible:
-                parts.append(-machine.free_energy(states))
-            else:
-                inputs = F.linear(states, machine.weight.t(), machine.visible_bias)
-                parts.append(states @ machine.hidden_bias + F.softplus(inputs).sum(1))
+        like = machine.visible_bias
+        blocks = torch.arange(2**size, device=like.device).split(BLOCK)
+        parts = [machine.log_weights(_states(block, size).to(like)) for block in blocks]
         value = torch.cat(parts).double().logsumexp(0)
         return LogPartition(value, value, value)
 
@@ -73,20 +68,25 @@ class AnnealedImportance(Partition):
 
     Args:
         num_chains: N.
-        betas: inverse temperatures from 0 to 1, increasing; or their number S, evenly spaced.
+        betas: inverse temperatures from 0 to 1, increasing; or their number S, evenly spaced; or
+            how many steps lead to each of some: ``{0.5: 500, 0.9: 4000, 1: 10000}`` in the paper.
     Raises:
         ValueError: fewer than 2 chains or temperatures, or betas that do not increase from 0
             to 1.
 
-    Source: Neal 2001; Salakhutdinov and Murray 2008, sections 3 and 4.1.
+    Source: Neal 2001; Salakhutdinov and Murray 2008, sections 3, 4.1 and 5.
     """
 
-    def __init__(self, num_chains: int = 100, betas: int | Sequence[float] = 1000) -> None:
+    def __init__(
+        self,
+        num_chains: int = 100,
+        betas: int | Mapping[float, int] | Sequence[float] = 1000,
+    ) -> None:
         self.num_chains = at_least(2, "num_chains", num_chains)
         if isinstance(betas, int):
-            betas = torch.linspace(0, 1, at_least(2, "betas", betas)).tolist()
-        self.betas = [float(beta) for beta in betas]
-        rising = all(a < b for a, b in zip(self.betas, self.betas[1:], strict=False))
+            betas = {1.0: at_least(2, "betas", betas) - 1}
+        self.betas = _spaced(betas) if isinstance(betas, Mapping) else [float(b) for b in betas]
+        rising = all(before < now for before, now in pairwise(self.betas))
         if len(self.betas) < 2 or not rising or (self.betas[0], self.betas[-1]) != (0, 1):
             raise ValueError(
                 f"betas={self.betas[:3]}...{self.betas[-1:]}: give a number, or inverse "
@@ -94,16 +94,22 @@ class AnnealedImportance(Partition):
             )
 
     @torch.no_grad()
-    def __call__(self, machine: BoltzmannUnits) -> LogPartition:
-        bias = machine.visible_bias
-        visible = (torch.rand(self.num_chains, len(bias)).to(bias) < bias.sigmoid()).to(bias)
-        before, log_weights = machine.tempered(bias, 0.0), bias.new_zeros(self.num_chains).double()
-        for beta in self.betas[1:]:
-            now = machine.tempered(bias, beta)
-            log_weights += (before.free_energy(visible) - now.free_energy(visible)).double()
-            visible, before = now.gibbs(visible, 1), now
-        first = F.softplus(bias).double().sum() + len(machine.hidden_bias) * math.log(2)
-        return _mean_of(log_weights, first)
+    def __call__(self, machine: Units) -> LogPartition:
+        visible = machine.independent(self.num_chains)
+        log_weights = visible.new_zeros(self.num_chains, dtype=torch.double)
+        for before, now in pairwise(self.betas):
+            visible, gain = machine.anneal(visible, before, now)
+            log_weights += gain
+        return _mean_of(log_weights, machine.log_partition_independent())
+
+
+def _spaced(numbers: Mapping[float, int]) -> list[float]:
+    """Inverse temperatures from 0 on, with so many steps to each key."""
+    betas = [0.0]
+    for end, steps in numbers.items():
+        at_least_one(f"betas[{end}]", steps)
+        betas += torch.linspace(betas[-1], float(end), steps + 1, dtype=torch.double)[1:].tolist()
+    return betas
 
 
 def _mean_of(log_weights: Tensor, first: Tensor) -> LogPartition:
@@ -116,7 +122,6 @@ def _mean_of(log_weights: Tensor, first: Tensor) -> LogPartition:
     return LogPartition(*(part.log() + most + first for part in (mean, low, mean + error)))
 
 
-def _states(size: int, like: Tensor) -> Tensor:
-    """All ``2^size`` states of binary units, ``[2^size, size]``."""
-    numbers = torch.arange(2 ** at_least_one("size", size), device=like.device)
-    return ((numbers[:, None] >> torch.arange(size, device=like.device)) & 1).to(like.dtype)
+def _states(numbers: Tensor, size: int) -> Tensor:
+    """States of so many binary units by their numbers, ``[N]`` -> ``[N, size]``."""
+    return (numbers[:, None] >> torch.arange(size, device=numbers.device)) & 1

@@ -12,9 +12,10 @@ from torch import Tensor
 import trellis
 from trellis.datamodules.engine.base import DataModule
 from trellis.datamodules.engine.loader import Loader
-from trellis.generative import Enumeration
+from trellis.generative import BoltzmannUnits, Enumeration
 from trellis.lightning_modules.generative.energy_model import EnergyModel
 from trellis.networks.generative.rbm import RBM
+from trellis.optim.schedule import Schedule
 from trellis.spec import TensorSpec
 
 
@@ -44,7 +45,7 @@ def test_the_gradient_is_that_of_contrastive_divergence() -> None:
     torch.manual_seed(1)
     objective.training_step((x, torch.zeros(7)), 0).backward()
     torch.manual_seed(1)
-    sampled, network = objective.network.gibbs(x, 1), objective.network
+    sampled, network = objective.network.units.gibbs(x, 1), objective.network
     hidden, after = ((v @ network.weight.T + network.hidden_bias).sigmoid() for v in (x, sampled))
     # Hinton 2010, eq. 9, of which the loss has the negative.
     expected = (after.T @ sampled - hidden.T @ x) / 7
@@ -58,7 +59,8 @@ def test_it_learns_the_density_and_samples_it(
     persistent: bool, gap: float, share: float, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    objective = make(gibbs_steps=3, persistent=persistent, sample_steps=50)
+    decay = partial(Schedule, decay="linear")
+    objective = make(decay, gibbs_steps=3, persistent=persistent, sample_steps=50)
     trainer = quiet_trainer(tmp_path, max_epochs=25)
     trainer.fit(objective, Pairs())
     [result] = trainer.test(objective, Pairs(), verbose=False)
@@ -91,3 +93,22 @@ def test_data_that_are_not_binary_are_refused() -> None:
     objective = make(spec=TensorSpec(4, 1, values="unit"))
     with pytest.raises(ValueError, match=r"values='unit'.*BinaryDensities"):
         objective.configure_model()
+
+
+def test_chains_become_longer_in_the_epochs_that_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+
+    def gibbs(units: BoltzmannUnits, visible: Tensor, num_steps: int) -> Tensor:
+        taken.append(num_steps)
+        return visible
+
+    monkeypatch.setattr(BoltzmannUnits, "gibbs", gibbs)
+    objective = make(gibbs_steps={0: 1, 2: 5})
+    quiet_trainer(tmp_path, max_epochs=4).fit(objective, Pairs())
+    assert taken == [1] * 40 + [5] * 40
+    with pytest.raises(ValueError, match=r"gibbs_steps=.*epoch 0"):
+        EnergyModel(gibbs_steps={1: 5})
+    with pytest.raises(ValueError, match="gibbs_steps=0"):
+        EnergyModel(gibbs_steps={0: 1, 3: 0})

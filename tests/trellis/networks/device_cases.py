@@ -300,6 +300,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         (_pixels(1, 8, 8), torch.tensor([0.1, 0.9]), torch.tensor([0, 2])),
     ),
     "RBM": (_network(generative.RBM, (5,), hidden_units=3), (_pixels(5).round(),)),
+    "GaussianRBM": (_network(generative.GaussianRBM, (5,), hidden_units=3), (_x,)),
+    "VisibleBoltzmann": (_network(generative.VisibleBoltzmann, (5,)), (_x.round(),)),
+    "FactorAnalysis": (_network(generative.FactorAnalysis, (5,), latent_dim=2), (_x,)),
+    "ICA": (_network(generative.ICA, (5,)), (_x,)),
+    "SparseCoding": (_network(generative.SparseCoding, (5,), num_atoms=7, num_steps=4), (_x,)),
     "MLPDenoiser": (
         _network(generative.MLPDenoiser, (5,), 3, hidden_channels=(4,)),
         (_pixels(5), torch.tensor([0.1, 0.9]), torch.tensor([0, 2])),

@@ -13,9 +13,10 @@ from trellis.networks.generative.gan import (
     MLPGenerator,
 )
 from trellis.networks.generative.hierarchical_vae import HierarchicalVAE
+from trellis.networks.generative.linear_factors import ICA, FactorAnalysis, SparseCoding
 from trellis.networks.generative.made import MADE
 from trellis.networks.generative.pixel_cnn import PixelCNN
-from trellis.networks.generative.rbm import RBM
+from trellis.networks.generative.rbm import RBM, DeepBeliefNet, GaussianRBM, VisibleBoltzmann
 from trellis.networks.generative.unet import UNet
 from trellis.networks.generative.vae import VAE, ConvolutionalVAE, Latents
 
@@ -25,10 +26,14 @@ __all__ = [
     "CouplingNSF",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "DeepBeliefNet",
+    "FactorAnalysis",
     "Flow",
+    "GaussianRBM",
     "Glow",
     "HierarchicalVAE",
     "IAF",
+    "ICA",
     "Latents",
     "MADE",
     "MAF",
@@ -42,6 +47,8 @@ __all__ = [
     "RBM",
     "RealNVP",
     "RealNVPImage",
+    "SparseCoding",
     "UNet",
     "VAE",
+    "VisibleBoltzmann",
 ]

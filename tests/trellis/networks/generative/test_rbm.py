@@ -1,7 +1,6 @@
 """Machines: energies and samples by enumeration, exact partition functions, AIS, bad input."""
 
 import itertools
-import math
 
 import pytest
 import torch
@@ -49,7 +48,7 @@ def test_the_exact_partition_function_is_the_sum_over_all_states(
 def test_gibbs_sampling_reaches_the_distribution() -> None:
     made = machine(3, 4)
     exact = joint(made).logsumexp(1).softmax(0)
-    x = made.gibbs(torch.zeros(40_000, 3), 30, torch.Generator().manual_seed(0))
+    x = made.sample(40_000, 30, torch.Generator().manual_seed(0))
     numbers = (x * torch.tensor([4.0, 2.0, 1.0])).sum(1).long()
     found = numbers.bincount(minlength=8) / len(x)
     torch.testing.assert_close(found, exact, rtol=0, atol=0.01)
@@ -64,16 +63,33 @@ def test_annealed_importance_sampling_finds_the_exact_value_within_its_error() -
     assert float(found.value) == pytest.approx(float(exact), abs=0.15)
 
 
-def test_machines_between_begin_with_independent_units() -> None:
-    made, bias = machine(5, 4), torch.randn(5)
-    first, last = made.units.tempered(bias, 0.0), made.units.tempered(bias, 1.0)
-    v = states(5)
-    torch.testing.assert_close(first.free_energy(v), -(v @ bias) - 4 * math.log(2))
-    torch.testing.assert_close(last.free_energy(v), made(v))
-    middle = made.units.tempered(bias, 0.25)
-    hidden = torch.nn.functional.softplus(0.25 * (v @ made.weight.T + made.hidden_bias)).sum(1)
-    expected = -(v @ (0.75 * bias + 0.25 * made.visible_bias)) - hidden
-    torch.testing.assert_close(middle.free_energy(v), expected)
+def test_annealing_weighs_by_free_energies_and_draws_at_the_new_temperature() -> None:
+    made, before, now = machine(3, 4), 0.25, 0.75
+    v = states(3)
+
+    def free_energy(beta: float) -> Tensor:
+        hidden = torch.nn.functional.softplus(beta * (v @ made.weight.T + made.hidden_bias)).sum(1)
+        return -(v @ made.visible_bias) - hidden
+
+    _, gain = made.units.anneal(v, before, now)
+    torch.testing.assert_close(gain, free_energy(before) - free_energy(now))
+    torch.testing.assert_close(free_energy(1.0), made(v))
+    independent = (-free_energy(0.0)).logsumexp(0)
+    assert made.units.log_partition_independent().item() == pytest.approx(float(independent))
+    torch.manual_seed(1)
+    x = made.units.independent(40_000)
+    for beta, steps in ((0.0, 0), (now, 30)):
+        for _ in range(steps):
+            x, _ = made.units.anneal(x, now, now)
+        found = (x @ torch.tensor([4.0, 2.0, 1.0])).long().bincount(minlength=8) / len(x)
+        exact = (-free_energy(beta)).softmax(0)
+        torch.testing.assert_close(found, exact, rtol=0, atol=0.01)
+
+
+def test_temperatures_are_spaced_between_those_that_are_named() -> None:
+    made = AnnealedImportance(betas={0.5: 2, 1: 4})
+    assert made.betas == [0.0, 0.25, 0.5, 0.625, 0.75, 0.875, 1.0]
+    assert AnnealedImportance(betas=5).betas == AnnealedImportance(betas={1: 4}).betas
 
 
 def test_what_cannot_be_is_refused() -> None:
@@ -83,6 +99,10 @@ def test_what_cannot_be_is_refused() -> None:
         AnnealedImportance(betas=[0.0, 0.0, 1.0])
     with pytest.raises(ValueError, match="betas"):
         AnnealedImportance(betas=[0.1, 1.0])
+    with pytest.raises(ValueError, match=r"betas\[0.5\]=0"):
+        AnnealedImportance(betas={0.5: 0, 1.0: 3})
+    with pytest.raises(ValueError, match="increase from 0 to 1"):
+        AnnealedImportance(betas={0.5: 3, 0.9: 3})
     with pytest.raises(ValueError, match="hidden_units=0"):
         RBM((3,), hidden_units=0)
     with pytest.raises(ValueError, match="x"):
