@@ -11,12 +11,12 @@ from trellis.checks import not_negative
 
 
 class ConditionalFlowFactory(Protocol):
-    """Builds a flow of vectors given a context of ``num_classes`` features; called by keyword.
+    """Builds a flow of vectors given a context of ``context_features`` numbers; called by keyword.
 
     The network has a ``transform``, as those of ``Flow``.
     """
 
-    def __call__(self, shape: tuple[int, ...], num_classes: int) -> nn.Module: ...
+    def __call__(self, shape: tuple[int, ...], context_features: int) -> nn.Module: ...
 
 
 class PosteriorFactory(Protocol):
@@ -36,7 +36,7 @@ class FlowPosterior(nn.Module):
 
     Args:
         latent_dim: L.
-        flow: from ``(shape, num_classes)`` to a flow, as ``IAF``.
+        flow: from ``(shape, context_features)`` to a flow, as ``IAF``.
         context_features: H, numbers of the context; 0 for a flow that is the same for all
             examples.
     Shape:
@@ -52,7 +52,7 @@ class FlowPosterior(nn.Module):
     ) -> None:
         super().__init__()
         self.context_features = not_negative("context_features", context_features)
-        self.flow = flow(shape=(latent_dim,), num_classes=context_features)
+        self.flow = flow(shape=(latent_dim,), context_features=context_features)
 
     def forward(self, z0: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         repeated = context.repeat(len(z0), 1) if self.context_features else None
