@@ -31,6 +31,7 @@ from trellis.generative.diffusion_bound import diffusion_bound
 from trellis.generative.diffusion_sampling import DDIM, DiffusionSampler, ProbabilityFlow
 from trellis.generative.gaussian import gaussian_kl, gaussian_log_prob
 from trellis.generative.glow import ActNorm, InvertibleConvolution, glow_step
+from trellis.generative.guidance import Guidance
 from trellis.generative.masked import MaskedLinear, MaskedMLP
 from trellis.generative.noise_schedule import NoiseSchedule
 from trellis.generative.partition import (
@@ -91,6 +92,7 @@ __all__ = [
     "FlowPosterior",
     "FlowPrior",
     "GaussianUnits",
+    "Guidance",
     "HingeLoss",
     "Inverse",
     "InvertibleConvolution",
