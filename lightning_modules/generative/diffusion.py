@@ -1,6 +1,7 @@
 """Diffusion: learning what noise was added to an example, at any step of a chain."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -110,7 +111,7 @@ class Diffusion(GenerativeObjective):
     def build(self, spec: TensorSpec) -> None:
         labels, sizes = ("y",) if self.conditional else (), self.labels.sizes(self.sizes(spec))
         if self.autoencoder_factory is not None:
-            whole = {"shape": spec.shape}
+            whole: dict[str, Any] = {"shape": spec.shape}
             autoencoder = build_network(self.autoencoder_factory, whole, "x", objective=self)
             self.codes = FrozenCodes(autoencoder)
             sizes["shape"] = (self.codes.latent_dim,)
