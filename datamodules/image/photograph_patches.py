@@ -20,7 +20,8 @@ class PhotographPatches(DataModule):
     Batch: ``(x, y)`` with ``x [B, 3, size, size]`` of levels k / 255 and the photograph
     ``y [B]``. Both are cut into bands of five rows of patches: three to train, one to validate and
     one to test, so that no pixel is in two splits. Patches to train overlap by all but ``stride``
-    pixels, others do not. Of 16 pixels there are 3,950 to train, 400 to validate, 400 to test.
+    pixels, others do not; they stand in a fixed random order, so that the first show both. Of 16
+    pixels there are 3,950 to train, 400 to validate, 400 to test.
 
     Args:
         size: height and width of a patch in pixels, 1 to 85.
@@ -53,7 +54,8 @@ class PhotographPatches(DataModule):
         for split in ROWS:
             parts = [self._patches(photograph, split) for photograph in photographs]
             labels = torch.arange(2).repeat_interleave(len(parts[0]))
-            self.splits[split] = torch.cat(parts), labels
+            order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+            self.splits[split] = torch.cat(parts)[order], labels[order]
 
     def _patches(self, photograph: Tensor, split: Split) -> Tensor:
         """Of a photograph ``[3, H, W]``, those of a split: ``[N, 3, size, size]``."""

@@ -88,8 +88,8 @@ class LogisticMixture:
         self.num_parameters = num_components * (1 + 2 * channels + len(self.pairs))
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
-        x = as_levels(x, self.num_levels).to(parameters.dtype) / (self.num_levels - 1)
         total, means, log_scales, slopes = self._parts(parameters)
+        x = as_levels(x, self.num_levels).to(means.dtype) / (self.num_levels - 1)
         for channel, value in enumerate(x.unsqueeze(1).unbind(2)):
             mean = self._mean(channel, means, slopes, 2 * x - 1)
             # In [0, 1], half as wide as [-1, 1].
@@ -114,6 +114,8 @@ class LogisticMixture:
 
     def _parts(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Log-weights ``[B, M, *]``; means, log-scales and slopes ``[B, M, C or pairs, *]``."""
+        # Half precision cannot tell 256 levels apart.
+        parameters = parameters.to(torch.promote_types(parameters.dtype, torch.float32))
         count = self.num_components
         rest = parameters[:, count:].unflatten(1, (count, -1))
         sizes = [self.channels, self.channels, len(self.pairs)]

@@ -1,7 +1,12 @@
 import pytest
 import torch
 
-from trellis.generative.conditioning import Condition, append_context, one_hot_labels
+from trellis.generative.conditioning import (
+    Condition,
+    append_context,
+    one_hot_labels,
+    real_context,
+)
 
 
 def test_a_context_is_the_same_at_every_pixel() -> None:
@@ -23,6 +28,17 @@ def test_labels_are_one_hot_for_conditional_networks_alone() -> None:
         one_hot_labels(None, 3, "Net")
     with pytest.raises(ValueError, match="label 2 is out of range"):
         one_hot_labels(y, 2, "Net")
+
+
+def test_real_numbers_are_a_context_as_they_are() -> None:
+    y = torch.randn(3, 2)
+    assert real_context(y, 2, "Net") is y
+    assert real_context(y[:, 0], 1, "Net").equal(y[:, :1])
+    for wrong in (y[:, :1], y[:, 0], y[None], y.long()):
+        with pytest.raises(ValueError, match=r"does not fit Net\(context_features=2\): give real"):
+            real_context(wrong, 2, "Net")
+    with pytest.raises(ValueError, match=r"Net\(context_features=2\) is conditional: give real"):
+        real_context(None, 2, "Net")
 
 
 @pytest.mark.parametrize("embed_dim", [0, 2])

@@ -106,6 +106,16 @@ def test_a_far_narrow_component_stays_finite_and_learns() -> None:
     assert (parameters.grad[0, 1:3] < 0).all(), "towards the darker levels"
 
 
+def test_half_precision_is_for_the_network_alone() -> None:
+    mixture = LogisticMixture(3, 256, 2)
+    rounded = parameters_of(mixture, 50).bfloat16()
+    x = torch.randint(256, (50, 3)) / 255
+    expected = mixture.log_prob(x, rounded.float())
+    assert mixture.log_prob(x, rounded).equal(expected)
+    drawn = mixture.sample(rounded, torch.Generator().manual_seed(0)) * 255
+    torch.testing.assert_close(drawn, drawn.round(), atol=1e-4, rtol=0)
+
+
 def test_levels_by_logits_are_a_softmax() -> None:
     levels, logits = LevelLogits(4), torch.randn(6, 4, 2)
     x = torch.randint(4, (6, 1, 2))
