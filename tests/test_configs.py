@@ -37,6 +37,8 @@ SIBLINGS = {
     "generative/cvae_mnist.yaml",
     "generative/hvae_mnist.yaml",
     "generative/iwae_mnist.yaml",
+    "generative/m1m2_mnist.yaml",
+    "generative/m2_mnist.yaml",
     "generative/vae_conv_mnist.yaml",
     "generative/vae_flow_prior_mnist.yaml",
     "generative/vae_gaussian_prior_mnist.yaml",

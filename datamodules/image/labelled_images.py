@@ -17,6 +17,7 @@ from trellis.datamodules.image.augmented import (
     changed_loader,
     check_augmentable,
 )
+from trellis.datamodules.image.few_labels import LabelledDraw, few_labels
 from trellis.datamodules.image.image_files import Form, read_new_images
 from trellis.datamodules.image.pixels import VALUES, Pixels, PixelValues, image_loader
 from trellis.files import FilePath, data_root
@@ -43,11 +44,16 @@ class LabelledImages(DataModule):
         augmentations: random changes of the training images, in this order, such as
             ``RandomCrop``; of ``normalized`` and ``unit`` pixels only. After ``Mixup`` training
             labels are probabilities ``[B, classes]``.
+        num_labels: training images that keep their label, equally many of each class; the labels
+            of the others are -100. ``None`` keeps all.
+        labels_per_batch: with ``num_labels``, labelled images that are added to each training
+            batch, drawn with replacement.
     Raises:
         FileNotFoundError: the files are missing and cannot be downloaded.
         OSError: a file is damaged.
         ValueError: ``num_val`` leaves nothing to train on, a label is out of range, ``pixels``
-            or ``alpha`` is out of range, or pixels of this kind cannot be augmented.
+            or ``alpha`` is out of range, pixels of this kind cannot be augmented, or
+            ``num_labels`` does not divide into the classes or is given with augmentations.
     """
 
     folder: ClassVar[str]
@@ -68,6 +74,8 @@ class LabelledImages(DataModule):
         pixels: Literal["normalized"] | Pixels = "normalized",
         alpha: float = 1e-6,
         augmentations: Sequence[AugmentationFactory] = (),
+        num_labels: int | None = None,
+        labels_per_batch: int = 10,
     ) -> None:
         super().__init__()
         self.raw = data_root(data_dir) / self.folder / "raw"
@@ -76,6 +84,10 @@ class LabelledImages(DataModule):
         self.values = None if pixels == "normalized" else PixelValues(pixels, alpha)
         check_augmentable(augmentations, pixels, "normalized", "unit")
         self.changes = ImageChanges(augmentations, len(self.classes))
+        if num_labels is not None and augmentations:
+            raise ValueError(f"num_labels={num_labels}: give no augmentations, or all labels")
+        self.num_labels = num_labels
+        self.labels_per_batch = at_least_one("labels_per_batch", labels_per_batch)
         channels, *size = self.shape
         self.spec = TensorSpec(
             channels * size[0] * size[1] if flatten else channels,
@@ -98,6 +110,9 @@ class LabelledImages(DataModule):
         if self.splits:
             return
         self.splits = held_out(*self.read("train"), *self.read("test"), self.num_val)
+        if self.num_labels is not None:
+            x, y = self.splits["train"]
+            self.splits["train"] = x, few_labels(y, self.num_labels, len(self.classes))
 
     def loader(self, split: Split) -> Loader[tuple[Tensor, Tensor]]:
         if split == "train" and self.changes:
@@ -123,6 +138,7 @@ class LabelledImages(DataModule):
         train, values, fixed = split == "train", self.values, None
         if values is not None and values.is_fixed(train):
             fixed = values.fixed(pixels, SPLITS.index(split))
+        draws = train and self.num_labels is not None
         return image_loader(
             pixels,
             labels,
@@ -131,6 +147,7 @@ class LabelledImages(DataModule):
             fixed,
             batch_size=self.batch_size,
             train=train,
+            further=LabelledDraw(labels, self.labels_per_batch) if draws else None,
         )
 
     def _scaled(self, pixels: Tensor, epoch: int, first: int) -> Tensor:

@@ -88,6 +88,7 @@ def image_loader(
     *,
     batch_size: int,
     train: bool,
+    further: Callable[[int, int], Tensor] | None = None,
 ) -> Loader[tuple[Tensor, Tensor]]:
     """Batches ``(x, y)`` of images that are kept as bytes and become values batch by batch.
 
@@ -99,9 +100,12 @@ def image_loader(
         fixed: the values of all images, where no epoch changes them; instead of ``values``.
         batch_size: examples per batch.
         train: shuffle, and pad over processes.
+        further: ``(epoch, first example of the batch)`` -> indices of examples to add to it.
     """
 
     def batch(indices: Tensor) -> tuple[Tensor, Tensor]:
+        if further is not None:
+            indices = torch.cat([indices, further(loader.epoch, int(indices[0]))])
         if fixed is None:
             x = values(pixels.index_select(0, indices), loader.epoch, int(indices[0]))
         else:

@@ -25,7 +25,13 @@ from trellis.datamodules.rl import EnvironmentReplay, EnvironmentRollouts
 from trellis.datamodules.sequence import FactQuestions
 from trellis.generative import Enumeration, ProbabilityFlow
 from trellis.index import family_names
-from trellis.lightning_modules.generative import GAN, Diffusion, EnergyModel, FlowMatching
+from trellis.lightning_modules.generative import (
+    GAN,
+    Diffusion,
+    EnergyModel,
+    FlowMatching,
+    SemiSupervised,
+)
 from trellis.lightning_modules.graph import (
     GraphRegression,
     GraphTasks,
@@ -44,7 +50,7 @@ from trellis.lightning_modules.sequence import (
     SkipGram,
     SpanAnswering,
 )
-from trellis.networks.generative import RBM, MLPDenoiser, MLPDiscriminator, MLPGenerator
+from trellis.networks.generative import RBM, VAE, MLPDenoiser, MLPDiscriminator, MLPGenerator
 from trellis.networks.graph import GCN, VGAE
 from trellis.networks.rl import (
     ActorCriticNetwork,
@@ -62,6 +68,7 @@ from trellis.networks.sequence import (
     SentenceEncoder,
     SkipGramEmbedding,
 )
+from trellis.networks.vector import MLP
 from trellis.spec import NodeSpec, TensorSpec
 
 small: dict[str, Any] = {"hidden_channels": (8,)}
@@ -113,6 +120,17 @@ OBJECTIVES: dict[str, Case] = {
     "CausalLM": Case(
         partial(CausalLM, partial(small_gru, dropout=0.0), adam, carry_state=True),
         partial(Streams, steps=5),
+    ),
+    "SemiSupervised": Case(
+        partial(
+            SemiSupervised,
+            partial(MLP, **small),
+            partial(VAE, latent_dim=2, **small),
+            adam,
+            likelihood="gaussian",
+            features=partial(VAE, latent_dim=3, **small),
+        ),
+        Points,
     ),
     "CountingLM": Case(
         partial(CountingLM, partial(KneserNeyLM, order=3), carry_state=True),
