@@ -27,7 +27,7 @@ class MachineFactory(Protocol):
 
     The network is a ``BoltzmannMachine``, or has like one ``values`` (what the entries are),
     ``units`` (what is trained, see ``Units``), ``states(x) -> [B, units]`` (examples as states of
-    these), ``forward(x) -> F [B]``, which is :math:`-\ln p(x) - \ln Z` or a bound, and
+    these), ``free_energy(x) -> F [B]``, which is :math:`-\ln p(x) - \ln Z` or a bound of it, and
     ``sample(num_samples, num_steps, generator) -> [N, *shape]``.
     """
 
@@ -95,7 +95,7 @@ class EnergyModel(GenerativeObjective):
 
     def forward(self, x: Tensor) -> Tensor:
         """Free energies ``[B]``."""
-        return self.network(x)
+        return self.network.free_energy(x)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         states, units = self.network.states(batch[0]), self.network.units

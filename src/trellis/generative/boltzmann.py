@@ -211,7 +211,7 @@ class GaussianUnits(NamedTuple):
 class PairwiseUnits(NamedTuple):
     r"""A Boltzmann machine without hidden units: an Ising model with couplings of its own.
 
-    .. math:: F_\beta(v) = -b^\top v - \tfrac{\beta}{2} v^\top W v
+    .. math:: F_\beta(v) = -\beta\, (b^\top v + \tfrac12 v^\top W v)
 
     Args:
         weight: W, symmetric with a diagonal of 0, ``[D, D]``.
@@ -238,7 +238,7 @@ class PairwiseUnits(NamedTuple):
 
     def free_energy(self, visible: Tensor) -> Tensor:
         """See ``Units``: the energy, as nothing is hidden."""
-        return -(visible @ self.visible_bias) - self._coupling(visible)
+        return -(visible @ self.visible_bias) - ((visible @ self.weight) * visible).sum(1) / 2
 
     def gibbs(
         self, visible: Tensor, num_steps: int, generator: torch.Generator | None = None
@@ -248,28 +248,25 @@ class PairwiseUnits(NamedTuple):
 
     def independent(self, num_states: int, generator: torch.Generator | None = None) -> Tensor:
         """See ``Units``."""
-        return drawn(self.visible_bias.expand(num_states, -1), generator)
+        return drawn(torch.zeros_like(self.visible_bias).expand(num_states, -1), generator)
 
     def log_partition_independent(self) -> Tensor:
         """See ``Units``."""
-        return F.softplus(self.visible_bias.double()).sum()
+        return self.visible_bias.double().new_tensor(len(self.visible_bias) * math.log(2))
 
     def anneal(self, visible: Tensor, before: float, now: float) -> tuple[Tensor, Tensor]:
         """See ``Units``."""
-        return self._swept(visible, now, 1, None), (now - before) * self._coupling(visible)
-
-    def _coupling(self, visible: Tensor) -> Tensor:
-        return ((visible @ self.weight) * visible).sum(1) / 2
+        return self._swept(visible, now, 1, None), (before - now) * self.free_energy(visible)
 
     def _swept(
         self, visible: Tensor, beta: float, num_steps: int, generator: torch.Generator | None
     ) -> Tensor:
-        visible, weight = visible.clone(), beta * self.weight
+        visible, weight, biases = visible.clone(), beta * self.weight, beta * self.visible_bias
         like = {"device": visible.device, "dtype": visible.dtype}
         for _ in range(num_steps):
             uniform = torch.rand(visible.shape, generator=generator, **like)
             for i in range(visible.size(1)):
-                logit = visible @ weight[i] + self.visible_bias[i]
+                logit = visible @ weight[i] + biases[i]
                 visible[:, i] = self._changed(visible[:, i], logit, uniform[:, i])
         return visible
 

@@ -14,7 +14,7 @@ from trellis.datamodules.engine.base import DataModule
 from trellis.datamodules.engine.loader import Loader
 from trellis.generative import BoltzmannUnits, Enumeration
 from trellis.lightning_modules.generative.energy_model import EnergyModel
-from trellis.networks.generative.rbm import RBM
+from trellis.networks.generative import MADE, RBM, GaussianRBM
 from trellis.optim.schedule import Schedule
 from trellis.spec import TensorSpec
 
@@ -59,7 +59,7 @@ def test_it_learns_the_density_and_samples_it(
     persistent: bool, gap: float, share: float, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    decay = partial(Schedule, decay="linear")
+    decay = partial(Schedule, decay="linear") if persistent else None
     objective = make(decay, gibbs_steps=3, persistent=persistent, sample_steps=50)
     trainer = quiet_trainer(tmp_path, max_epochs=25)
     trainer.fit(objective, Pairs())
@@ -89,10 +89,15 @@ def test_chains_go_on_after_a_resume(tmp_path: Path) -> None:
     assert type(trellis.load(tmp_path / "2.ckpt")) is EnergyModel
 
 
-def test_data_that_are_not_binary_are_refused() -> None:
+def test_data_that_units_do_not_fit_are_refused() -> None:
     objective = make(spec=TensorSpec(4, 1, values="unit"))
-    with pytest.raises(ValueError, match=r"values='unit'.*BinaryDensities"):
+    with pytest.raises(ValueError, match=r"RBM are 0 or 1.*values='unit'.*BinaryDensities"):
         objective.configure_model()
+    objective = EnergyModel(GaussianRBM, spec=Pairs.spec)
+    with pytest.raises(ValueError, match=r"GaussianRBM are Gaussian.*values='binary'.*RBM"):
+        objective.configure_model()
+    with pytest.raises(ValueError, match="MADE is none"):
+        EnergyModel(MADE, spec=Pairs.spec).configure_model()
 
 
 def test_chains_become_longer_in_the_epochs_that_say_so(

@@ -300,6 +300,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         (_pixels(1, 8, 8), torch.tensor([0.1, 0.9]), torch.tensor([0, 2])),
     ),
     "RBM": (_network(generative.RBM, (5,), hidden_units=3), (_pixels(5).round(),)),
+    "DeepBeliefNet": (
+        _network(generative.DeepBeliefNet, (5,), hidden_units=(4, 3)),
+        (_x.round(),),
+    ),
     "GaussianRBM": (_network(generative.GaussianRBM, (5,), hidden_units=3), (_x,)),
     "VisibleBoltzmann": (_network(generative.VisibleBoltzmann, (5,)), (_x.round(),)),
     "FactorAnalysis": (_network(generative.FactorAnalysis, (5,), latent_dim=2), (_x,)),

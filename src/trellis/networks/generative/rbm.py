@@ -53,6 +53,10 @@ class BoltzmannMachine(nn.Module, ABC):
         return x.flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.free_energy(x)
+
+    def free_energy(self, x: Tensor) -> Tensor:
+        """F of each example, ``[B]``."""
         return self.units.free_energy(self.states(x))
 
     @torch.no_grad()
@@ -172,7 +176,8 @@ class DeepBeliefNet(nn.Module):
         shape: of an example; D zeros and ones.
         hidden_units: of each layer, from the lowest to the top; at least two.
     Shape:
-        x ``[B, *shape]`` -> F ``[B]``, each of one random h
+        x ``[B, *shape]`` -> probabilities of the top's hidden units, each layer given those of
+        the one below, ``[B, H]``
     Raises:
         ValueError: fewer than two layers, a size below 1, or an x of another shape.
 
@@ -210,6 +215,14 @@ class DeepBeliefNet(nn.Module):
         return states
 
     def forward(self, x: Tensor) -> Tensor:
+        check_examples(x, self.shape, "DeepBeliefNet")
+        code = x.flatten(1)
+        for layer in self._layers():
+            code = layer.hidden_logits(code).sigmoid()
+        return code
+
+    def free_energy(self, x: Tensor) -> Tensor:
+        """F of each example with a random h, ``[B]``."""
         check_examples(x, self.shape, "DeepBeliefNet")
         visible, log_ratio = x.flatten(1), x.new_zeros(len(x))
         for layer in self._layers()[:-1]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trellis.generative.partition import AnnealedImportance, Enumeration
-from trellis.networks.generative.rbm import RBM
+from trellis.networks.generative import RBM, DeepBeliefNet, VisibleBoltzmann
 
 
 def machine(visible: int, hidden: int, scale: float = 1.0) -> RBM:
@@ -92,6 +92,57 @@ def test_temperatures_are_spaced_between_those_that_are_named() -> None:
     assert AnnealedImportance(betas=5).betas == AnnealedImportance(betas={1: 4}).betas
 
 
+def belief_net(hidden_units: tuple[int, ...] = (3, 5)) -> DeepBeliefNet:
+    torch.manual_seed(0)
+    made = DeepBeliefNet((2, 2), hidden_units=hidden_units)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return made
+
+
+def exact(made: DeepBeliefNet) -> Tensor:
+    """ln p of all 16 examples of a net of two layers, but for ln Z of the top."""
+    below, top = (layer.units for layer in made.layers)
+    h, v = states(3), states(4)
+    visible = torch.distributions.Bernoulli(logits=below.visible_logits(h)[:, None])
+    return (visible.log_prob(v).sum(2) - top.free_energy(h)[:, None]).logsumexp(0).detach()
+
+
+def test_free_energies_of_a_belief_net_are_importance_weights_and_a_bound() -> None:
+    made, right = belief_net(), exact(belief_net())
+    found = made.free_energy(states(4).repeat(50_000, 1).view(-1, 2, 2)).view(50_000, 16)
+    torch.testing.assert_close((-found).exp().mean(0).log(), right, rtol=0, atol=0.05)
+    assert (found.mean(0) > -right).all()
+    x = made.sample(40_000, 50, torch.Generator().manual_seed(0)).flatten(1)
+    shares = (x @ torch.tensor([8.0, 4.0, 2.0, 1.0])).long().bincount(minlength=16) / len(x)
+    torch.testing.assert_close(shares, right.softmax(0), rtol=0, atol=0.01)
+
+
+def test_a_belief_net_whose_top_is_turned_around_is_the_machine_below() -> None:
+    # Hinton, Osindero and Teh 2006, section 4: where the bound begins, and is no bound but equal.
+    made = belief_net((3, 4))
+    below, top = made.layers
+    with torch.no_grad():
+        top.weight.copy_(below.weight.T)
+        top.visible_bias.copy_(below.hidden_bias)
+        top.hidden_bias.copy_(below.visible_bias)
+    x = states(4).view(-1, 2, 2)
+    torch.testing.assert_close(made.free_energy(x), below(x))
+
+
+def test_a_belief_net_trains_its_top_alone_on_states_below_it() -> None:
+    made = belief_net((3, 5, 2))
+    trained = [name for name, each in made.named_parameters() if each.requires_grad]
+    assert {name.partition(".weight")[0] for name in trained if "weight" in name} == {"layers.2"}
+    found = made.states(torch.ones(20_000, 2, 2))
+    first = made.layers[0].units.hidden_logits(torch.ones(1, 4)).sigmoid()
+    h = states(3)
+    share = (h * first + (1 - h) * (1 - first)).prod(1)
+    expected = share @ made.layers[1].units.hidden_logits(h).sigmoid()
+    torch.testing.assert_close(found.mean(0), expected, rtol=0, atol=0.02)
+    assert made(torch.ones(6, 2, 2)).shape == (6, 2)
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match=r"2\^23 states.*AnnealedImportance"):
         Enumeration()(machine(30, 23).units)
@@ -105,5 +156,9 @@ def test_what_cannot_be_is_refused() -> None:
         AnnealedImportance(betas={0.5: 3, 0.9: 3})
     with pytest.raises(ValueError, match="hidden_units=0"):
         RBM((3,), hidden_units=0)
+    with pytest.raises(ValueError, match="number of hidden_units=1.*RBM"):
+        DeepBeliefNet((3,), hidden_units=(2,))
+    with pytest.raises(ValueError, match=r"rule='glauber'.*metropolis"):
+        VisibleBoltzmann((3,), rule="glauber")
     with pytest.raises(ValueError, match="x"):
         machine(3, 2)(torch.zeros(2, 4))
