@@ -16,6 +16,11 @@ from trellis.networks.generative.hierarchical_vae import HierarchicalVAE
 from trellis.networks.generative.made import MADE
 from trellis.networks.generative.pixel_cnn import PixelCNN
 from trellis.networks.generative.rbm import RBM
+from trellis.networks.generative.translation import (
+    PatchDiscriminator,
+    TranslationResNet,
+    TranslationUNet,
+)
 from trellis.networks.generative.unet import UNet
 from trellis.networks.generative.vae import VAE, ConvolutionalVAE, Latents
 
@@ -38,10 +43,13 @@ __all__ = [
     "MLPGenerator",
     "NICE",
     "NSF",
+    "PatchDiscriminator",
     "PixelCNN",
     "RBM",
     "RealNVP",
     "RealNVPImage",
+    "TranslationResNet",
+    "TranslationUNet",
     "UNet",
     "VAE",
 ]
