@@ -1,6 +1,6 @@
 """What objectives share that make their own optimisation steps."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,7 +66,7 @@ def planned_steps(trainer: L.Trainer, batches: int = 1) -> int:
     return int(min(limit, trainer.num_training_batches * trainer.max_epochs / batches))
 
 
-def step_schedulers(schedulers: Sequence[Any], stepped: bool, is_last_batch: bool) -> None:
+def step_schedulers(schedulers: Iterable[Any], stepped: bool, is_last_batch: bool) -> None:
     """Step the schedulers that are due at the end of a batch, before any validation.
 
     Args:
@@ -83,7 +83,7 @@ def step_schedulers(schedulers: Sequence[Any], stepped: bool, is_last_batch: boo
             scheduler.step()
 
 
-def step_plateaus(schedulers: Sequence[Any], metrics: Mapping[str, Tensor]) -> None:
+def step_plateaus(schedulers: Iterable[Any], metrics: Mapping[str, Tensor]) -> None:
     """Step the schedulers that wait for a metric, Lightning's ``ReduceLROnPlateau``."""
     for scheduler in schedulers:
         if hasattr(scheduler, "monitor"):
