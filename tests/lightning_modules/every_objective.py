@@ -132,6 +132,8 @@ class Negatives(Points):
         self.spec = TensorPairSpec(image, image, paired)  # type: ignore[assignment]
 
 
+# Weights begin at N(0, 0.02): steps of 0.01 would leave nothing of them.
+_slow = partial(torch.optim.Adam, lr=0.001)
 _patches = partial(PatchDiscriminator, channels=2, num_layers=1)
 
 # Class -> its case.
@@ -197,8 +199,8 @@ OBJECTIVES: dict[str, Case] = {
             Pix2Pix,
             partial(TranslationUNet, channels=2, num_levels=2, dropout=0.0),
             _patches,
-            adam,
-            adam,
+            _slow,
+            _slow,
         ),
         Negatives,
     ),
@@ -207,8 +209,8 @@ OBJECTIVES: dict[str, Case] = {
             CycleGAN,
             partial(TranslationResNet, channels=2, num_blocks=1),
             _patches,
-            adam,
-            adam,
+            _slow,
+            _slow,
             pool_size=10,
         ),
         partial(Negatives, paired=False),
