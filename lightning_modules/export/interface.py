@@ -18,6 +18,7 @@ from trellis.spec import (
     LabelledTokenSpec,
     QuestionSpec,
     RatedPairSpec,
+    TensorPairSpec,
     TokenPairSpec,
     TokenSpec,
 )
@@ -198,8 +199,9 @@ def _integers(asked: _Request, below: int, *shape: int) -> Tensor:
 
 
 def _examples(asked: _Request) -> Tensor:
-    x = torch.rand(asked.sizes.batch, *asked.spec.shape, generator=asked.generator)
-    return x.round() if asked.spec.values == "binary" else x
+    spec = asked.spec.input if isinstance(asked.spec, TensorPairSpec) else asked.spec
+    x = torch.rand(asked.sizes.batch, *spec.shape, generator=asked.generator)
+    return x.round() if spec.values == "binary" else x
 
 
 def _targets(asked: _Request) -> Tensor:

@@ -22,12 +22,15 @@ from trellis.generative.adversarial import (
 from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.evaluation import BatchMean
 from trellis.lightning_modules.engine.lightning_private import do_not_count
-from trellis.lightning_modules.engine.objective import (
-    Stage,
-    plan,
-    steps_often,
+from trellis.lightning_modules.engine.objective import Stage
+from trellis.lightning_modules.engine.own_steps import (
+    clip_gradients,
+    frozen,
+    planned_steps,
+    scheduled,
+    step_plateaus,
+    step_schedulers,
 )
-from trellis.lightning_modules.engine.own_steps import clip_gradients, frozen
 from trellis.lightning_modules.generative.generative_objective import GenerativeObjective
 from trellis.networks.generative.gan import MLPDiscriminator, MLPGenerator
 from trellis.spec import TensorSpec
@@ -142,20 +145,11 @@ class GAN(GenerativeObjective):
             make(network.parameters())
             for make, network in zip(self.optimizer_factories, networks, strict=True)
         ]
-        if self.lr_scheduler is None:
-            return optimizers
-        schedulers = [self.lr_scheduler(optimizer) for optimizer in optimizers]
-        for scheduler in schedulers:
-            plan(scheduler, self._planned_steps)
-        return optimizers, [{"scheduler": scheduler} for scheduler in schedulers]
-
-    def _planned_steps(self) -> int:
-        """Steps of the generator in the whole run."""
-        batches = int(self.trainer.estimated_stepping_batches)  # or max_steps, if that is less
-        if self.trainer.max_epochs in (None, -1):
-            return batches
-        epochs = self.trainer.num_training_batches * self.trainer.max_epochs
-        return int(min(batches, epochs / self.critic_steps))
+        return scheduled(
+            optimizers,
+            self.lr_scheduler,
+            lambda: planned_steps(self.trainer, self.critic_steps),
+        )
 
     def setup(self, stage: str) -> None:
         self._critic_steps = 0
@@ -185,7 +179,7 @@ class GAN(GenerativeObjective):
         losses = {"discriminator_loss": self._discriminator_step(x, fake.detach(), labels)}
         if train_generator:
             losses["generator_loss"] = self._generator_step(fake, labels)
-        self._step_schedulers(train_generator)
+        step_schedulers(self._schedulers(), train_generator, self.trainer.is_last_batch)
         self._critic_steps = 0 if train_generator else self._critic_steps + 1
         self.log_train(**losses)
 
@@ -232,19 +226,8 @@ class GAN(GenerativeObjective):
     def _schedulers(self) -> list[Any]:
         return self.lr_schedulers() or []  # type: ignore[return-value]
 
-    def _step_schedulers(self, generator_stepped: bool) -> None:
-        # Schedulers of epochs are stepped in the last batch, before the validation, as Lightning
-        # does: the checkpoints of the validation and of the end of the epoch then agree.
-        for scheduler in self._schedulers():
-            if hasattr(scheduler, "monitor"):
-                continue  # until its metric has been logged
-            if generator_stepped if steps_often(scheduler) else self.trainer.is_last_batch:
-                scheduler.step()
-
     def on_train_epoch_end(self) -> None:
-        for scheduler in self._schedulers():
-            if hasattr(scheduler, "monitor"):  # Lightning's ReduceLROnPlateau
-                scheduler.step(self.trainer.callback_metrics[scheduler.monitor])
+        step_plateaus(self._schedulers(), self.trainer.callback_metrics)
 
     def evaluate(self, batch: tuple[Tensor, Tensor], stage: Stage) -> None:
         x, y = batch

@@ -70,6 +70,22 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class TensorPairSpec:
+    """Pairs of tensors: an input, and the target to translate it into.
+
+    Args:
+        input: of the inputs.
+        target: of the targets.
+        paired: whether the targets of a training batch belong to its inputs; in validation and
+            test they do.
+    """
+
+    input: TensorSpec
+    target: TensorSpec
+    paired: bool = True
+
+
+@dataclass(frozen=True)
 class NodeSpec:
     """One graph whose nodes have features and class labels, or real targets.
 

@@ -31,6 +31,11 @@ from trellis.lightning_modules.generative import (
     EnergyModel,
     FlowMatching,
     SemiSupervised,
+    CycleGAN,
+    Diffusion,
+    EnergyModel,
+    FlowMatching,
+    Pix2Pix,
 )
 from trellis.lightning_modules.graph import (
     GraphRegression,
@@ -51,6 +56,15 @@ from trellis.lightning_modules.sequence import (
     SpanAnswering,
 )
 from trellis.networks.generative import RBM, VAE, MLPDenoiser, MLPDiscriminator, MLPGenerator
+from trellis.networks.generative import (
+    RBM,
+    MLPDenoiser,
+    MLPDiscriminator,
+    MLPGenerator,
+    PatchDiscriminator,
+    TranslationResNet,
+    TranslationUNet,
+)
 from trellis.networks.graph import GCN, VGAE
 from trellis.networks.rl import (
     ActorCriticNetwork,
@@ -70,6 +84,7 @@ from trellis.networks.sequence import (
 )
 from trellis.networks.vector import MLP
 from trellis.spec import NodeSpec, TensorSpec
+from trellis.spec import NodeSpec, TensorPairSpec, TensorSpec
 
 small: dict[str, Any] = {"hidden_channels": (8,)}
 _rollouts = partial(
@@ -112,6 +127,21 @@ class Bits(Points):
         self.x = (self.x > 0).float()
         self.spec = TensorSpec(6, 3, values="binary")
 
+
+class Negatives(Points):
+    """37 small images, in negative and as they are."""
+
+    def __init__(self, paired: bool = True) -> None:
+        super().__init__()
+        self.y = torch.rand(37, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        self.x = 1 - self.y
+        image = TensorSpec(1, 0, (8, 8), values="unit")
+        self.spec = TensorPairSpec(image, image, paired)  # type: ignore[assignment]
+
+
+# Weights begin at N(0, 0.02): steps of 0.01 would leave nothing of them.
+_slow = partial(torch.optim.Adam, lr=0.001)
+_patches = partial(PatchDiscriminator, channels=2, num_layers=1)
 
 # Class -> its case.
 OBJECTIVES: dict[str, Case] = {
@@ -181,6 +211,27 @@ OBJECTIVES: dict[str, Case] = {
             adam,
         ),
         Points,
+    ),
+    "Pix2Pix": Case(
+        partial(
+            Pix2Pix,
+            partial(TranslationUNet, channels=2, num_levels=2, dropout=0.0),
+            _patches,
+            _slow,
+            _slow,
+        ),
+        Negatives,
+    ),
+    "CycleGAN": Case(
+        partial(
+            CycleGAN,
+            partial(TranslationResNet, channels=2, num_blocks=1),
+            _patches,
+            _slow,
+            _slow,
+            pool_size=10,
+        ),
+        partial(Negatives, paired=False),
     ),
     "FlowMatching": Case(
         partial(FlowMatching, partial(MLPDenoiser, **small), adam, likelihood_steps=2), Points

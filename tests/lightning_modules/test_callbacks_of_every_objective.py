@@ -29,7 +29,7 @@ REFUSALS = {
     "LearningRateFinder": r"LearningRateFinder: \w+ makes its own steps, and hands it no loss",
     "StochasticWeightAveraging": "SWA currently works with 1 `optimizer`",
 }
-SEVERAL_OPTIMIZERS = {"GAN", "DDPG", "SAC", "TD3"}
+SEVERAL_OPTIMIZERS = {"GAN", "Pix2Pix", "CycleGAN", "DDPG", "SAC", "TD3"}
 OWN_STEPS = {*SEVERAL_OPTIMIZERS, "A2C", "DQN", "PPO", "REINFORCE", "TRPO"}
 
 

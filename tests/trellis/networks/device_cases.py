@@ -299,6 +299,18 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         _network(generative.UNet, (1, 8, 8), 3, channels=8, num_heads=2),
         (_pixels(1, 8, 8), torch.tensor([0.1, 0.9]), torch.tensor([0, 2])),
     ),
+    "TranslationUNet": (
+        _network(generative.TranslationUNet, 1, 2, channels=4, num_levels=2),
+        (_pixels(1, 8, 8),),
+    ),
+    "TranslationResNet": (
+        _network(generative.TranslationResNet, 1, 2, channels=4, num_blocks=1),
+        (_pixels(1, 8, 8),),
+    ),
+    "PatchDiscriminator": (
+        _network(generative.PatchDiscriminator, 2, channels=4, num_layers=1),
+        (_pixels(2, 8, 8),),
+    ),
     "RBM": (_network(generative.RBM, (5,), hidden_units=3), (_pixels(5).round(),)),
     "DeepBeliefNet": (
         _network(generative.DeepBeliefNet, (5,), hidden_units=(4, 3)),

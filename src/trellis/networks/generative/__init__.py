@@ -17,6 +17,12 @@ from trellis.networks.generative.linear_factors import ICA, FactorAnalysis, Spar
 from trellis.networks.generative.made import MADE
 from trellis.networks.generative.pixel_cnn import PixelCNN
 from trellis.networks.generative.rbm import RBM, DeepBeliefNet, GaussianRBM, VisibleBoltzmann
+from trellis.networks.generative.rbm import RBM
+from trellis.networks.generative.translation import (
+    PatchDiscriminator,
+    TranslationResNet,
+    TranslationUNet,
+)
 from trellis.networks.generative.unet import UNet
 from trellis.networks.generative.vae import VAE, ConvolutionalVAE, Latents
 
@@ -43,11 +49,14 @@ __all__ = [
     "MLPGenerator",
     "NICE",
     "NSF",
+    "PatchDiscriminator",
     "PixelCNN",
     "RBM",
     "RealNVP",
     "RealNVPImage",
     "SparseCoding",
+    "TranslationResNet",
+    "TranslationUNet",
     "UNet",
     "VAE",
     "VisibleBoltzmann",

@@ -61,7 +61,7 @@ class MLPGenerator(nn.Module):
             activation=activation,
             batch_norm=batch_norm,
         )
-        self.output = _output(output)
+        self.output = output_activation(output)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         _check_noise(z, self.latent_dim)
@@ -169,8 +169,10 @@ class DCGANGenerator(nn.Module):
                 nn.ReLU(inplace=True),
                 nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False),
             ]
-        self.layers = nn.Sequential(*layers, _output(output))
-        _initialize_(self)
+        self.layers = nn.Sequential(*layers, output_activation(output))
+        # In this format convolutions of few channels take half the time on a CPU.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        initialize_(self)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         _check_noise(z, self.latent_dim)
@@ -226,7 +228,8 @@ class DCGANDiscriminator(nn.Module):
             layers.append(nn.LeakyReLU(0.2, inplace=True))
             before = after
         self.layers = nn.Sequential(*layers, nn.Conv2d(before, 1, side, bias=False))
-        _initialize_(self)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        initialize_(self)
         if spectral_norm:
             _normalise_(self)
 
@@ -249,7 +252,12 @@ def _grid(shape: Sequence[int]) -> tuple[int, int]:
     )
 
 
-def _output(name: Output) -> nn.Module:
+def output_activation(name: Output) -> nn.Module:
+    """The activation of a generator's output.
+
+    Raises:
+        ValueError: an unknown name.
+    """
     return activation_module(choose_from("output", name, Output))
 
 
@@ -258,10 +266,8 @@ def _check_noise(z: Tensor, latent_dim: int) -> None:
         raise ValueError(f"z {list(z.shape)}: give noise [B, {latent_dim}]")
 
 
-def _initialize_(network: nn.Module) -> None:
-    """Weights as in the authors' code, where those of batch norm start around 1."""
-    # In this format convolutions of few channels take half the time on a CPU.
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def initialize_(network: nn.Module) -> None:
+    """Weights as in the authors' code of DCGAN: N(0, 0.02), and N(1, 0.02) of batch norm."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, 0.0, 0.02)
