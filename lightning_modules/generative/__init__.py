@@ -7,8 +7,8 @@ from trellis.lightning_modules.generative.diffusion import Diffusion
 from trellis.lightning_modules.generative.energy_model import EnergyModel
 from trellis.lightning_modules.generative.flow_matching import FlowMatching
 from trellis.lightning_modules.generative.gan import GAN
-from trellis.lightning_modules.generative.semi_supervised import SemiSupervised
 from trellis.lightning_modules.generative.pix2pix import Pix2Pix
+from trellis.lightning_modules.generative.semi_supervised import SemiSupervised
 from trellis.lightning_modules.generative.variational import Variational
 
 __all__ = [

@@ -27,15 +27,12 @@ from trellis.generative import Enumeration, ProbabilityFlow
 from trellis.index import family_names
 from trellis.lightning_modules.generative import (
     GAN,
-    Diffusion,
-    EnergyModel,
-    FlowMatching,
-    SemiSupervised,
     CycleGAN,
     Diffusion,
     EnergyModel,
     FlowMatching,
     Pix2Pix,
+    SemiSupervised,
 )
 from trellis.lightning_modules.graph import (
     GraphRegression,
@@ -55,9 +52,9 @@ from trellis.lightning_modules.sequence import (
     SkipGram,
     SpanAnswering,
 )
-from trellis.networks.generative import RBM, VAE, MLPDenoiser, MLPDiscriminator, MLPGenerator
 from trellis.networks.generative import (
     RBM,
+    VAE,
     MLPDenoiser,
     MLPDiscriminator,
     MLPGenerator,
@@ -83,7 +80,6 @@ from trellis.networks.sequence import (
     SkipGramEmbedding,
 )
 from trellis.networks.vector import MLP
-from trellis.spec import NodeSpec, TensorSpec
 from trellis.spec import NodeSpec, TensorPairSpec, TensorSpec
 
 small: dict[str, Any] = {"hidden_channels": (8,)}

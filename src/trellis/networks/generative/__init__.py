@@ -17,7 +17,6 @@ from trellis.networks.generative.linear_factors import ICA, FactorAnalysis, Spar
 from trellis.networks.generative.made import MADE
 from trellis.networks.generative.pixel_cnn import PixelCNN
 from trellis.networks.generative.rbm import RBM, DeepBeliefNet, GaussianRBM, VisibleBoltzmann
-from trellis.networks.generative.rbm import RBM
 from trellis.networks.generative.translation import (
     PatchDiscriminator,
     TranslationResNet,
