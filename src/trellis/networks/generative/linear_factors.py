@@ -4,6 +4,7 @@ Legend: B examples of shape ``shape`` with D entries, L factors, N samples, K at
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +68,11 @@ class FactorAnalysis(Sampler):
 
     def _draw(self, count: int, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
         size, latent_dim = self.weight.shape
-        like = {"device": self.weight.device, "dtype": self.weight.dtype, "generator": generator}
+        like: Any = {
+            "device": self.weight.device,
+            "dtype": self.weight.dtype,
+            "generator": generator,
+        }
         z, noise = torch.randn(count, latent_dim, **like), torch.randn(count, size, **like)
         x = z @ self.weight.t() + self.mean + self.log_scale.exp() * noise
         return x.view(-1, *self.shape)

@@ -5,7 +5,7 @@ Legend: B examples of D visible units, H hidden units, N samples.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -203,7 +203,8 @@ class DeepBeliefNet(nn.Module):
         return self._layers()[-1]
 
     def _layers(self) -> list[BoltzmannUnits]:
-        return [layer.units for layer in self.layers]
+        machines: Any = self.layers
+        return [machine.units for machine in machines]
 
     @torch.no_grad()
     def states(self, x: Tensor) -> Tensor:
