@@ -170,7 +170,7 @@ class DeepBeliefNet(nn.Module):
     layer above or below, the units of a layer are independent, with the same weights both ways.
 
     Only the top learns. The layers below it take the weights of a net without it, by ``init_from``
-    and ``init_map``: of an ``RBM`` by ``{network.layers.0: network}``.
+    and ``init_map``: of an ``RBM`` by ``{network: network.layers.0}``.
 
     Args:
         shape: of an example; D zeros and ones.
