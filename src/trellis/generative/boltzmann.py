@@ -4,7 +4,7 @@ Legend: B examples of D visible units, H hidden units, N states.
 """
 
 import math
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -262,7 +262,7 @@ class PairwiseUnits(NamedTuple):
         self, visible: Tensor, beta: float, num_steps: int, generator: torch.Generator | None
     ) -> Tensor:
         visible, weight, biases = visible.clone(), beta * self.weight, beta * self.visible_bias
-        like = {"device": visible.device, "dtype": visible.dtype}
+        like: Any = {"device": visible.device, "dtype": visible.dtype}
         for _ in range(num_steps):
             uniform = torch.rand(visible.shape, generator=generator, **like)
             for i in range(visible.size(1)):

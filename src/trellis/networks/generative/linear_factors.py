@@ -4,6 +4,7 @@ Legend: B examples of shape ``shape`` with D entries, L factors, N samples, K at
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from torch.distributions import LowRankMultivariateNormal
 from trellis.checks import at_least_one, check_examples, not_negative, num_entries
 from trellis.generative.sparse_coding import fista
 from trellis.networks.generative.sampler import Sampler
+
+SMALLEST_VARIANCE = 1e-4
 
 
 class FactorAnalysis(Sampler):
@@ -25,8 +28,8 @@ class FactorAnalysis(Sampler):
         shape: of an example.
         latent_dim: L, at most D.
         isotropic: one variance of the noise for all entries, which is probabilistic principal
-            component analysis; else one for each, of which that of an entry that is always the
-            same has no optimum.
+            component analysis; else one for each. They are at least 1e-4: else the likelihood of
+            an entry that factors explain wholly, or that is always the same, has no bound.
     Shape:
         x ``[B, *shape]`` -> log-densities ``[B]`` in nats
     Raises:
@@ -47,12 +50,19 @@ class FactorAnalysis(Sampler):
             raise ValueError(f"latent_dim={latent_dim}: give at most {size}, the entries of x")
         self.weight = nn.Parameter(torch.randn(size, latent_dim) / size**0.5)
         self.mean = nn.Parameter(torch.zeros(size))
-        self.log_scale = nn.Parameter(torch.zeros(1 if isotropic else size))
+        self.noise = nn.Parameter(torch.zeros(1 if isotropic else size))
+
+    @property
+    def variance(self) -> Tensor:
+        """Of the noise of each entry, ``[D]``."""
+        # Linear for large values: the exponential overflows where a line search tries them.
+        return (F.softplus(self.noise) + SMALLEST_VARIANCE).expand_as(self.mean)
 
     def forward(self, x: Tensor) -> Tensor:
         check_examples(x, self.shape, "FactorAnalysis")
-        variance = (2 * self.log_scale).exp().expand_as(self.mean)
-        density = LowRankMultivariateNormal(self.mean, self.weight, variance, validate_args=False)
+        density = LowRankMultivariateNormal(
+            self.mean, self.weight, self.variance, validate_args=False
+        )
         return density.log_prob(x.flatten(1))
 
     def encode(self, x: Tensor) -> Tensor:
@@ -61,15 +71,19 @@ class FactorAnalysis(Sampler):
         Source: Tipping and Bishop 1999, eq. 9.
         """
         check_examples(x, self.shape, "FactorAnalysis")
-        precise = self.weight * (-2 * self.log_scale).exp().expand_as(self.mean)[:, None]
+        precise = self.weight / self.variance[:, None]
         precision = torch.eye(self.weight.size(1)).to(precise) + self.weight.t() @ precise
         return torch.linalg.solve(precision, ((x.flatten(1) - self.mean) @ precise).t()).t()
 
     def _draw(self, count: int, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
         size, latent_dim = self.weight.shape
-        like = {"device": self.weight.device, "dtype": self.weight.dtype, "generator": generator}
+        like: Any = {
+            "device": self.weight.device,
+            "dtype": self.weight.dtype,
+            "generator": generator,
+        }
         z, noise = torch.randn(count, latent_dim, **like), torch.randn(count, size, **like)
-        x = z @ self.weight.t() + self.mean + self.log_scale.exp() * noise
+        x = z @ self.weight.t() + self.mean + self.variance.sqrt() * noise
         return x.view(-1, *self.shape)
 
 

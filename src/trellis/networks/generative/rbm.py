@@ -5,7 +5,7 @@ Legend: B examples of D visible units, H hidden units, N samples.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -170,7 +170,7 @@ class DeepBeliefNet(nn.Module):
     layer above or below, the units of a layer are independent, with the same weights both ways.
 
     Only the top learns. The layers below it take the weights of a net without it, by ``init_from``
-    and ``init_map``: of an ``RBM`` by ``{network.layers.0: network}``.
+    and ``init_map``: of an ``RBM`` by ``{network: network.layers.0}``.
 
     Args:
         shape: of an example; D zeros and ones.
@@ -203,7 +203,8 @@ class DeepBeliefNet(nn.Module):
         return self._layers()[-1]
 
     def _layers(self) -> list[BoltzmannUnits]:
-        return [layer.units for layer in self.layers]
+        machines: Any = self.layers
+        return [machine.units for machine in machines]
 
     @torch.no_grad()
     def states(self, x: Tensor) -> Tensor:

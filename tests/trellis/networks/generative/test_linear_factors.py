@@ -25,9 +25,11 @@ def correlated(num_examples: int = 300) -> Tensor:
     return (z @ torch.randn(3, 8) + scale * torch.randn(num_examples, 8) + 2).double()
 
 
-def fitted(network: nn.Module, loss: Callable[[Tensor], Tensor], x: Tensor) -> nn.Module:
+def fit(
+    network: nn.Module, loss: Callable[[Tensor], Tensor], x: Tensor, max_iter: int = 500
+) -> None:
     network.double()
-    optimizer = MatrixDecayLBFGS(network.parameters(), max_iter=500)
+    optimizer = MatrixDecayLBFGS(network.parameters(), max_iter=max_iter)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -36,14 +38,13 @@ def fitted(network: nn.Module, loss: Callable[[Tensor], Tensor], x: Tensor) -> n
         return value
 
     optimizer.step(closure)
-    return network
 
 
 def test_a_density_is_that_of_the_dense_gaussian() -> None:
     network = FactorAnalysis((2, 3), latent_dim=2).double()
     torch.nn.init.normal_(network.mean)
-    torch.nn.init.normal_(network.log_scale)
-    covariance = network.weight @ network.weight.T + (2 * network.log_scale).exp().diag()
+    torch.nn.init.normal_(network.noise)
+    covariance = network.weight @ network.weight.T + network.variance.diag()
     x = torch.randn(5, 2, 3).double()
     expected = MultivariateNormal(network.mean, covariance)
     torch.testing.assert_close(network(x), expected.log_prob(x.flatten(1)))
@@ -59,9 +60,8 @@ def test_a_density_is_that_of_the_dense_gaussian() -> None:
 def test_the_likeliest_is_that_of_scikit_learn(isotropic: bool) -> None:
     x, test = correlated(), correlated()
     network = FactorAnalysis((8,), latent_dim=3, isotropic=isotropic)
-    fitted(network, lambda x: -network(x).mean(), x)
-    covariance = network.weight @ network.weight.T
-    covariance = (covariance + (2 * network.log_scale).exp() * torch.eye(8)).detach()
+    fit(network, lambda x: -network(x).mean(), x)
+    covariance = (network.weight @ network.weight.T + network.variance.diag()).detach()
     if isotropic:
         reference = decomposition.PCA(3).fit(x.numpy())
         # scikit-learn divides by n - 1, the likeliest covariance by n.
@@ -78,12 +78,20 @@ def test_the_likeliest_is_that_of_scikit_learn(isotropic: bool) -> None:
     torch.testing.assert_close(covariance, torch.tensor(expected), rtol=0, atol=1e-3)
 
 
+def test_likelihoods_of_examples_in_a_plane_are_bounded() -> None:
+    network = FactorAnalysis((8,), latent_dim=3)
+    x = correlated(2)
+    fit(network, lambda x: -network(x).mean(), x, max_iter=50)
+    assert network(x).isfinite().all()
+    assert 1e-4 <= network.variance.min() < 1e-3
+
+
 def test_independent_sources_are_found_as_by_fast_ica() -> None:
     sources = torch.distributions.Laplace(0.0, 1.0).sample((4000, 4)).double()
     mixing = torch.randn(4, 4).double()
     x = sources @ mixing.T + 1
     network = ICA((4,))
-    fitted(network, lambda x: -network(x).mean(), x)
+    fit(network, lambda x: -network(x).mean(), x)
     reference = decomposition.FastICA(4, whiten="unit-variance", random_state=0).fit(x.numpy())
 
     def unmixed(weight: Tensor) -> float:
