@@ -8,6 +8,7 @@ from trellis.lightning_modules.generative.flow_matching import FlowMatching
 from trellis.lightning_modules.generative.gan import GAN
 from trellis.lightning_modules.generative.semi_supervised import SemiSupervised
 from trellis.lightning_modules.generative.variational import Variational
+from trellis.lightning_modules.generative.vector_quantization import VectorQuantization
 
 __all__ = [
     "Autoencoder",
@@ -18,4 +19,5 @@ __all__ = [
     "GAN",
     "SemiSupervised",
     "Variational",
+    "VectorQuantization",
 ]

@@ -51,6 +51,7 @@ from trellis.generative.pixel_likelihood import (
 from trellis.generative.posterior import FlowPosterior
 from trellis.generative.prior import FlowPrior, Prior, VampPrior
 from trellis.generative.probability_flow import flow_log_prob, integrate, time_grid
+from trellis.generative.quantizer import Quantized, VectorQuantizer
 from trellis.generative.spline import RationalQuadratic, rational_quadratic
 from trellis.generative.transform import (
     Additive,
@@ -101,11 +102,13 @@ __all__ = [
     "PixelLikelihood",
     "Prior",
     "ProbabilityFlow",
+    "Quantized",
     "RationalQuadratic",
     "Scaling",
     "Squeeze",
     "Transform",
     "VampPrior",
+    "VectorQuantizer",
     "WassersteinLoss",
     "activation_kl",
     "as_levels",

@@ -18,6 +18,7 @@ from trellis.networks.generative.pixel_cnn import PixelCNN
 from trellis.networks.generative.rbm import RBM
 from trellis.networks.generative.unet import UNet
 from trellis.networks.generative.vae import VAE, ConvolutionalVAE, Latents
+from trellis.networks.generative.vq_vae import VQVAE, DiscreteCodes
 
 __all__ = [
     "ConvolutionalAutoencoder",
@@ -25,6 +26,7 @@ __all__ = [
     "CouplingNSF",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "DiscreteCodes",
     "Flow",
     "Glow",
     "HierarchicalVAE",
@@ -44,4 +46,5 @@ __all__ = [
     "RealNVPImage",
     "UNet",
     "VAE",
+    "VQVAE",
 ]
