@@ -49,6 +49,7 @@ SIBLINGS = {
     "generative/vae_iaf_mnist.yaml",
     "generative/vae_mnist_static.yaml",
     "generative/vae_vamp_prior_mnist.yaml",
+    "generative/vqvae_mnist.yaml",
     "generative/wgan_gp_8gaussians.yaml",
     "graph/mlp_cora.yaml",
     "graph/gin_ptc.yaml",

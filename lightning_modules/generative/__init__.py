@@ -10,6 +10,7 @@ from trellis.lightning_modules.generative.gan import GAN
 from trellis.lightning_modules.generative.pix2pix import Pix2Pix
 from trellis.lightning_modules.generative.semi_supervised import SemiSupervised
 from trellis.lightning_modules.generative.variational import Variational
+from trellis.lightning_modules.generative.vector_quantization import VectorQuantization
 
 __all__ = [
     "Autoencoder",
@@ -22,4 +23,5 @@ __all__ = [
     "SemiSupervised",
     "Pix2Pix",
     "Variational",
+    "VectorQuantization",
 ]

@@ -103,9 +103,9 @@ class SemiSupervised(Classifier):
             self.features.eval()
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits ``[B, out_channels]`` of q(y | x)."""
-        return self.network(self._features(x))
+    def forward(self, *inputs: Tensor, **options: Tensor) -> Tensor:
+        """Logits ``[B, out_channels]`` of q(y | x) for examples ``x [B, *shape]``."""
+        return self.network(self._features(*inputs, **options))
 
     def _features(self, x: Tensor) -> Tensor:
         if self.features is None:

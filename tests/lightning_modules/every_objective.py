@@ -33,6 +33,7 @@ from trellis.lightning_modules.generative import (
     FlowMatching,
     Pix2Pix,
     SemiSupervised,
+    VectorQuantization,
 )
 from trellis.lightning_modules.graph import (
     GraphRegression,
@@ -55,6 +56,7 @@ from trellis.lightning_modules.sequence import (
 from trellis.networks.generative import (
     RBM,
     VAE,
+    VQVAE,
     MLPDenoiser,
     MLPDiscriminator,
     MLPGenerator,
@@ -115,6 +117,15 @@ class SmallRealGraph(SmallGraph):
         self.spec = NodeSpec(4, 1, targets="real")
 
 
+class SmallPictures(Points):
+    """``Points`` as pictures of 2x2 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x = self.x[:, :4].reshape(-1, 1, 2, 2)
+        self.spec = TensorSpec(1, 3, (2, 2))
+
+
 class Bits(Points):
     """``Points`` as zeros and ones."""
 
@@ -157,6 +168,15 @@ OBJECTIVES: dict[str, Case] = {
             features=partial(VAE, latent_dim=3, **small),
         ),
         Points,
+    ),
+    "VectorQuantization": Case(
+        partial(
+            VectorQuantization,
+            partial(VQVAE, num_codes=6, code_dim=3, channels=(4,), num_residuals=1),
+            adam,
+            likelihood="unit_gaussian",
+        ),
+        SmallPictures,
     ),
     "CountingLM": Case(
         partial(CountingLM, partial(KneserNeyLM, order=3), carry_state=True),

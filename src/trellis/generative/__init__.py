@@ -57,6 +57,7 @@ from trellis.generative.pixel_likelihood import (
 from trellis.generative.posterior import FlowPosterior
 from trellis.generative.prior import FlowPrior, Prior, VampPrior
 from trellis.generative.probability_flow import flow_log_prob, integrate, time_grid
+from trellis.generative.quantizer import Quantized, VectorQuantizer
 from trellis.generative.sparse_coding import fista, ista
 from trellis.generative.spline import RationalQuadratic, rational_quadratic
 from trellis.generative.transform import (
@@ -114,12 +115,14 @@ __all__ = [
     "PixelLikelihood",
     "Prior",
     "ProbabilityFlow",
+    "Quantized",
     "RationalQuadratic",
     "Scaling",
     "Squeeze",
     "Transform",
     "VampPrior",
     "Units",
+    "VectorQuantizer",
     "WassersteinLoss",
     "activation_kl",
     "as_levels",

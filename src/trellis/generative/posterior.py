@@ -3,7 +3,7 @@
 Legend: K samples, B examples, L latent dimensions, H features of the context.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -47,6 +47,8 @@ class FlowPosterior(nn.Module):
     Source: Rezende and Mohamed 2015, section 3; Kingma et al. 2016, section 3.
     """
 
+    flow: Any  # with a transform, which nn.Module does not declare
+
     def __init__(
         self, latent_dim: int, *, flow: ConditionalFlowFactory, context_features: int = 64
     ) -> None:
@@ -56,5 +58,5 @@ class FlowPosterior(nn.Module):
 
     def forward(self, z0: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         repeated = context.repeat(len(z0), 1) if self.context_features else None
-        z, log_det = self.flow.transform.inverse(z0.flatten(0, 1), repeated)  # type: ignore[operator, union-attr]
+        z, log_det = self.flow.transform.inverse(z0.flatten(0, 1), repeated)
         return z.view_as(z0), log_det.view(z0.shape[:2])

@@ -6,7 +6,7 @@ Legend: N latent variables, L latent dimensions, C components of a mixture.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,8 @@ class FlowPrior(Prior):
     Source: Chen et al. 2017 (Variational lossy autoencoder), section 3.2.
     """
 
+    flow: Any  # with sample, which nn.Module does not declare
+
     def __init__(
         self,
         shape: tuple[int, ...],
@@ -77,7 +79,7 @@ class FlowPrior(Prior):
         return self.flow(z.flatten(0, -2)).view(z.shape[:-1])
 
     def draw(self, count: int, encode: Encode, generator: torch.Generator | None) -> Tensor:
-        return self.flow.sample(count, generator=generator)  # type: ignore[operator]
+        return self.flow.sample(count, generator=generator)
 
 
 class VampPrior(Prior):

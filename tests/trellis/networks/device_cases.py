@@ -18,7 +18,7 @@ from trellis.sequence import KernelAttention, LearnedValue
 from trellis.sequence.contextual_words import ContextualWords
 
 # Public names of the rooms of networks that are none.
-NO_NETWORKS = {"Latents": "what a VAE returns"}
+NO_NETWORKS = {"Latents": "what a VAE returns", "DiscreteCodes": "what a VQVAE returns"}
 
 _BITS = (torch.arange(2 * 64) % 3 == 0).float()
 _EDGES = torch.tensor([[0, 1, 2, 3, 0], [1, 0, 3, 2, 2]])
@@ -352,6 +352,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
             },
         }.items()
     },
+    "VQVAE": (
+        _network(generative.VQVAE, (1, 8, 8), 1, num_codes=6, code_dim=3, channels=(4, 4)),
+        (_pixels(1, 8, 8),),
+    ),
     "ConvolutionalVAE": (
         _network(generative.ConvolutionalVAE, (1, 8, 8), 1, latent_dim=2, channels=(4,)),
         (_pixels(1, 8, 8),),

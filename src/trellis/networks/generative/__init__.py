@@ -24,6 +24,7 @@ from trellis.networks.generative.translation import (
 )
 from trellis.networks.generative.unet import UNet
 from trellis.networks.generative.vae import VAE, ConvolutionalVAE, Latents
+from trellis.networks.generative.vq_vae import VQVAE, DiscreteCodes
 
 __all__ = [
     "ConvolutionalAutoencoder",
@@ -33,6 +34,7 @@ __all__ = [
     "DCGANGenerator",
     "DeepBeliefNet",
     "FactorAnalysis",
+    "DiscreteCodes",
     "Flow",
     "GaussianRBM",
     "Glow",
@@ -59,4 +61,5 @@ __all__ = [
     "UNet",
     "VAE",
     "VisibleBoltzmann",
+    "VQVAE",
 ]

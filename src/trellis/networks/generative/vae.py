@@ -68,9 +68,11 @@ class _GaussianVAE(Sampler):
         num_entries(shape)
         self.num_parameters = at_least_one("num_parameters", num_parameters)
         self.latent_dim = at_least_one("latent_dim", latent_dim)
-        sizes = {"shape": shape, "num_classes": num_classes, "latent_dim": latent_dim}
-        self.prior = None if prior is None else prior(**sizes)
-        self.posterior = None if posterior is None else posterior(latent_dim=latent_dim)
+        self.prior = self.posterior = None
+        if prior is not None:
+            self.prior = prior(shape=shape, num_classes=num_classes, latent_dim=latent_dim)
+        if posterior is not None:
+            self.posterior = posterior(latent_dim=latent_dim)
         context = 0 if self.posterior is None else self.posterior.context_features
         self.encoded_features = 2 * latent_dim + context
 
