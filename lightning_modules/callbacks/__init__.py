@@ -22,6 +22,7 @@ from trellis.lightning_modules.callbacks.pictures import (
 from trellis.lightning_modules.callbacks.pretrained_embedding import PretrainedEmbedding
 from trellis.lightning_modules.callbacks.sample_metrics import ClassifierScores, ModeCoverage
 from trellis.lightning_modules.callbacks.text import Alignments, SampledText, Translations
+from trellis.lightning_modules.callbacks.translation_picture import TranslationGrid
 
 __all__ = [
     "Alignments",
@@ -42,5 +43,6 @@ __all__ = [
     "Reconstructions",
     "SampleGrid",
     "SampledText",
+    "TranslationGrid",
     "Translations",
 ]

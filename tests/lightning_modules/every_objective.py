@@ -18,6 +18,7 @@ from learning_cases import (
     small_gru,
 )
 from token_cases import Rated, SpelledStreams, Streams
+from translation_cases import Negatives
 from word_cases import all_counts, contexts, cooccurrences
 
 from trellis.datamodules.graph import EdgeSplit, KarateClub, NodeWalks
@@ -82,7 +83,7 @@ from trellis.networks.sequence import (
     SkipGramEmbedding,
 )
 from trellis.networks.vector import MLP
-from trellis.spec import NodeSpec, TensorPairSpec, TensorSpec
+from trellis.spec import NodeSpec, TensorSpec
 
 small: dict[str, Any] = {"hidden_channels": (8,)}
 _rollouts = partial(
@@ -133,17 +134,6 @@ class Bits(Points):
         super().__init__()
         self.x = (self.x > 0).float()
         self.spec = TensorSpec(6, 3, values="binary")
-
-
-class Negatives(Points):
-    """37 small images, in negative and as they are."""
-
-    def __init__(self, paired: bool = True) -> None:
-        super().__init__()
-        self.y = torch.rand(37, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-        self.x = 1 - self.y
-        image = TensorSpec(1, 0, (8, 8), values="unit")
-        self.spec = TensorPairSpec(image, image, paired)  # type: ignore[assignment]
 
 
 # Weights begin at N(0, 0.02): steps of 0.01 would leave nothing of them.
