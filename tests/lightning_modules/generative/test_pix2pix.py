@@ -103,7 +103,7 @@ def test_it_learns_a_negative_with_and_without_the_discriminator(tmp_path) -> No
     for weight in (0.0, 10.0):
         objective = Pix2Pix(pixelwise, pixelwise, fast, fast, l1_weight=weight)
         trainer = quiet_trainer(tmp_path, max_epochs=25, check_val_every_n_epoch=25)
-        trainer.fit(objective, datamodule=Pairs(1 - y, y, 20))
+        trainer.fit(objective, datamodule=Pairs(1 - y, y, 10))
         errors[weight] = float(trainer.callback_metrics["val/mean_absolute_error"])
     assert errors[10.0] < 0.02
     # A linear discriminator sees no more than means: it says little about the pixels.
