@@ -42,7 +42,9 @@ def test_a_step_by_hand(pool_size: int, tmp_path) -> None:
 
     fake_y, fake_x = on(there, x), on(back, y)
     value = (on(of_y, fake_y) - 1).square().mean() / 2 + (on(of_x, fake_x) - 1).square().mean() / 2
-    value = value + 3 * ((on(back, fake_y) - x).abs().mean() + (on(there, fake_x) - y).abs().mean())
+    value = value + 3 * (
+        (on(back, fake_y) - x).abs().mean() + (on(there, fake_x) - y).abs().mean()
+    )
     value = value + 2 * ((on(there, y) - y).abs().mean() + (on(back, x) - x).abs().mean())
     down = torch.autograd.grad(value, (there, back), retain_graph=True)
     value = sum(

@@ -84,9 +84,7 @@ def test_steps_are_the_generators(tmp_path) -> None:
 
 @pytest.mark.parametrize("batch", [pytest.param(2, marks=pytest.mark.long), 4])
 def test_stopped_and_resumed_is_uninterrupted(batch: int, tmp_path) -> None:
-    case = Case(
-        partial(CASE.objective, lr_scheduler=partial(Schedule, decay="cosine")), Negatives
-    )
+    case = Case(partial(CASE.objective, lr_scheduler=partial(Schedule, decay="cosine")), Negatives)
     whole = run(case, tmp_path, max_epochs=2)
     stopped = run(case, tmp_path, callbacks=[Kill(batch)], max_epochs=2)
     resumed = run(case, tmp_path, seed=99, ckpt_path=stopped.last, max_epochs=2)
