@@ -117,6 +117,6 @@ def test_what_cannot_be_is_refused(tmp_path) -> None:
             Pix2Pix(spec=TensorPairSpec(image, other)).configure_model()
     with pytest.raises(ValueError, match="l1_weight=-1"):
         Pix2Pix(l1_weight=-1)
+    trainer = quiet_trainer(tmp_path, gradient_clip_val=0.5)
     with pytest.raises(ValueError, match=r"gradient_clip_val=0.5: .*max_grad_norm=0.5"):
-        trainer = quiet_trainer(tmp_path, gradient_clip_val=0.5)
         trainer.fit(CASE.objective(), datamodule=Negatives())
