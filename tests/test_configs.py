@@ -59,6 +59,7 @@ SIBLINGS = {
     "graph/anonymous_walks_mutag.yaml",
     "graph/gat_cora_inductive.yaml",
     "generative/dcgan_mnist.yaml",
+    "generative/cyclegan_mnist.yaml",
     "generative/cgan_mnist.yaml",
     "generative/lsgan_8gaussians.yaml",
     "generative/sngan_8gaussians.yaml",

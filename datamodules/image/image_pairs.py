@@ -52,6 +52,9 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+DIGITS = partial(MNIST, pixels="unit")
+
+
 class ImagesFactory(Protocol):
     """Makes the data module of the images, such as ``partial(CIFAR10, pixels="unit")``."""
 
@@ -88,7 +91,7 @@ class ImagePairs(DataModule):
 
     def __init__(
         self,
-        data: ImagesFactory = partial(MNIST, pixels="unit"),
+        data: ImagesFactory = DIGITS,
         change: Change = "edges",
         paired: bool = True,
     ) -> None:

@@ -1,4 +1,4 @@
-"""The pool of generated images: no image is lost, how often an earlier one is shown, checkpoints."""
+"""The pool of generated images: none is lost, how often an earlier one is shown, checkpoints."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Networks of image translation: the sizes that their authors print, patches, joints, bad input."""
+"""Networks of image translation: sizes that their authors print, patches, joints, bad input."""
 
 from functools import partial
 
@@ -40,7 +40,7 @@ def test_parameters_are_as_many_as_the_authors_code_prints() -> None:
 
 @pytest.mark.parametrize(("num_layers", "side"), [(1, 16), (2, 34), (3, 70), (5, 286)])
 def test_a_logit_sees_a_patch_of_the_size_in_the_paper(num_layers: int, side: int) -> None:
-    """Isola et al. 2017, section 4.4 and table 2: 16, 70 and 286 pixels; 34 of the authors' code."""
+    """Isola et al. 2017, section 4.4: 16, 70 and 286 pixels; 34 by the same rule."""
     torch.manual_seed(0)
     network = PatchDiscriminator(1, channels=1, num_layers=num_layers, norm="none")
     for parameter in network.parameters():
