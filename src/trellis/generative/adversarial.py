@@ -1,7 +1,7 @@
 """Losses of a generator G and a discriminator D, and regularisation of D.
 
-Legend: B examples. A logit is D's output before any sigmoid; for a Wasserstein critic it is the
-score itself.
+Legend: B examples, or all patches of all examples. A logit is D's output before any sigmoid; for a
+Wasserstein critic it is the score itself.
 """
 
 from abc import ABC, abstractmethod
