@@ -31,11 +31,12 @@ def hashed_integers(high: int, seed: int, *keys: Tensor | int) -> Tensor:
     """
     rest = list(keys)
     number = _mixed_integer(seed)
-    while rest and isinstance(rest[0], int):  # a tensor for each would take most of the time
-        number = _mixed_integer(number + rest.pop(0))
+    while rest and isinstance(key := rest[0], int):  # tensors would take most of the time
+        number = _mixed_integer(number + key)
+        del rest[0]
     state = torch.tensor(number - (1 << 64) if number >> 63 else number)
-    for key in rest:
-        state = mixed(state + key)
+    for other in rest:
+        state = mixed(state + other)
     return (state & (2**63 - 1)) % high
 
 

@@ -23,7 +23,7 @@ class FrozenCodes(nn.Module):
     Source: Rombach et al. 2022, section 3.2 and appendix G (scale of the codes).
     """
 
-    def __init__(self, autoencoder: nn.Module) -> None:
+    def __init__(self, autoencoder: Any) -> None:
         super().__init__()
         missing = [
             name for name in ("encode", "decode", "latent_dim") if not hasattr(autoencoder, name)
@@ -33,9 +33,9 @@ class FrozenCodes(nn.Module):
                 f"autoencoder={type(autoencoder).__name__} has no {', '.join(missing)}: give one "
                 f"with codes [B, L], such as MLPAutoencoder"
             )
-        self.autoencoder: Any = autoencoder.requires_grad_(False)
-        self.latent_dim = int(self.autoencoder.latent_dim)
-        self.scale = nn.BatchNorm1d(self.latent_dim, eps=1e-8, momentum=None, affine=False)
+        self.autoencoder = autoencoder.requires_grad_(False)
+        self.latent_dim: int = autoencoder.latent_dim
+        self.scale: Any = nn.BatchNorm1d(self.latent_dim, eps=1e-8, momentum=None, affine=False)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
