@@ -77,10 +77,10 @@ def _rungs(row: Row, result: Mapping[str, Any]) -> Iterable[Rung]:
         nats, bits = (math.nan, mean) if "bits" in name else (mean, math.nan)
         if size := DIMENSIONS.get(data):
             bits = nats / size / math.log(2)
-        network = model.get("network", {}).get("class_path", "").rpartition(".")[2]
+        network = _class(model.get("network", ""))
         cells = (
             f"``{row.name}``",
-            f"{network}, ``{config['model']['class_path'].rpartition('.')[2]}``",
+            f"{network}, ``{_class(config['model'])}``",
             "" if math.isnan(nats) else f"{nats:.2f}",
             "" if math.isnan(bits) else f"{bits:.3f}",
             _estimator(name, config["model"]["class_path"], model),
@@ -100,8 +100,13 @@ def _estimator(metric: str, objective: str, model: Mapping[str, Any]) -> str:
         return f"importance sampling, {samples} samples"
     if objective in ("FlowMatching", "Diffusion"):
         return "probability flow"
-    partition = model.get("partition", "exact")
-    return str(partition["class_path"] if isinstance(partition, Mapping) else partition)
+    return _class(model.get("partition", "exact"))
+
+
+def _class(value: Any) -> str:
+    """The name of a class, with or without its arguments."""
+    path = value["class_path"] if isinstance(value, Mapping) else value
+    return str(path).rpartition(".")[2]
 
 
 def _data(data: Mapping[str, Any]) -> str:

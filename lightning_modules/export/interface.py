@@ -109,8 +109,14 @@ def exported_network(objective: Objective) -> nn.Module:
     """The network that an objective is used with: ``network``, ``policy`` or ``generator``.
 
     Raises:
-        ValueError: it has none of these.
+        ValueError: it has none of these, or an encoder before it.
     """
+    for name in ("features", "codes"):
+        if isinstance(getattr(objective, name, None), nn.Module):
+            raise ValueError(
+                f"the network of this {type(objective).__name__} takes what its {name} encode, "
+                f"and one program of both is not made: export the autoencoder's checkpoint"
+            )
     for name in ("network", "policy", "generator"):
         if isinstance(network := getattr(objective, name, None), nn.Module):
             return network

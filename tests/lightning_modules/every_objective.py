@@ -155,7 +155,6 @@ OBJECTIVES: dict[str, Case] = {
             partial(VAE, latent_dim=2, **small),
             adam,
             likelihood="gaussian",
-            features=partial(VAE, latent_dim=3, **small),
         ),
         Points,
     ),

@@ -14,6 +14,9 @@ from trellis.lightning_modules.export.interface import (
     exported_network,
 )
 from trellis.lightning_modules.generative.density_estimation import DensityEstimation
+from trellis.lightning_modules.generative.diffusion import Diffusion
+from trellis.networks.generative.autoencoder import MLPAutoencoder
+from trellis.networks.generative.denoiser import MLPDenoiser
 from trellis.networks.generative.flow_autoregressive import MAF
 from trellis.spec import TensorSpec
 
@@ -68,3 +71,11 @@ def test_an_input_that_the_spec_does_not_know_is_named() -> None:
         exported_network(objective)
     with pytest.raises(ValueError, match="returns a str cannot be exported"):
         PlainNetwork(nn.Identity()).named("text")
+
+
+def test_a_network_after_an_encoder_is_refused() -> None:
+    options = {"network": partial(MLPDenoiser, hidden_channels=(4,)), "spec": TensorSpec(3, 2)}
+    latent = Diffusion(**options, autoencoder=partial(MLPAutoencoder, latent_dim=2))
+    latent.configure_model()
+    with pytest.raises(ValueError, match="this Diffusion takes what its codes encode"):
+        exported_network(latent)

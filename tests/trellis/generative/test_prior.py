@@ -52,8 +52,8 @@ def build(parts: str, kind: type[nn.Module] = VAE, **options: object) -> nn.Modu
     return network
 
 
-def identity(shape: tuple[int, ...], num_classes: int = 0) -> Flow:
-    return Flow(shape, Chain([Scaling(shape[0])]), num_classes=num_classes)
+def identity(shape: tuple[int, ...], context_features: int = 0) -> Flow:
+    return Flow(shape, Chain([Scaling(shape[0])]), context_features=context_features)
 
 
 def linear(features: int = 6, **options: object) -> VAE:
