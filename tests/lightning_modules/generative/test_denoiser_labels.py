@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trellis.generative.guidance import Guidance
+from trellis.generative import DDIM, Guidance, ProbabilityFlow
 from trellis.lightning_modules.generative.diffusion import Diffusion
 from trellis.lightning_modules.generative.flow_matching import FlowMatching
 from trellis.networks.generative.denoiser import MLPDenoiser
@@ -31,7 +31,11 @@ class Listening(nn.Module):
 
 
 def ready(kind: Any, **options: Any) -> Any:
-    objective = kind(**{"network": Listening, "spec": SPEC, "conditional": True, **options})
+    few = {"sample_steps": 3, "likelihood_steps": 3}
+    if kind is Diffusion:
+        few = {"sampler": partial(DDIM, 5), "likelihood": partial(ProbabilityFlow, 3)}
+    options = {"network": Listening, "spec": SPEC, "conditional": True, **few, **options}
+    objective = kind(**options)
     objective.configure_model()
     return objective
 

@@ -95,7 +95,7 @@ def test_labels_reach_the_network_in_every_pass() -> None:
 
 
 def test_it_learns_a_density_and_bounds_it(tmp_path: Path) -> None:
-    data = SyntheticDensities("pinwheel", num_train=256 * 60, num_val=500, seed=0)
+    data = SyntheticDensities("pinwheel", num_train=256 * 60, num_val=200, seed=0)
     objective = Diffusion(
         small,
         partial(torch.optim.Adam, lr=5e-3),
