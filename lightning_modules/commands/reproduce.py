@@ -264,7 +264,8 @@ def _facts(model: Any) -> dict[str, float]:
     from trellis.lightning_modules.generative.sampling import can_sample, draw_samples
 
     facts: dict[str, float] = {"parameters": sum(p.numel() for p in model.parameters())}
-    if can_sample(model):
+    labelled = not getattr(model, "conditional", False) or model.spec.targets == "labels"
+    if can_sample(model) and labelled:
         start = time.perf_counter()
         draw_samples(model, 100, seed=0)
         facts["seconds_for_100_samples"] = round(time.perf_counter() - start, 3)

@@ -47,7 +47,9 @@ def fista(x: Tensor, atoms: Tensor, penalty: float, num_steps: int = 100) -> Ten
     r"""``ista`` with momentum: the excess over the minimum falls as the squared inverse of steps.
 
     .. math:: t' = \tfrac12 (1 + \sqrt{1 + 4 t^2}), \quad
-        y = h' + \tfrac{t - 1}{t'} (h' - h), \quad h'' = S_{\lambda / L}(y - \dots)
+        y = h' + \tfrac{t - 1}{t'} (h' - h), \quad h'' = p(y)
+
+    where p is the step of ``ista``.
 
     Source: Beck and Teboulle 2009, section 4.
 

@@ -15,6 +15,9 @@ import torch
 from trellis.lightning_modules.commands import reproduce
 from trellis.lightning_modules.commands.journal import Journal
 from trellis.lightning_modules.commands.ledger import Row
+from trellis.lightning_modules.generative.density_estimation import DensityEstimation
+from trellis.networks.generative.flow_autoregressive import MAF
+from trellis.spec import TensorSpec
 
 
 @pytest.fixture
@@ -284,3 +287,18 @@ def test_a_row_may_start_from_what_another_has_learnt(row: Row) -> None:
     complete(row, 1)
     scratch = complete(dataclasses.replace(row, name="scratch", **short), 1)
     assert complete(tuned, 1)["mean"] < scratch["mean"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "conditional", "timed"),
+    [("labels", False, True), ("labels", True, True), ("real", True, False)],
+)
+def test_facts_are_parameters_and_the_time_of_samples_that_need_nothing_given(
+    targets, conditional, timed
+) -> None:
+    spec = TensorSpec(2, 3, targets=targets)
+    objective = DensityEstimation(MAF, spec=spec, conditional=conditional)
+    objective.configure_model()
+    facts = reproduce._facts(objective)
+    assert facts["parameters"] == sum(p.numel() for p in objective.network.parameters())
+    assert ("seconds_for_100_samples" in facts) == timed

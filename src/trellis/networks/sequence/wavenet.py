@@ -15,8 +15,8 @@ class WaveNet(nn.Module):
     r"""Language model of gated causal convolutions: the next token, given those before it.
 
     .. math:: z = \tanh(W_f * x) \odot \sigma(W_g * x), \quad x \leftarrow x + W_r z, \quad
-        \text{logits} = W_2\, \mathrm{ReLU}\Big(W_1\, \mathrm{ReLU}\Big(\sum_l W_{s,l}\, z_l
-        \Big)\Big)
+        \text{logits} = W_2\, \mathrm{ReLU}\Bigl(W_1\, \mathrm{ReLU}\Bigl(\sum_l W_{s,l}\, z_l
+        \Bigr)\Bigr)
 
     Layers have the dilations 1, 2, 4, ..., and then again, ``num_stacks`` times. Feeding a text in
     pieces, each with the state after the one before, equals feeding it at once: the state of a
