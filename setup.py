@@ -45,7 +45,7 @@ extras["dev"] = [*extras["all"], "build", "mypy", "nltk>=3.8", "pytest", "pytest
                  "pytorch-crf>=0.7.2", "ruff", "transformers>=5.0", "types-PyYAML",
                  "zuko>=1.6"]  # fmt: skip
 extras["peers"] = ["nflows>=0.14", "normflows>=1.7", "pythae>=0.1.2", "stable-baselines3>=2.7",
-                   "gensim>=4.4"]  # fmt: skip
+                   "gensim>=4.4", "diffusers>=0.35"]  # fmt: skip
 
 setup(
     name="torch-trellis",

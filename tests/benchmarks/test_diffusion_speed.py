@@ -115,7 +115,7 @@ def test_training_is_no_slower_than_a_bare_loop(what: str, tmp_path: Path) -> No
 
 
 def test_a_u_net_is_no_slower_than_that_of_diffusers() -> None:
-    diffusers = pytest.importorskip("diffusers", reason="pip install diffusers")
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is in the extra peers")
     down, up = ["DownBlock2D", "DownBlock2D", "AttnDownBlock2D"], ["UpBlock2D", "UpBlock2D"]
     theirs = diffusers.UNet2DModel(
         sample_size=28, in_channels=1, out_channels=1, layers_per_block=1,
