@@ -16,6 +16,8 @@ def in_two_processes(function: Callable[..., Any], folder: Path, *args: Any) -> 
 
     An error in one of them ends both, and is raised here.
     """
+    for rank in range(2):
+        (folder / f"{rank}.pt").unlink(missing_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -40,3 +42,7 @@ def _enter(
         RANK=str(rank), LOCAL_RANK=str(rank),
     )  # fmt: skip
     torch.save(function(folder, *args), folder / f"{rank}.pt")
+    # The first process holds what both meet by: it stays until the other is done with it.
+    end = time.monotonic() + 60
+    while not (folder / f"{1 - rank}.pt").exists() and time.monotonic() < end:
+        time.sleep(0.01)
