@@ -5,13 +5,13 @@ import warnings
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics import MetricCollection
 
 from trellis.checks import fraction
+from trellis.torch_private import copy_, lerp_
 
 
 class MovingAverage(WeightAveraging):
@@ -38,13 +38,14 @@ class MovingAverage(WeightAveraging):
     def __init__(self, decay: float = 0.999, beside: bool = False) -> None:
         fraction("decay", decay)
 
-        def average(mean: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
-            if not mean.is_floating_point():  # a counter, or a table
-                return latest
-            share = (1 - decay) / -torch.expm1(torch.as_tensor(count + 1) * math.log(decay))
-            return mean.lerp(latest, share.to(mean))
+        def average(means: list[Tensor], latest: list[Tensor], count: Tensor | int) -> None:
+            if not means[0].is_floating_point():  # counters and tables
+                copy_(means, latest)
+                return
+            # AveragedModel has just waited for the count, to see whether it is 0.
+            lerp_(means, latest, (1 - decay) / -math.expm1((int(count) + 1) * math.log(decay)))
 
-        super().__init__(avg_fn=average)
+        super().__init__(multi_avg_fn=average)
         self.beside = beside
         self._raw_metrics: MetricCollection | None = None
 

@@ -108,9 +108,10 @@ def _labels(model: Any, number: int, given: Given) -> Any:
     import torch
 
     from trellis.labels import balanced_labels
+    from trellis.lightning_modules.generative.generative_objective import given_real_targets
 
     label, conditional = given.label, getattr(model, "conditional", False)
-    real = conditional and getattr(model.spec, "targets", "labels") == "real"
+    real = given_real_targets(model)
     if label is not None and (real or not conditional):
         trained = "on real targets: give --context" if real else "with conditional=False"
         raise ValueError(

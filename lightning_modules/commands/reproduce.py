@@ -261,11 +261,11 @@ def _value(
 
 def _facts(model: Any) -> dict[str, float]:
     """What a table tells of a model beside its metric."""
+    from trellis.lightning_modules.generative.generative_objective import given_real_targets
     from trellis.lightning_modules.generative.sampling import can_sample, draw_samples
 
     facts: dict[str, float] = {"parameters": sum(p.numel() for p in model.parameters())}
-    labelled = not getattr(model, "conditional", False) or model.spec.targets == "labels"
-    if can_sample(model) and labelled:
+    if can_sample(model) and not given_real_targets(model):
         start = time.perf_counter()
         draw_samples(model, 100, seed=0)
         facts["seconds_for_100_samples"] = round(time.perf_counter() - start, 3)

@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LRSchedulerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from trellis.lightning_modules.engine.lightning_private import do_not_count
 from trellis.lightning_modules.engine.objective import plan, steps_often
 from trellis.torch_private import scale_, total_norm
 
@@ -36,6 +37,25 @@ def frozen(network: nn.Module) -> Iterator[None]:
     finally:
         for parameter in trained:
             parameter.requires_grad_()
+
+
+def descend(module: L.LightningModule, number: int, loss: Tensor) -> None:
+    """A step of one of several optimisers, of which only the first one's count.
+
+    Else ``global_step`` would count the steps of all.
+
+    Args:
+        module: which makes its own steps.
+        number: of the optimiser, in the order of ``configure_optimizers``.
+        loss: to descend.
+    """
+    optimizers: Any = module.optimizers()
+    optimizer = optimizers[number]
+    if number:
+        do_not_count(optimizer)
+    optimizer.zero_grad()
+    module.manual_backward(loss)
+    optimizer.step()
 
 
 def scheduled(

@@ -6,17 +6,16 @@ from itertools import chain
 from typing import Any, Protocol
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trellis.checks import positive
 from trellis.generative.adversarial import AdversarialLoss
 from trellis.lightning_modules.engine.build_network import build_network
-from trellis.lightning_modules.engine.lightning_private import do_not_count
 from trellis.lightning_modules.engine.objective import Objective
 from trellis.lightning_modules.engine.own_steps import (
     clip_gradients,
+    descend,
     planned_steps,
     scheduled,
     step_plateaus,
@@ -135,26 +134,16 @@ class AdversarialTranslation(Objective):
 
     def step_generators(self, loss: Tensor) -> None:
         """A step of the first optimiser, which counts."""
-        self._step(self._optimizers()[0], loss)
+        descend(self, 0, loss)
 
     def step_discriminators(self, loss: Tensor) -> None:
         """A step of the second optimiser, which does not count."""
-        _, optimizer = self._optimizers()
-        do_not_count(optimizer)
-        self._step(optimizer, loss)
+        descend(self, 1, loss)
 
     def end_step(self, **losses: Tensor) -> None:
         """Step the schedulers and log, at the end of a training step."""
         step_schedulers(self._schedulers(), True, self.trainer.is_last_batch)
         self.log_train(**losses)
-
-    def _optimizers(self) -> list[LightningOptimizer]:
-        return self.optimizers()  # type: ignore[return-value]
-
-    def _step(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # By now a gradient scaler has unscaled, and FiniteGuard has checked the gradients.

@@ -64,8 +64,8 @@ class Diffusion(GenerativeObjective):
         schedule: makes the ``NoiseSchedule``.
         sampler: makes the sampler: ``DDIM``, or ``ProbabilityFlow``.
         likelihood: makes the equation by which likelihoods are computed; ``None`` computes none.
-        likelihood_examples: of each batch, whose likelihoods an evaluation computes, since it
-            takes ten to a hundred times as long as the bound; ``None`` takes all.
+        likelihood_examples: of each batch, whose likelihoods an evaluation computes, each by
+            many calls of the network; ``None`` takes all.
         autoencoder: from ``(shape)`` to an autoencoder with codes ``[B, L]``; the network is then
             built for the shape ``(L,)``.
         guidance: makes the ``Guidance`` of samples, if the objective is conditional; the network
@@ -128,6 +128,9 @@ class Diffusion(GenerativeObjective):
         """The prediction ``[B, *shape]`` at noisy examples ``x`` and times ``t [B]``."""
         return self.network(x, t) if y is None else self.network(x, t, y)
 
+    def _encoded(self, x: Tensor) -> Tensor:
+        return x if self.codes is None else self.codes.encode(x)
+
     def denoiser(self, y: Tensor | None, *, guided: bool = False) -> Denoiser:
         """The denoiser given labels ``[B]``, which repeat where there are more examples.
 
@@ -145,9 +148,7 @@ class Diffusion(GenerativeObjective):
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Mean squared error of the prediction, at a random step for each example."""
-        x, y = batch
-        if self.codes is not None:
-            x = self.codes.encode(x)
+        x, y = self._encoded(batch[0]), batch[1]
         steps = even_steps(len(x), self.schedule.num_steps, x.device)
         signal, noise = self.schedule.scales(steps, x)
         drawn = torch.randn_like(x)
@@ -179,9 +180,7 @@ class Diffusion(GenerativeObjective):
 
         Of latent diffusion the bound of the code.
         """
-        x, y = batch
-        if self.codes is not None:
-            x = self.codes.encode(x)
+        x, y = self._encoded(batch[0]), batch[1]
         if self.likelihood is None:
             return -diffusion_bound(self.denoiser(y), self.schedule, x)
         return self.likelihood.log_prob(self.denoiser(y), self.schedule, x)

@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
@@ -21,10 +20,10 @@ from trellis.generative.adversarial import (
 )
 from trellis.lightning_modules.engine.build_network import build_network
 from trellis.lightning_modules.engine.evaluation import BatchMean
-from trellis.lightning_modules.engine.lightning_private import do_not_count
 from trellis.lightning_modules.engine.objective import Stage
 from trellis.lightning_modules.engine.own_steps import (
     clip_gradients,
+    descend,
     frozen,
     planned_steps,
     scheduled,
@@ -197,10 +196,7 @@ class GAN(GenerativeObjective):
                 lambda points: self.discriminator(points, *labels), interpolates(real, fake)
             )
             loss = loss + self.gradient_penalty * penalty
-        _, optimizer = self._optimizers()
-        # Else global_step would count the steps of both networks.
-        do_not_count(optimizer)
-        self._step(optimizer, loss)
+        descend(self, 1, loss)
         if self.weight_clip is not None:
             clip_weights_(self.discriminator.parameters(), self.weight_clip)
         return loss
@@ -208,16 +204,8 @@ class GAN(GenerativeObjective):
     def _generator_step(self, fake: Tensor, labels: tuple[Tensor, ...]) -> Tensor:
         with frozen(self.discriminator):
             loss = self.adversarial_loss.generator(self._logits(fake, labels))
-            self._step(self._optimizers()[0], loss)
+            descend(self, 0, loss)
         return loss
-
-    def _optimizers(self) -> list[LightningOptimizer]:
-        return self.optimizers()  # type: ignore[return-value]
-
-    def _step(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # By now a gradient scaler has unscaled, and FiniteGuard has checked the gradients.

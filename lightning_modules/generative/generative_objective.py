@@ -33,6 +33,12 @@ def likelihood_metrics(
     return metrics
 
 
+def given_real_targets(objective: Any) -> bool:
+    """Whether any objective is conditional, and on real targets instead of classes."""
+    spec = getattr(objective, "spec", None)
+    return getattr(objective, "conditional", False) and getattr(spec, "targets", "") == "real"
+
+
 def require_classes(objective: Any, advice: str) -> None:
     """Refuse an objective that is conditional on real targets, which cannot be taken in turn.
 
@@ -42,10 +48,10 @@ def require_classes(objective: Any, advice: str) -> None:
     Raises:
         ValueError: says that it is.
     """
-    spec = objective.spec
-    if getattr(objective, "conditional", False) and getattr(spec, "targets", "") == "real":
+    if given_real_targets(objective):
+        count = objective.spec.out_channels
         raise ValueError(
-            f"this {type(objective).__name__} is conditional on {spec.out_channels} real targets, "
+            f"this {type(objective).__name__} is conditional on {count} real targets, "
             f"not on classes: {advice}"
         )
 

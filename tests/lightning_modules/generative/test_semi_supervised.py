@@ -71,7 +71,7 @@ def mean_bound(objective: SemiSupervised, x: Tensor, y: Tensor, logits: Tensor) 
         return objective.bound(*repeated).view(-1, 4000).mean(1)
 
 
-close = partial(torch.testing.assert_close, atol=0.05, rtol=0)
+assert_near = partial(torch.testing.assert_close, atol=0.05, rtol=0)
 
 
 # --- the bound ----------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def test_the_bound_is_exact_where_both_posteriors_are() -> None:
     given = mixture.component_distribution.log_prob(x.unsqueeze(1)) - math.log(C)  # ln p(x, y)
     bound = mean_bound(objective, x, y, given)
     known = given[torch.arange(4), y[:4]]
-    close(bound, torch.cat([known, mixture.log_prob(x[4:])]))
+    assert_near(bound, torch.cat([known, mixture.log_prob(x[4:])]))
 
 
 def test_another_classifier_loses_its_divergence_from_the_exact_one() -> None:
@@ -93,9 +93,11 @@ def test_another_classifier_loses_its_divergence_from_the_exact_one() -> None:
     given = mixture.component_distribution.log_prob(x.unsqueeze(1))
     lost = torch.distributions.kl_divergence(Categorical(logits=logits), Categorical(logits=given))
     bound = mean_bound(objective, x, y, logits)
-    close(bound[4:], (mixture.log_prob(x) - lost)[4:])
+    assert_near(bound[4:], (mixture.log_prob(x) - lost)[4:])
     assert lost[4:].max() > 0.5
-    close(bound[:4], given[torch.arange(4), y[:4]] - math.log(C))  # whatever the classifier says
+    assert_near(
+        bound[:4], given[torch.arange(4), y[:4]] - math.log(C)
+    )  # whatever the classifier says
 
 
 def test_the_loss_is_the_bound_and_the_cross_entropy_of_the_labelled() -> None:
